@@ -1,0 +1,1 @@
+//! The `upstream` crate; its rooms follow.

@@ -1,0 +1,1 @@
+//! The `wire` crate; its rooms follow.
