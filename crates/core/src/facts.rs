@@ -1,0 +1,135 @@
+//! What routing may know of a request. Never the prompt.
+
+use std::sync::Arc;
+
+/// Where a request goes, as far as failover cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Endpoint {
+    /// `POST /v1/messages`.
+    Messages,
+    /// `POST /v1/messages/count_tokens`: hops like messages, never moves health.
+    CountTokens,
+    /// `GET /v1/models`: hops like messages, never moves health.
+    Models,
+    /// Anything else: hops only while no request byte was sent, never moves health.
+    Other,
+}
+
+impl Endpoint {
+    /// Whether outcomes on this endpoint say anything about the profile's health.
+    pub fn moves_health(self) -> bool {
+        matches!(self, Self::Messages)
+    }
+}
+
+/// Who is asking; broken streams end differently for each (measured on Claude Code 2.1.330).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientKind {
+    /// `claude-cli/… (external, cli)`.
+    ClaudeInteractive,
+    /// `claude-cli/… (external, sdk-cli)`: `claude -p`.
+    ClaudePrint,
+    /// Any other program.
+    Program,
+}
+
+impl ClientKind {
+    /// Reads the `user-agent` header.
+    pub fn of_user_agent(agent: &str) -> Self {
+        let Some(rest) = agent.strip_prefix("claude-cli/") else {
+            return Self::Program;
+        };
+        match rest.split_once('(').map(|(_, detail)| detail) {
+            Some(detail) if detail.contains("sdk-") => Self::ClaudePrint,
+            Some(detail) if detail.contains("cli") => Self::ClaudeInteractive,
+            _ => Self::ClaudePrint,
+        }
+    }
+
+    /// Whether it is Claude Code in either form.
+    pub fn is_claude(self) -> bool {
+        !matches!(self, Self::Program)
+    }
+}
+
+/// The family whose capacity and limits a model shares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ModelFamily {
+    /// Claude Opus.
+    Opus,
+    /// Claude Sonnet.
+    Sonnet,
+    /// Claude Haiku.
+    Haiku,
+    /// Claude Fable and Mythos.
+    Fable,
+    /// Any other or unknown model.
+    Other,
+}
+
+impl ModelFamily {
+    /// The family of a model id, in whatever spelling a platform uses.
+    pub fn of(model: &str) -> Self {
+        let has = |word: &str| contains_ignoring_case(model, word);
+        if has("opus") {
+            Self::Opus
+        } else if has("sonnet") {
+            Self::Sonnet
+        } else if has("haiku") {
+            Self::Haiku
+        } else if has("fable") || has("mythos") {
+            Self::Fable
+        } else {
+            Self::Other
+        }
+    }
+}
+
+fn contains_ignoring_case(text: &str, word: &str) -> bool {
+    text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
+}
+
+/// What routing may know about one client request.
+#[derive(Debug, Clone)]
+pub struct RequestFacts {
+    /// Where it goes.
+    pub endpoint: Endpoint,
+    /// The model it asks for, where it names one.
+    pub model: Option<Arc<str>>,
+    /// Who asks.
+    pub client: ClientKind,
+    /// The client's session and agent, hashed; a session's detour moves no other session.
+    pub session: Option<u64>,
+    /// Fingerprint of the credential that the client itself sent, if it sent one that is not our local token.
+    pub own_credential: Option<u64>,
+}
+
+impl RequestFacts {
+    /// The model family, [`ModelFamily::Other`] when no model is named.
+    pub fn family(&self) -> ModelFamily {
+        self.model.as_deref().map_or(ModelFamily::Other, ModelFamily::of)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn user_agents_tell_the_clients_apart() {
+        let kind = ClientKind::of_user_agent;
+        assert_eq!(kind("claude-cli/2.1.330 (external, cli)"), ClientKind::ClaudeInteractive);
+        assert_eq!(kind("claude-cli/2.1.330 (external, sdk-cli)"), ClientKind::ClaudePrint);
+        assert_eq!(kind("claude-cli/2.1.330 (external, sdk-ts, agent-sdk/0.1)"), ClientKind::ClaudePrint);
+        assert_eq!(kind("Anthropic/Python 2.12.0"), ClientKind::Program);
+        assert_eq!(kind(""), ClientKind::Program);
+    }
+
+    #[test]
+    fn families_are_read_from_any_spelling() {
+        assert_eq!(ModelFamily::of("anthropic/claude-Opus-5.5"), ModelFamily::Opus);
+        assert_eq!(ModelFamily::of("eu.anthropic.claude-sonnet-5-5-v1:0"), ModelFamily::Sonnet);
+        assert_eq!(ModelFamily::of("glm-5"), ModelFamily::Other);
+        assert_eq!(ModelFamily::of(""), ModelFamily::Other);
+    }
+}

@@ -1,0 +1,280 @@
+//! Holds every default number of the product in plain data. Never decides anything by itself.
+//!
+//! The numbers come from the product's failover design; where one was measured against the real client, its comment says so.
+
+use std::time::Duration;
+
+use crate::failure::{Failure, FailureKind};
+
+/// The separate time limits of one attempt. Each is armed on its own; none of them is a total.
+///
+/// All lie below the 300 s after which Claude Code itself gives up on a silent stream (measured, 2.1.330).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Clocks {
+    /// DNS and TCP: from the first look-up to an open socket.
+    pub connect: Duration,
+    /// The TLS handshake.
+    pub tls: Duration,
+    /// From the request sent to the answer's status line and headers.
+    pub head: Duration,
+    /// From the head to the first content block of a stream.
+    pub first_content: Duration,
+    /// Between any two bytes of an answer; pings count.
+    pub bytes_idle: Duration,
+    /// Between two events that carry content; pings do not count.
+    pub content_idle: Duration,
+}
+
+impl Default for Clocks {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(5),
+            tls: Duration::from_secs(10),
+            head: Duration::from_secs(60),
+            first_content: Duration::from_secs(120),
+            bytes_idle: Duration::from_secs(120),
+            content_idle: Duration::from_secs(240),
+        }
+    }
+}
+
+impl Clocks {
+    /// These clocks with every limit that `over` names put in place of its own.
+    #[must_use]
+    pub fn overridden(self, over: &ClockOverrides) -> Self {
+        Self {
+            connect: over.connect.unwrap_or(self.connect),
+            tls: over.tls.unwrap_or(self.tls),
+            head: over.head.unwrap_or(self.head),
+            first_content: over.first_content.unwrap_or(self.first_content),
+            bytes_idle: over.bytes_idle.unwrap_or(self.bytes_idle),
+            content_idle: over.content_idle.unwrap_or(self.content_idle),
+        }
+    }
+}
+
+/// The clocks that a policy or a profile names; the rest stay as they were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ClockOverrides {
+    /// See [`Clocks::connect`].
+    pub connect: Option<Duration>,
+    /// See [`Clocks::tls`].
+    pub tls: Option<Duration>,
+    /// See [`Clocks::head`].
+    pub head: Option<Duration>,
+    /// See [`Clocks::first_content`].
+    pub first_content: Option<Duration>,
+    /// See [`Clocks::bytes_idle`].
+    pub bytes_idle: Option<Duration>,
+    /// See [`Clocks::content_idle`].
+    pub content_idle: Option<Duration>,
+}
+
+/// What may break a stream that the client has begun to read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum MidStream {
+    /// The ending fits the position and the client (see [`crate::commitment::ending`]).
+    #[default]
+    Auto,
+    /// Always truncate.
+    Cut,
+}
+
+/// What the client hears when no profile is left and waiting may help.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OnExhausted {
+    /// 503 with a `retry-after` that the client waits out (1 to 59 s).
+    #[default]
+    Wait,
+    /// 424 at once, with one line for each profile.
+    Fail,
+}
+
+/// Which failures with an HTTP status start a failover. Failures without one always do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Triggers {
+    statuses: Vec<Range>,
+    names: Vec<TriggerName>,
+}
+
+/// Inclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Range {
+    from: u16,
+    to: u16,
+}
+
+/// Claude Code's own words for errors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TriggerName {
+    /// 429 of any kind.
+    RateLimit,
+    /// 529.
+    Overloaded,
+    /// 401 and 403.
+    AuthenticationFailed,
+    /// 402, and a 400 that says the credit or the spend limit is used up.
+    BillingError,
+    /// A 404 for the model.
+    ModelNotFound,
+    /// Any 5xx but 529, which has its own word.
+    ServerError,
+}
+
+impl TriggerName {
+    /// The word as it stands in configuration.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::RateLimit => "rate_limit",
+            Self::Overloaded => "overloaded",
+            Self::AuthenticationFailed => "authentication_failed",
+            Self::BillingError => "billing_error",
+            Self::ModelNotFound => "model_not_found",
+            Self::ServerError => "server_error",
+        }
+    }
+
+    /// Every name.
+    pub const ALL: [Self; 6] =
+        [Self::RateLimit, Self::Overloaded, Self::AuthenticationFailed, Self::BillingError, Self::ModelNotFound, Self::ServerError];
+}
+
+impl Default for Triggers {
+    /// 5xx, 408, 429, 401, 402, 403, billing and model-not-found.
+    fn default() -> Self {
+        let mut triggers = Self::none();
+        triggers.add_range(500, 599);
+        for status in [401, 402, 403, 408, 429] {
+            triggers.add_status(status);
+        }
+        triggers.add_name(TriggerName::BillingError);
+        triggers.add_name(TriggerName::ModelNotFound);
+        triggers
+    }
+}
+
+impl Triggers {
+    /// No status triggers anything.
+    pub fn none() -> Self {
+        Self { statuses: Vec::new(), names: Vec::new() }
+    }
+
+    /// Adds one status.
+    pub fn add_status(&mut self, status: u16) {
+        self.add_range(status, status);
+    }
+
+    /// Adds an inclusive range of statuses.
+    pub fn add_range(&mut self, from: u16, to: u16) {
+        self.statuses.push(Range { from, to });
+    }
+
+    /// Adds a named kind of error.
+    pub fn add_name(&mut self, name: TriggerName) {
+        self.names.push(name);
+    }
+
+    /// Whether 529 is covered, as a number or as `overloaded`.
+    pub fn covers_overload(&self) -> bool {
+        self.has_status(529) || self.names.contains(&TriggerName::Overloaded)
+    }
+
+    /// Whether this failure may go on to the next profile.
+    pub fn fire(&self, failure: &Failure) -> bool {
+        let Some(status) = failure.trigger_status() else {
+            return true;
+        };
+        self.has_status(status) || self.names.iter().any(|name| names(*name, failure.kind, status))
+    }
+
+    fn has_status(&self, status: u16) -> bool {
+        self.statuses.iter().any(|range| (range.from..=range.to).contains(&status))
+    }
+}
+
+fn names(name: TriggerName, kind: FailureKind, status: u16) -> bool {
+    match name {
+        TriggerName::RateLimit => status == 429,
+        TriggerName::Overloaded => status == 529,
+        TriggerName::AuthenticationFailed => status == 401 || status == 403,
+        TriggerName::BillingError => kind == FailureKind::Billing,
+        TriggerName::ModelNotFound => kind == FailureKind::ModelNotFound,
+        TriggerName::ServerError => (500..600).contains(&status) && status != 529,
+    }
+}
+
+/// Everything an exchange must know about the user's wishes. One value, fixed for the exchange's whole life.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Off: the primary alone is asked and its answers are relayed.
+    pub enabled: bool,
+    /// Which statuses start a failover.
+    pub triggers: Triggers,
+    /// Further profiles per request, 0 to [`MAX_HOPS`].
+    pub max_hops: usize,
+    /// How a broken stream may end.
+    pub mid_stream: MidStream,
+    /// What the client hears when nothing is left.
+    pub on_exhausted: OnExhausted,
+    /// The policy's clocks; a profile may override them.
+    pub clocks: Clocks,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            triggers: Triggers::default(),
+            max_hops: MAX_HOPS,
+            mid_stream: MidStream::Auto,
+            on_exhausted: OnExhausted::Wait,
+            clocks: Clocks::default(),
+        }
+    }
+}
+
+/// Most further profiles one request may visit.
+pub const MAX_HOPS: usize = 3;
+
+/// Most upstream requests for one client request: the first, its hops, one retry in place (invariant I3).
+pub const MAX_ATTEMPTS: usize = 4;
+
+/// Most upstream requests for one recognised request over all of the client's own retries.
+pub const MAX_ATTEMPTS_PER_KEY: u32 = 12;
+
+/// Longest time a stream's head is held back while no content has come. The client waits 360 s (measured).
+pub const HOLD_TIME: Duration = Duration::from_secs(240);
+
+/// Most bytes of a stream held back before the head is released.
+pub const HOLD_BYTES: usize = 256 * 1024;
+
+/// How long a request is remembered so that its retry is recognised.
+pub const RETRY_MEMORY: Duration = Duration::from_secs(120);
+
+/// How long a session avoids a profile whose stream died in its hands.
+pub const SESSION_DETOUR: Duration = Duration::from_secs(30);
+
+/// The same after a finished thinking block: the client re-tries twice within 0.3 s and must land elsewhere (measured).
+pub const SESSION_DETOUR_AFTER_THINKING: Duration = Duration::from_secs(60);
+
+/// Longest `retry-after` the client waits out; from 61 s on it ends the turn (measured).
+pub const CLIENT_WAIT: Duration = Duration::from_secs(59);
+
+/// A 429 whose `retry-after` is at most this long is a throttle, not a used-up window.
+pub const SHORT_THROTTLE: Duration = Duration::from_secs(300);
+
+/// Longest reset time or `retry-after` that is believed.
+pub const LONGEST_TRUST: Duration = Duration::from_secs(8 * 24 * 3600);
+
+/// Longest cooldown that repeated failures may grow to.
+pub const COOLDOWN_CAP: Duration = Duration::from_secs(300);
+
+/// The same while no other profile is usable: a recovered primary must not stay benched (simulated: 60 s finished 308 of
+/// 313 turns over a 10 min outage, 300 s only 272).
+pub const COOLDOWN_CAP_ALONE: Duration = Duration::from_secs(60);
+
+/// Longest pause before the one retry in place.
+pub const RETRY_IN_PLACE_CAP: Duration = Duration::from_millis(250);
+
+/// Longest `retry-after` that a lone profile's throttle is waited out in place.
+pub const WAIT_IN_PLACE: Duration = Duration::from_secs(2);

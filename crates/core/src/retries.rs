@@ -1,0 +1,152 @@
+//! Recognises the client's own retries, and keeps a session away from a profile whose stream died in its hands. Never hashes bodies itself.
+//!
+//! Claude Code marks no retry (its retry counter stays 0, measured), so a request is known by its key: session, path and body.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::policy::{MAX_ATTEMPTS_PER_KEY, RETRY_MEMORY};
+use crate::route::ProfileId;
+
+/// Most sessions and requests remembered; beyond it the oldest are forgotten.
+const MOST_ENTRIES: usize = 4096;
+
+/// What is remembered of one session or one request.
+#[derive(Debug, Clone, Default)]
+struct Entry {
+    avoid: Vec<(ProfileId, Instant)>,
+    attempts: u32,
+    touched: Option<Instant>,
+}
+
+/// The profiles that one exchange would rather not ask.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Detours(Vec<(ProfileId, Instant)>);
+
+impl Detours {
+    /// Whether this profile failed this session or request a moment ago.
+    pub fn avoids(&self, now: Instant, profile: ProfileId) -> bool {
+        self.0.iter().any(|(avoided, until)| *avoided == profile && *until > now)
+    }
+}
+
+/// The memory of failed sessions and requests. Keys are hashes; zero knowledge of their content.
+#[derive(Debug, Default)]
+pub struct RetryMemory {
+    sessions: HashMap<u64, Entry>,
+    requests: HashMap<u64, Entry>,
+}
+
+impl RetryMemory {
+    /// Whether any request is remembered: only then is a request's key worth computing before it is sent.
+    pub fn remembers_requests(&self) -> bool {
+        !self.requests.is_empty()
+    }
+
+    /// What this session and this request avoid.
+    pub fn detours(&self, now: Instant, session: Option<u64>, request: Option<u64>) -> Detours {
+        let of = |map: &HashMap<u64, Entry>, key: Option<u64>| {
+            key.and_then(|key| map.get(&key)).map(|entry| entry.avoid.clone()).unwrap_or_default()
+        };
+        let mut avoid = of(&self.sessions, session);
+        avoid.extend(of(&self.requests, request));
+        avoid.retain(|(_, until)| *until > now);
+        Detours(avoid)
+    }
+
+    /// How many upstream requests this request may still cause within the memory's time.
+    pub fn attempts_left(&self, now: Instant, request: Option<u64>) -> u32 {
+        let used = request.and_then(|key| self.requests.get(&key)).filter(|entry| is_fresh(entry, now)).map_or(0, |entry| entry.attempts);
+        MAX_ATTEMPTS_PER_KEY.saturating_sub(used)
+    }
+
+    /// A profile's stream died in this session's hands.
+    pub fn avoid_for_session(&mut self, now: Instant, session: u64, profile: ProfileId, time: Duration) {
+        avoid(&mut self.sessions, now, session, profile, time);
+    }
+
+    /// A profile failed this request.
+    pub fn avoid_for_request(&mut self, now: Instant, request: u64, profile: ProfileId, time: Duration) {
+        avoid(&mut self.requests, now, request, profile, time);
+    }
+
+    /// So many upstream requests were made for a request that failed.
+    pub fn count_attempts(&mut self, now: Instant, request: u64, attempts: u32) {
+        let entry = fresh_entry(&mut self.requests, now, request);
+        entry.attempts = entry.attempts.saturating_add(attempts);
+    }
+
+    /// Forgets what is too old to matter.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.sessions.retain(|_, entry| is_fresh(entry, now));
+        self.requests.retain(|_, entry| is_fresh(entry, now));
+    }
+}
+
+fn is_fresh(entry: &Entry, now: Instant) -> bool {
+    entry.touched.is_some_and(|touched| now.saturating_duration_since(touched) < RETRY_MEMORY)
+}
+
+fn fresh_entry(map: &mut HashMap<u64, Entry>, now: Instant, key: u64) -> &mut Entry {
+    if map.len() >= MOST_ENTRIES && !map.contains_key(&key) {
+        let oldest = map.iter().min_by_key(|(_, entry)| entry.touched).map(|(key, _)| *key);
+        if let Some(oldest) = oldest {
+            map.remove(&oldest);
+        }
+    }
+    let entry = map.entry(key).or_default();
+    if !is_fresh(entry, now) {
+        *entry = Entry::default();
+    }
+    entry.touched = Some(now);
+    entry
+}
+
+fn avoid(map: &mut HashMap<u64, Entry>, now: Instant, key: u64, profile: ProfileId, time: Duration) {
+    let entry = fresh_entry(map, now, key);
+    entry.avoid.retain(|(avoided, until)| *avoided != profile && *until > now);
+    entry.avoid.push((profile, now + time));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::SESSION_DETOUR;
+
+    const A: ProfileId = ProfileId(0);
+
+    #[test]
+    fn a_detour_moves_its_session_alone_and_ends() {
+        let now = Instant::now();
+        let mut memory = RetryMemory::default();
+        memory.avoid_for_session(now, 7, A, SESSION_DETOUR);
+        assert!(memory.detours(now, Some(7), None).avoids(now, A));
+        assert!(!memory.detours(now, Some(8), None).avoids(now, A));
+        let later = now + SESSION_DETOUR;
+        assert!(!memory.detours(later, Some(7), None).avoids(later, A));
+    }
+
+    #[test]
+    fn a_request_s_attempts_are_counted_over_its_retries_and_forgotten() {
+        let now = Instant::now();
+        let mut memory = RetryMemory::default();
+        for _ in 0..3 {
+            memory.count_attempts(now, 1, 4);
+        }
+        assert_eq!(memory.attempts_left(now, Some(1)), 0);
+        assert_eq!(memory.attempts_left(now, Some(2)), MAX_ATTEMPTS_PER_KEY);
+        assert_eq!(memory.attempts_left(now + RETRY_MEMORY, Some(1)), MAX_ATTEMPTS_PER_KEY);
+        memory.forget_old(now + RETRY_MEMORY);
+        assert!(!memory.remembers_requests());
+    }
+
+    #[test]
+    fn the_memory_is_bounded() {
+        let now = Instant::now();
+        let mut memory = RetryMemory::default();
+        for key in 0..2 * MOST_ENTRIES as u64 {
+            memory.count_attempts(now + Duration::from_nanos(key), key, 1);
+        }
+        assert_eq!(memory.requests.len(), MOST_ENTRIES);
+    }
+}
