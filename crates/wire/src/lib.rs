@@ -1,1 +1,7 @@
-//! The `wire` crate; its rooms follow.
+//! Knows the formats of the Messages API: bytes in, facts out. Never opens a socket, and never rewrites a byte it was not asked to.
+
+pub mod failure;
+pub mod limits;
+pub mod messages;
+pub mod sse;
+pub mod stream;

@@ -1,0 +1,304 @@
+//! Says what one event of an answer means for the stream's grammar. Never judges, and never keeps an answer's text.
+
+use std::borrow::Cow;
+
+use hotspare_core::Position;
+use hotspare_core::commitment::BlockKind;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+
+use crate::sse::Event;
+
+/// What an event says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fact {
+    /// `ping`, or an event of an unknown type: it proves life, nothing more.
+    Sign,
+    /// `message_start`.
+    Start,
+    /// `content_block_start`.
+    BlockStart {
+        /// Its place in the message.
+        index: u64,
+        /// What it holds.
+        kind: BlockKind,
+    },
+    /// `content_block_delta`.
+    Delta {
+        /// Whether it brings something a reader would miss.
+        substance: bool,
+    },
+    /// `content_block_stop`.
+    BlockStop,
+    /// `message_delta`.
+    MessageDelta {
+        /// Whether it names a stop reason.
+        stop_reason: bool,
+    },
+    /// `message_stop`.
+    Stop,
+    /// `error`.
+    Error {
+        /// `error.type`.
+        kind: Box<str>,
+        /// `error.message`, cut to what people read.
+        message: Box<str>,
+    },
+    /// Its data is no JSON object.
+    Malformed,
+}
+
+/// Longest error message that is kept for people, in bytes.
+const MESSAGE_CAP: usize = 300;
+
+#[derive(Deserialize)]
+struct Raw<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(default)]
+    index: Option<u64>,
+    #[serde(borrow, default)]
+    content_block: Option<Block<'a>>,
+    #[serde(borrow, default)]
+    delta: Option<Delta<'a>>,
+    #[serde(borrow, default)]
+    error: Option<ErrorBody<'a>>,
+    #[serde(borrow, default)]
+    message: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct Block<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Delta<'a> {
+    #[serde(borrow, default)]
+    text: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    thinking: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    partial_json: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    stop_reason: Option<&'a RawValue>,
+}
+
+#[derive(Deserialize)]
+struct ErrorBody<'a> {
+    #[serde(rename = "type", borrow, default)]
+    kind: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    message: Option<Cow<'a, str>>,
+}
+
+#[derive(Deserialize)]
+struct Message<'a> {
+    #[serde(borrow, default)]
+    usage: Option<&'a RawValue>,
+}
+
+/// The token counts that a stream has told so far, as the provider wrote them.
+#[derive(Debug, Clone, Default)]
+pub struct UsageSoFar {
+    start: Option<Box<RawValue>>,
+    delta: Option<Box<RawValue>>,
+}
+
+impl UsageSoFar {
+    /// The latest counts as JSON: a `message_delta`'s are cumulative, else those of `message_start`.
+    pub fn json(&self) -> &str {
+        self.delta.as_ref().or(self.start.as_ref()).map_or(r#"{"output_tokens":0}"#, |usage| usage.get())
+    }
+}
+
+/// Reads one event; token counts go into `usage`.
+pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
+    let Ok(raw) = serde_json::from_slice::<Raw<'_>>(event.data) else {
+        return Fact::Malformed;
+    };
+    let kind = match &raw.kind {
+        Some(kind) => kind.as_bytes(),
+        None => event.name,
+    };
+    match kind {
+        b"content_block_delta" => Fact::Delta { substance: raw.delta.as_ref().is_some_and(has_substance) },
+        b"content_block_start" => Fact::BlockStart {
+            index: raw.index.unwrap_or_default(),
+            kind: block_kind(raw.content_block.as_ref().and_then(|block| block.kind.as_deref()).unwrap_or_default()),
+        },
+        b"content_block_stop" => Fact::BlockStop,
+        b"message_start" => {
+            usage.start = raw
+                .message
+                .and_then(|message| serde_json::from_str::<Message<'_>>(message.get()).ok())
+                .and_then(|message| message.usage.map(ToOwned::to_owned));
+            Fact::Start
+        }
+        b"message_delta" => {
+            if let Some(counts) = raw.usage {
+                usage.delta = Some(counts.to_owned());
+            }
+            let stop = raw.delta.as_ref().and_then(|delta| delta.stop_reason).is_some_and(|reason| reason.get() != "null");
+            Fact::MessageDelta { stop_reason: stop }
+        }
+        b"message_stop" => Fact::Stop,
+        b"error" => error(raw.error.as_ref()),
+        // Some providers send an error body without an event name or type.
+        _ if raw.kind.is_none() && raw.error.is_some() => error(raw.error.as_ref()),
+        _ => Fact::Sign,
+    }
+}
+
+fn error(body: Option<&ErrorBody<'_>>) -> Fact {
+    let kind = body.and_then(|error| error.kind.as_deref()).unwrap_or("api_error");
+    let message = body.and_then(|error| error.message.as_deref()).unwrap_or_default();
+    Fact::Error { kind: kind.into(), message: shortened(message).into() }
+}
+
+pub(crate) fn shortened(message: &str) -> &str {
+    let mut end = message.len().min(MESSAGE_CAP);
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    &message[..end]
+}
+
+fn has_substance(delta: &Delta<'_>) -> bool {
+    [delta.text, delta.thinking, delta.partial_json].into_iter().flatten().any(|value| !matches!(value.get(), "\"\"" | "null"))
+}
+
+fn block_kind(kind: &str) -> BlockKind {
+    match kind {
+        "thinking" | "redacted_thinking" => BlockKind::Thinking,
+        "tool_use" => BlockKind::ToolCall,
+        "server_tool_use" | "mcp_tool_use" => BlockKind::ServerTool,
+        kind if kind.ends_with("_tool_result") => BlockKind::ServerToolResult,
+        _ => BlockKind::Text,
+    }
+}
+
+impl Fact {
+    /// Whether it brings the answer on: the first such event commits, and the content clock starts anew with each.
+    pub fn is_content(&self) -> bool {
+        matches!(self, Self::BlockStart { .. } | Self::Delta { .. } | Self::BlockStop | Self::MessageDelta { .. } | Self::Stop)
+    }
+
+    /// Whether the answer is whole in meaning with it.
+    pub fn is_success(&self) -> bool {
+        matches!(self, Self::MessageDelta { stop_reason: true } | Self::Stop)
+    }
+
+    /// Puts it into what a reader of the stream has seen.
+    pub fn apply(&self, position: &mut Position) {
+        match self {
+            Self::Start => position.started = true,
+            Self::BlockStart { index, kind } => position.open(*index, *kind),
+            Self::Delta { substance: true } => position.begin(),
+            Self::BlockStop => position.close(),
+            Self::MessageDelta { stop_reason: true } => position.stop_reason = true,
+            Self::Stop => position.stopped = true,
+            Self::Sign
+            | Self::Delta { substance: false }
+            | Self::MessageDelta { stop_reason: false }
+            | Self::Error { .. }
+            | Self::Malformed => {}
+        }
+    }
+}
+
+/// The events that hand a broken answer back to Claude Code: an open text block is closed, an open tool call or thinking block stays open
+/// (the client drops it), and the message ends as if its length were used up, so that the client asks for the rest.
+pub fn hand_back(position: &Position, usage: &UsageSoFar) -> String {
+    let open_text = position.open.filter(|open| matches!(open.kind, BlockKind::Text));
+    let mut events = open_text.map_or_else(String::new, |open| {
+        format!("event: content_block_stop\ndata: {{\"type\":\"content_block_stop\",\"index\":{}}}\n\n", open.index)
+    });
+    events += "event: message_delta\ndata: {\"type\":\"message_delta\",\"delta\":{\"stop_reason\":\"max_tokens\",\"stop_sequence\":null},\"usage\":";
+    events += &usage.json().replace(['\n', '\r'], " ");
+    events += "}\n\nevent: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+    events
+}
+
+/// A ping of our own, in the provider's form.
+pub const PING: &str = "event: ping\ndata: {\"type\": \"ping\"}\n\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sse::Scanner;
+
+    fn facts(stream: &str) -> (Vec<Fact>, Position, UsageSoFar) {
+        let mut usage = UsageSoFar::default();
+        let mut facts = Vec::new();
+        let mut position = Position::default();
+        Scanner::new().feed(stream.as_bytes(), |event| {
+            let fact = read(&event, &mut usage);
+            fact.apply(&mut position);
+            facts.push(fact);
+        });
+        (facts, position, usage)
+    }
+
+    fn event(data: &str) -> Fact {
+        read(&Event { name: b"", data: data.as_bytes(), end: 0 }, &mut UsageSoFar::default())
+    }
+
+    #[test]
+    fn each_kind_of_event_is_known() {
+        assert_eq!(event(r#"{"type":"ping"}"#), Fact::Sign);
+        assert_eq!(event(r#"{"type":"something_new","x":[1]}"#), Fact::Sign);
+        assert_eq!(
+            event(r#"{"type":"content_block_start","index":3,"content_block":{"type":"redacted_thinking","data":"x"}}"#),
+            Fact::BlockStart { index: 3, kind: BlockKind::Thinking }
+        );
+        assert_eq!(
+            event(r#"{"type":"content_block_start","index":0,"content_block":{"type":"web_search_tool_result","content":[]}}"#),
+            Fact::BlockStart { index: 0, kind: BlockKind::ServerToolResult }
+        );
+        assert_eq!(
+            event(r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""}}"#),
+            Fact::Delta { substance: false }
+        );
+        assert_eq!(
+            event(r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{"}}"#),
+            Fact::Delta { substance: true }
+        );
+        assert_eq!(
+            event(r#"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":3}}"#),
+            Fact::MessageDelta { stop_reason: false }
+        );
+        assert_eq!(event("[DONE]"), Fact::Malformed);
+        assert_eq!(event("<html>"), Fact::Malformed);
+        assert_eq!(
+            event(r#"{"error":{"type":"overloaded_error","message":"Overloaded"}}"#),
+            Fact::Error { kind: "overloaded_error".into(), message: "Overloaded".into() }
+        );
+    }
+
+    #[test]
+    fn a_hand_back_is_a_well_formed_ending() {
+        let (_, position, usage) = facts(concat!(
+            "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{\"usage\":{\"input_tokens\":9,\"output_tokens\":1}}}\n\n",
+            "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{\"type\":\"text\",\"text\":\"\"}}\n\n",
+            "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
+        ));
+        let (facts, after, _) = facts(&hand_back(&position, &usage));
+        assert_eq!(facts, [Fact::BlockStop, Fact::MessageDelta { stop_reason: true }, Fact::Stop]);
+        assert!(after.stopped);
+        assert!(hand_back(&position, &usage).contains(r#""usage":{"input_tokens":9,"output_tokens":1}"#));
+    }
+
+    #[test]
+    fn a_hand_back_leaves_an_open_tool_call_open() {
+        let mut position = Position::default();
+        position.open(0, BlockKind::Text);
+        position.close();
+        position.open(1, BlockKind::ToolCall);
+        let (facts, _, _) = facts(&hand_back(&position, &UsageSoFar::default()));
+        assert_eq!(facts, [Fact::MessageDelta { stop_reason: true }, Fact::Stop]);
+    }
+}
