@@ -1,1 +1,12 @@
-//! The `upstream` crate; its rooms follow.
+//! Talks to providers: connections, TLS, credentials. Never decides what a failure means, and never lets a credential leave its origin.
+
+pub mod auth;
+pub mod connect;
+pub mod headers;
+pub mod pool;
+pub mod send;
+pub mod tls;
+
+pub use auth::{Credential, CredentialError, HeaderForm, Source};
+pub use headers::ClientCredential;
+pub use send::{Outgoing, Platform, Received, Target, UpstreamBody, Upstreams};

@@ -1,0 +1,155 @@
+//! Opens connections, and says at which step one failed. Never reuses one, and never tries again.
+
+use std::error::Error as StdError;
+use std::io;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use hotspare_core::{Clocks, Failure, FailureKind, Stage};
+use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
+use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
+use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::rt::TokioIo;
+use rustls_pki_types::ServerName;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tower_service::Service;
+
+use crate::send::Target;
+use crate::tls;
+
+/// Idle connections are probed by the kernel from then on: a laptop that slept notices its dead sockets.
+const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
+
+/// Sent bytes that nobody acknowledges for so long break the connection.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// An open connection to an origin.
+pub enum Stream {
+    /// Plain, to loopback or where the user allowed it.
+    Plain(TokioIo<TcpStream>),
+    /// TLS.
+    Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+}
+
+/// Opens connections for every profile.
+pub struct Connector {
+    http: HttpConnector<Resolver>,
+    proxies: Matcher,
+    tls: OnceLock<Result<TlsConnector, String>>,
+    extra_roots: Option<PathBuf>,
+}
+
+impl Connector {
+    /// A connector that honours `HTTPS_PROXY` and `NO_PROXY` of the environment. TLS is set up at its first use.
+    pub fn new(extra_roots: Option<PathBuf>) -> Self {
+        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
+        http.enforce_http(false);
+        http.set_nodelay(true);
+        http.set_keepalive(Some(TCP_KEEPALIVE));
+        http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+        Self { http, proxies: Matcher::from_env(), tls: OnceLock::new(), extra_roots }
+    }
+
+    /// Opens a connection to the target's origin within its clocks.
+    pub async fn connect(&self, target: &Target, clocks: &Clocks) -> Result<Stream, Failure> {
+        let tcp = tokio::time::timeout(clocks.connect, self.tcp(target, clocks))
+            .await
+            .unwrap_or_else(|_| Err(failure(FailureKind::ConnectTimeout, format!("no connection within {:?}", clocks.connect))))?;
+        if !target.https {
+            return Ok(Stream::Plain(tcp));
+        }
+        let handshake = self.handshake(target, tcp);
+        tokio::time::timeout(clocks.tls, handshake)
+            .await
+            .unwrap_or_else(|_| Err(failure(FailureKind::TlsHandshake, format!("no TLS handshake within {:?}", clocks.tls))))
+    }
+
+    async fn tcp(&self, target: &Target, clocks: &Clocks) -> Result<TokioIo<TcpStream>, Failure> {
+        let mut http = self.http.clone();
+        http.set_connect_timeout(Some(clocks.connect));
+        let uri = target.origin_uri();
+        // A loopback address is never somebody else's business, and plain http is loopback or what the user allowed.
+        match self.proxies.intercept(&uri).filter(|_| target.https && !target.is_loopback()) {
+            None => http.call(uri).await.map_err(|error| tcp_failure(&error)),
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), http);
+                if let Some(auth) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(auth.clone());
+                }
+                tunnel.call(uri).await.map_err(|error| failure(FailureKind::Unreachable, format!("through the proxy: {error}")))
+            }
+        }
+    }
+
+    async fn handshake(&self, target: &Target, tcp: TokioIo<TcpStream>) -> Result<Stream, Failure> {
+        let setup = self.tls.get_or_init(|| tls::connector(self.extra_roots.as_deref()).map_err(|error| error.to_string()));
+        let connector = setup.as_ref().map_err(|reason| failure(FailureKind::TlsHandshake, reason.clone()))?;
+        let name = ServerName::try_from(target.host.clone())
+            .map_err(|_| failure(FailureKind::TlsCertificate, format!("`{}` is no name a certificate can hold", target.host)))?;
+        let stream = connector.connect(name, tcp.into_inner()).await.map_err(|error| tls_failure(&error, &target.host))?;
+        Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
+    }
+}
+
+fn failure(kind: FailureKind, detail: impl Into<Box<str>>) -> Failure {
+    Failure::new(kind, Stage::Connect, detail)
+}
+
+fn tls_failure(error: &io::Error, host: &str) -> Failure {
+    let certificate = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
+        .is_some_and(|inner| matches!(inner, rustls::Error::InvalidCertificate(_)));
+    if certificate {
+        failure(FailureKind::TlsCertificate, format!("certificate of {host} is not valid: {error}"))
+    } else {
+        failure(FailureKind::TlsHandshake, format!("TLS handshake failed: {error}"))
+    }
+}
+
+fn tcp_failure(error: &(dyn StdError + 'static)) -> Failure {
+    let mut source = Some(error);
+    while let Some(inner) = source {
+        if inner.is::<LookupFailed>() {
+            return failure(FailureKind::Dns, "name could not be looked up");
+        }
+        if let Some(io) = inner.downcast_ref::<io::Error>() {
+            return match io.kind() {
+                io::ErrorKind::ConnectionRefused => failure(FailureKind::ConnectRefused, "connection refused"),
+                io::ErrorKind::TimedOut => failure(FailureKind::ConnectTimeout, "connection timed out"),
+                _ => failure(FailureKind::Unreachable, format!("unreachable: {io}")),
+            };
+        }
+        source = inner.source();
+    }
+    failure(FailureKind::Unreachable, format!("unreachable: {error}"))
+}
+
+/// The system's resolver, with a failure of its own type.
+#[derive(Clone)]
+struct Resolver(GaiResolver);
+
+/// A name could not be looked up.
+#[derive(Debug, thiserror::Error)]
+#[error("name look-up failed")]
+struct LookupFailed(#[source] io::Error);
+
+impl Service<Name> for Resolver {
+    type Response = <GaiResolver as Service<Name>>::Response;
+    type Error = LookupFailed;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, LookupFailed>> + Send>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), LookupFailed>> {
+        self.0.poll_ready(cx).map_err(LookupFailed)
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
+        let lookup = self.0.call(name);
+        Box::pin(async move { lookup.await.map_err(LookupFailed) })
+    }
+}

@@ -1,0 +1,192 @@
+//! Builds the headers of an attempt from nothing: what may pass is copied, everything else stays behind. Never passes a client's
+//! credential to a profile that has its own (security.md T5).
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+use crate::auth::{AuthHeader, X_API_KEY};
+
+/// The header that carries our local token.
+pub const LOCAL_TOKEN: HeaderName = HeaderName::from_static("x-hotspare-token");
+
+/// What `via` says of us (RFC 9110, 7.6.3).
+pub const VIA: &str = "1.1 hotspare";
+
+/// The beta that belongs to a login token and to no key.
+const OAUTH_BETA: &str = "oauth-2025-04-20";
+
+const BETA: HeaderName = HeaderName::from_static("anthropic-beta");
+
+/// The headers in which the client authenticates itself, already known not to be our local token.
+#[derive(Debug, Clone, Default)]
+pub struct ClientCredential {
+    /// `authorization` and `x-api-key` as they came.
+    pub headers: Vec<AuthHeader>,
+}
+
+impl ClientCredential {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+}
+
+/// Never passed up, whoever sends them: hop-by-hop, credentials, cookies, and what tells of browsers and other proxies.
+fn stays_behind(name: &HeaderName) -> bool {
+    const NAMES: [HeaderName; 19] = [
+        header::CONNECTION,
+        header::HOST,
+        header::CONTENT_LENGTH,
+        header::TRANSFER_ENCODING,
+        header::TE,
+        header::TRAILER,
+        header::UPGRADE,
+        header::EXPECT,
+        header::PROXY_AUTHORIZATION,
+        header::PROXY_AUTHENTICATE,
+        header::AUTHORIZATION,
+        X_API_KEY,
+        LOCAL_TOKEN,
+        header::COOKIE,
+        header::ORIGIN,
+        header::REFERER,
+        header::FORWARDED,
+        header::VIA,
+        HeaderName::from_static("keep-alive"),
+    ];
+    let text = name.as_str();
+    NAMES.contains(name)
+        || text.starts_with("x-forwarded-")
+        || text.starts_with("proxy-")
+        || text.starts_with("sec-")
+        || text == "x-real-ip"
+}
+
+/// The headers of one attempt.
+pub fn for_attempt(client: &HeaderMap, credential: &ClientCredential, own: Option<AuthHeader>, read_answer: bool) -> HeaderMap {
+    let named = named_in_connection(client);
+    let mut headers = HeaderMap::with_capacity(client.len() + 4);
+    for (name, value) in client {
+        if !stays_behind(name) && !named.iter().any(|hop| hop == name) {
+            headers.append(name, value.clone());
+        }
+    }
+    if let Some((name, value)) = own {
+        fit_oauth_beta(&mut headers, value.as_bytes().starts_with(b"Bearer sk-ant-oat"));
+        headers.insert(name, value);
+    } else {
+        for (name, value) in &credential.headers {
+            headers.append(name, value.clone());
+        }
+    }
+    if read_answer {
+        // A compressed stream cannot be read on its way, and a compressed error cannot be told from another (peers.md R9).
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    headers.append(header::VIA, HeaderValue::from_static(VIA));
+    headers
+}
+
+fn named_in_connection(client: &HeaderMap) -> Vec<HeaderName> {
+    client
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .collect()
+}
+
+/// The capability of a login token goes with the login token, not with the client: another credential needs it taken out or put in.
+fn fit_oauth_beta(headers: &mut HeaderMap, login: bool) {
+    let has = headers.get_all(BETA).iter().any(|value| betas(value).any(|beta| beta == OAUTH_BETA));
+    if has == login {
+        return;
+    }
+    let mut kept: Vec<String> =
+        headers.get_all(BETA).iter().flat_map(betas).filter(|beta| *beta != OAUTH_BETA).map(str::to_owned).collect();
+    if login {
+        kept.push(OAUTH_BETA.to_owned());
+    }
+    headers.remove(BETA);
+    if let Ok(value) = HeaderValue::from_str(&kept.join(","))
+        && !kept.is_empty()
+    {
+        headers.insert(BETA, value);
+    }
+}
+
+fn betas(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|beta| !beta.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn map(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    fn own(name: HeaderName, value: &'static str) -> AuthHeader {
+        (name, HeaderValue::from_static(value))
+    }
+
+    #[test]
+    fn hop_by_hop_cookies_and_strangers_stay_behind() {
+        let client = map(&[
+            ("connection", "keep-alive, x-drop-me"),
+            ("x-drop-me", "1"),
+            ("cookie", "a"),
+            ("origin", "http://x"),
+            ("x-forwarded-for", "1.2.3.4"),
+            ("sec-fetch-site", "none"),
+            ("proxy-authorization", "Basic x"),
+            ("x-hotspare-token", "hs-1"),
+            ("host", "127.0.0.1"),
+            ("content-length", "3"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-unknown", "kept"),
+            ("x-unknown", "twice"),
+        ]);
+        let headers = for_attempt(&client, &ClientCredential::default(), None, false);
+        assert_eq!(headers, map(&[("anthropic-version", "2023-06-01"), ("x-unknown", "kept"), ("x-unknown", "twice"), ("via", VIA)]));
+    }
+
+    #[test]
+    fn a_profile_with_its_own_credential_never_sees_the_client_s() {
+        let client = map(&[("authorization", "Bearer client"), ("x-api-key", "client")]);
+        let credential = ClientCredential {
+            headers: vec![
+                (header::AUTHORIZATION, HeaderValue::from_static("Bearer client")),
+                (X_API_KEY, HeaderValue::from_static("client")),
+            ],
+        };
+        let spare = for_attempt(&client, &credential, Some(own(X_API_KEY, "spare")), false);
+        assert_eq!(spare, map(&[("x-api-key", "spare"), ("via", VIA)]));
+        let primary = for_attempt(&client, &credential, None, false);
+        assert_eq!(primary, map(&[("authorization", "Bearer client"), ("x-api-key", "client"), ("via", VIA)]));
+    }
+
+    #[test]
+    fn the_login_beta_goes_with_the_login() {
+        let client = map(&[("anthropic-beta", "claude-code-20250219,oauth-2025-04-20,effort-2025-11-24")]);
+        let none = ClientCredential::default();
+        let beta = |headers: HeaderMap| headers.get(BETA).map(|value| value.to_str().map(str::to_owned).unwrap_or_default());
+        assert_eq!(
+            beta(for_attempt(&client, &none, Some(own(X_API_KEY, "k")), false)).as_deref(),
+            Some("claude-code-20250219,effort-2025-11-24")
+        );
+        assert_eq!(
+            beta(for_attempt(&client, &none, None, false)).as_deref(),
+            Some("claude-code-20250219,oauth-2025-04-20,effort-2025-11-24")
+        );
+        let plain = map(&[("anthropic-beta", "a, b")]);
+        let login = own(header::AUTHORIZATION, "Bearer sk-ant-oat01-x");
+        assert_eq!(beta(for_attempt(&plain, &none, Some(login), false)).as_deref(), Some("a,b,oauth-2025-04-20"));
+        assert_eq!(beta(for_attempt(&plain, &none, Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
+    }
+}

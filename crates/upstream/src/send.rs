@@ -1,0 +1,241 @@
+//! Sends one attempt to one profile and gives its answer, or the failure with the stage it came at. Never retries, never follows a
+//! redirect, never joins URLs: host and port come from the configuration alone (security.md T6, T7).
+
+use std::fmt;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use hotspare_core::{Clocks, Failure, FailureKind, Stage};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
+
+use crate::auth::SharedCredential;
+use crate::connect::{Connector, Stream};
+use crate::headers::{self, ClientCredential};
+use crate::pool::{Lease, OriginKey, Pool};
+
+/// Most header bytes of an answer (security.md T13).
+const HEAD_CAP: usize = 64 * 1024;
+
+/// Which API a profile speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// Anthropic's own, or a gateway that passes it on.
+    Anthropic,
+    /// Another company's endpoint in Anthropic's format.
+    AnthropicCompatible,
+}
+
+/// One profile's address and credential: chosen together or not at all (security.md T8).
+#[derive(Clone)]
+pub struct Target {
+    /// The profile's name.
+    pub name: Arc<str>,
+    /// What it speaks.
+    pub platform: Platform,
+    /// TLS or plain.
+    pub https: bool,
+    /// Name or address, without brackets.
+    pub host: String,
+    /// Port.
+    pub port: u16,
+    /// Goes before every path; empty, or starting with `/` and not ending with it.
+    pub prefix: String,
+    /// What it authenticates with.
+    pub credential: SharedCredential,
+}
+
+impl Target {
+    /// Whether its address is this machine.
+    pub fn is_loopback(&self) -> bool {
+        self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+    }
+
+    fn authority(&self) -> String {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let default_port = if self.https { 443 } else { 80 };
+        if self.port == default_port { host } else { format!("{host}:{}", self.port) }
+    }
+
+    pub(crate) fn origin_uri(&self) -> Uri {
+        let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
+        let scheme = if self.https { "https" } else { "http" };
+        Uri::builder()
+            .scheme(scheme)
+            .authority(format!("{host}:{}", self.port))
+            .path_and_query("/")
+            .build()
+            .expect("the configuration holds only hosts and ports that make an address")
+    }
+
+    fn key(&self) -> OriginKey {
+        OriginKey(format!("{}://{}", if self.https { "https" } else { "http" }, self.authority()).into())
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} at {}{}", self.name, self.origin_uri(), self.prefix)
+    }
+}
+
+/// What the client asked, as far as it goes up.
+pub struct Outgoing<B> {
+    /// The client's method.
+    pub method: Method,
+    /// The client's path and query, validated, byte for byte.
+    pub path_and_query: String,
+    /// The client's headers as they came.
+    pub headers: HeaderMap,
+    /// The spelling of the client's header names, where the server kept it.
+    pub extensions: Extensions,
+    /// The credential the client sent of its own.
+    pub client_credential: ClientCredential,
+    /// The body, from its start.
+    pub body: B,
+    /// The body's length, where it is known.
+    pub length: Option<u64>,
+    /// Whether the answer must be readable on its way.
+    pub read_answer: bool,
+}
+
+/// An upstream's answer.
+pub type Received<B> = Response<UpstreamBody<B>>;
+
+/// An answer's body; the connection goes back to the pool when it was read to its end, and closes when it is dropped before.
+pub struct UpstreamBody<B> {
+    incoming: Incoming,
+    lease: Option<Lease<B>>,
+}
+
+impl<B> Body for UpstreamBody<B> {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
+        match &frame {
+            None => {
+                if let Some(lease) = self.lease.take() {
+                    lease.finish();
+                }
+            }
+            Some(Err(_)) => self.lease = None,
+            Some(Ok(_)) => {}
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+/// Every connection to every provider.
+pub struct Upstreams<B> {
+    connector: Connector,
+    pool: Pool<B>,
+}
+
+impl<B> Upstreams<B>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// No connections yet. `extra_roots` is a PEM file of further certificate authorities.
+    pub fn new(extra_roots: Option<PathBuf>) -> Self {
+        Self { connector: Connector::new(extra_roots), pool: Pool::default() }
+    }
+
+    /// Closes idle connections, for instance after the machine slept.
+    pub fn close_idle(&self) {
+        self.pool.clear();
+    }
+
+    /// Sends one attempt and waits for the head of its answer. Dropping the future closes the connection.
+    pub async fn send(&self, target: &Target, outgoing: Outgoing<B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
+        let own = match target.credential.header().await {
+            Ok(own) => own,
+            Err(error) => return Err(Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string())),
+        };
+        let mut lease = self.lease(target, clocks, fresh).await?;
+        let request = request(target, outgoing, own)?;
+        let reused = lease.reused();
+        match lease.sender().send_request(request).await {
+            Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) })),
+            Err(error) => Err(send_failure(&error, reused)),
+        }
+    }
+
+    async fn lease(&self, target: &Target, clocks: &Clocks, fresh: bool) -> Result<Lease<B>, Failure> {
+        let key = target.key();
+        if !fresh && let Some(lease) = self.pool.take(&key) {
+            return Ok(lease);
+        }
+        match self.connector.connect(target, clocks).await? {
+            Stream::Plain(io) => self.handshake(key, io).await,
+            Stream::Tls(io) => self.handshake(key, io).await,
+        }
+    }
+
+    async fn handshake<I>(&self, key: OriginKey, io: I) -> Result<Lease<B>, Failure>
+    where
+        I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    {
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_header_size(HEAD_CAP)
+            .handshake(io)
+            .await
+            .map_err(|error| Failure::new(FailureKind::Unreachable, Stage::Connect, error.to_string()))?;
+        let task = tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "upstream connection ended");
+            }
+        });
+        Ok(self.pool.adopt(key, sender, task.abort_handle()))
+    }
+}
+
+fn request<B>(target: &Target, outgoing: Outgoing<B>, own: Option<crate::auth::AuthHeader>) -> Result<Request<B>, Failure> {
+    let uri: Uri = format!("{}{}", target.prefix, outgoing.path_and_query)
+        .parse()
+        .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the path cannot be sent"))?;
+    let mut headers = headers::for_attempt(&outgoing.headers, &outgoing.client_credential, own, outgoing.read_answer);
+    let host = HeaderValue::from_str(&target.authority())
+        .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the host cannot be sent"))?;
+    headers.insert(header::HOST, host);
+    if let Some(length) = outgoing.length {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+    }
+    let mut request = Request::new(outgoing.body);
+    *request.method_mut() = outgoing.method;
+    *request.uri_mut() = uri;
+    *request.headers_mut() = headers;
+    *request.extensions_mut() = outgoing.extensions;
+    Ok(request)
+}
+
+fn send_failure(error: &hyper::Error, reused: bool) -> Failure {
+    if error.is_user() {
+        // Our own body broke off: the client stopped sending. The exchange is dropped with its client.
+        return Failure::new(FailureKind::CannotReplay, Stage::Send, "the request body broke off");
+    }
+    if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
+        return Failure::new(FailureKind::BadHead, Stage::Head, "no valid HTTP answer");
+    }
+    if reused {
+        return Failure::new(FailureKind::StaleConnection, Stage::Send, "kept-alive connection was dead");
+    }
+    Failure::new(FailureKind::ClosedBeforeHead, Stage::Send, "connection closed before an answer")
+}
