@@ -1,1 +1,139 @@
-//! The `config` crate; its rooms follow.
+//! Reads configuration and says what is wrong with it, where. Never prints, never changes a file, never fetches a credential.
+//!
+//! A file goes through four hands: [`mod@source`] reads it, [`tree`] parses it, [`reader`] walks it with types, and [`compile`] puts the
+//! parts together into a [`Config`] that holds the core's own types. Every fault on the way becomes a [`Diagnostic`] with a code, a
+//! place and advice; a run shows all of them.
+
+mod auth;
+mod base_url;
+mod chains;
+mod claude;
+pub mod codes;
+mod compile;
+mod diagnostic;
+mod locations;
+mod mask;
+mod policy;
+mod profiles;
+mod reader;
+mod schema;
+mod server;
+mod source;
+mod tree;
+mod units;
+
+use std::path::Path;
+
+pub use auth::{Auth, AuthHeader, AuthSource};
+pub use base_url::{BaseUrl, BaseUrlError};
+pub use compile::Config;
+pub use diagnostic::{Diagnostic, Errors, Severity};
+pub use locations::Locations;
+pub use profiles::{Mapped, ModelMap, Platform, Profile};
+pub use schema::schema;
+pub use server::Server;
+
+use compile::Origin;
+use reader::Findings;
+use tree::Node;
+
+/// Reads this user's configuration: hotspare's own file, and below it the policy in Claude Code's user settings.
+///
+/// Without either there is still a configuration: one profile, the client's own login ([`Config::implicit`]).
+///
+/// # Errors
+///
+/// Everything that is wrong in hotspare's file and in the policy; a file that was named and does not exist. Whatever else is wrong
+/// with Claude Code's file is a warning.
+pub fn load(locations: &Locations) -> Result<Config, Errors> {
+    let mut findings = Findings::default();
+    let mut sources = Vec::new();
+    let own = match source::read(&locations.config_file) {
+        Ok(None) if locations.explicit => return Err(source::absent(&locations.config_file).into()),
+        Ok(None) => None,
+        Ok(Some(text)) => {
+            sources.push(locations.config_file.clone());
+            tree_of(&text, &locations.config_file, &mut findings)
+        }
+        Err(fault) => {
+            findings.errors.push(fault);
+            None
+        }
+    };
+    let below = match claude::policy(&locations.claude_settings) {
+        Ok(Some((member, faults))) => {
+            sources.push(locations.claude_settings.clone());
+            findings.errors.extend(faults);
+            Some(member.into_root())
+        }
+        Ok(None) => None,
+        Err(warning) => {
+            findings.warnings.push(warning);
+            None
+        }
+    };
+    if !findings.errors.is_empty() && own.is_none() {
+        // What hotspare's own file would have said is unknown: judging the rest without it would only mislead.
+        return Err(Errors(findings.errors));
+    }
+    let root = match (below, own) {
+        (Some(below), Some(own)) => Some(tree::merge(below, own)),
+        (below, own) => below.or(own),
+    };
+    let origin = Origin { file: &locations.config_file, home: &locations.home };
+    let mut config = finish(root.as_ref(), &origin, findings)?;
+    config.sources = sources;
+    Ok(config)
+}
+
+/// Reads one file's text, as if it were all there is; `home` is what `~` stands for.
+///
+/// # Errors
+///
+/// Everything that is wrong with it.
+pub fn parse(text: &str, file: &Path, home: &Path) -> Result<Config, Errors> {
+    let mut findings = Findings::default();
+    let Some(root) = tree_of(text, file, &mut findings) else {
+        return Err(Errors(findings.errors));
+    };
+    let mut config = finish(Some(&root), &Origin { file, home }, findings)?;
+    config.sources = vec![file.to_owned()];
+    Ok(config)
+}
+
+/// The tree, if the text is JSON; what is wrong with it goes to the findings.
+fn tree_of(text: &str, file: &Path, findings: &mut Findings) -> Option<Node> {
+    match tree::parse(file, text) {
+        Ok((node, faults)) => {
+            findings.errors.extend(faults);
+            Some(node)
+        }
+        Err(fault) => {
+            findings.errors.push(fault);
+            None
+        }
+    }
+}
+
+fn finish(root: Option<&Node>, origin: &Origin<'_>, mut findings: Findings) -> Result<Config, Errors> {
+    let config = match root {
+        Some(root) => compile::compile(root, origin, &mut findings),
+        None => Some(compile::implicit()),
+    };
+    match config {
+        Some(mut config) if findings.errors.is_empty() => {
+            in_file_order(&mut findings.warnings, origin);
+            config.warnings = findings.warnings;
+            Ok(config)
+        }
+        _ => {
+            in_file_order(&mut findings.errors, origin);
+            Err(Errors(findings.errors))
+        }
+    }
+}
+
+/// hotspare's own file first, and each file from top to bottom, as a person mends it.
+fn in_file_order(found: &mut [Diagnostic], origin: &Origin<'_>) {
+    found.sort_by_key(|diagnostic| (diagnostic.file != origin.file, diagnostic.span.as_ref().map(|span| span.start)));
+}

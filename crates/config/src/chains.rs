@@ -1,0 +1,111 @@
+//! Reads `failover_policy.chains`: which profiles, in which order, for which model. Never orders them: that is routing's.
+
+use std::sync::Arc;
+
+use hotspare_core::{Chain, ChainEntry, ChainRule, ModelPattern, OnExhausted};
+
+use crate::codes;
+use crate::policy::on_exhausted;
+use crate::profiles::{Names, model};
+use crate::reader::{Field, Findings};
+use crate::tree::Value;
+
+/// Reads every chain, named by its place.
+pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<ChainRule> {
+    let mut rules: Vec<ChainRule> = Vec::new();
+    for (index, field) in field.list(findings).unwrap_or_default().iter().enumerate() {
+        let Some(rule) = one(index, field, names, findings) else { continue };
+        if let Some(earlier) = rules.iter().find(|earlier| covers(earlier, &rule)) {
+            let label = format!("`{}` always matches first", earlier.chain.name);
+            findings
+                .warning(codes::UNREACHABLE, &field.key_at, format!("`{}` is never used", field.path), label)
+                .help("put the narrower chain first");
+        }
+        rules.push(rule);
+    }
+    rules
+}
+
+fn one(index: usize, field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<ChainRule> {
+    let mut table = field.table(findings)?;
+    let pattern = table.take("match").and_then(|field| pattern(&field, findings));
+    let profiles = table.take("profiles");
+    let answer = table.take("on_exhausted").and_then(|field| on_exhausted(&field, findings));
+    let entries = match &profiles {
+        Some(field) => entries(field, names, findings),
+        None => {
+            table.missing("profiles", "list the profiles in the order in which they are asked: `\"profiles\": [\"…\"]`", findings);
+            Vec::new()
+        }
+    };
+    table.finish(findings);
+    Some(ChainRule { model: pattern, chain: chain(&format!("chains[{index}]"), entries, answer) })
+}
+
+fn pattern(field: &Field<'_>, findings: &mut Findings) -> Option<ModelPattern> {
+    let mut table = field.table(findings)?;
+    let pattern = table.take("model").and_then(|field| model(&field, findings));
+    table.not_yet("project", "keep a configuration for that project in its own file and start with `--config FILE`", findings);
+    table.finish(findings);
+    pattern.map(|pattern| ModelPattern::new(&pattern))
+}
+
+fn entries(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<ChainEntry> {
+    let fields = field.list(findings).unwrap_or_default();
+    if fields.is_empty() && matches!(field.node.value, Value::List(_)) {
+        findings
+            .error(codes::EMPTY_VALUE, &field.at(), format!("`{}` is empty", field.path), "nobody would be asked")
+            .help("list at least one profile");
+    }
+    let mut entries: Vec<ChainEntry> = Vec::new();
+    for field in fields {
+        let Some(entry) = entry(&field, names, findings) else { continue };
+        if entries.contains(&entry) {
+            report_twice(&field, findings);
+        } else {
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+/// A name, or a name with the model to ask for.
+fn entry(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<ChainEntry> {
+    match &field.node.value {
+        Value::String(_) => Some(ChainEntry { profile: names.find(field, findings)?, model: None }),
+        Value::Object(_) => {
+            let mut table = field.table(findings)?;
+            let profile = table.take("profile");
+            let model = table.take("model").and_then(|field| model(&field, findings));
+            if profile.is_none() {
+                table.missing("profile", "name the profile: `{ \"profile\": \"…\", \"model\": \"…\" }`", findings);
+            }
+            table.finish(findings);
+            Some(ChainEntry { profile: names.find(&profile?, findings)?, model })
+        }
+        _ => field.wrong_type("a profile's name, or `{ \"profile\": \"…\", \"model\": \"…\" }`", findings),
+    }
+}
+
+/// The same profile with the same model twice in one chain helps nobody: it just failed.
+pub(crate) fn report_twice(field: &Field<'_>, findings: &mut Findings) {
+    let title = format!("`{}` lists a profile a second time", field.path);
+    findings
+        .error(codes::LISTED_TWICE, &field.at(), title, "already asked before")
+        .help("remove it, or name another profile: a profile cannot be its own spare");
+}
+
+/// A chain with a name for people.
+pub(crate) fn chain(name: &str, entries: Vec<ChainEntry>, on_exhausted: Option<OnExhausted>) -> Chain {
+    Chain { name: Arc::from(name), entries, on_exhausted }
+}
+
+/// Whether every request for `later` is already taken by `earlier`. A pattern's own text stands for all names it matches: no
+/// literal part of another pattern can match its `*`.
+fn covers(earlier: &ChainRule, later: &ChainRule) -> bool {
+    match (&earlier.model, &later.model) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(earlier), Some(later)) => earlier.matches(later.as_str()),
+    }
+}

@@ -1,0 +1,96 @@
+//! Puts the parts of a configuration together and decides whether the whole is usable. Never reads a file.
+
+use std::path::{Path, PathBuf};
+
+use hotspare_core::route::ProfileId;
+use hotspare_core::{ChainEntry, ChainRule, Policy};
+
+use crate::chains::chain;
+use crate::codes;
+use crate::diagnostic::Diagnostic;
+use crate::policy;
+use crate::profiles::{self, Names, Profile};
+use crate::reader::{Field, Findings};
+use crate::server::{self, Server};
+use crate::tree::Node;
+
+/// A whole, valid configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What holds for every request.
+    pub policy: Policy,
+    /// Which profiles for which request, in order; never empty, the last one matches everything.
+    pub rules: Vec<ChainRule>,
+    /// Every profile; a [`ProfileId`] is a place in this list. Never empty.
+    pub profiles: Vec<Profile>,
+    /// The listener.
+    pub server: Server,
+    /// What is valid but probably not meant.
+    pub warnings: Vec<Diagnostic>,
+    /// The files that had a say, the one with the last word first.
+    pub sources: Vec<PathBuf>,
+    /// No profile is configured: the one here is the client's own login, and nothing can take over from it.
+    pub implicit: bool,
+}
+
+/// Where a configuration comes from.
+pub(crate) struct Origin<'a> {
+    /// hotspare's own file, whether it exists or not.
+    pub(crate) file: &'a Path,
+    /// What `~` stands for.
+    pub(crate) home: &'a Path,
+}
+
+/// Compiles the whole tree. `None` always comes with an error among the findings.
+pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings) -> Option<Config> {
+    let mut table = Field::root(root).table(findings)?;
+    table.take("$schema");
+    let server = table.take("server").map(|field| server::read(&field, findings)).unwrap_or_default();
+    let profiles_field = table.take("profiles");
+    let policy_field = table.take("failover_policy");
+    table.not_yet("hooks", "remove them: `failover_policy.triggers` alone decides what starts a failover", findings);
+    table.not_yet("notify", "remove it: `hotspare status` tells which profile serves", findings);
+    table.not_yet("log", "remove it: messages go to standard error", findings);
+    table.finish_with(misplaced, findings);
+    let names = Names::of(profiles_field.as_ref(), origin.file);
+    let profiles =
+        profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
+    let (policy, rules) = match (&policy_field, &profiles_field) {
+        (Some(field), _) => policy::read(field, &names, findings)?,
+        (None, Some(field)) if !names.is_empty() => {
+            warn_of_missing_policy(field, findings);
+            (Policy::default(), Vec::new())
+        }
+        (None, _) => (Policy::default(), Vec::new()),
+    };
+    Some(finish(policy, rules, profiles, server))
+}
+
+fn warn_of_missing_policy(profiles: &Field<'_>, findings: &mut Findings) {
+    findings
+        .warning(codes::NO_POLICY, &profiles.key_at, "profiles are defined, but no `failover_policy` uses them", "not used")
+        .help("add `\"failover_policy\": { \"primary_profile\": \"…\", \"secondary_profile\": \"…\" }`");
+}
+
+/// The configuration of a user who has none.
+pub(crate) fn implicit() -> Config {
+    finish(Policy::default(), Vec::new(), Vec::new(), Server::default())
+}
+
+/// Without a chain the client's own login is all there is.
+fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>, server: Server) -> Config {
+    let implicit = rules.is_empty();
+    if implicit {
+        profiles = vec![Profile::client_login("claude")];
+        let entry = ChainEntry { profile: ProfileId(0), model: None };
+        rules = vec![ChainRule { model: None, chain: chain("default", vec![entry], None) }];
+    }
+    Config { policy, rules, profiles, server, warnings: Vec::new(), sources: Vec::new(), implicit }
+}
+
+/// Keys of the policy that stand one level too high, as in other tools.
+fn misplaced(key: &str) -> Option<String> {
+    const POLICY_KEYS: [&str; 8] =
+        ["enabled", "primary_profile", "secondary_profile", "triggers", "max_failover_attempts", "chains", "on_exhausted", "mid_stream"];
+    POLICY_KEYS.contains(&key).then(|| format!("put `{key}` into `\"failover_policy\": {{ … }}`"))
+}

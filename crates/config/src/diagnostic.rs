@@ -1,0 +1,167 @@
+//! Holds what is wrong with a configuration and draws it at the line. Never prints, and never sees a credential: the text it draws
+//! has been masked before (see [`crate::mask`]).
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use annotate_snippets::renderer::DecorStyle;
+use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
+
+use crate::codes::Code;
+use crate::source::At;
+
+/// How bad it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Severity {
+    /// The configuration cannot be used.
+    Error,
+    /// It can be used, but probably does not do what was meant.
+    Warning,
+}
+
+/// One thing that is wrong, where it is, and what to do about it.
+#[derive(Debug, Clone)]
+pub struct Diagnostic {
+    /// Stable, e.g. `HS0103`; [`crate::codes`] has the meanings.
+    pub code: &'static str,
+    /// Error or warning.
+    pub severity: Severity,
+    /// What is wrong, in one line.
+    pub title: String,
+    /// The file it is about.
+    pub file: PathBuf,
+    /// Bytes of the file's text; none when the file as a whole is meant.
+    pub span: Option<Range<usize>>,
+    /// Words beside the caret.
+    pub label: String,
+    /// A second place in the same file, with its words.
+    pub also: Option<(Range<usize>, String)>,
+    /// What to do.
+    pub help: Vec<String>,
+    /// What else is worth knowing.
+    pub notes: Vec<String>,
+    /// The file's text with every possible credential masked, byte for byte as long as the file.
+    masked: Option<Arc<str>>,
+}
+
+impl Diagnostic {
+    /// About a place in a file.
+    pub(crate) fn at(severity: Severity, code: Code, at: &At, title: impl Into<String>, label: impl Into<String>) -> Self {
+        Self {
+            span: Some(at.span.clone()),
+            label: label.into(),
+            masked: Some(at.source.masked.clone()),
+            ..Self::about(severity, code, &at.source.path, title)
+        }
+    }
+
+    /// About a whole file.
+    pub(crate) fn about(severity: Severity, code: Code, file: &Path, title: impl Into<String>) -> Self {
+        Self {
+            code: code.id,
+            severity,
+            title: title.into(),
+            file: file.to_owned(),
+            span: None,
+            label: String::new(),
+            also: None,
+            help: Vec::new(),
+            notes: Vec::new(),
+            masked: None,
+        }
+    }
+
+    /// The same with what to do.
+    pub(crate) fn with_help(mut self, text: impl Into<String>) -> Self {
+        self.help(text);
+        self
+    }
+
+    /// Adds what to do.
+    pub(crate) fn help(&mut self, text: impl Into<String>) -> &mut Self {
+        self.help.push(text.into());
+        self
+    }
+
+    /// Adds what else is worth knowing.
+    pub(crate) fn note(&mut self, text: impl Into<String>) -> &mut Self {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// Line and column of the caret, both from 1; the column counts characters.
+    pub fn line_column(&self) -> Option<(usize, usize)> {
+        let text = self.masked.as_deref()?;
+        let before = text.get(..self.span.as_ref()?.start)?;
+        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
+        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+    }
+
+    /// The diagnostic as people read it, without a line end. Colour is the caller's choice (`NO_COLOR`, not a terminal).
+    pub fn render(&self, color: bool) -> String {
+        let level = match self.severity {
+            Severity::Error => Level::ERROR,
+            Severity::Warning => Level::WARNING,
+        };
+        let path = self.file.to_string_lossy();
+        let mut group = Group::with_title(level.primary_title(self.title.as_str()).id(self.code));
+        group = match (&self.masked, &self.span) {
+            (Some(text), Some(span)) => group.element(self.snippet(text, span, &path)),
+            _ => group.element(Origin::path(path.as_ref())),
+        };
+        for text in &self.help {
+            group = group.element(Level::HELP.message(normalized(text)));
+        }
+        for text in &self.notes {
+            group = group.element(Level::NOTE.message(normalized(text)));
+        }
+        let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+        renderer.decor_style(DecorStyle::Ascii).render(&[group])
+    }
+
+    fn snippet<'a>(&'a self, text: &'a str, span: &Range<usize>, path: &'a str) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
+        let second = self.also.as_ref().map(|(span, label)| AnnotationKind::Context.span(span.clone()).label(label.as_str()));
+        Snippet::source(text)
+            .path(path.to_owned())
+            .annotation(AnnotationKind::Primary.span(span.clone()).label(self.label.as_str()))
+            .annotations(second)
+    }
+}
+
+/// The renderer trusts messages, and some quote the user's file: control characters must not reach a terminal.
+fn normalized(text: &str) -> String {
+    text.lines().map(normalize_untrusted_str).collect::<Vec<_>>().join("\n")
+}
+
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+/// Everything that is wrong, in the order of the files. Never empty when returned as an error.
+#[derive(Debug, Clone)]
+pub struct Errors(pub Vec<Diagnostic>);
+
+impl Errors {
+    /// All diagnostics as people read them, an empty line between two.
+    pub fn render(&self, color: bool) -> String {
+        self.0.iter().map(|diagnostic| diagnostic.render(color)).collect::<Vec<_>>().join("\n\n")
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.render(false))
+    }
+}
+
+impl std::error::Error for Errors {}
+
+impl From<Diagnostic> for Errors {
+    fn from(diagnostic: Diagnostic) -> Self {
+        Self(vec![diagnostic])
+    }
+}

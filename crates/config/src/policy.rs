@@ -1,0 +1,209 @@
+//! Reads `failover_policy`: the pair, the triggers, the limits. Never holds a default of its own: those are the core's.
+
+use hotspare_core::policy::{ClockOverrides, Clocks, MAX_HOPS, TriggerName};
+use hotspare_core::{ChainEntry, ChainRule, MidStream, OnExhausted, Policy, Triggers};
+
+use crate::chains::{self, chain};
+use crate::codes;
+use crate::profiles::{Names, example};
+use crate::reader::{Field, Findings, Table, listed, nearest};
+use crate::source::At;
+use crate::tree::Value;
+use crate::units::duration;
+
+/// Statuses that are answers to a faulty request or no failures at all: relayed whatever the triggers say.
+const NEVER_FIRE: [u16; 3] = [400, 413, 422];
+
+/// Reads the policy and its chains, the last of which matches everything. No chain at all: none was asked for.
+pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<(Policy, Vec<ChainRule>)> {
+    let mut table = field.table(findings)?;
+    let mut policy = Policy::default();
+    if let Some(enabled) = table.take("enabled").and_then(|field| field.bool(findings)) {
+        policy.enabled = enabled;
+    }
+    let primary = table.take("primary_profile");
+    let secondary = table.take("secondary_profile");
+    if let Some(triggers) = table.take("triggers").and_then(|field| triggers(&field, findings)) {
+        policy.triggers = triggers;
+    }
+    let most = u64::try_from(MAX_HOPS).expect("a small number");
+    if let Some(hops) = table.take("max_failover_attempts").and_then(|field| field.number(0, most, findings)) {
+        policy.max_hops = usize::try_from(hops).expect("at most MAX_HOPS");
+    }
+    let chain_list = table.take("chains");
+    if let Some(answer) = table.take("on_exhausted").and_then(|field| on_exhausted(&field, findings)) {
+        policy.on_exhausted = answer;
+    }
+    if let Some(field) = table.take("mid_stream")
+        && let Some(ending) = field.word(&[("auto", MidStream::Auto), ("cut", MidStream::Cut)], &[], findings)
+    {
+        policy.mid_stream = ending;
+    }
+    if let Some(field) = table.take("clocks") {
+        policy.clocks = Clocks::default().overridden(&clocks(&field, findings));
+    }
+    table.not_yet("failback", "remove it: after its cooldown the primary is tried again by the next request", findings);
+    let mut rules = chain_list.as_ref().map(|field| chains::read(field, names, findings)).unwrap_or_default();
+    if names.is_empty() {
+        report_no_profiles(primary.as_ref(), secondary.as_ref(), chain_list.as_ref(), names, findings);
+    } else {
+        rules.extend(pair(&table, primary.as_ref(), secondary.as_ref(), &rules, names, findings));
+    }
+    table.finish(findings);
+    Some((policy, rules))
+}
+
+/// What the client hears at the end; for the policy and for a chain.
+pub(crate) fn on_exhausted(field: &Field<'_>, findings: &mut Findings) -> Option<OnExhausted> {
+    field.word(&[("wait", OnExhausted::Wait), ("fail", OnExhausted::Fail)], &[("hold", "use `\"wait\"`: the client waits and asks again")], findings)
+}
+
+/// The separate time limits; for the policy and for a profile.
+pub(crate) fn clocks(field: &Field<'_>, findings: &mut Findings) -> ClockOverrides {
+    let Some(mut table) = field.table(findings) else { return ClockOverrides::default() };
+    let mut clock = |key| table.take(key).and_then(|field| duration(&field, findings));
+    let clocks = ClockOverrides {
+        connect: clock("connect"),
+        tls: clock("tls"),
+        head: clock("head"),
+        first_content: clock("first_content"),
+        bytes_idle: clock("bytes_idle"),
+        content_idle: clock("content_idle"),
+    };
+    table.finish(findings);
+    clocks
+}
+
+fn triggers(field: &Field<'_>, findings: &mut Findings) -> Option<Triggers> {
+    let mut triggers = Triggers::none();
+    let mut server_status = None;
+    for entry in field.list(findings)? {
+        match &entry.node.value {
+            Value::Number(_) => {
+                if let Some(status) = status(&entry, findings) {
+                    triggers.add_status(status);
+                    server_status = server_status.or((status >= 500).then(|| entry.at()));
+                }
+            }
+            Value::String(text) => word(text, &entry, &mut triggers, findings),
+            _ => {
+                entry.wrong_type::<()>("a status, a class such as `\"5xx\"`, or a name", findings);
+            }
+        }
+    }
+    if let Some(at) = server_status.filter(|_| !triggers.covers_overload()) {
+        warn_of_missing_overload(field, &at, findings);
+    }
+    Some(triggers)
+}
+
+fn status(entry: &Field<'_>, findings: &mut Findings) -> Option<u16> {
+    let status = u16::try_from(entry.number(100, 599, findings)?).expect("at most 599");
+    if status < 400 || NEVER_FIRE.contains(&status) {
+        findings
+            .warning(codes::IDLE_TRIGGER, &entry.at(), format!("a trigger of {status} never starts a failover"), "never fires")
+            .help("remove it: such an answer is the request's own, and the client gets it as it is");
+    }
+    Some(status)
+}
+
+/// A class or a name.
+fn word(text: &str, entry: &Field<'_>, triggers: &mut Triggers, findings: &mut Findings) {
+    if let Some(name) = TriggerName::ALL.into_iter().find(|name| name.word() == text) {
+        triggers.add_name(name);
+    } else if let Some(class) = class(text) {
+        triggers.add_range(class, class + 99);
+    } else {
+        let names = TriggerName::ALL.map(TriggerName::word);
+        let title = format!("`{}` is not a trigger", entry.at().quote());
+        let diagnostic = findings.error(codes::BAD_TRIGGER, &entry.at(), title, "neither a status nor a name");
+        match nearest(text, names.into_iter().chain(["4xx", "5xx"])) {
+            _ if text.parse::<u16>().is_ok() => diagnostic.help("write a status without quotes"),
+            Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+            None => diagnostic.help("write a status from 100 to 599, `\"4xx\"`, `\"5xx\"`, or a name"),
+        };
+        diagnostic.note(format!("names are: {}", listed(&names)));
+    }
+}
+
+/// `4xx` and `5xx`: the first status of the class.
+fn class(text: &str) -> Option<u16> {
+    match text {
+        "4xx" => Some(400),
+        "5xx" => Some(500),
+        _ => None,
+    }
+}
+
+fn warn_of_missing_overload(field: &Field<'_>, at: &At, findings: &mut Findings) {
+    findings
+        .warning(codes::NO_OVERLOAD, at, format!("`{}` leaves out 529, the status of an overloaded provider", field.path), "529 is not covered")
+        .help("add `529` or `\"overloaded\"`, or write `\"5xx\"` for all of them");
+}
+
+/// The chain `default` from primary and secondary.
+fn pair(
+    table: &Table<'_>,
+    primary: Option<&Field<'_>>,
+    secondary: Option<&Field<'_>>,
+    rules: &[ChainRule],
+    names: &Names<'_>,
+    findings: &mut Findings,
+) -> Option<ChainRule> {
+    let Some(primary) = primary else {
+        if secondary.is_some() || !rules.iter().any(|rule| rule.model.is_none()) {
+            table.missing("primary_profile", "name the profile that is asked first: `\"primary_profile\": \"…\"`", findings);
+        }
+        return None;
+    };
+    let fields: Vec<Field<'_>> = std::iter::once(primary.clone()).chain(spares(secondary, findings)).collect();
+    let mut entries: Vec<ChainEntry> = Vec::new();
+    for field in fields {
+        let Some(profile) = names.find(&field, findings) else { continue };
+        let entry = ChainEntry { profile, model: None };
+        if entries.contains(&entry) {
+            chains::report_twice(&field, findings);
+        } else {
+            entries.push(entry);
+        }
+    }
+    Some(ChainRule { model: None, chain: chain("default", entries, None) })
+}
+
+/// One name, as in the request for this feature, or an ordered list.
+fn spares<'t>(secondary: Option<&Field<'t>>, findings: &mut Findings) -> Vec<Field<'t>> {
+    match secondary {
+        None => Vec::new(),
+        Some(field) => match &field.node.value {
+            Value::String(_) => vec![field.clone()],
+            Value::List(_) => field.list(findings).unwrap_or_default(),
+            _ => field.wrong_type("a profile's name or a list of them", findings).unwrap_or_default(),
+        },
+    }
+}
+
+/// The commonest first mistake: the request's JSON alone. Said once, with the lines that are missing.
+fn report_no_profiles(
+    primary: Option<&Field<'_>>,
+    secondary: Option<&Field<'_>>,
+    chains: Option<&Field<'_>>,
+    names: &Names<'_>,
+    findings: &mut Findings,
+) {
+    let chains = chains.filter(|field| matches!(&field.node.value, Value::List(entries) if !entries.is_empty()));
+    let Some(first) = primary.or(secondary).or(chains) else { return };
+    let title = format!("`{}` names a profile, but no profiles are defined", first.path);
+    let mut lines: Vec<String> = primary.iter().map(|field| example(&field.at().quote(), true)).collect();
+    // A list in the wrong form is not reported twice.
+    let spares = spares(secondary, &mut Findings::default());
+    lines.extend(spares.iter().map(|field| example(&field.at().quote(), false)));
+    let file = names.own_file.display();
+    let diagnostic = findings.error(codes::NO_PROFILES, &first.at(), title, "which one is this?");
+    if lines.is_empty() {
+        diagnostic.help(format!("define the profiles under `\"profiles\"` in {file}"));
+    } else {
+        let lines = lines.join(",\n    ");
+        diagnostic.help(format!("add to {file}:\n  \"profiles\": {{\n    {lines}\n  }}"));
+    }
+    diagnostic.note("`{}` is Anthropic's API with the client's own login");
+}

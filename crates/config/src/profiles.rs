@@ -1,0 +1,338 @@
+//! Reads `profiles`: the ways out by name, each with its address, model map and clocks. Never decides who is asked when.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+
+use hotspare_core::ModelPattern;
+use hotspare_core::policy::ClockOverrides;
+use hotspare_core::route::ProfileId;
+
+use crate::auth::{self, Auth, AuthSource};
+use crate::base_url::{BaseUrl, BaseUrlError};
+use crate::codes;
+use crate::policy::clocks;
+use crate::reader::{Field, Findings, Table, listed, nearest};
+
+/// Most profiles in one configuration.
+const MOST: usize = 64;
+
+/// The published format's platforms that this version does not speak, with what to use instead.
+const PLATFORMS_NOT_YET: &[(&str, &str)] = &[
+    (
+        "openrouter",
+        r#"use its Anthropic endpoint: `"platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }`"#,
+    ),
+    ("bedrock", THROUGH_GATEWAY),
+    ("claude_on_aws", THROUGH_GATEWAY),
+    ("vertex", THROUGH_GATEWAY),
+    ("foundry", THROUGH_GATEWAY),
+    ("openai", THROUGH_GATEWAY),
+];
+
+const THROUGH_GATEWAY: &str = r#"reach it through a gateway that speaks the Anthropic format, with `"platform": "anthropic_compatible"`"#;
+
+/// Which dialect a profile speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Platform {
+    /// Anthropic's own API, or a gateway that passes it on unchanged.
+    Anthropic,
+    /// Another provider that speaks the Anthropic Messages format.
+    AnthropicCompatible,
+}
+
+/// A configured way out.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// As written: letters, digits, `.`, `_` and `-`.
+    pub name: Arc<str>,
+    /// The dialect.
+    pub platform: Platform,
+    /// Where requests go.
+    pub base_url: BaseUrl,
+    /// Where the credential comes from.
+    pub auth: Auth,
+    /// Which models it takes, under which names.
+    pub models: ModelMap,
+    /// Put over the policy's clocks.
+    pub clocks: ClockOverrides,
+}
+
+impl Profile {
+    /// Anthropic's API with the client's own login: what every user has before configuring anything.
+    pub fn client_login(name: &str) -> Self {
+        Self {
+            name: name.into(),
+            platform: Platform::Anthropic,
+            base_url: BaseUrl::anthropic(),
+            auth: Auth::client(),
+            models: ModelMap::default(),
+            clocks: ClockOverrides::default(),
+        }
+    }
+}
+
+/// What a profile calls the models that clients ask for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ModelMap {
+    entries: Vec<(ModelPattern, Option<Arc<str>>)>,
+}
+
+/// What becomes of a model's name at a profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapped {
+    /// The name is passed on as it is.
+    Same,
+    /// This name is put in its place.
+    To(Arc<str>),
+    /// The profile does not take this model.
+    Rejected,
+}
+
+impl ModelMap {
+    /// Looks the model up; the first entry that matches decides, in the order of the file.
+    pub fn map(&self, model: &str) -> Mapped {
+        match self.entries.iter().find(|(pattern, _)| pattern.matches(model)) {
+            None => Mapped::Same,
+            Some((_, None)) => Mapped::Rejected,
+            Some((_, Some(name))) => Mapped::To(name.clone()),
+        }
+    }
+}
+
+/// The names that a policy may use.
+pub(crate) struct Names<'a> {
+    names: Vec<&'a str>,
+    /// The file that profiles belong into, for advice.
+    pub(crate) own_file: &'a Path,
+}
+
+impl<'a> Names<'a> {
+    /// The names under `profiles`, also of profiles with faults: those are reported once, not at every use.
+    pub(crate) fn of(profiles: Option<&Field<'a>>, own_file: &'a Path) -> Self {
+        let names = match profiles.map(|field| &field.node.value) {
+            Some(crate::tree::Value::Object(members)) => members.iter().map(|member| member.name.as_str()).collect(),
+            _ => Vec::new(),
+        };
+        Self { names, own_file }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.names.is_empty()
+    }
+
+    /// The profile that a field names.
+    pub(crate) fn find(&self, field: &Field<'_>, findings: &mut Findings) -> Option<ProfileId> {
+        let name = field.text(findings)?;
+        if let Some(id) = self.id(name) {
+            return Some(id);
+        }
+        if self.is_empty() {
+            // Said once for the whole file, by whoever reads the policy.
+            return None;
+        }
+        let title = format!("unknown profile `{}` in `{}`", field.at().quote(), field.path);
+        let diagnostic = findings.error(codes::UNKNOWN_PROFILE, &field.at(), title, "no profile has this name");
+        match nearest(name, self.names.iter().copied()) {
+            Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
+            None => diagnostic.help(format!("add it under `profiles`: `{}`", example(&field.at().quote(), false))),
+        };
+        diagnostic.note(format!("profiles are: {}", listed(&self.names)));
+        None
+    }
+
+    fn id(&self, name: &str) -> Option<ProfileId> {
+        let index = self.names.iter().position(|known| *known == name)?;
+        u16::try_from(index).ok().map(ProfileId)
+    }
+}
+
+/// A line of JSON that would define a profile of this name.
+pub(crate) fn example(name: &str, primary: bool) -> String {
+    if name.contains("openrouter") {
+        let rest = r#""platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }"#;
+        format!("\"{name}\": {{ {rest} }}")
+    } else if primary {
+        format!("\"{name}\": {{}}")
+    } else {
+        format!("\"{name}\": {{ \"auth\": {{ \"env\": \"ANTHROPIC_BACKUP_KEY\" }} }}")
+    }
+}
+
+/// Reads every profile; the place in the list is the [`ProfileId`].
+pub(crate) fn read(field: &Field<'_>, listen: SocketAddr, home: &Path, findings: &mut Findings) -> Vec<Profile> {
+    let Some(table) = field.table(findings) else { return Vec::new() };
+    if table.all().count() > MOST {
+        findings
+            .error(codes::OUT_OF_RANGE, &field.key_at, format!("more than {MOST} profiles"), "too many profiles here")
+            .help("remove those that no chain uses");
+    }
+    table.all().filter_map(|(member, field)| one(&member.name, &field, listen, home, findings)).collect()
+}
+
+fn one(name: &str, field: &Field<'_>, listen: SocketAddr, home: &Path, findings: &mut Findings) -> Option<Profile> {
+    let mut table = field.table(findings)?;
+    check_name(name, field, findings);
+    let platform = match table.take("platform") {
+        None => Platform::Anthropic,
+        // With an unknown platform nothing else about the profile can be judged.
+        Some(field) => field.word(
+            &[("anthropic", Platform::Anthropic), ("anthropic_compatible", Platform::AnthropicCompatible)],
+            PLATFORMS_NOT_YET,
+            findings,
+        )?,
+    };
+    let base_url = base_url(&mut table, platform, listen, findings);
+    let auth = auth::read(&mut table, platform, home, findings);
+    if let (Some(url), Some(auth)) = (&base_url, &auth) {
+        warn_of_login_via_gateway(url, auth, field, findings);
+    }
+    let models = table.take("models").map(|field| models(&field, findings)).unwrap_or_default();
+    let clocks = table.take("clocks").map(|field| clocks(&field, findings)).unwrap_or_default();
+    table.not_yet("budget", "set the limit at the provider, and remove the key", findings);
+    table.not_yet("supports", "leave the profile out of the chains for requests it cannot take, and remove the key", findings);
+    table.not_yet("region", "it belongs to platforms that this version does not speak; remove the key", findings);
+    table.not_yet("project", "it belongs to platforms that this version does not speak; remove the key", findings);
+    table.finish_with(misplaced, findings);
+    Some(Profile { name: name.into(), platform, base_url: base_url?, auth: auth?, models, clocks })
+}
+
+/// Advice for what people write after the habits of other tools.
+fn misplaced(key: &str) -> Option<String> {
+    let key = key.to_ascii_lowercase().replace(['_', '-'], "");
+    match key.as_str() {
+        "apikey" | "key" | "token" | "authtoken" | "accesstoken" | "secret" | "env" | "value" | "command" => {
+            Some(r#"say where the credential comes from: `"auth": { "env": "NAME_OF_A_VARIABLE" }`"#.to_owned())
+        }
+        "url" | "endpoint" | "host" | "apibase" => Some("did you mean `base_url`?".to_owned()),
+        "model" => Some(r#"did you mean `models`, e.g. `"models": { "*": "name-at-the-provider" }`?"#.to_owned()),
+        "type" | "provider" | "kind" => Some("did you mean `platform`?".to_owned()),
+        _ => None,
+    }
+}
+
+/// Names travel in a response header and on command lines.
+fn check_name(name: &str, field: &Field<'_>, findings: &mut Findings) {
+    let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte));
+    let starts_well = name.starts_with(|c: char| c.is_ascii_alphanumeric());
+    if !(plain && starts_well && name.len() <= 60) {
+        let title = format!("`{}` cannot be a profile's name", field.key_at.quote());
+        findings
+            .error(codes::BAD_NAME, &field.key_at, title, "not a name")
+            .help("use up to 60 letters, digits, `.`, `_` and `-`, first a letter or a digit");
+    }
+}
+
+fn base_url(table: &mut Table<'_>, platform: Platform, listen: SocketAddr, findings: &mut Findings) -> Option<BaseUrl> {
+    let field = table.take("base_url");
+    let allow_http = match table.take("allow_http") {
+        Some(field) => field.bool(findings)?,
+        None => false,
+    };
+    let Some(field) = field else {
+        if platform == Platform::Anthropic {
+            return Some(BaseUrl::anthropic());
+        }
+        table.missing("base_url", r#"add the address without `/v1`, e.g. `"base_url": "https://api.z.ai/api/anthropic"`"#, findings);
+        return None;
+    };
+    let url = match BaseUrl::parse(field.text(findings)?) {
+        Ok(url) => url,
+        Err(error) => {
+            refuse(&field, error, findings);
+            return None;
+        }
+    };
+    if url.needs_allow_http() && !allow_http {
+        findings
+            .error(codes::PLAIN_HTTP, &field.at(), format!("`{}` is plain http to another machine", field.path), "credentials would travel unprotected")
+            .help("use `https://`")
+            .help(r#"or, on a network you trust, add `"allow_http": true` to the profile"#);
+    }
+    if url.points_at(listen) {
+        findings
+            .error(codes::OWN_LISTENER, &field.at(), format!("`{}` is hotspare's own listener", field.path), "requests would come back in a circle")
+            .help("give the provider's own address, or change `server.listen`");
+    }
+    if url.prefix == "/v1" || url.prefix.ends_with("/v1") {
+        findings
+            .warning(codes::URL_ENDS_IN_V1, &field.at(), format!("`{}` ends in `/v1`", field.path), "requests would go to `/v1/v1/messages`")
+            .help("leave `/v1` away: hotspare adds `/v1/messages` itself");
+    }
+    Some(url)
+}
+
+fn refuse(field: &Field<'_>, error: BaseUrlError, findings: &mut Findings) {
+    let code = if error == BaseUrlError::Denied { codes::DENIED_ADDRESS } else { codes::BAD_URL };
+    let help = match error {
+        BaseUrlError::Scheme => "write the whole address, e.g. `https://api.anthropic.com`",
+        BaseUrlError::UserInfo => "give the credential in `auth`",
+        BaseUrlError::QueryOrFragment => "leave away everything from `?` or `#` on",
+        BaseUrlError::Host => "write a name such as `api.example.com`, `127.0.0.1` or `[::1]`; names beyond ASCII as `xn--…`",
+        BaseUrlError::Port => "write `https://host:8443`, or no port",
+        BaseUrlError::Path => "write a plain path, e.g. `https://api.z.ai/api/anthropic`",
+        BaseUrlError::Denied => "give the provider's address",
+    };
+    findings.error(code, &field.at(), format!("`{}` is not usable: {error}", field.path), "this address").help(help);
+}
+
+/// A company's gateway is a good reason, a mistake in the URL is not; the user must know either way.
+fn warn_of_login_via_gateway(url: &BaseUrl, auth: &Auth, field: &Field<'_>, findings: &mut Findings) {
+    if matches!(auth.source, AuthSource::Client) && !url.is_anthropic() {
+        let title = format!("`{}` sends the client's own login to {}", field.path, url.authority());
+        findings
+            .warning(codes::CLIENT_LOGIN_VIA_GATEWAY, &field.key_at, title, "uses the client's own login")
+            .help("fine for a gateway of your company; otherwise give the profile its own `auth`");
+    }
+}
+
+fn models(field: &Field<'_>, findings: &mut Findings) -> ModelMap {
+    let Some(table) = field.table(findings) else { return ModelMap::default() };
+    let mut entries: Vec<(ModelPattern, Option<Arc<str>>)> = Vec::new();
+    for (member, field) in table.all() {
+        if !is_model_text(&member.name) {
+            let title = format!("`{}` is not a model pattern", field.path);
+            findings.error(codes::BAD_NAME, &field.key_at, title, "not a pattern").help(MODEL_HELP);
+        }
+        if let Some((earlier, _)) = entries.iter().find(|(earlier, _)| earlier.matches(&member.name)) {
+            let title = format!("`{}` is never used", field.path);
+            let label = format!("`{}` above matches first", earlier.as_str());
+            findings.warning(codes::UNREACHABLE, &field.key_at, title, label).help("put the narrower pattern first");
+        }
+        let target = if field.is_null() { None } else { model(&field, findings) };
+        entries.push((ModelPattern::new(&member.name), target));
+    }
+    ModelMap { entries }
+}
+
+const MODEL_HELP: &str = "write a model's name, or a pattern such as `claude-haiku-*`, without spaces";
+
+/// A model's name or pattern.
+pub(crate) fn model(field: &Field<'_>, findings: &mut Findings) -> Option<Arc<str>> {
+    let text = field.text(findings)?;
+    if is_model_text(text) {
+        return Some(text.into());
+    }
+    let title = format!("`{}` is not a model: `{}`", field.path, field.at().quote());
+    findings.error(codes::BAD_NAME, &field.at(), title, "not a model's name").help(MODEL_HELP);
+    None
+}
+
+fn is_model_text(text: &str) -> bool {
+    !text.is_empty() && text.len() <= 256 && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_matching_entry_maps_a_model() {
+        let entry = |pattern: &str, to: Option<&str>| (ModelPattern::new(pattern), to.map(Arc::from));
+        let map = ModelMap { entries: vec![entry("claude-haiku-*", Some("small")), entry("claude-*", Some("big")), entry("*", None)] };
+        assert_eq!(map.map("claude-haiku-4-5"), Mapped::To("small".into()));
+        assert_eq!(map.map("claude-opus-5-5"), Mapped::To("big".into()));
+        assert_eq!(map.map("gpt"), Mapped::Rejected);
+        assert_eq!(ModelMap::default().map("gpt"), Mapped::Same);
+    }
+}

@@ -1,0 +1,61 @@
+//! Reads `server`: the listener and its limits. Never binds anything.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use crate::codes;
+use crate::reader::{Field, Findings};
+use crate::units::body_size;
+
+/// The listener and its limits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Server {
+    /// A loopback address; port 0 picks a free one.
+    pub listen: SocketAddr,
+    /// Largest request body in bytes.
+    pub max_body: u64,
+    /// Most client connections at one time.
+    pub max_connections: usize,
+}
+
+impl Default for Server {
+    fn default() -> Self {
+        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4117), max_body: 32 * 1024 * 1024, max_connections: 256 }
+    }
+}
+
+/// Reads the section; what is missing or faulty keeps its default.
+pub(crate) fn read(field: &Field<'_>, findings: &mut Findings) -> Server {
+    let mut server = Server::default();
+    let Some(mut table) = field.table(findings) else { return server };
+    if let Some(listen) = table.take("listen").and_then(|field| listen(&field, findings)) {
+        server.listen = listen;
+    }
+    if let Some(size) = table.take("max_body").and_then(|field| body_size(&field, findings)) {
+        server.max_body = size;
+    }
+    if let Some(count) = table.take("max_connections").and_then(|field| field.number(1, 10_000, findings)) {
+        server.max_connections = usize::try_from(count).expect("at most 10,000");
+    }
+    table.not_yet("mode", "remove it: clients are pointed at hotspare by their base URL", findings);
+    table.finish(findings);
+    server
+}
+
+fn listen(field: &Field<'_>, findings: &mut Findings) -> Option<SocketAddr> {
+    let text = field.text(findings)?;
+    let numeric = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
+    match numeric.as_deref().unwrap_or(text).parse::<SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Some(address),
+        Ok(_) => {
+            findings
+                .error(codes::BAD_LISTEN, &field.at(), format!("`{}` is open to other machines", field.path), "not a loopback address")
+                .help("use `127.0.0.1:PORT` or `[::1]:PORT`: this version serves its own machine only");
+            None
+        }
+        Err(_) => {
+            let title = format!("`{}` is not an address with a port: `{}`", field.path, field.at().quote());
+            findings.error(codes::BAD_LISTEN, &field.at(), title, "not an address").help("write it as `127.0.0.1:4117`; port 0 picks a free one");
+            None
+        }
+    }
+}

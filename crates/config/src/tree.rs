@@ -1,0 +1,260 @@
+//! Turns a file's text into a tree whose every node knows its place, and lays one tree over another. Never looks at what keys mean.
+//!
+//! The parser is used nowhere else: its interface is young and may change.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use jsonc_parser::ast;
+use jsonc_parser::common::Ranged;
+use jsonc_parser::errors::{ParseError, ParseErrorKind};
+use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
+
+use crate::codes;
+use crate::diagnostic::{Diagnostic, Severity};
+use crate::source::{At, Source};
+
+/// A value and its place. Holds credentials in the clear, hence no `Debug`.
+pub(crate) struct Node {
+    pub(crate) at: At,
+    pub(crate) value: Value,
+}
+
+pub(crate) enum Value {
+    Null,
+    Bool(bool),
+    /// As written.
+    Number(String),
+    String(String),
+    List(Vec<Node>),
+    Object(Vec<Member>),
+}
+
+pub(crate) struct Member {
+    pub(crate) name: String,
+    pub(crate) name_at: At,
+    pub(crate) node: Node,
+}
+
+impl Value {
+    /// What it is, for people.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "null",
+            Self::Bool(_) => "true or false",
+            Self::Number(_) => "a number",
+            Self::String(_) => "a string",
+            Self::List(_) => "a list",
+            Self::Object(_) => "an object",
+        }
+    }
+}
+
+impl Node {
+    /// The member of that name, if this is an object that has one.
+    pub(crate) fn into_member(self, name: &str) -> Option<Member> {
+        match self.value {
+            Value::Object(members) => members.into_iter().find(|member| member.name == name),
+            _ => None,
+        }
+    }
+}
+
+impl Member {
+    /// An object with this one member, as if it were a file of its own.
+    pub(crate) fn into_root(self) -> Node {
+        Node { at: self.node.at.clone(), value: Value::Object(vec![self]) }
+    }
+}
+
+/// Parses a file's text; the second part of a success are the keys that are given twice.
+pub(crate) fn parse(path: &Path, text: &str) -> Result<(Node, Vec<Diagnostic>), Diagnostic> {
+    let source = Source::new(path, text);
+    if text.starts_with('\u{feff}') {
+        let at = At::new(&source, 0..3);
+        return Err(fault(codes::BYTE_ORDER_MARK, &at, "the file starts with a byte order mark", "three bytes before the first character")
+            .with_help("save it as UTF-8 without a byte order mark"));
+    }
+    let result = parse_to_ast(text, &CollectOptions::default(), &options()).map_err(|error| syntax_error(&source, &error))?;
+    let Some(value) = result.value else {
+        return Err(Diagnostic::about(Severity::Error, codes::EMPTY, path, "the file is empty")
+            .with_help("write `{}` for a configuration that sets nothing, or remove the file"));
+    };
+    let mut convert = Convert { source: &source, text, faults: Vec::new() };
+    let node = convert.node(value);
+    Ok((node, convert.faults))
+}
+
+/// JSON with comments and trailing commas, and no other liberty: what is accepted here other tools read too.
+fn options() -> ParseOptions {
+    ParseOptions {
+        allow_comments: true,
+        allow_trailing_commas: true,
+        allow_loose_object_property_names: false,
+        allow_missing_commas: false,
+        allow_single_quoted_strings: false,
+        allow_hexadecimal_numbers: false,
+        allow_unary_plus_numbers: false,
+        allow_bare_decimal_point_numbers: false,
+        allow_non_finite_numbers: false,
+        allow_extended_string_escapes: false,
+    }
+}
+
+struct Convert<'t> {
+    source: &'t Arc<Source>,
+    text: &'t str,
+    faults: Vec<Diagnostic>,
+}
+
+impl Convert<'_> {
+    fn node(&mut self, value: ast::Value<'_>) -> Node {
+        let at = self.at(&value);
+        let value = match value {
+            ast::Value::NullKeyword(_) => Value::Null,
+            ast::Value::BooleanLit(literal) => Value::Bool(literal.value),
+            ast::Value::NumberLit(literal) => Value::Number(literal.value.to_owned()),
+            ast::Value::StringLit(literal) => self.string(&at, literal),
+            ast::Value::Array(array) => Value::List(array.elements.into_iter().map(|element| self.node(element)).collect()),
+            ast::Value::Object(object) => Value::Object(self.members(object)),
+        };
+        Node { at, value }
+    }
+
+    /// JSON has no raw control characters in strings; the parser lets them pass.
+    fn string(&mut self, at: &At, literal: ast::StringLit<'_>) -> Value {
+        if self.text[at.span.clone()].bytes().any(|byte| byte < 0x20) {
+            let fault = fault(codes::SYNTAX, &at.first_line(), "a string runs over the end of its line or holds a tab", "this string");
+            self.faults.push(fault.with_help("write `\\n` or `\\t` inside the quotes, or close the string"));
+        }
+        Value::String(literal.value.into_owned())
+    }
+
+    fn members(&mut self, object: ast::Object<'_>) -> Vec<Member> {
+        let mut members: Vec<Member> = Vec::with_capacity(object.properties.len());
+        for property in object.properties {
+            let name_at = self.at(&property.name);
+            let name = property.name.into_string();
+            let node = self.node(property.value);
+            match members.iter().find(|member| member.name == name) {
+                Some(first) => self.faults.push(duplicate(&first.name_at, &name_at)),
+                None => members.push(Member { name, name_at, node }),
+            }
+        }
+        members
+    }
+
+    fn at(&self, ranged: &impl Ranged) -> At {
+        At::new(self.source, ranged.start()..ranged.end())
+    }
+}
+
+fn duplicate(first: &At, second: &At) -> Diagnostic {
+    let mut diagnostic = fault(codes::DUPLICATE_KEY, second, format!("`{}` is given twice", second.quote()), "given again");
+    diagnostic.also = Some((first.span.clone(), "first given here".to_owned()));
+    diagnostic.with_help("keep one of the two")
+}
+
+fn fault(code: codes::Code, at: &At, title: impl Into<String>, label: &str) -> Diagnostic {
+    Diagnostic::at(Severity::Error, code, at, title, label)
+}
+
+fn syntax_error(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
+    let range = error.range();
+    let at = At::new(source, range.start..range.end).first_line();
+    let (title, label, help) = explain(error.kind());
+    let code = if matches!(error.kind(), ParseErrorKind::NestingDepthExceeded) { codes::TOO_DEEP } else { codes::SYNTAX };
+    fault(code, &at, title, label).with_help(help)
+}
+
+/// Title, words at the caret, help.
+fn explain(kind: &ParseErrorKind) -> (&'static str, &'static str, &'static str) {
+    use ParseErrorKind as K;
+    match kind {
+        K::ExpectedComma => ("a comma is missing", "a comma belongs here", "separate two entries by `,`"),
+        K::ExpectedColonAfterObjectKey => ("a colon is missing", "a colon must come before this", "write `\"key\": value`"),
+        K::ExpectedObjectValue => ("a value is missing", "a value belongs here", "write `\"key\": value`"),
+        K::ExpectedStringObjectProperty | K::UnexpectedTokenInObject => {
+            ("a key is missing or has no quotes", "a key in double quotes belongs here", "write `\"key\": value`")
+        }
+        K::UnexpectedWord => ("a word stands without quotes", "not a JSON value", "put text into double quotes"),
+        K::SingleQuotedStringsNotAllowed => ("single quotes do not make a string", "this quote", "use double quotes"),
+        K::UnterminatedObject => ("an object is not closed", "opened here", "close it with `}`"),
+        K::UnterminatedArray => ("a list is not closed", "opened here", "close it with `]`"),
+        K::UnterminatedCommentBlock => ("a comment is not closed", "opened here", "close it with `*/`"),
+        K::MultipleRootJsonValues => ("more text follows the configuration", "this is too much", "a file holds one object: `{ … }`"),
+        K::UnexpectedCloseBrace | K::UnexpectedCloseBracket => {
+            ("a closing bracket does not fit", "closes nothing, or the wrong thing", "check the brackets before it")
+        }
+        K::NestingDepthExceeded => ("objects and lists are nested too deeply", "too deep", "a configuration needs no more than eight levels"),
+        K::String(jsonc_parser::ParseStringErrorKind::UnterminatedStringLiteral) => {
+            ("a string is not closed", "opened here", "close it with `\"`")
+        }
+        K::String(_) => ("a string holds an escape that JSON does not have", "this escape", "write a backslash as `\\\\`"),
+        K::HexadecimalNumbersNotAllowed
+        | K::UnaryPlusNumbersNotAllowed
+        | K::BareDecimalPointNumbersNotAllowed
+        | K::NonFiniteNumbersNotAllowed
+        | K::ExpectedDigit
+        | K::ExpectedDigitFollowingNegativeSign
+        | K::ExpectedPlusMinusOrDigitInNumberLiteral => ("a number has a form that JSON does not have", "this number", "write digits only"),
+        _ => ("the text is not JSON", "unexpected here", "comments and trailing commas are allowed, nothing else beyond JSON"),
+    }
+}
+
+/// `high` laid over `low`: objects merge key by key, anything else is replaced whole.
+pub(crate) fn merge(low: Node, high: Node) -> Node {
+    let (below, above) = match (low.value, high.value) {
+        (Value::Object(below), Value::Object(above)) => (below, above),
+        (_, value) => return Node { at: high.at, value },
+    };
+    let mut members = above;
+    for member in below {
+        match members.iter().position(|other| other.name == member.name) {
+            None => members.push(member),
+            Some(index) => {
+                let other = members.swap_remove(index);
+                let node = merge(member.node, other.node);
+                members.push(Member { name: other.name, name_at: other.name_at, node });
+            }
+        }
+    }
+    Node { at: high.at, value: Value::Object(members) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Node {
+        parse(Path::new("t"), text).ok().expect("valid").0
+    }
+
+    fn show(node: &Node) -> String {
+        match &node.value {
+            Value::Null => "null".into(),
+            Value::Bool(value) => value.to_string(),
+            Value::Number(value) | Value::String(value) => value.clone(),
+            Value::List(nodes) => format!("[{}]", nodes.iter().map(show).collect::<Vec<_>>().join(" ")),
+            Value::Object(members) => {
+                let mut shown: Vec<_> = members.iter().map(|member| format!("{}={}", member.name, show(&member.node))).collect();
+                shown.sort();
+                format!("{{{}}}", shown.join(" "))
+            }
+        }
+    }
+
+    #[track_caller]
+    fn check_merge(low: &str, high: &str, expect: &str) {
+        assert_eq!(show(&merge(tree(low), tree(high))), expect);
+    }
+
+    #[test]
+    fn objects_merge_and_all_else_is_replaced() {
+        check_merge(r#"{"a":1,"b":2}"#, r#"{"b":3,"c":4}"#, "{a=1 b=3 c=4}");
+        check_merge(r#"{"a":{"x":1,"y":2}}"#, r#"{"a":{"y":3}}"#, "{a={x=1 y=3}}");
+        check_merge(r#"{"a":[1,2,3]}"#, r#"{"a":[4]}"#, "{a=[4]}");
+        check_merge(r#"{"a":{"x":1}}"#, r#"{"a":"b"}"#, "{a=b}");
+        check_merge(r#"{"a":"b"}"#, r#"{"a":{"x":1}}"#, "{a={x=1}}");
+    }
+}
