@@ -70,12 +70,25 @@ pub struct Health {
 /// One profile's state, for people.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
-    /// The longest bench that holds now: until when, why, and for which family alone.
-    pub bench: Option<(Instant, FailureKind, Option<ModelFamily>)>,
+    /// The longest bench that holds now.
+    pub bench: Option<BenchReport>,
     /// The last failure's words.
     pub last_failure: Option<(Instant, Box<str>)>,
     /// When it last answered well.
     pub last_success: Option<Instant>,
+}
+
+/// Why a profile is not asked, for people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BenchReport {
+    /// When it may be asked again.
+    pub until: Instant,
+    /// What it failed with.
+    pub because: FailureKind,
+    /// The model family it is about; none: all of them.
+    pub family: Option<ModelFamily>,
+    /// Waiting alone does not help.
+    pub hard: bool,
 }
 
 impl Health {
@@ -168,7 +181,7 @@ impl Health {
                 .iter()
                 .filter(|(_, bench)| bench.until > now)
                 .max_by_key(|(_, bench)| bench.until)
-                .map(|(family, bench)| (bench.until, bench.because, *family))
+                .map(|(family, bench)| BenchReport { until: bench.until, because: bench.because, family: *family, hard: bench.hard })
         });
         Report {
             bench,

@@ -1,1 +1,21 @@
-//! The `gateway` crate; its rooms follow.
+//! Serves clients and drives exchanges. Never decides what a failure means (`core` does) and never reads a format itself (`wire` does).
+//!
+//! To follow a request open [`forward`]; what is refused before it is in [`guard`] and [`admission`].
+
+pub mod admission;
+pub mod answer;
+mod body;
+pub mod forward;
+pub mod guard;
+mod headers;
+pub mod holdback;
+pub mod record;
+pub mod replay;
+pub mod server;
+pub mod snapshot;
+pub mod status;
+
+pub use record::{Event, ExchangeRecord, Observer};
+pub use server::{Gateway, Options, ServeError, serve};
+pub use snapshot::Snapshot;
+pub use status::Status;

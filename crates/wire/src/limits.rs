@@ -70,6 +70,11 @@ pub fn minute_limit_reached(headers: &HeaderMap) -> bool {
         .any(|kind| text(headers, &format!("anthropic-ratelimit-{kind}-remaining")) == Some("0"))
 }
 
+/// The coding a body came in; none where it can be read as it is.
+pub fn content_coding(headers: &HeaderMap) -> Option<&str> {
+    text(headers, "content-encoding").map(str::trim).filter(|coding| !coding.is_empty() && !coding.eq_ignore_ascii_case("identity"))
+}
+
 fn epoch(headers: &HeaderMap, name: &str) -> Option<u64> {
     text(headers, name)?.trim().parse().ok()
 }

@@ -1,0 +1,192 @@
+//! Decides whether a request is served, and which facts of it routing may know. Never reads a body.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use hotspare_core::{ClientKind, Endpoint, RequestFacts};
+use hotspare_upstream::ClientCredential;
+use hotspare_upstream::auth::X_API_KEY;
+use hotspare_upstream::headers::{LOCAL_TOKEN, VIA};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, Uri, header};
+use subtle::ConstantTimeEq;
+
+use crate::answer;
+use crate::body::ClientBody;
+
+/// Where a request goes inside the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Room {
+    /// To a provider.
+    Upstream(Endpoint),
+    /// Answered here: the client's warm-up.
+    Hello,
+    /// Answered here: what `hotspare status` asks.
+    Status,
+}
+
+/// Finds the room by method and path; the query is nobody's business here.
+pub fn room(method: &Method, uri: &Uri) -> Room {
+    match (method, uri.path()) {
+        (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
+        (&Method::GET, "/hotspare/status") => Room::Status,
+        (&Method::POST, "/v1/messages") => Room::Upstream(Endpoint::Messages),
+        (&Method::POST, "/v1/messages/count_tokens") => Room::Upstream(Endpoint::CountTokens),
+        (&Method::GET, "/v1/models") => Room::Upstream(Endpoint::Models),
+        _ => Room::Upstream(Endpoint::Other),
+    }
+}
+
+/// A request that may be served.
+#[derive(Debug)]
+pub struct Admitted {
+    /// The client's own credential, without our token.
+    pub credential: ClientCredential,
+}
+
+/// Checks what comes before any body byte is read: browsers (T2), the local token (T3), loops (T25).
+#[expect(clippy::result_large_err, reason = "the refusal is the answer that is sent, made once")]
+pub fn admit(headers: &HeaderMap, token: &str) -> Result<Admitted, Response<ClientBody>> {
+    if headers.contains_key(header::ORIGIN) {
+        return Err(refusal(StatusCode::FORBIDDEN, "permission_error", "requests from web pages are not served"));
+    }
+    let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
+    if site.is_some_and(|site| site != b"none" && site != b"same-origin") {
+        return Err(refusal(StatusCode::FORBIDDEN, "permission_error", "requests from web pages are not served"));
+    }
+    let Some(credential) = credential(headers, token) else {
+        let mut response = refusal(
+            StatusCode::UNAUTHORIZED,
+            "authentication_error",
+            "hotspare: the local token is missing or wrong; start the client with `hotspare run -- …`",
+        );
+        // The client would otherwise ask again for three minutes (measured).
+        response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
+        return Err(response);
+    };
+    let looped = headers.get_all(header::VIA).iter().any(|via| via.to_str().is_ok_and(|via| via.split(',').any(|hop| hop.trim() == VIA)));
+    if looped {
+        let message = "hotspare: this request has already passed through hotspare; a profile's base_url points back at it";
+        return Err(refusal(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", message));
+    }
+    Ok(Admitted { credential })
+}
+
+fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<ClientBody> {
+    let mut response = answer::error(status, kind, message);
+    // The body behind a refused head is not read.
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+/// The client's credential without our token; none when our token is nowhere. The token stands in its own header or, for SDK programs,
+/// in place of the key.
+fn credential(headers: &HeaderMap, token: &str) -> Option<ClientCredential> {
+    let is_token = |value: &HeaderValue| bool::from(value.as_bytes().ct_eq(token.as_bytes()));
+    let is_bearer_token =
+        |value: &HeaderValue| value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|secret| bool::from(secret.ct_eq(token.as_bytes())));
+    let mut admitted = headers.get_all(LOCAL_TOKEN).iter().any(is_token);
+    let mut own = ClientCredential::default();
+    for (name, matches) in [(header::AUTHORIZATION, &is_bearer_token as &dyn Fn(&HeaderValue) -> bool), (X_API_KEY, &is_token)] {
+        for value in headers.get_all(&name) {
+            if matches(value) {
+                admitted = true;
+            } else {
+                let mut value = value.clone();
+                value.set_sensitive(true);
+                own.headers.push((name.clone(), value));
+            }
+        }
+    }
+    admitted.then_some(own)
+}
+
+/// What routing may know, before the body is read.
+pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredential) -> RequestFacts {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    RequestFacts {
+        endpoint,
+        model: None,
+        client: ClientKind::of_user_agent(text("user-agent").unwrap_or_default()),
+        session: text("x-claude-code-session-id").map(|session| hashed(&(session, text("x-claude-code-agent-id")))),
+        own_credential: (!credential.is_empty()).then(|| {
+            let values: Vec<_> = credential.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+            hashed(&values)
+        }),
+    }
+}
+
+fn hashed(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TOKEN: &str = "hs-0123456789abcdef";
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for (name, value) in pairs {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        headers
+    }
+
+    #[track_caller]
+    fn check(pairs: &[(&'static str, &'static str)], expected: Result<&[&str], u16>) {
+        let outcome = admit(&headers(pairs), TOKEN);
+        let seen = match &outcome {
+            Ok(admitted) => Ok(admitted.credential.headers.iter().map(|(_, value)| value.to_str().unwrap()).collect::<Vec<_>>()),
+            Err(response) => Err(response.status().as_u16()),
+        };
+        assert_eq!(seen, expected.map(<[&str]>::to_vec), "{pairs:?}");
+    }
+
+    #[test]
+    fn t3_without_the_local_token_nothing_is_served() {
+        check(&[], Err(401));
+        check(&[("x-hotspare-token", "hs-wrong")], Err(401));
+        check(&[("x-api-key", "sk-ant-test")], Err(401));
+        check(&[("authorization", "Bearer sk-ant-test")], Err(401));
+        check(&[("authorization", "hs-0123456789abcdef")], Err(401));
+        check(&[("x-hotspare-token", "hs-0123456789abcde")], Err(401));
+    }
+
+    #[test]
+    fn the_token_opens_and_is_never_taken_for_the_client_s_own_credential() {
+        check(&[("x-hotspare-token", TOKEN)], Ok(&[]));
+        check(&[("x-api-key", TOKEN)], Ok(&[]));
+        check(&[("authorization", "Bearer hs-0123456789abcdef")], Ok(&[]));
+        check(&[("x-hotspare-token", TOKEN), ("authorization", "Bearer login")], Ok(&["Bearer login"]));
+        check(&[("authorization", "Bearer hs-0123456789abcdef"), ("x-api-key", "sk-ant-test")], Ok(&["sk-ant-test"]));
+    }
+
+    #[test]
+    fn t2_web_pages_are_refused_even_with_the_token() {
+        for page in
+            [("origin", "http://evil.example"), ("origin", "null"), ("sec-fetch-site", "cross-site"), ("sec-fetch-site", "same-site")]
+        {
+            check(&[("x-hotspare-token", TOKEN), page], Err(403));
+        }
+        check(&[("x-hotspare-token", TOKEN), ("sec-fetch-site", "none")], Ok(&[]));
+    }
+
+    #[test]
+    fn t25_a_loop_is_named() {
+        check(&[("x-hotspare-token", TOKEN), ("via", "1.1 other, 1.1 hotspare")], Err(424));
+        check(&[("x-hotspare-token", TOKEN), ("via", "1.1 other")], Ok(&[]));
+    }
+
+    #[test]
+    fn paths_have_their_rooms_whatever_the_query() {
+        let room = |method: &str, uri: &'static str| room(&method.parse().unwrap(), &Uri::from_static(uri));
+        assert_eq!(room("POST", "/v1/messages?beta=true"), Room::Upstream(Endpoint::Messages));
+        assert_eq!(room("POST", "/v1/messages/count_tokens?beta=true"), Room::Upstream(Endpoint::CountTokens));
+        assert_eq!(room("GET", "/v1/models?limit=1000"), Room::Upstream(Endpoint::Models));
+        assert_eq!(room("GET", "/v1/messages"), Room::Upstream(Endpoint::Other));
+        assert_eq!(room("POST", "/v1/files"), Room::Upstream(Endpoint::Other));
+        assert_eq!(room("HEAD", "/api/hello"), Room::Hello);
+    }
+}

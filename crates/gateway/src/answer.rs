@@ -1,0 +1,87 @@
+//! Writes the answers that are our own, in Anthropic's error shape. Never puts a secret, a prompt or an upstream's free text into one.
+
+use bytes::Bytes;
+use hotspare_core::LocalAnswer;
+use hotspare_core::attempt::AttemptRecord;
+use hotspare_core::route::{Plan, SkipReason};
+use http::{HeaderValue, Response, StatusCode, header};
+
+use crate::body::ClientBody;
+use crate::guard::Refusal;
+use crate::snapshot::Snapshot;
+
+/// An error body in Anthropic's shape.
+pub fn error_json(kind: &str, message: &str) -> String {
+    serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}).to_string()
+}
+
+/// A whole error answer of our own.
+pub fn error(status: StatusCode, kind: &str, message: &str) -> Response<ClientBody> {
+    json(status, error_json(kind, message))
+}
+
+/// A whole JSON answer of our own.
+pub fn json(status: StatusCode, body: String) -> Response<ClientBody> {
+    let mut response = Response::new(ClientBody::full(Bytes::from(body)));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
+}
+
+/// The bytes written for a head that never reached the HTTP library. The connection closes after it.
+pub fn raw_refusal(refusal: &Refusal) -> Vec<u8> {
+    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
+    let body = error_json("invalid_request_error", refusal.reason);
+    format!(
+        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        refusal.status,
+        status.canonical_reason().unwrap_or("Refused"),
+        body.len()
+    )
+    .into_bytes()
+}
+
+/// The answer to a request that no profile could serve.
+pub fn exhausted(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[AttemptRecord]) -> Response<ClientBody> {
+    let status = StatusCode::from_u16(shape.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    let mut response = error(status, shape.error_type, &sentence(shape, snapshot, plan, attempts));
+    if let Some(seconds) = shape.retry_after {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
+}
+
+/// `All 2 profiles failed: work 529 overloaded, spare connection refused. Next try in 12 s. Run: hotspare status`
+fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[AttemptRecord]) -> String {
+    let mut told = Vec::new();
+    let mut lines = Vec::new();
+    for attempt in attempts.iter().rev() {
+        if let Some(failure) = &attempt.failure
+            && !told.contains(&attempt.profile)
+        {
+            told.push(attempt.profile);
+            lines.push(format!("{} {failure}", snapshot.name(attempt.profile)));
+        }
+    }
+    lines.reverse();
+    for skipped in plan.skipped.iter().filter(|skipped| !told.contains(&skipped.profile)) {
+        lines.push(format!("{} {}", snapshot.name(skipped.profile), skip_words(&skipped.reason)));
+    }
+    let head = match lines.len() {
+        0 => "No profile can take this request".to_owned(),
+        1 => "The only profile failed".to_owned(),
+        count => format!("All {count} profiles failed"),
+    };
+    let next = shape.retry_after.map_or(String::new(), |seconds| format!(" Next try in {seconds} s."));
+    format!("{head}: {}.{next} Run: hotspare status", lines.join(", "))
+}
+
+fn skip_words(reason: &SkipReason) -> String {
+    match reason {
+        SkipReason::Cooling { because, .. } => format!("not asked, it failed a moment ago ({because:?})"),
+        SkipReason::NoModel => "not asked, its model map rejects the model".to_owned(),
+        SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
+        SkipReason::NoCredential(why) => format!("not asked, {why}"),
+    }
+}

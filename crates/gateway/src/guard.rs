@@ -1,0 +1,349 @@
+//! Judges the raw head of every request before the HTTP library sees it. Never looks at a body, and never changes a byte that passes.
+//!
+//! hyper accepts missing and doubled Host headers, bare LF, `TE: gzip, chunked`, CONNECT, dot segments and more (measured, security.md F3),
+//! and has dropped the evidence by the time a handler runs. So the rules of security.md T1, T7 and T12 hold here, on the bytes.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
+use tokio::net::TcpStream;
+
+use crate::answer;
+
+/// Most bytes of a request head.
+pub const HEAD_CAP: usize = 64 * 1024;
+
+/// Most header fields of a request.
+const FIELD_CAP: usize = 100;
+
+/// Most bytes taken from the socket at once while a head is incomplete.
+const HEAD_READ: usize = 8 * 1024;
+
+/// Why a head is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Refusal {
+    /// HTTP status.
+    pub status: u16,
+    /// For people.
+    pub reason: &'static str,
+}
+
+const fn refuse(status: u16, reason: &'static str) -> Refusal {
+    Refusal { status, reason }
+}
+
+/// How long the body behind a head is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// So many bytes, often none.
+    Length(u64),
+    /// Chunked. The connection serves no request after it, so no unread head can hide behind it.
+    Chunked,
+}
+
+/// Judges a whole head, line ends included. `local` is our own address: Host must name it.
+pub fn inspect(head: &[u8], local: SocketAddr) -> Result<Framing, Refusal> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELD_CAP];
+    let mut request = httparse::Request::new(&mut fields);
+    match request.parse(head) {
+        Ok(httparse::Status::Complete(_)) => {}
+        Err(httparse::Error::TooManyHeaders) => return Err(refuse(431, "too many header fields")),
+        Ok(httparse::Status::Partial) | Err(_) => return Err(refuse(400, "not a valid HTTP request head")),
+    }
+    if request.version != Some(1) {
+        return Err(refuse(400, "only HTTP/1.1 is served"));
+    }
+    method(request.method.unwrap_or_default())?;
+    target(request.path.unwrap_or_default())?;
+    host(request.headers, local)?;
+    framing(request.headers)
+}
+
+fn method(method: &str) -> Result<(), Refusal> {
+    match method {
+        "CONNECT" | "TRACE" | "TRACK" => Err(refuse(405, "method is not served")),
+        _ => Ok(()),
+    }
+}
+
+/// Origin form only, and nothing that two readers could understand differently.
+fn target(target: &str) -> Result<(), Refusal> {
+    let bad = Err(refuse(400, "request target is not allowed"));
+    if !target.starts_with('/')
+        || !target.is_ascii()
+        || target.contains(['\\', '#'])
+        || target.bytes().any(|byte| byte <= b' ' || byte == 0x7f)
+    {
+        return bad;
+    }
+    let path = target.split('?').next().unwrap_or_default();
+    if path.contains("//") {
+        return bad;
+    }
+    let lower = target.to_ascii_lowercase();
+    if ["%2f", "%5c", "%00", "%0a", "%0d"].iter().any(|code| lower.contains(code)) {
+        return bad;
+    }
+    let dots = path.to_ascii_lowercase().replace("%2e", ".");
+    if dots.split('/').any(|segment| segment == "." || segment == "..") || dots.contains("%25") {
+        return bad;
+    }
+    Ok(())
+}
+
+/// Exactly one Host, and it is ours (DNS rebinding, T1).
+fn host(fields: &[httparse::Header<'_>], local: SocketAddr) -> Result<(), Refusal> {
+    let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
+    let (Some(host), None) = (hosts.next(), hosts.next()) else {
+        return Err(refuse(400, "exactly one Host header is needed"));
+    };
+    let value = std::str::from_utf8(host.value).map_err(|_| refuse(400, "Host is not valid"))?;
+    let port = local.port();
+    let (name, named_port) = match value.rsplit_once(':') {
+        Some((name, digits)) if !digits.contains(']') => (name, digits.parse::<u16>().ok()),
+        _ => (value, Some(80)),
+    };
+    let ours = ["127.0.0.1", "localhost", "[::1]"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
+    if ours && named_port == Some(port) { Ok(()) } else { Err(refuse(421, "this address is not served here")) }
+}
+
+fn framing(fields: &[httparse::Header<'_>]) -> Result<Framing, Refusal> {
+    let mut length: Option<u64> = None;
+    let mut chunked = false;
+    for field in fields {
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let digits =
+                std::str::from_utf8(field.value).ok().filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()));
+            let value = digits.and_then(|text| text.parse().ok()).ok_or(refuse(400, "Content-Length is not valid"))?;
+            if length.replace(value).is_some() {
+                return Err(refuse(400, "more than one Content-Length"));
+            }
+        } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
+            if chunked || !field.value.eq_ignore_ascii_case(b"chunked") {
+                return Err(refuse(501, "only one transfer coding is known: chunked"));
+            }
+            chunked = true;
+        } else if field.name.eq_ignore_ascii_case("upgrade") {
+            return Err(refuse(501, "upgrades are not served"));
+        }
+    }
+    match (length, chunked) {
+        (Some(_), true) => Err(refuse(400, "both Content-Length and Transfer-Encoding")),
+        (length, false) => Ok(Framing::Length(length.unwrap_or(0))),
+        (None, true) => Ok(Framing::Chunked),
+    }
+}
+
+/// Where the bytes of a head end, or that it can never end well. `from` is where the last search stopped.
+fn head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
+    let mut at = from.saturating_sub(3);
+    while let Some(found) = bytes[at..].iter().position(|byte| *byte == b'\n') {
+        let line_end = at + found;
+        if line_end == 0 || bytes[line_end - 1] != b'\r' {
+            return Err(refuse(400, "a line ends without CR"));
+        }
+        if line_end == 1 {
+            return Err(refuse(400, "an empty line before the request"));
+        }
+        if line_end >= 3 && bytes[line_end - 3..line_end] == *b"\r\n\r" {
+            return Ok(Some(line_end + 1));
+        }
+        at = line_end + 1;
+    }
+    Ok(None)
+}
+
+enum State {
+    /// Bytes of a head are gathered in `pending`.
+    Head { searched: usize },
+    /// So many body bytes pass.
+    Body(u64),
+    /// Everything passes until the connection closes.
+    Opaque,
+    /// A refusal is being written.
+    Refusing(BytesMut),
+    /// Nothing more comes.
+    Closed,
+}
+
+/// A client connection whose request heads are judged before they pass.
+pub struct Guarded {
+    io: Take<TcpStream>,
+    local: SocketAddr,
+    state: State,
+    /// Read from the socket, not yet passed on.
+    pending: BytesMut,
+    /// How much of `pending` may pass.
+    cleared: usize,
+}
+
+impl fmt::Debug for Guarded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Guarded").field("local", &self.local).finish_non_exhaustive()
+    }
+}
+
+impl Guarded {
+    /// Guards a fresh connection to `local`.
+    pub fn new(io: TcpStream, local: SocketAddr) -> Self {
+        Self { io: io.take(u64::MAX), local, state: State::Head { searched: 0 }, pending: BytesMut::new(), cleared: 0 }
+    }
+
+    /// Passes cleared bytes on.
+    fn pass(&mut self, into: &mut ReadBuf<'_>) {
+        let count = self.cleared.min(into.remaining());
+        into.put_slice(&self.pending[..count]);
+        self.pending.advance(count);
+        self.cleared -= count;
+        if self.pending.is_empty() {
+            // Five hundred open streams shall not keep five hundred buffers.
+            self.pending = BytesMut::new();
+        }
+    }
+
+    /// Judges what is pending; clears what may pass.
+    fn judge(&mut self) -> Result<(), Refusal> {
+        match self.state {
+            State::Head { searched } => {
+                let Some(end) = head_end(&self.pending, searched)? else {
+                    if self.pending.len() > HEAD_CAP {
+                        return Err(refuse(431, "the request head is too long"));
+                    }
+                    self.state = State::Head { searched: self.pending.len() };
+                    return Ok(());
+                };
+                if end > HEAD_CAP {
+                    return Err(refuse(431, "the request head is too long"));
+                }
+                self.state = match inspect(&self.pending[..end], self.local)? {
+                    Framing::Length(length) => State::Body(length),
+                    Framing::Chunked => State::Opaque,
+                };
+                self.cleared = end;
+                self.clear_body();
+            }
+            State::Body(_) | State::Opaque | State::Refusing(_) | State::Closed => self.clear_body(),
+        }
+        Ok(())
+    }
+
+    /// Body bytes that came along with a head may pass, but not the next head behind them.
+    fn clear_body(&mut self) {
+        let waiting = self.pending.len() - self.cleared;
+        match &mut self.state {
+            State::Opaque => self.cleared = self.pending.len(),
+            State::Body(left) => {
+                let now = waiting.min(usize::try_from(*left).unwrap_or(usize::MAX));
+                self.cleared += now;
+                *left -= now as u64;
+                if *left == 0 {
+                    self.state = State::Head { searched: 0 };
+                }
+            }
+            State::Head { .. } | State::Refusing(_) | State::Closed => {}
+        }
+    }
+
+    fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let State::Refusing(words) = &mut self.state else {
+            return Poll::Ready(Ok(()));
+        };
+        while words.has_remaining() {
+            let written = ready!(Pin::new(self.io.get_mut()).poll_write(cx, words))?;
+            if written == 0 {
+                break;
+            }
+            words.advance(written);
+        }
+        ready!(Pin::new(self.io.get_mut()).poll_shutdown(cx))?;
+        self.state = State::Closed;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.set_limit(u64::MAX);
+        let before = self.pending.len();
+        self.pending.resize(before + HEAD_READ, 0);
+        let mut space = ReadBuf::new(&mut self.pending[before..]);
+        let outcome = Pin::new(&mut self.io).poll_read(cx, &mut space);
+        let count = space.filled().len();
+        self.pending.truncate(before + count);
+        ready!(outcome)?;
+        if count == 0 {
+            self.state = State::Closed;
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = &mut *self;
+        loop {
+            if this.cleared > 0 {
+                this.pass(buf);
+                return Poll::Ready(Ok(()));
+            }
+            match &mut this.state {
+                State::Closed => return Poll::Ready(Ok(())),
+                State::Refusing(_) => ready!(this.poll_refuse(cx))?,
+                State::Opaque => {
+                    this.io.set_limit(u64::MAX);
+                    return Pin::new(&mut this.io).poll_read(cx, buf);
+                }
+                State::Body(left) => {
+                    let expected = *left;
+                    this.io.set_limit(expected);
+                    ready!(Pin::new(&mut this.io).poll_read(cx, buf))?;
+                    let left = this.io.limit();
+                    this.state = match left {
+                        0 => State::Head { searched: 0 },
+                        left if left == expected => State::Closed,
+                        left => State::Body(left),
+                    };
+                    return Poll::Ready(Ok(()));
+                }
+                State::Head { .. } => {
+                    if this.pending.is_empty() || matches!(this.state, State::Head { searched } if searched == this.pending.len()) {
+                        ready!(this.poll_head(cx))?;
+                    }
+                    if let Err(refusal) = this.judge() {
+                        tracing::debug!(status = refusal.status, reason = refusal.reason, "request head refused");
+                        this.pending.clear();
+                        this.state = State::Refusing(BytesMut::from(&answer::raw_refusal(&refusal)[..]));
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(self.io.get_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.io.get_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(self.io.get_mut()).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, slices: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(self.io.get_mut()).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.get_ref().is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+mod tests;

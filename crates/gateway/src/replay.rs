@@ -1,0 +1,343 @@
+//! Keeps a request body so that it can be sent again: chunks as they came, shared and never copied. Never waits for the whole body before
+//! the first attempt starts, and never spools to disk.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::Sleep;
+
+/// Most bytes of request bodies kept in all. Past it a body is passed on unkept, and its exchange cannot hop once bytes were sent.
+pub const KEPT_IN_ALL: usize = 512 * 1024 * 1024;
+
+/// A body may start slowly for so long.
+const SLOW_START: Duration = Duration::from_secs(30);
+
+/// From then on it must bring this many bytes a second (security.md T15).
+const MIN_BYTES_PER_SECOND: u64 = 1024;
+
+/// Why a request body is not whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Broken {
+    /// It is longer than `server.max_body`.
+    TooLarge,
+    /// It came too slowly.
+    TooSlow,
+    /// The client broke off.
+    Aborted,
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooLarge => "the request body is too large",
+            Self::TooSlow => "the request body comes too slowly",
+            Self::Aborted => "the client broke the request body off",
+        })
+    }
+}
+
+impl std::error::Error for Broken {}
+
+struct Shared<S> {
+    source: Option<S>,
+    chunks: Vec<Bytes>,
+    received: u64,
+    kept: usize,
+    kept_in_all: Arc<AtomicUsize>,
+    /// Some chunk was not kept.
+    lost: bool,
+    broken: Option<Broken>,
+    limit: u64,
+    began: Instant,
+    last_passed: Option<Instant>,
+    alarm: Option<Pin<Box<Sleep>>>,
+}
+
+impl<S> Drop for Shared<S> {
+    fn drop(&mut self) {
+        self.kept_in_all.fetch_sub(self.kept, Ordering::Relaxed);
+    }
+}
+
+/// A request body that can be read from its start as often as needed, by one reader at a time.
+pub struct Replay<S = Incoming> {
+    shared: Arc<Mutex<Shared<S>>>,
+}
+
+impl<S> Clone for Replay<S> {
+    fn clone(&self) -> Self {
+        Self { shared: self.shared.clone() }
+    }
+}
+
+impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
+    /// Keeps `source`, at most `limit` bytes of it.
+    pub fn new(source: S, limit: u64, kept_in_all: Arc<AtomicUsize>, now: Instant) -> Self {
+        let ended = source.is_end_stream();
+        let shared = Shared {
+            source: (!ended).then_some(source),
+            chunks: Vec::new(),
+            received: 0,
+            kept: 0,
+            kept_in_all,
+            lost: false,
+            broken: None,
+            limit,
+            began: now,
+            last_passed: None,
+            alarm: None,
+        };
+        Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared<S>> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A reader at the body's start.
+    pub fn reader(&self) -> Reader<S> {
+        Reader { shared: self.shared.clone(), next: 0 }
+    }
+
+    /// The first chunk, as soon as it is there; empty for an empty body.
+    pub async fn first_chunk(&self) -> Result<Bytes, Broken> {
+        std::future::poll_fn(|cx| {
+            let mut shared = self.lock();
+            if let Some(first) = shared.chunks.first() {
+                return Poll::Ready(Ok(first.clone()));
+            }
+            match ready!(shared.poll_next(cx)) {
+                Some(chunk) => Poll::Ready(chunk),
+                None => Poll::Ready(Ok(Bytes::new())),
+            }
+        })
+        .await
+    }
+
+    /// The whole body in one piece, once all of it has come.
+    pub async fn whole(&self) -> Result<Bytes, Broken> {
+        std::future::poll_fn(|cx| {
+            let mut shared = self.lock();
+            while let Some(chunk) = ready!(shared.poll_next(cx)) {
+                if let Err(broken) = chunk {
+                    return Poll::Ready(Err(broken));
+                }
+            }
+            Poll::Ready(Ok(()))
+        })
+        .await?;
+        Ok(self.whole_if_here().unwrap_or_default())
+    }
+
+    /// The whole body if all of it has come and was kept.
+    pub fn whole_if_here(&self) -> Option<Bytes> {
+        let shared = self.lock();
+        if shared.source.is_some() || shared.lost || shared.broken.is_some() {
+            return None;
+        }
+        if let [only] = &shared.chunks[..] {
+            return Some(only.clone());
+        }
+        let mut whole = BytesMut::with_capacity(shared.chunks.iter().map(Bytes::len).sum());
+        for chunk in &shared.chunks {
+            whole.extend_from_slice(chunk);
+        }
+        Some(whole.freeze())
+    }
+
+    /// Whether some of it is gone, so that it cannot be sent again.
+    pub fn is_lost(&self) -> bool {
+        self.lock().lost
+    }
+
+    /// Why it is not whole, if it broke.
+    pub fn broken(&self) -> Option<Broken> {
+        self.lock().broken
+    }
+
+    /// When a chunk last went out to an upstream.
+    pub fn last_passed(&self) -> Option<Instant> {
+        self.lock().last_passed
+    }
+}
+
+impl<S: Body<Data = Bytes> + Unpin> Shared<S> {
+    /// The next chunk from the client, kept if there is room.
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Broken>>> {
+        if let Some(broken) = self.broken {
+            return Poll::Ready(Some(Err(broken)));
+        }
+        loop {
+            let Some(source) = &mut self.source else {
+                return Poll::Ready(None);
+            };
+            match Pin::new(&mut *source).poll_frame(cx) {
+                Poll::Pending => {
+                    ready!(self.poll_alarm(cx));
+                    return Poll::Ready(Some(Err(self.fail(Broken::TooSlow))));
+                }
+                Poll::Ready(None) => {
+                    self.source = None;
+                    self.alarm = None;
+                }
+                Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(self.fail(Broken::Aborted)))),
+                Poll::Ready(Some(Ok(frame))) => {
+                    let Ok(chunk) = frame.into_data() else { continue };
+                    if source.is_end_stream() {
+                        self.source = None;
+                    }
+                    return Poll::Ready(Some(self.keep(chunk)));
+                }
+            }
+        }
+    }
+
+    fn keep(&mut self, chunk: Bytes) -> Result<Bytes, Broken> {
+        self.received += chunk.len() as u64;
+        if self.received > self.limit {
+            return Err(self.fail(Broken::TooLarge));
+        }
+        let length = chunk.len();
+        if self.lost || self.kept_in_all.fetch_add(length, Ordering::Relaxed) + length > KEPT_IN_ALL {
+            if !self.lost {
+                self.kept_in_all.fetch_sub(length, Ordering::Relaxed);
+                tracing::warn!("too many request bodies in flight to keep another: this request cannot go to a second profile");
+            }
+            self.lost = true;
+        } else {
+            self.kept += length;
+            self.chunks.push(chunk.clone());
+        }
+        Ok(chunk)
+    }
+
+    fn fail(&mut self, broken: Broken) -> Broken {
+        self.broken = Some(broken);
+        self.source = None;
+        broken
+    }
+
+    /// Ready when the body came too slowly for too long.
+    fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            let earned = Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
+            let due = self.began + SLOW_START + earned;
+            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= due.into() {
+                return Poll::Ready(());
+            }
+            alarm.as_mut().reset(due.into());
+        }
+    }
+}
+
+/// Reads a kept body from its start, and on from where the client is.
+pub struct Reader<S = Incoming> {
+    shared: Arc<Mutex<Shared<S>>>,
+    next: usize,
+}
+
+impl<S: Body<Data = Bytes> + Unpin> Body for Reader<S> {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        let this = &mut *self;
+        let mut shared = this.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        let chunk = match shared.chunks.get(this.next) {
+            Some(chunk) => Some(Ok(chunk.clone())),
+            None => ready!(shared.poll_next(cx)),
+        };
+        this.next += 1;
+        shared.last_passed = Some(Instant::now());
+        Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.source.is_none() && shared.broken.is_none() && self.next >= shared.chunks.len()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        if shared.source.is_none() && !shared.lost {
+            SizeHint::with_exact(shared.chunks[self.next.min(shared.chunks.len())..].iter().map(|chunk| chunk.len() as u64).sum())
+        } else {
+            SizeHint::default()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt, StreamBody};
+
+    type Frames = Vec<Result<Frame<Bytes>, std::io::Error>>;
+
+    fn source(chunks: &[&'static str]) -> impl Body<Data = Bytes, Error = std::io::Error> + Unpin {
+        let frames: Frames = chunks.iter().map(|chunk| Ok(Frame::data(Bytes::from_static(chunk.as_bytes())))).collect();
+        StreamBody::new(futures_util::stream::iter(frames))
+    }
+
+    fn replay(
+        chunks: &[&'static str],
+        limit: u64,
+        total: &Arc<AtomicUsize>,
+    ) -> Replay<impl Body<Data = Bytes, Error = std::io::Error> + Unpin> {
+        Replay::new(source(chunks), limit, total.clone(), Instant::now())
+    }
+
+    #[tokio::test]
+    async fn a_body_reads_the_same_every_time_and_lets_its_memory_go() {
+        let total = Arc::new(AtomicUsize::new(0));
+        let body = replay(&["abc", "de"], 5, &total);
+        assert_eq!(body.first_chunk().await, Ok(Bytes::from("abc")));
+        let mut half = body.reader();
+        assert!(half.frame().await.is_some());
+        drop(half);
+        for _ in 0..2 {
+            assert_eq!(body.reader().collect().await.map(|all| all.to_bytes()), Ok(Bytes::from("abcde")));
+        }
+        assert_eq!(body.whole().await, Ok(Bytes::from("abcde")));
+        assert_eq!(total.load(Ordering::Relaxed), 5);
+        drop(body);
+        assert_eq!(total.load(Ordering::Relaxed), 0);
+    }
+
+    #[tokio::test]
+    async fn a_body_over_the_limit_breaks_for_every_reader() {
+        let total = Arc::new(AtomicUsize::new(0));
+        let body = replay(&["abc", "de"], 4, &total);
+        for _ in 0..2 {
+            assert_eq!(body.reader().collect().await.map(|_| ()), Err(Broken::TooLarge));
+        }
+        assert_eq!(body.broken(), Some(Broken::TooLarge));
+    }
+
+    #[tokio::test]
+    async fn past_the_common_limit_a_body_passes_unkept() {
+        let total = Arc::new(AtomicUsize::new(KEPT_IN_ALL));
+        let body = replay(&["abc", "de"], 10, &total);
+        assert_eq!(body.reader().collect().await.map(|all| all.to_bytes()), Ok(Bytes::from("abcde")));
+        assert!(body.is_lost());
+        assert_eq!(body.whole_if_here(), None);
+        drop(body);
+        assert_eq!(total.load(Ordering::Relaxed), KEPT_IN_ALL);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn t15_a_body_that_drips_is_given_up() {
+        let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
+        let body = Replay::new(silent, 10, Arc::default(), tokio::time::Instant::now().into_std());
+        assert_eq!(body.whole().await, Err(Broken::TooSlow));
+    }
+}

@@ -1,0 +1,412 @@
+//! Accepts connections and hands requests to their rooms. Never listens beyond this machine, and never lets one connection or one panic
+//! harm another.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::pin::{Pin, pin};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use hotspare_config::Config;
+use hotspare_core::{Endpoint, Health, RetryMemory};
+use hotspare_upstream::Upstreams;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
+
+use crate::admission::{self, Room};
+use crate::answer;
+use crate::body::ClientBody;
+use crate::forward::{self, ClientRequest};
+use crate::guard::Guarded;
+use crate::record::{Event, ExchangeRecord, Observer};
+use crate::replay::{Broken, Reader, Replay};
+use crate::snapshot::Snapshot;
+
+/// Longest a request head may take.
+const HEADER_TIME: Duration = Duration::from_secs(10);
+
+/// Answers in flight have this long to end after the shutdown began.
+const DRAIN_TIME: Duration = Duration::from_secs(5);
+
+/// Old sessions and requests are forgotten at most this often.
+const FORGET_EVERY: Duration = Duration::from_secs(30);
+
+/// A request body on its way up.
+pub enum RequestBody {
+    /// As the client sends it.
+    Kept(Reader),
+    /// With another model in it.
+    Parts(VecDeque<Bytes>),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Kept(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Parts(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(Frame::data(part)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Kept(reader) => reader.is_end_stream(),
+            Self::Parts(parts) => parts.is_empty(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Kept(reader) => reader.size_hint(),
+            Self::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
+        }
+    }
+}
+
+/// What a gateway needs besides its configuration.
+pub struct Options {
+    /// The local token that every request must carry.
+    pub token: SecretString,
+    /// A PEM file of further certificate authorities.
+    pub extra_roots: Option<PathBuf>,
+    /// Is told what happens.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// What is learned from exchanges.
+#[derive(Default)]
+pub(crate) struct WorldState {
+    pub health: Health,
+    pub memory: RetryMemory,
+}
+
+#[derive(Default)]
+struct Counts {
+    next_id: AtomicU64,
+    exchanges: AtomicU64,
+    failovers: AtomicU64,
+    in_flight: Arc<AtomicU64>,
+}
+
+#[derive(Default)]
+struct Last {
+    served_by: Option<Arc<str>>,
+    failover: Option<Arc<ExchangeRecord>>,
+}
+
+/// One running proxy.
+pub struct Gateway {
+    snapshot: Arc<Snapshot>,
+    upstreams: Upstreams<RequestBody>,
+    world: Mutex<WorldState>,
+    forgot: Mutex<Instant>,
+    token: SecretString,
+    observer: Option<Arc<dyn Observer>>,
+    kept_bodies: Arc<AtomicUsize>,
+    counts: Counts,
+    last: Mutex<Last>,
+    local: SocketAddr,
+    max_connections: usize,
+    started: Instant,
+}
+
+/// Counts an exchange as long as it lives.
+pub(crate) struct InFlight(Arc<AtomicU64>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Why a gateway cannot serve.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// The address is not on this machine alone.
+    #[error("`{0}` is not a loopback address: the local port is never open to others")]
+    NotLoopback(SocketAddr),
+    /// The socket cannot be used.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+}
+
+impl Gateway {
+    /// A gateway that will serve on `listener`'s address.
+    pub fn new(config: &Config, listener: &TcpListener, options: Options) -> Result<Arc<Self>, ServeError> {
+        let local = listener.local_addr()?;
+        if !local.ip().is_loopback() {
+            return Err(ServeError::NotLoopback(local));
+        }
+        Ok(Arc::new(Self {
+            snapshot: Arc::new(Snapshot::compile(config)),
+            upstreams: Upstreams::new(options.extra_roots),
+            world: Mutex::default(),
+            forgot: Mutex::new(Instant::now()),
+            token: options.token,
+            observer: options.observer,
+            kept_bodies: Arc::default(),
+            counts: Counts::default(),
+            last: Mutex::default(),
+            local,
+            max_connections: config.server.max_connections,
+            started: Instant::now(),
+        }))
+    }
+
+    /// The address served.
+    pub fn local(&self) -> SocketAddr {
+        self.local
+    }
+
+    /// When it started.
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.clone()
+    }
+
+    pub(crate) fn upstreams(&self) -> &Upstreams<RequestBody> {
+        &self.upstreams
+    }
+
+    /// Short, and never held across a wait.
+    pub(crate) fn with_world<T>(&self, act: impl FnOnce(&mut WorldState) -> T) -> T {
+        act(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(crate) fn next_id(&self) -> u64 {
+        // Unique within a start and over restarts: seconds above, a counter below.
+        let count = self.counts.next_id.fetch_add(1, Ordering::Relaxed);
+        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        (since << 24) | (count & 0x00ff_ffff)
+    }
+
+    pub(crate) fn tell(&self, event: &Event) {
+        if let Some(observer) = &self.observer {
+            observer.on_event(event);
+        }
+    }
+
+    pub(crate) fn over(&self, record: Arc<ExchangeRecord>, endpoint: Endpoint) {
+        self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
+        if record.on_spare {
+            self.counts.failovers.fetch_add(1, Ordering::Relaxed);
+        }
+        if endpoint.moves_health() {
+            let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+            if record.served_by.is_some() {
+                last.served_by.clone_from(&record.served_by);
+            }
+            if record.attempts.iter().any(|(_, _, failure)| failure.is_some()) {
+                last.failover = Some(record.clone());
+            }
+        }
+        self.forget_old();
+        self.tell(&Event::Over(record));
+    }
+
+    fn forget_old(&self) {
+        let now = Instant::now();
+        let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
+        if now.duration_since(*forgot) >= FORGET_EVERY {
+            *forgot = now;
+            self.with_world(|world| world.memory.forget_old(now));
+        }
+    }
+
+    pub(crate) fn serving(&self) -> Option<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.as_ref().map(ToString::to_string)
+    }
+
+    pub(crate) fn last_failover_record(&self) -> Option<Arc<ExchangeRecord>> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).failover.clone()
+    }
+
+    /// Exchanges, failovers, in flight.
+    pub(crate) fn counts(&self) -> (u64, u64, u64) {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        (read(&self.counts.exchanges), read(&self.counts.failovers), read(&self.counts.in_flight))
+    }
+
+    fn in_flight(&self) -> InFlight {
+        self.counts.in_flight.fetch_add(1, Ordering::Relaxed);
+        InFlight(self.counts.in_flight.clone())
+    }
+
+    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+        let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
+        // A bug of ours in one exchange is answered, and harms no other.
+        let routed = AssertUnwindSafe(self.route(request)).catch_unwind().await;
+        let mut response = routed.unwrap_or_else(|_| {
+            let mut response = answer::error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "hotspare: a bug of ours; please report it");
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response
+        });
+        if chunked {
+            // The guard lets nothing unread hide behind a chunked body: the connection ends with its answer.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+
+    async fn route(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+        let room = admission::room(request.method(), request.uri());
+        if room == Room::Hello {
+            return Response::new(ClientBody::full(Bytes::new()));
+        }
+        let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refusal,
+        };
+        match room {
+            Room::Hello | Room::Status => {
+                let status = serde_json::to_string(&self.status()).unwrap_or_default();
+                answer::json(StatusCode::OK, status)
+            }
+            Room::Upstream(endpoint) => self.forward(endpoint, request, admitted.credential).await,
+        }
+    }
+
+    async fn forward(
+        self: Arc<Self>,
+        endpoint: Endpoint,
+        request: Request<Incoming>,
+        credential: hotspare_upstream::ClientCredential,
+    ) -> Response<ClientBody> {
+        let limit = self.snapshot.max_body;
+        let length = request.body().size_hint().exact();
+        if length.is_some_and(|length| length > limit) {
+            return too_large(limit);
+        }
+        if let Some(coding) = unknown_coding(request.headers()) {
+            let message = format!("hotspare: request content-encoding `{coding}` is not known");
+            let mut response = answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", &message);
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+            return response;
+        }
+        let facts = admission::facts(endpoint, request.headers(), &credential);
+        let (head, body) = request.into_parts();
+        let path_and_query = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
+        let client = ClientRequest {
+            method: head.method,
+            path_and_query,
+            headers: head.headers,
+            extensions: head.extensions,
+            credential,
+            body: Replay::new(body, limit, self.kept_bodies.clone(), Instant::now()),
+            length: length.filter(|length| *length > 0),
+        };
+        let in_flight = self.in_flight();
+        forward::serve(self, facts, client, in_flight).await
+    }
+}
+
+fn too_large(limit: u64) -> Response<ClientBody> {
+    let message = format!("hotspare: the request body is larger than {} MiB (`server.max_body`)", limit / (1024 * 1024));
+    let mut response = answer::error(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
+fn unknown_coding(headers: &http::HeaderMap) -> Option<&str> {
+    hotspare_wire::limits::content_coding(headers).filter(|coding| !matches!(*coding, "gzip" | "zstd" | "br"))
+}
+
+/// Serves until `shutdown` ends, then lets answers in flight end for a few seconds.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+    let places = Arc::new(Semaphore::new(gateway.max_connections));
+    let (stop, stopped) = tokio::sync::watch::channel(());
+    let mut connections = JoinSet::new();
+    let mut shutdown = pin!(shutdown);
+    loop {
+        // Cancel-safe: `accept` and `join_next` lose nothing when another branch wins.
+        tokio::select! {
+            () = &mut shutdown => break,
+            Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
+            accepted = listener.accept() => {
+                match accepted {
+                    Ok((stream, _)) => {
+                        let Ok(place) = places.clone().try_acquire_owned() else {
+                            tracing::warn!("too many connections: one was closed");
+                            continue;
+                        };
+                        let gateway = gateway.clone();
+                        let mut stopped = stopped.clone();
+                        connections.spawn(async move {
+                            let _place = place;
+                            connection(gateway, stream, async move { let _ = stopped.changed().await; }).await;
+                        });
+                    }
+                    Err(error) => {
+                        // Out of descriptors, most likely: a moment's rest instead of a busy loop.
+                        tracing::warn!(%error, "a connection could not be accepted");
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
+            }
+        }
+    }
+    drop(stop);
+    drop(listener);
+    let drained = tokio::time::timeout(DRAIN_TIME, async { while connections.join_next().await.is_some() {} }).await;
+    if drained.is_err() {
+        connections.abort_all();
+    }
+}
+
+fn log_panic(ended: Result<(), tokio::task::JoinError>) {
+    if let Err(error) = ended
+        && error.is_panic()
+    {
+        tracing::error!("a connection ended with a bug of ours; the others go on");
+    }
+}
+
+async fn connection(gateway: Arc<Gateway>, stream: TcpStream, stop: impl Future<Output = ()>) {
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    let io = TokioIo::new(Guarded::new(stream, gateway.local));
+    let service = service_fn(move |request| {
+        let gateway = gateway.clone();
+        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIME)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .serve_connection(io, service);
+    let mut connection = pin!(connection);
+    let mut stop = pin!(stop);
+    // Cancel-safe: the connection is polled on after the stop.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = &mut stop => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "client connection ended");
+    }
+}

@@ -1,0 +1,112 @@
+//! Turns a valid configuration into what an exchange needs, whole and unchangeable. Never changes while an exchange holds it.
+
+use std::sync::Arc;
+
+use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, ModelMap};
+use hotspare_core::policy::ClockOverrides;
+use hotspare_core::route::{Fit, SkipReason};
+use hotspare_core::{ChainEntry, ChainRule, Policy, ProfileId, RequestFacts, Terms};
+use hotspare_upstream::{Credential, HeaderForm, Platform, Source, Target};
+
+/// One configuration, compiled.
+pub struct Snapshot {
+    /// The user's wishes.
+    pub policy: Arc<Policy>,
+    /// Chains and when they hold; the last holds always.
+    pub rules: Vec<ChainRule>,
+    profiles: Vec<Profile>,
+    /// Most bytes of a request body.
+    pub max_body: u64,
+}
+
+struct Profile {
+    target: Arc<Target>,
+    models: ModelMap,
+    clocks: ClockOverrides,
+}
+
+impl Snapshot {
+    /// Compiles a configuration.
+    pub fn compile(config: &Config) -> Self {
+        Self {
+            policy: Arc::new(config.policy.clone()),
+            rules: config.rules.clone(),
+            profiles: config.profiles.iter().map(profile).collect(),
+            max_body: config.server.max_body,
+        }
+    }
+
+    /// A profile's address and credential.
+    pub fn target(&self, id: ProfileId) -> Option<&Arc<Target>> {
+        self.profiles.get(usize::from(id.0)).map(|profile| &profile.target)
+    }
+
+    /// A profile's name.
+    pub fn name(&self, id: ProfileId) -> &str {
+        self.target(id).map_or("unknown", |target| &target.name)
+    }
+
+    /// Every profile.
+    pub fn ids(&self) -> impl Iterator<Item = ProfileId> + use<> {
+        (0..u16::try_from(self.profiles.len()).unwrap_or(u16::MAX)).map(ProfileId)
+    }
+
+    /// Whether the model must be known before a profile can be chosen.
+    pub fn routes_by_model(&self) -> bool {
+        self.rules.iter().any(|rule| rule.model.is_some()) || self.profiles.iter().any(|profile| !profile.models.is_empty())
+    }
+
+    /// Whether any profile passes the client's own credential on.
+    pub fn uses_client_login(&self) -> bool {
+        self.profiles.iter().any(|profile| profile.target.credential.is_client())
+    }
+
+    /// Whether, and on which terms, a chain's entry can take this request.
+    pub fn fit(&self, entry: &ChainEntry, facts: &RequestFacts) -> Fit {
+        let Some(profile) = self.profiles.get(usize::from(entry.profile.0)) else {
+            return Fit::Cannot(SkipReason::NoModel);
+        };
+        let client_login = profile.target.credential.is_client();
+        if client_login && facts.own_credential.is_none() {
+            return Fit::Cannot(SkipReason::NoClientCredential);
+        }
+        let asked = entry.model.as_ref().or(facts.model.as_ref());
+        let model = match asked.map(|model| profile.models.map(model)) {
+            Some(Mapped::Rejected) => return Fit::Cannot(SkipReason::NoModel),
+            Some(Mapped::To(model)) => Some(model),
+            Some(Mapped::Same) | None => entry.model.clone(),
+        };
+        Fit::Fits(Terms { model, clocks: self.policy.clocks.overridden(&profile.clocks), client_login })
+    }
+}
+
+fn profile(config: &hotspare_config::Profile) -> Profile {
+    let platform = match config.platform {
+        hotspare_config::Platform::Anthropic => Platform::Anthropic,
+        hotspare_config::Platform::AnthropicCompatible => Platform::AnthropicCompatible,
+    };
+    let form = match (config.auth.header, platform) {
+        (AuthHeader::ApiKey, _) => Some(HeaderForm::ApiKey),
+        (AuthHeader::Bearer, _) => Some(HeaderForm::Bearer),
+        // All compatible endpoints known take Bearer; not all take `x-api-key`.
+        (AuthHeader::Auto, Platform::AnthropicCompatible) => Some(HeaderForm::Bearer),
+        (AuthHeader::Auto, Platform::Anthropic) => None,
+    };
+    let credential = match &config.auth.source {
+        AuthSource::Client => Credential::Client,
+        AuthSource::Env(name) => Credential::own(Source::Env(name.clone()), form),
+        AuthSource::File(file) => Credential::own(Source::File(file.clone()), form),
+        AuthSource::Command(argv) => Credential::own(Source::Command(argv.clone()), form),
+        AuthSource::Value(value) => Credential::own(Source::Value(value.clone()), form),
+    };
+    let target = Target {
+        name: config.name.clone(),
+        platform,
+        https: config.base_url.https,
+        host: config.base_url.host.clone(),
+        port: config.base_url.port,
+        prefix: config.base_url.prefix.clone(),
+        credential: Arc::new(credential),
+    };
+    Profile { target: Arc::new(target), models: config.models.clone(), clocks: config.clocks }
+}

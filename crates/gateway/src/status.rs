@@ -1,0 +1,138 @@
+//! What `hotspare status` shows: profiles, their state, and what happened last. Never holds a secret.
+
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+
+use hotspare_core::health::Report;
+use hotspare_core::{Outcome, ProfileId};
+
+use crate::server::Gateway;
+
+/// The version of this shape.
+pub const STATUS_VERSION: u32 = 1;
+
+/// One running gateway.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct Status {
+    /// [`STATUS_VERSION`].
+    pub version: u32,
+    /// The program's version.
+    pub hotspare: String,
+    /// `http://127.0.0.1:PORT`.
+    pub address: String,
+    /// Its process.
+    pub pid: u32,
+    /// Seconds since it started.
+    pub uptime_s: u64,
+    /// Whether failover is on.
+    pub enabled: bool,
+    /// Who served the last exchange; the primary before the first.
+    pub serving: String,
+    /// In the order of the default chain.
+    pub profiles: Vec<ProfileStatus>,
+    /// Exchanges since the start.
+    pub exchanges: u64,
+    /// Of those, served by another profile than the first.
+    pub failovers: u64,
+    /// Requests in flight.
+    pub in_flight: u64,
+    /// The last move to another profile, in words.
+    pub last_failover: Option<LastFailover>,
+}
+
+/// One profile.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct ProfileStatus {
+    /// Its name.
+    pub name: String,
+    /// `serving`, `ready`, `cooling` or `blocked`.
+    pub state: String,
+    /// Seconds until it may be asked again.
+    pub back_in_s: Option<u64>,
+    /// Its last failure, in words.
+    pub last_failure: Option<String>,
+    /// Seconds since then.
+    pub last_failure_ago_s: Option<u64>,
+    /// Seconds since its last good answer.
+    pub last_success_ago_s: Option<u64>,
+}
+
+/// The last move to another profile.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+pub struct LastFailover {
+    /// From where.
+    pub from: String,
+    /// To where; none when no profile answered.
+    pub to: Option<String>,
+    /// What the first failed with.
+    pub why: String,
+    /// Seconds since then.
+    pub ago_s: u64,
+}
+
+impl Gateway {
+    /// What is going on now.
+    pub fn status(&self) -> Status {
+        let now = Instant::now();
+        let snapshot = self.snapshot();
+        let ids: Vec<ProfileId> = snapshot
+            .rules
+            .last()
+            .map(|rule| {
+                let mut ids: Vec<ProfileId> = rule.chain.entries.iter().map(|entry| entry.profile).collect();
+                ids.dedup();
+                ids
+            })
+            .unwrap_or_default();
+        let serving = self.serving().unwrap_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()));
+        let profiles = self.with_world(|world| {
+            ids.iter().map(|id| profile_status(now, snapshot.name(*id), &serving, &world.health.report(now, *id))).collect()
+        });
+        let (exchanges, failovers, in_flight) = self.counts();
+        Status {
+            version: STATUS_VERSION,
+            hotspare: env!("CARGO_PKG_VERSION").to_owned(),
+            address: format!("http://{}", self.local()),
+            pid: std::process::id(),
+            uptime_s: self.started().elapsed().as_secs(),
+            enabled: snapshot.policy.enabled,
+            serving,
+            profiles,
+            exchanges,
+            failovers,
+            in_flight,
+            last_failover: self.last_failover(now),
+        }
+    }
+
+    fn last_failover(&self, now: Instant) -> Option<LastFailover> {
+        let record = self.last_failover_record()?;
+        let (from, _, failure) = record.attempts.iter().find(|(_, _, failure)| failure.is_some())?;
+        let served = matches!(record.outcome, Outcome::Served | Outcome::Relayed);
+        Some(LastFailover {
+            from: from.to_string(),
+            to: record.served_by.as_ref().filter(|_| served).map(ToString::to_string),
+            why: failure.as_ref().map(ToString::to_string).unwrap_or_default(),
+            ago_s: now.saturating_duration_since(record.started + record.took).as_secs(),
+        })
+    }
+}
+
+fn profile_status(now: Instant, name: &str, serving: &str, report: &Report) -> ProfileStatus {
+    let ago = |at: Instant| now.saturating_duration_since(at).as_secs();
+    let state = match &report.bench {
+        Some(bench) if bench.hard => "blocked",
+        Some(_) => "cooling",
+        None if name == serving => "serving",
+        None => "ready",
+    };
+    ProfileStatus {
+        name: name.to_owned(),
+        state: state.to_owned(),
+        back_in_s: report.bench.as_ref().map(|bench| bench.until.saturating_duration_since(now).as_secs() + 1),
+        last_failure: report.last_failure.as_ref().map(|(_, words)| words.to_string()),
+        last_failure_ago_s: report.last_failure.as_ref().map(|(at, _)| ago(*at)),
+        last_success_ago_s: report.last_success.map(ago),
+    }
+}
