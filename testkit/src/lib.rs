@@ -1,0 +1,13 @@
+//! A provider that plays scripts on real sockets, and a virtual clock for the decision core. Never used for judging what is right: that is
+//! the tests' own business.
+
+pub mod answers;
+pub mod clock;
+mod request;
+mod script;
+mod upstream;
+
+pub use clock::VirtualClock;
+pub use request::Received;
+pub use script::{Event, Gate, Script};
+pub use upstream::{Upstream, refused_addr};

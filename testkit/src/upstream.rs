@@ -1,0 +1,301 @@
+//! Plays scripts to whoever connects. Never outlives its owner: dropping it ends every connection.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{AbortHandle, JoinSet};
+
+use crate::request::{self, Received};
+use crate::script::{Script, Step};
+
+type Play = dyn Fn(&Received) -> Script + Send + Sync;
+
+struct Shared {
+    play: Box<Play>,
+    log: Mutex<Log>,
+    changed: watch::Sender<u64>,
+    open: AtomicUsize,
+    ever: AtomicU64,
+}
+
+#[derive(Default)]
+struct Log {
+    requests: Vec<Received>,
+    hung_up: Vec<(u64, Instant)>,
+}
+
+impl Shared {
+    fn log(&self) -> MutexGuard<'_, Log> {
+        self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn changed(&self) {
+        self.changed.send_modify(|count| *count += 1);
+    }
+}
+
+/// A provider that plays scripts on a real loopback socket.
+pub struct Upstream {
+    addr: SocketAddr,
+    shared: Arc<Shared>,
+    task: AbortHandle,
+}
+
+impl Drop for Upstream {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Upstream {
+    /// Serves on a free loopback port until dropped. `play` is asked once for each request.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had.
+    pub async fn start(play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            play: Box::new(play),
+            log: Mutex::default(),
+            changed: watch::channel(0).0,
+            open: AtomicUsize::new(0),
+            ever: AtomicU64::new(0),
+        });
+        let task = tokio::spawn(accept(listener, shared.clone())).abort_handle();
+        Ok(Self { addr, shared, task })
+    }
+
+    /// The n-th `POST /v1/messages` gets the n-th script, later ones the last; every other request a 404.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had.
+    pub async fn sequence(scripts: Vec<Script>) -> io::Result<Self> {
+        let next = AtomicUsize::new(0);
+        Self::start(move |request| {
+            if !is_message(request) {
+                return Script::not_found();
+            }
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            scripts.get(index).or(scripts.last()).cloned().unwrap_or_default()
+        })
+        .await
+    }
+
+    /// Where it listens.
+    pub fn addr(&self) -> SocketAddr {
+        self.addr
+    }
+
+    /// `http://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("http://{}", self.addr)
+    }
+
+    /// Every request so far whose head and body were read.
+    pub fn requests(&self) -> Vec<Received> {
+        self.shared.log().requests.clone()
+    }
+
+    /// Of those, the `POST /v1/messages`.
+    pub fn messages(&self) -> Vec<Received> {
+        self.requests().into_iter().filter(is_message).collect()
+    }
+
+    /// Waits until so many requests have come.
+    pub async fn wait_for(&self, count: usize) {
+        self.wait(|log| (log.requests.len() >= count).then_some(())).await;
+    }
+
+    /// Waits until the peer has closed the connection of the request with this index, and says when.
+    pub async fn wait_hung_up(&self, index: usize) -> Instant {
+        self.wait(|log| {
+            let connection = log.requests.get(index)?.connection;
+            log.hung_up.iter().find(|(number, _)| *number == connection).map(|(_, at)| *at)
+        })
+        .await
+    }
+
+    async fn wait<T>(&self, look: impl Fn(&Log) -> Option<T>) -> T {
+        let mut changed = self.shared.changed.subscribe();
+        loop {
+            if let Some(found) = look(&self.shared.log()) {
+                return found;
+            }
+            // The sender lives in `self`, so the wait cannot fail.
+            let _ = changed.changed().await;
+        }
+    }
+
+    /// Connections open now.
+    pub fn open_connections(&self) -> usize {
+        self.shared.open.load(Ordering::SeqCst)
+    }
+
+    /// Connections ever accepted.
+    pub fn connections(&self) -> usize {
+        usize::try_from(self.shared.ever.load(Ordering::SeqCst)).unwrap_or(usize::MAX)
+    }
+}
+
+fn is_message(request: &Received) -> bool {
+    request.method == "POST" && request.path() == "/v1/messages"
+}
+
+/// A loopback address on which nobody listens.
+///
+/// # Errors
+///
+/// When no port can be had.
+pub fn refused_addr() -> io::Result<SocketAddr> {
+    std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    // Dropping the set with this task ends every connection.
+    let mut connections = JoinSet::new();
+    while let Ok((stream, _)) = listener.accept().await {
+        let number = shared.ever.fetch_add(1, Ordering::SeqCst);
+        let guard = OpenGuard::new(shared.clone());
+        connections.spawn(async move {
+            let _ = stream.set_nodelay(true);
+            let _ = converse(stream, number, &guard.0).await;
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+struct OpenGuard(Arc<Shared>);
+
+impl OpenGuard {
+    fn new(shared: Arc<Shared>) -> Self {
+        shared.open.fetch_add(1, Ordering::SeqCst);
+        Self(shared)
+    }
+}
+
+impl Drop for OpenGuard {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::SeqCst);
+        self.0.changed();
+    }
+}
+
+async fn converse(mut stream: TcpStream, number: u64, shared: &Shared) -> io::Result<()> {
+    let mut buffer = BytesMut::new();
+    while let Some(mut received) = request::read_head(&mut stream, &mut buffer, number).await? {
+        let script = (shared.play)(&received);
+        if !script.before_body {
+            received.body = request::read_body(&mut stream, &mut buffer, &received).await?;
+        }
+        shared.log().requests.push(received);
+        shared.changed();
+        if !play(&mut stream, &mut buffer, script, number, shared).await? {
+            return Ok(());
+        }
+    }
+    hung_up(number, shared);
+    Ok(())
+}
+
+fn hung_up(number: u64, shared: &Shared) {
+    shared.log().hung_up.push((number, Instant::now()));
+    shared.changed();
+}
+
+/// Plays one script. False: the connection is over.
+async fn play(stream: &mut TcpStream, buffer: &mut BytesMut, script: Script, number: u64, shared: &Shared) -> io::Result<bool> {
+    let mut room = script.truncate_after.unwrap_or(usize::MAX);
+    for step in script.steps {
+        let watched = matches!(step, Step::Sleep(_) | Step::Gate(_) | Step::Hang | Step::Drip(..));
+        let done = if watched {
+            // Cancel-safe: what the watch has read stays in the buffer, and a drip is over when the peer is gone.
+            let (mut reading, mut writing) = stream.split();
+            tokio::select! {
+                done = wait_or_drip(step, &mut writing, &mut room) => done,
+                () = gone(&mut reading, buffer) => {
+                    hung_up(number, shared);
+                    return Ok(false);
+                }
+            }
+        } else {
+            perform(step, stream, &mut room).await
+        };
+        match done {
+            Ok(Done::GoOn) => {}
+            Ok(Done::Close) => return Ok(false),
+            Err(error) => {
+                hung_up(number, shared);
+                return Err(error);
+            }
+        }
+        if room == 0 {
+            close(stream, script.truncate_with_rst).await?;
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+enum Done {
+    GoOn,
+    Close,
+}
+
+async fn perform(step: Step, stream: &mut TcpStream, room: &mut usize) -> io::Result<Done> {
+    match step {
+        Step::Write(bytes) => {
+            let part = cut(&bytes, room);
+            stream.write_all(&part).await?;
+            stream.flush().await?;
+            Ok(Done::GoOn)
+        }
+        Step::Fin => close(stream, false).await.map(|()| Done::Close),
+        Step::Rst => close(stream, true).await.map(|()| Done::Close),
+        Step::Sleep(_) | Step::Gate(_) | Step::Hang | Step::Drip(..) => Ok(Done::GoOn),
+    }
+}
+
+async fn wait_or_drip(step: Step, writing: &mut (impl AsyncWriteExt + Unpin), room: &mut usize) -> io::Result<Done> {
+    match step {
+        Step::Sleep(time) => tokio::time::sleep(time).await,
+        Step::Gate(gate) => gate.wait().await,
+        Step::Hang => std::future::pending().await,
+        Step::Drip(bytes, pause) => {
+            for byte in cut(&bytes, room) {
+                writing.write_all(&[byte]).await?;
+                tokio::time::sleep(pause).await;
+            }
+        }
+        Step::Write(_) | Step::Fin | Step::Rst => {}
+    }
+    Ok(Done::GoOn)
+}
+
+fn cut(bytes: &Bytes, room: &mut usize) -> Bytes {
+    let part = bytes.slice(..bytes.len().min(*room));
+    *room -= part.len();
+    part
+}
+
+/// Ends when the peer closes or resets.
+async fn gone(reading: &mut (impl tokio::io::AsyncRead + Unpin), buffer: &mut BytesMut) {
+    use tokio::io::AsyncReadExt;
+    while matches!(reading.read_buf(buffer).await, Ok(count) if count > 0) {}
+}
+
+async fn close(stream: &mut TcpStream, reset: bool) -> io::Result<()> {
+    if reset { stream.set_zero_linger() } else { stream.shutdown().await }
+}
+
+#[cfg(test)]
+mod tests;
