@@ -1,2 +1,50 @@
-//! The `hotspare` binary.
-fn main() {}
+//! The binary `hotspare`: reads the command line and hands over. Never does the work itself.
+
+mod claude;
+mod cli;
+mod commands;
+mod error;
+mod output;
+mod state;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::error::CliError;
+
+fn main() -> ExitCode {
+    // clap prints usage errors itself and exits with 2.
+    let cli = Cli::parse();
+    protect_memory();
+    match dispatch(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            output::talk(&error.to_string());
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
+    match cli.command {
+        None => commands::bare(),
+        Some(Command::Run(run)) => commands::run::run(run),
+        Some(Command::Serve(serve)) => commands::serve::serve(&serve),
+        Some(Command::Status(status)) => commands::status::status(&status),
+        Some(Command::Config(config)) => commands::config::config(config),
+        Some(Command::Demo) => commands::demo::demo(),
+    }
+}
+
+/// Credentials pass through this process: none of them shall end in a core dump (security.md T9).
+#[cfg(target_os = "linux")]
+fn protect_memory() {
+    use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+    // Best effort: a kernel that refuses it changes nothing else.
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+}
+
+#[cfg(not(target_os = "linux"))]
+fn protect_memory() {}

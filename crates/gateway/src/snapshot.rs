@@ -61,6 +61,19 @@ impl Snapshot {
         self.profiles.iter().any(|profile| profile.target.credential.is_client())
     }
 
+    /// The profiles of the chains that cannot authenticate now, and why. Commands are not run for it: they may ask the user.
+    pub async fn missing_credentials(&self) -> Vec<(Arc<str>, String)> {
+        let mut missing = Vec::new();
+        let asked = |id: ProfileId| self.rules.iter().any(|rule| rule.chain.entries.iter().any(|entry| entry.profile == id));
+        for id in self.ids().filter(|id| asked(*id)) {
+            let Some(target) = self.target(id).filter(|target| !target.credential.is_command()) else { continue };
+            if let Err(error) = target.credential.header().await {
+                missing.push((target.name.clone(), error.to_string()));
+            }
+        }
+        missing
+    }
+
     /// Whether, and on which terms, a chain's entry can take this request.
     pub fn fit(&self, entry: &ChainEntry, facts: &RequestFacts) -> Fit {
         let Some(profile) = self.profiles.get(usize::from(entry.profile.0)) else {

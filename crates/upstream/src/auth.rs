@@ -120,6 +120,11 @@ impl Credential {
         matches!(self, Self::Client)
     }
 
+    /// Whether a program must be run for it.
+    pub fn is_command(&self) -> bool {
+        matches!(self, Self::Own { source: Source::Command(_), .. })
+    }
+
     /// The header of the profile's own credential; none when the client's is passed on.
     pub async fn header(&self) -> Result<Option<AuthHeader>, CredentialError> {
         let Self::Own { source, form, cache } = self else {

@@ -1,0 +1,104 @@
+use super::*;
+
+const URL: &str = "http://127.0.0.1:4117";
+const TOKEN: &str = "hs-test";
+
+fn setup(command: &[&str], environment: &[(&str, &str)], user_settings: &str) -> UserSetup {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("settings.json");
+    std::fs::write(&file, user_settings).expect("written");
+    let command: Vec<OsString> = command.iter().map(OsString::from).collect();
+    let environment = environment.iter().map(|(name, value)| (OsString::from(name), OsString::from(value))).collect();
+    UserSetup::read(&command, &environment, &file).expect("read")
+}
+
+fn settings(injection: &Injection) -> Value {
+    serde_json::from_str(injection.settings.as_deref().expect("Claude Code gets a settings file")).expect("JSON")
+}
+
+#[test]
+fn claude_gets_a_settings_file_first_and_its_own_arguments_untouched() {
+    let injection = setup(&["/usr/bin/claude", "-p", "hi", "--", "--settings", "x"], &[], "").inject(URL, TOKEN, true);
+    let argv = injection.argv_with(Path::new("/run/s.json"));
+    let expected = ["/usr/bin/claude", "--settings", "/run/s.json", "-p", "hi", "--", "--settings", "x"];
+    assert_eq!(argv, expected.map(OsString::from));
+    assert!(argv.iter().all(|argument| !argument.to_string_lossy().contains(TOKEN)), "a token never stands in argv");
+    assert!(injection.environment.is_empty());
+}
+
+#[test]
+fn t18_everything_that_decides_where_and_as_whom_is_pinned() {
+    let json = settings(&setup(&["claude"], &[("ANTHROPIC_API_KEY", "sk-ant-test")], "").inject(URL, TOKEN, true));
+    let env = &json["env"];
+    assert_eq!(env["ANTHROPIC_BASE_URL"], URL);
+    assert_eq!(env["ANTHROPIC_CUSTOM_HEADERS"], "x-hotspare-token: hs-test");
+    assert_eq!(env["ANTHROPIC_API_KEY"], "sk-ant-test");
+    assert_eq!(json["apiKeyHelper"], "");
+    assert_eq!(env["NO_PROXY"], "127.0.0.1,localhost");
+    for name in PINNED.iter().filter(|name| **name != API_KEY) {
+        assert_eq!(env[name], "", "{name}");
+    }
+}
+
+#[test]
+fn the_user_s_own_values_stay_as_the_client_ranks_them() {
+    let user = r#"{"apiKeyHelper":"own-helper","env":{"ANTHROPIC_CUSTOM_HEADERS":"x-team: 7\nX-Hotspare-Token: old","ANTHROPIC_BASE_URL":"https://gw.example"}}"#;
+    let shell = [("ANTHROPIC_BASE_URL", "https://shell.example"), ("ANTHROPIC_CUSTOM_HEADERS", "x-shell: 1"), ("NO_PROXY", "corp")];
+    let setup = setup(&["claude", "--settings", r#"{"model":"opus","env":{"A":"1"}}"#], &shell, user);
+    assert_eq!(setup.existing_base_url(), Some("https://gw.example"));
+    let json = settings(&setup.inject(URL, TOKEN, true));
+    assert_eq!(json["model"], "opus");
+    assert_eq!(json["env"]["A"], "1");
+    assert_eq!(json["env"]["ANTHROPIC_CUSTOM_HEADERS"], "x-team: 7\nx-hotspare-token: hs-test");
+    assert_eq!(json["env"]["NO_PROXY"], "corp,127.0.0.1,localhost");
+    assert_eq!(json["apiKeyHelper"], "own-helper");
+}
+
+#[test]
+fn of_several_settings_the_last_counts_in_every_spelling() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let file = folder.path().join("mine.json");
+    std::fs::write(&file, r#"{"env":{"ANTHROPIC_BASE_URL":"https://file.example"}}"#).expect("written");
+    let path = file.to_string_lossy();
+    let both = setup(&["claude", r#"--settings={"x":1}"#, "--settings", &path], &[], "");
+    assert_eq!(both.existing_base_url(), Some("https://file.example"));
+    let json = settings(&both.inject(URL, TOKEN, true));
+    assert_eq!(json.get("x"), None);
+}
+
+#[test]
+fn broken_settings_are_named() {
+    let read = |value: &str| UserSetup::read(&["claude".into(), "--settings".into(), value.into()], &HashMap::new(), Path::new("/none"));
+    assert!(matches!(read("{broken"), Err(ClaudeError::NotAnObject { .. })));
+    let missing = read("/no/such/file.json").expect_err("missing").to_string();
+    assert!(missing.contains("/no/such/file.json"), "{missing}");
+}
+
+#[test]
+fn a_placeholder_stands_in_only_where_nobody_needs_the_client_s_login() {
+    let token = |uses_login, shell: &[(&str, &str)]| {
+        settings(&setup(&["claude"], shell, "").inject(URL, TOKEN, uses_login))["env"]["ANTHROPIC_AUTH_TOKEN"].clone()
+    };
+    assert_eq!(token(true, &[]), "");
+    assert_eq!(token(false, &[]), TOKEN);
+    assert_eq!(token(false, &[("ANTHROPIC_API_KEY", "sk-ant-test")]), "");
+}
+
+#[test]
+fn another_program_gets_variables_and_the_token_as_its_key() {
+    let injection =
+        setup(&["python3", "x.py", "--settings", "mine"], &[("ANTHROPIC_CUSTOM_HEADERS", "a: b")], "").inject(URL, TOKEN, false);
+    assert_eq!(injection.settings, None);
+    assert_eq!(injection.argv, ["python3", "x.py", "--settings", "mine"].map(OsString::from));
+    let get = |name: &str| injection.environment.get(OsStr::new(name)).map(|value| value.to_string_lossy().into_owned());
+    assert_eq!(get("ANTHROPIC_BASE_URL").as_deref(), Some(URL));
+    assert_eq!(get("ANTHROPIC_CUSTOM_HEADERS").as_deref(), Some("a: b\nx-hotspare-token: hs-test"));
+    assert_eq!(get("ANTHROPIC_API_KEY").as_deref(), Some(TOKEN));
+}
+
+#[test]
+fn a_user_who_goes_to_another_cloud_is_told() {
+    assert_eq!(setup(&["claude"], &[("CLAUDE_CODE_USE_BEDROCK", "1")], "").bypass(), Some("CLAUDE_CODE_USE_BEDROCK"));
+    assert_eq!(setup(&["claude"], &[("CLAUDE_CODE_USE_BEDROCK", "0")], "").bypass(), None);
+    assert_eq!(setup(&["claude"], &[], "").bypass(), None);
+}

@@ -1,0 +1,89 @@
+//! What each command does, one file each, and what they share. Never reads the command line.
+
+pub(crate) mod config;
+pub(crate) mod demo;
+pub(crate) mod run;
+pub(crate) mod serve;
+pub(crate) mod status;
+
+use std::io::stderr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use hotspare_config::{Config, Locations};
+use hotspare_gateway::Snapshot;
+use tokio::runtime::Runtime;
+
+use crate::error::{CliError, Exit};
+use crate::output;
+
+/// `hotspare` alone: the status if there is a configuration, else what to do first.
+pub(crate) fn bare() -> Result<ExitCode, CliError> {
+    let locations = locations(None)?;
+    let config = load(&locations)?;
+    if !config.implicit {
+        return status::status(&crate::cli::StatusArgs { json: false });
+    }
+    output::data(&format!(
+        "hotspare keeps Claude Code working when its API does not.\n  hotspare demo              see three failovers, no account needed\n  \
+         hotspare run -- claude     protect one session; name a spare in {}",
+        locations.config_file.display()
+    ))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where everything is for this user.
+pub(crate) fn locations(config: Option<PathBuf>) -> Result<Locations, CliError> {
+    Locations::find(&|name| std::env::var_os(name), config).map_err(|errors| invalid(&errors))
+}
+
+/// The configuration, whole and valid, with its warnings told.
+pub(crate) fn load(locations: &Locations) -> Result<Config, CliError> {
+    let config = hotspare_config::load(locations).map_err(|errors| invalid(&errors))?;
+    for warning in &config.warnings {
+        output::talk(warning.render(output::colored(&stderr())).trim_end());
+    }
+    Ok(config)
+}
+
+fn invalid(errors: &hotspare_config::Errors) -> CliError {
+    CliError::drawn(Exit::ConfigInvalid, errors.render(output::colored(&stderr())))
+}
+
+/// One thread carries the whole data path: a wake-up across threads costs more than the work between two.
+pub(crate) fn runtime() -> Result<Runtime, CliError> {
+    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Every profile that some chain asks must be able to authenticate now, or nothing is started: a spare without a key is no spare.
+pub(crate) async fn check_credentials(config: &Config) -> Result<(), CliError> {
+    let snapshot = Snapshot::compile(config);
+    let missing = snapshot.missing_credentials().await;
+    let Some((name, _)) = missing.first() else {
+        return Ok(());
+    };
+    let told: Vec<String> = missing.iter().map(|(name, error)| format!("profile `{name}` has no credential: {error}")).collect();
+    let hint = format!("set it, or change `auth` of profile `{name}` in the configuration (`hotspare config path`)");
+    Err(CliError::new(Exit::LoginNeeded, told.join("; ")).hint(hint))
+}
+
+/// `work → spare`, as the default chain has it.
+pub(crate) fn chain_line(config: &Config) -> String {
+    let name = |id: hotspare_core::ProfileId| config.profiles.get(usize::from(id.0)).map_or("?", |profile| &profile.name);
+    let names: Vec<&str> =
+        config.rules.last().map(|rule| rule.chain.entries.iter().map(|entry| name(entry.profile)).collect()).unwrap_or_default();
+    names.join(" → ")
+}
+
+/// The environment's file of further certificate authorities, which Claude Code reads too.
+pub(crate) fn extra_roots() -> Option<PathBuf> {
+    std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|file| !file.is_empty()).map(PathBuf::from)
+}
+
+/// Logs go to stderr where `HOTSPARE_LOG` asks for them; `default` holds where it does not.
+pub(crate) fn logging(default: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("HOTSPARE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    // A second call in one process keeps the first: nothing is lost.
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+}

@@ -1,0 +1,153 @@
+//! `hotspare run -- CMD…`: protects one command and ends with it. Never writes to the user's files, and never lets a token into argv.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{IsTerminal, stderr};
+use std::process::{ExitCode, ExitStatus};
+
+use hotspare_config::{BaseUrl, Config, Locations};
+use hotspare_gateway::{Gateway, Options, Snapshot};
+use rustix::process::{Pid, Signal, kill_process};
+use secrecy::{ExposeSecret, SecretString};
+use tokio::net::TcpListener;
+use tokio::process::{Child, Command};
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::claude::{self, Injection};
+use crate::cli::Run;
+use crate::commands;
+use crate::error::{CliError, Exit};
+use crate::{output, state};
+
+/// Runs `hotspare run`.
+pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
+    // The child owns the terminal: logs only where they are asked for.
+    commands::logging("off");
+    let locations = commands::locations(arguments.config)?;
+    let config = commands::load(&locations)?;
+    commands::runtime()?.block_on(protect(&locations, config, arguments.command))
+}
+
+async fn protect(locations: &Locations, mut config: Config, command: Vec<OsString>) -> Result<ExitCode, CliError> {
+    let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
+    let user = claude::UserSetup::read(&command, &environment, &locations.claude_settings)
+        .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+    adopt_base_url(&mut config, &user)?;
+    commands::check_credentials(&config).await?;
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let token = state::new_token()?;
+    let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None };
+    let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+    let uses_client_login = Snapshot::compile(&config).uses_client_login();
+    let base_url = format!("http://{}", gateway.local());
+    let injection = user.inject(&base_url, token.expose_secret(), uses_client_login);
+    greet(&config);
+    if let Some(switch) = user.bypass() {
+        output::talk(&format!("hotspare: `{switch}` is set, so the client goes to that cloud and past hotspare; unset it to be protected"));
+    }
+    let registration = register(locations, &gateway, &token);
+    let serving = tokio::spawn(hotspare_gateway::serve(gateway, listener, std::future::pending()));
+    let status = run_child(injection).await;
+    serving.abort();
+    drop(registration);
+    status
+}
+
+/// Without a configuration the primary is wherever the user's client already goes: a company gateway stays in the path.
+fn adopt_base_url(config: &mut Config, user: &claude::UserSetup) -> Result<(), CliError> {
+    let Some(existing) = user.existing_base_url().filter(|_| config.implicit) else {
+        return Ok(());
+    };
+    let url = BaseUrl::parse(existing)
+        .map_err(|error| CliError::new(Exit::ConfigInvalid, format!("ANTHROPIC_BASE_URL `{existing}` cannot be used: {error}")))?;
+    if let Some(profile) = config.profiles.first_mut() {
+        profile.base_url = url;
+    }
+    Ok(())
+}
+
+fn greet(config: &Config) {
+    let spares = config.rules.iter().map(|rule| rule.chain.entries.len()).max().unwrap_or_default();
+    if spares < 2 {
+        output::talk(
+            "hotspare: no spare is configured, so failures of the primary reach you (`hotspare config path` says where to name one)",
+        );
+    } else if stderr().is_terminal() {
+        output::talk(&format!("hotspare: {}", commands::chain_line(config)));
+    }
+}
+
+/// A full or read-only disk must not stop the command: `status` is then blind to this run, and that is all.
+fn register(locations: &Locations, gateway: &Gateway, token: &SecretString) -> Option<state::Registration> {
+    state::register(&locations.state_dir, "run", gateway.local(), token)
+        .inspect_err(|error| output::talk(&format!("hotspare: `hotspare status` will not see this run: {error}")))
+        .ok()
+}
+
+async fn run_child(injection: Injection) -> Result<ExitCode, CliError> {
+    // The folder is made with mode 0700 and its file with 0600; both go with this function.
+    let folder = tempfile::Builder::new().prefix("hotspare-run-").tempdir()?;
+    let argv = match &injection.settings {
+        None => injection.argv.clone(),
+        Some(settings) => {
+            let file = folder.path().join("settings.json");
+            state::write_private(&file, settings.as_bytes())?;
+            injection.argv_with(&file)
+        }
+    };
+    let (program, arguments) = argv.split_first().ok_or_else(|| CliError::new(Exit::CannotStart, "no command"))?;
+    // Registered before the child starts, so that no signal of the terminal can end us first.
+    let mut signals = Signals::new()?;
+    let mut child = Command::new(program)
+        .args(arguments)
+        .envs(&injection.environment)
+        .spawn()
+        .map_err(|error| CliError::new(Exit::CannotStart, format!("cannot start `{}`: {error}", program.display())))?;
+    let status = signals.pass_on_until_end(&mut child).await?;
+    Ok(exit_code(status))
+}
+
+/// What the terminal and the system send us belongs to the child.
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    quit: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+    hangup: tokio::signal::unix::Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CliError> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt())?,
+            quit: signal(SignalKind::quit())?,
+            terminate: signal(SignalKind::terminate())?,
+            hangup: signal(SignalKind::hangup())?,
+        })
+    }
+
+    async fn pass_on_until_end(&mut self, child: &mut Child) -> Result<ExitStatus, CliError> {
+        loop {
+            // Cancel-safe: signals stay pending and `wait` may be called again.
+            let passed = tokio::select! {
+                status = child.wait() => return Ok(status?),
+                // The terminal gives these to the whole foreground group: the child has them already.
+                _ = self.interrupt.recv() => None,
+                _ = self.quit.recv() => None,
+                _ = self.terminate.recv() => Some(Signal::TERM),
+                _ = self.hangup.recv() => Some(Signal::HUP),
+            };
+            let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
+            if let (Some(signal), Some(pid)) = (passed, pid) {
+                // The child may have ended by itself a moment ago.
+                let _ = kill_process(pid, signal);
+            }
+        }
+    }
+}
+
+/// The child's own code; 128 and the signal's number where a signal ended it, as shells have it.
+fn exit_code(status: ExitStatus) -> ExitCode {
+    use std::os::unix::process::ExitStatusExt;
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(1);
+    ExitCode::from(u8::try_from(code).unwrap_or(1))
+}

@@ -1,0 +1,63 @@
+//! `hotspare serve`: the proxy in the foreground. Never starts unless it can serve whole.
+
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use hotspare_gateway::{Gateway, Options};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::Serve;
+use crate::commands;
+use crate::error::{CliError, Exit};
+use crate::{output, state};
+
+/// Runs `hotspare serve`.
+pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
+    commands::logging("info");
+    let locations = commands::locations(arguments.config.clone())?;
+    let config = commands::load(&locations)?;
+    let address = arguments.listen.unwrap_or(config.server.listen);
+    commands::runtime()?.block_on(async {
+        commands::check_credentials(&config).await?;
+        let listener = bind(address).await?;
+        let token = state::lasting_token(&locations.state_dir)?;
+        let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None };
+        let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+        let _registration = state::register(&locations.state_dir, "serve", gateway.local(), &token)?;
+        output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
+        output::talk(&format!("  chain  {}", commands::chain_line(&config)));
+        output::talk(&format!(
+            "  client ANTHROPIC_BASE_URL=http://{} ANTHROPIC_CUSTOM_HEADERS=\"x-hotspare-token: $(cat {})\"",
+            gateway.local(),
+            locations.state_dir.join("token").display()
+        ));
+        hotspare_gateway::serve(gateway, listener, stop_signal()?).await;
+        Ok(ExitCode::SUCCESS)
+    })
+}
+
+async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
+    TcpListener::bind(address).await.map_err(|error| {
+        let told = CliError::new(Exit::Failed, format!("cannot listen on {address}: {error}"));
+        if error.kind() == io::ErrorKind::AddrInUse {
+            told.hint("`hotspare status` shows whether it is ours").hint("another port: `hotspare serve --listen 127.0.0.1:0`")
+        } else {
+            told
+        }
+    })
+}
+
+/// Ends on SIGINT or SIGTERM.
+fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    Ok(async move {
+        // Cancel-safe: a signal that was not received stays pending.
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+    })
+}

@@ -1,0 +1,74 @@
+//! What went wrong, for people, with the exit code that stands for it. Never holds a secret.
+
+use std::fmt;
+
+/// Exit codes, a contract with scripts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Exit {
+    /// It failed.
+    Failed = 1,
+    /// Nothing of ours is running.
+    NotRunning = 3,
+    /// A login or key is missing.
+    LoginNeeded = 4,
+    /// The configuration is not valid.
+    ConfigInvalid = 5,
+    /// The command could not be started.
+    CannotStart = 127,
+}
+
+/// What went wrong.
+#[derive(Debug)]
+pub(crate) struct CliError {
+    exit: Exit,
+    message: String,
+    hints: Vec<String>,
+    /// Already laid out over several lines: printed as it is.
+    drawn: bool,
+}
+
+impl CliError {
+    /// One sentence, without a full stop.
+    pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
+        Self { exit, message: message.into(), hints: Vec::new(), drawn: false }
+    }
+
+    /// A drawn report, such as a configuration error with its line.
+    pub(crate) fn drawn(exit: Exit, report: String) -> Self {
+        Self { exit, message: report, hints: Vec::new(), drawn: true }
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hints.push(hint.into());
+        self
+    }
+
+    /// The code to exit with.
+    pub(crate) fn code(&self) -> u8 {
+        self.exit as u8
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.drawn {
+            write!(f, "{}", self.message.trim_end())?;
+        } else {
+            write!(f, "hotspare: {}", self.message)?;
+        }
+        for hint in &self.hints {
+            write!(f, "\n  hint: {hint}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for CliError {}
+
+impl From<std::io::Error> for CliError {
+    fn from(error: std::io::Error) -> Self {
+        Self::new(Exit::Failed, error.to_string())
+    }
+}
