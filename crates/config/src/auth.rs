@@ -169,7 +169,12 @@ fn command(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option<Au
 fn value(field: &Field<'_>, findings: &mut Findings) -> Option<AuthSource> {
     let text = field.text(findings)?;
     findings
-        .warning(codes::AUTH_IN_FILE, &field.key_at, format!("`{}` keeps a credential in this file", field.path), "a credential in clear text")
+        .warning(
+            codes::AUTH_IN_FILE,
+            &field.key_at,
+            format!("`{}` keeps a credential in this file", field.path),
+            "a credential in clear text",
+        )
         .help(r#"keep it elsewhere: `{ "env": "NAME" }`, `{ "file": "~/path" }` or `{ "command": ["program"] }`"#);
     Some(AuthSource::Value(SecretString::from(text)))
 }

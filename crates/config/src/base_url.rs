@@ -128,7 +128,11 @@ impl BaseUrl {
     fn is_denied(&self) -> bool {
         match self.ip() {
             Some(IpAddr::V4(ip)) => {
-                ip.is_link_local() || ip.octets()[0] == 0 || ip.is_multicast() || ip.is_broadcast() || ip == Ipv4Addr::new(100, 100, 100, 200)
+                ip.is_link_local()
+                    || ip.octets()[0] == 0
+                    || ip.is_multicast()
+                    || ip.is_broadcast()
+                    || ip == Ipv4Addr::new(100, 100, 100, 200)
             }
             Some(IpAddr::V6(ip)) => {
                 ip.is_unicast_link_local()
@@ -287,7 +291,8 @@ mod tests {
 
     #[test]
     fn this_machine_is_known_by_name_and_number() {
-        for here in ["http://localhost", "http://LOCALHOST:1", "http://a.localhost", "http://127.0.0.1", "http://127.9.9.9", "http://[::1]"] {
+        for here in ["http://localhost", "http://LOCALHOST:1", "http://a.localhost", "http://127.0.0.1", "http://127.9.9.9", "http://[::1]"]
+        {
             assert!(url(here).is_loopback() && !url(here).needs_allow_http(), "{here}");
         }
         assert!(url("http://[::ffff:127.0.0.1]").is_loopback());

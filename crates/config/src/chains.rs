@@ -31,13 +31,10 @@ fn one(index: usize, field: &Field<'_>, names: &Names<'_>, findings: &mut Findin
     let pattern = table.take("match").and_then(|field| pattern(&field, findings));
     let profiles = table.take("profiles");
     let answer = table.take("on_exhausted").and_then(|field| on_exhausted(&field, findings));
-    let entries = match &profiles {
-        Some(field) => entries(field, names, findings),
-        None => {
-            table.missing("profiles", "list the profiles in the order in which they are asked: `\"profiles\": [\"…\"]`", findings);
-            Vec::new()
-        }
-    };
+    if profiles.is_none() {
+        table.missing("profiles", "list the profiles in the order in which they are asked: `\"profiles\": [\"…\"]`", findings);
+    }
+    let entries = profiles.map(|field| entries(&field, names, findings)).unwrap_or_default();
     table.finish(findings);
     Some(ChainRule { model: pattern, chain: chain(&format!("chains[{index}]"), entries, answer) })
 }

@@ -9,7 +9,7 @@ use crate::source;
 use crate::tree::{self, Member};
 
 /// The policy in the settings file, if it has one; or a warning if the file cannot be read.
-pub(crate) fn policy(settings: &Path) -> Result<Option<(Member, Vec<Diagnostic>)>, Diagnostic> {
+pub(crate) fn policy(settings: &Path) -> Result<Option<(Member, Vec<Diagnostic>)>, Box<Diagnostic>> {
     let Some(text) = source::read(settings).map_err(|fault| soften(settings, &fault))? else {
         return Ok(None);
     };
@@ -26,7 +26,7 @@ pub(crate) fn policy(settings: &Path) -> Result<Option<(Member, Vec<Diagnostic>)
     Ok(Some((member, faults)))
 }
 
-fn soften(settings: &Path, fault: &Diagnostic) -> Diagnostic {
+fn soften(settings: &Path, fault: &Diagnostic) -> Box<Diagnostic> {
     let title = "Claude Code's settings file is not used: it cannot be read";
     let mut warning = Diagnostic::about(Severity::Warning, codes::CLAUDE_SETTINGS_UNUSABLE, settings, title);
     warning.note(match fault.line_column() {
@@ -34,5 +34,5 @@ fn soften(settings: &Path, fault: &Diagnostic) -> Diagnostic {
         None => fault.title.clone(),
     });
     warning.help("mend the file, or move `failover_policy` into hotspare's own configuration");
-    warning
+    Box::new(warning)
 }

@@ -45,16 +45,15 @@ pub(crate) struct Origin<'a> {
 pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings) -> Option<Config> {
     let mut table = Field::root(root).table(findings)?;
     table.take("$schema");
-    let server = table.take("server").map(|field| server::read(&field, findings)).unwrap_or_default();
-    let profiles_field = table.take("profiles");
     let policy_field = table.take("failover_policy");
+    let profiles_field = table.take("profiles");
+    let server = table.take("server").map(|field| server::read(&field, findings)).unwrap_or_default();
     table.not_yet("hooks", "remove them: `failover_policy.triggers` alone decides what starts a failover", findings);
     table.not_yet("notify", "remove it: `hotspare status` tells which profile serves", findings);
     table.not_yet("log", "remove it: messages go to standard error", findings);
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
-    let profiles =
-        profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
+    let profiles = profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
     let (policy, rules) = match (&policy_field, &profiles_field) {
         (Some(field), _) => policy::read(field, &names, findings)?,
         (None, Some(field)) if !names.is_empty() => {

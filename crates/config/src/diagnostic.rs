@@ -121,12 +121,19 @@ impl Diagnostic {
         renderer.decor_style(DecorStyle::Ascii).render(&[group])
     }
 
+    /// Only the lines in question go to the renderer: it looks at every character that it gets.
     fn snippet<'a>(&'a self, text: &'a str, span: &Range<usize>, path: &'a str) -> Snippet<'a, annotate_snippets::Annotation<'a>> {
-        let second = self.also.as_ref().map(|(span, label)| AnnotationKind::Context.span(span.clone()).label(label.as_str()));
-        Snippet::source(text)
+        let second = self.also.as_ref();
+        let start = second.map_or(span.start, |(also, _)| also.start.min(span.start));
+        let end = second.map_or(span.end, |(also, _)| also.end.max(span.end));
+        let start = text[..start].rfind('\n').map_or(0, |at| at + 1);
+        let end = text[end..].find('\n').map_or(text.len(), |at| end + at);
+        let shifted = |span: &Range<usize>| span.start - start..span.end - start;
+        Snippet::source(&text[start..end])
+            .line_start(text[..start].matches('\n').count() + 1)
             .path(path.to_owned())
-            .annotation(AnnotationKind::Primary.span(span.clone()).label(self.label.as_str()))
-            .annotations(second)
+            .annotation(AnnotationKind::Primary.span(shifted(span)).label(self.label.as_str()))
+            .annotations(second.map(|(also, label)| AnnotationKind::Context.span(shifted(also)).label(label.as_str())))
     }
 }
 
@@ -141,7 +148,7 @@ impl fmt::Display for Diagnostic {
     }
 }
 
-/// Everything that is wrong, in the order of the files. Never empty when returned as an error.
+/// Everything that is wrong: first the errors, of which there is at least one, then the warnings, each in the order of the file.
 #[derive(Debug, Clone)]
 pub struct Errors(pub Vec<Diagnostic>);
 
@@ -160,8 +167,8 @@ impl fmt::Display for Errors {
 
 impl std::error::Error for Errors {}
 
-impl From<Diagnostic> for Errors {
-    fn from(diagnostic: Diagnostic) -> Self {
-        Self(vec![diagnostic])
+impl From<Box<Diagnostic>> for Errors {
+    fn from(diagnostic: Box<Diagnostic>) -> Self {
+        Self(vec![*diagnostic])
     }
 }

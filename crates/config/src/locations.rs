@@ -48,7 +48,7 @@ impl Locations {
 fn no_home() -> Errors {
     let mut diagnostic = Diagnostic::about(Severity::Error, codes::NO_HOME, Path::new("$HOME"), "`HOME` is not set to an absolute path");
     diagnostic.help("set `HOME` to your home folder, e.g. `HOME=/home/me`");
-    diagnostic.into()
+    Box::new(diagnostic).into()
 }
 
 #[cfg(test)]

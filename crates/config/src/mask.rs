@@ -2,7 +2,7 @@
 //!
 //! A diagnostic draws the line where the fault is, and a credential may stand on that line, on purpose (`"value"`) or by mistake (in
 //! `"env"`, in `"auth"`, under a key that does not exist). So the rule is the careful one: a value is shown only where the format has
-//! a key for something harmless and it does not look like a credential. Comments are blanked: they may hold yesterday's key.
+//! a key for something harmless and it does not look like a credential. Comments are emptied: they may hold yesterday's key.
 
 /// Keys whose values are names, numbers, words or addresses.
 const HARMLESS_KEYS: &[&str] = &[
@@ -42,9 +42,15 @@ const HARMLESS_KEYS: &[&str] = &[
     "failover_policy",
 ];
 
-/// Words of the format itself, harmless wherever they stand.
+/// Words of the format itself, and those that people take for them: harmless wherever they stand, like the keys above.
 const HARMLESS_WORDS: &[&str] = &[
     "",
+    "auth",
+    "value",
+    "yes",
+    "no",
+    "on",
+    "off",
     "true",
     "false",
     "null",
@@ -66,13 +72,39 @@ const CREDENTIAL_STARTS: &[&str] = &["sk-", "sk_", "hs-", "eyj", "ghp_", "gho_",
 /// From this length on, letters mixed with digits and nothing else are taken for a credential.
 const CREDENTIAL_LENGTH: usize = 24;
 
-/// The text with all that could be a credential replaced by `*` and comments by spaces; every byte keeps its place.
-pub(crate) fn mask(text: &str) -> String {
-    let mut masker = Masker { text, out: text.as_bytes().to_vec(), at: 0, key: "", outer: Vec::new() };
+/// Longest number that is shown, in characters.
+const LONGEST_NUMBER: usize = 12;
+
+/// A text that may be shown.
+pub(crate) struct Masked {
+    /// All that could be a credential is replaced by `*`, and comments are emptied; every byte keeps its place.
+    pub(crate) text: String,
+    /// Where the first string opens that its line does not close.
+    pub(crate) unclosed_string: Option<usize>,
+}
+
+/// Masks a whole file's text.
+pub(crate) fn mask(text: &str) -> Masked {
+    let mut masker = Masker { text, out: text.as_bytes().to_vec(), at: 0, key: "", outer: Vec::new(), unclosed_string: None };
     while masker.at < text.len() {
         masker.step();
     }
-    String::from_utf8(masker.out).expect("only whole characters are replaced, by ASCII")
+    let text = String::from_utf8(masker.out).expect("only whole characters are replaced, by ASCII");
+    Masked { text: without_controls(text), unclosed_string: masker.unclosed_string }
+}
+
+/// A terminal obeys control characters, and reordering marks make text read as what it is not.
+fn without_controls(text: String) -> String {
+    let harmful =
+        |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t') || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    if !text.contains(harmful) {
+        return text;
+    }
+    let mut clean = String::with_capacity(text.len());
+    for c in text.chars() {
+        if harmful(c) { clean.extend(std::iter::repeat_n('?', c.len_utf8())) } else { clean.push(c) }
+    }
+    clean
 }
 
 struct Masker<'t> {
@@ -83,6 +115,7 @@ struct Masker<'t> {
     key: &'t str,
     /// The keys of the objects around.
     outer: Vec<&'t str>,
+    unclosed_string: Option<usize>,
 }
 
 impl<'t> Masker<'t> {
@@ -109,6 +142,9 @@ impl<'t> Masker<'t> {
     /// From a quote to the closing one, or to the line's end where there is none.
     fn string(&mut self, rest: &'t str) {
         let (content, length) = quoted(rest);
+        if length < content.len() + 2 {
+            self.unclosed_string = self.unclosed_string.or(Some(self.at));
+        }
         let start = self.at + 1;
         self.at += length;
         if is_followed_by_colon(&self.text[self.at..]) {
@@ -137,8 +173,8 @@ impl<'t> Masker<'t> {
             length += 1;
         }
         let word = &rest[..length];
-        let small_number = length <= 6 && word.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eE".contains(&byte));
-        if !(HARMLESS_WORDS.contains(&word) || small_number && HARMLESS_KEYS.contains(&self.key)) {
+        let number = length <= LONGEST_NUMBER && word.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eExX".contains(&byte));
+        if !(is_format_word(word.trim_matches('\'')) || number && HARMLESS_KEYS.contains(&self.key)) {
             self.cover(self.at, length);
         }
         self.at += length;
@@ -151,7 +187,7 @@ impl<'t> Masker<'t> {
         let in_model_map = self.outer.last() == Some(&"models");
         match self.key {
             "env" => is_env_name(value),
-            key => HARMLESS_KEYS.contains(&key) || in_model_map || HARMLESS_WORDS.contains(&value),
+            key => HARMLESS_KEYS.contains(&key) || in_model_map || is_format_word(value),
         }
     }
 
@@ -159,12 +195,13 @@ impl<'t> Masker<'t> {
         self.out[start..start + length].fill(b'*');
     }
 
-    /// Comments vanish, but their line ends stay so that lines keep their numbers.
+    /// A comment keeps its marks and its line ends, so that lines keep their numbers.
     fn blank(&mut self, length: usize) {
-        for byte in &mut self.out[self.at..self.at + length] {
-            if !matches!(byte, b'\n' | b'\r') {
-                *byte = b' ';
-            }
+        let comment = &mut self.out[self.at..self.at + length];
+        let is_closed = length >= 4 && comment.ends_with(b"*/");
+        let end = if is_closed { length - 2 } else { length };
+        for byte in comment[2..end].iter_mut().filter(|byte| !matches!(byte, b'\n' | b'\r')) {
+            *byte = b' ';
         }
         self.at += length;
     }
@@ -181,6 +218,10 @@ fn quoted(rest: &str) -> (&str, usize) {
         }
     }
     (&rest[1..], rest.len())
+}
+
+fn is_format_word(word: &str) -> bool {
+    HARMLESS_WORDS.contains(&word) || HARMLESS_KEYS.contains(&word)
 }
 
 fn is_followed_by_colon(rest: &str) -> bool {
@@ -212,8 +253,9 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, expect: &str) {
-        assert_eq!(mask(text), expect);
-        assert_eq!(mask(text).len(), text.len());
+        let masked = mask(text).text;
+        assert_eq!(masked, expect);
+        assert_eq!(masked.len(), text.len());
     }
 
     #[test]
@@ -237,19 +279,27 @@ mod tests {
         check(r#"{ "base_url": "https://me:pw@host/x?k=1" }"#, r#"{ "base_url": "https://****************" }"#);
         check(r#"{ "sk-ant-test": 1 }"#, r#"{ "***********": * }"#);
         check(r#"{ "model": "a1b2c3d4e5f6g7h8i9j0k1l2" }"#, r#"{ "model": "************************" }"#);
-        check("{} // old: hunter2\n[]", "{}                \n[]");
-        check("{} /* hunter2\nhunter3 */ []", "{}           \n           []");
+        check("{} // old: hunter2\n[]", "{} //             \n[]");
+        check("{} /* hunter2\nhunter3 */ []", "{} /*        \n        */ []");
+        check("{} /* hunter2", "{} /*        ");
     }
 
     #[test]
     fn broken_text_hides_no_worse() {
         check(r#"{ "value": "hunter2"#, r#"{ "value": "*******"#);
         check(r#"{ "value": hunter2 }"#, r#"{ "value": ******* }"#);
-        check(r#"{ "auth" { "value" "hunter2" } }"#, r#"{ "****" { "*****" "*******" } }"#);
-        check(r#"{ value": "hunter2" }"#, r#"{ *****": "*******" }"#);
-        check("{ \"value\": \"hun\nter2\" }", "{ \"value\": \"***\n****\" }");
+        check(r#"{ "auth" { "value" "hunter2" } }"#, r#"{ "auth" { "value" "*******" } }"#);
+        check(r#"{ value": "hunter2" }"#, r#"{ value"**"*******"**"#);
+        check(r#"{ "header": "bearer, "value": "hunter2" }"#, r#"{ "header": "bearer, "value": "*******" }"#);
+        check("{ \"value\": \"hun\nter2\" }", "{ \"value\": \"***\n****\"**");
         check(r#"{ "value": 'hunter2' }"#, r#"{ "value": ********* }"#);
         check("é\u{2028}/", "******");
+    }
+
+    #[test]
+    fn an_unclosed_string_is_found() {
+        assert_eq!(mask("{ \"a\": \"b\\\"\", // \"\n \"c").unclosed_string, Some(20));
+        assert_eq!(mask("{ \"a\": \"b\" }").unclosed_string, None);
     }
 
     #[test]

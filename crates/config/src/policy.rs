@@ -11,9 +11,6 @@ use crate::source::At;
 use crate::tree::Value;
 use crate::units::duration;
 
-/// Statuses that are answers to a faulty request or no failures at all: relayed whatever the triggers say.
-const NEVER_FIRE: [u16; 3] = [400, 413, 422];
-
 /// Reads the policy and its chains, the last of which matches everything. No chain at all: none was asked for.
 pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<(Policy, Vec<ChainRule>)> {
     let mut table = field.table(findings)?;
@@ -55,7 +52,11 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings
 
 /// What the client hears at the end; for the policy and for a chain.
 pub(crate) fn on_exhausted(field: &Field<'_>, findings: &mut Findings) -> Option<OnExhausted> {
-    field.word(&[("wait", OnExhausted::Wait), ("fail", OnExhausted::Fail)], &[("hold", "use `\"wait\"`: the client waits and asks again")], findings)
+    field.word(
+        &[("wait", OnExhausted::Wait), ("fail", OnExhausted::Fail)],
+        &[("hold", "use `\"wait\"`: the client waits and asks again")],
+        findings,
+    )
 }
 
 /// The separate time limits; for the policy and for a profile.
@@ -99,11 +100,13 @@ fn triggers(field: &Field<'_>, findings: &mut Findings) -> Option<Triggers> {
 
 fn status(entry: &Field<'_>, findings: &mut Findings) -> Option<u16> {
     let status = u16::try_from(entry.number(100, 599, findings)?).expect("at most 599");
-    if status < 400 || NEVER_FIRE.contains(&status) {
-        findings
-            .warning(codes::IDLE_TRIGGER, &entry.at(), format!("a trigger of {status} never starts a failover"), "never fires")
-            .help("remove it: such an answer is the request's own, and the client gets it as it is");
-    }
+    let help = match status {
+        400 => "for used-up credit write `\"billing_error\"`; any other 400 is the request's own fault, and the client gets it as it is",
+        ..400 | 413 | 422 => "remove it: such an answer is the request's own, and the client gets it as it is",
+        _ => return Some(status),
+    };
+    let title = format!("an ordinary {status} starts no failover, also with this trigger");
+    findings.warning(codes::IDLE_TRIGGER, &entry.at(), title, "does not do what it seems to").help(help);
     Some(status)
 }
 
@@ -137,7 +140,12 @@ fn class(text: &str) -> Option<u16> {
 
 fn warn_of_missing_overload(field: &Field<'_>, at: &At, findings: &mut Findings) {
     findings
-        .warning(codes::NO_OVERLOAD, at, format!("`{}` leaves out 529, the status of an overloaded provider", field.path), "529 is not covered")
+        .warning(
+            codes::NO_OVERLOAD,
+            at,
+            format!("`{}` leaves out 529, the status of an overloaded provider", field.path),
+            "529 is not covered",
+        )
         .help("add `529` or `\"overloaded\"`, or write `\"5xx\"` for all of them");
 }
 

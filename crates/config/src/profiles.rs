@@ -13,6 +13,7 @@ use crate::base_url::{BaseUrl, BaseUrlError};
 use crate::codes;
 use crate::policy::clocks;
 use crate::reader::{Field, Findings, Table, listed, nearest};
+use crate::tree::{Member, Value};
 
 /// Most profiles in one configuration.
 const MOST: usize = 64;
@@ -90,6 +91,11 @@ pub enum Mapped {
 }
 
 impl ModelMap {
+    /// Whether it maps nothing, so that the model need not be known.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// Looks the model up; the first entry that matches decides, in the order of the file.
     pub fn map(&self, model: &str) -> Mapped {
         match self.entries.iter().find(|(pattern, _)| pattern.matches(model)) {
@@ -102,7 +108,9 @@ impl ModelMap {
 
 /// The names that a policy may use.
 pub(crate) struct Names<'a> {
-    names: Vec<&'a str>,
+    written: Vec<&'a str>,
+    /// The same, as they may be shown.
+    shown: Vec<String>,
     /// The file that profiles belong into, for advice.
     pub(crate) own_file: &'a Path,
 }
@@ -110,15 +118,16 @@ pub(crate) struct Names<'a> {
 impl<'a> Names<'a> {
     /// The names under `profiles`, also of profiles with faults: those are reported once, not at every use.
     pub(crate) fn of(profiles: Option<&Field<'a>>, own_file: &'a Path) -> Self {
-        let names = match profiles.map(|field| &field.node.value) {
-            Some(crate::tree::Value::Object(members)) => members.iter().map(|member| member.name.as_str()).collect(),
-            _ => Vec::new(),
+        let members: &[Member] = match profiles.map(|field| &field.node.value) {
+            Some(Value::Object(members)) => members,
+            _ => &[],
         };
-        Self { names, own_file }
+        let shown = members.iter().map(|member| member.name_at.quote()).collect();
+        Self { written: members.iter().map(|member| member.name.as_str()).collect(), shown, own_file }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.names.is_empty()
+        self.written.is_empty()
     }
 
     /// The profile that a field names.
@@ -133,16 +142,17 @@ impl<'a> Names<'a> {
         }
         let title = format!("unknown profile `{}` in `{}`", field.at().quote(), field.path);
         let diagnostic = findings.error(codes::UNKNOWN_PROFILE, &field.at(), title, "no profile has this name");
-        match nearest(name, self.names.iter().copied()) {
+        let shown = || self.shown.iter().map(String::as_str);
+        match nearest(name, shown()) {
             Some(meant) => diagnostic.help(format!("did you mean `{meant}`?")),
             None => diagnostic.help(format!("add it under `profiles`: `{}`", example(&field.at().quote(), false))),
         };
-        diagnostic.note(format!("profiles are: {}", listed(&self.names)));
+        diagnostic.note(format!("profiles are: {}", listed(&shown().collect::<Vec<_>>())));
         None
     }
 
     fn id(&self, name: &str) -> Option<ProfileId> {
-        let index = self.names.iter().position(|known| *known == name)?;
+        let index = self.written.iter().position(|known| *known == name)?;
         u16::try_from(index).ok().map(ProfileId)
     }
 }
@@ -150,7 +160,8 @@ impl<'a> Names<'a> {
 /// A line of JSON that would define a profile of this name.
 pub(crate) fn example(name: &str, primary: bool) -> String {
     if name.contains("openrouter") {
-        let rest = r#""platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }"#;
+        let rest =
+            r#""platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }"#;
         format!("\"{name}\": {{ {rest} }}")
     } else if primary {
         format!("\"{name}\": {{}}")
@@ -245,18 +256,33 @@ fn base_url(table: &mut Table<'_>, platform: Platform, listen: SocketAddr, findi
     };
     if url.needs_allow_http() && !allow_http {
         findings
-            .error(codes::PLAIN_HTTP, &field.at(), format!("`{}` is plain http to another machine", field.path), "credentials would travel unprotected")
+            .error(
+                codes::PLAIN_HTTP,
+                &field.at(),
+                format!("`{}` is plain http to another machine", field.path),
+                "credentials would travel unprotected",
+            )
             .help("use `https://`")
             .help(r#"or, on a network you trust, add `"allow_http": true` to the profile"#);
     }
     if url.points_at(listen) {
         findings
-            .error(codes::OWN_LISTENER, &field.at(), format!("`{}` is hotspare's own listener", field.path), "requests would come back in a circle")
+            .error(
+                codes::OWN_LISTENER,
+                &field.at(),
+                format!("`{}` is hotspare's own listener", field.path),
+                "requests would come back in a circle",
+            )
             .help("give the provider's own address, or change `server.listen`");
     }
     if url.prefix == "/v1" || url.prefix.ends_with("/v1") {
         findings
-            .warning(codes::URL_ENDS_IN_V1, &field.at(), format!("`{}` ends in `/v1`", field.path), "requests would go to `/v1/v1/messages`")
+            .warning(
+                codes::URL_ENDS_IN_V1,
+                &field.at(),
+                format!("`{}` ends in `/v1`", field.path),
+                "requests would go to `/v1/v1/messages`",
+            )
             .help("leave `/v1` away: hotspare adds `/v1/messages` itself");
     }
     Some(url)
@@ -294,10 +320,11 @@ fn models(field: &Field<'_>, findings: &mut Findings) -> ModelMap {
             let title = format!("`{}` is not a model pattern", field.path);
             findings.error(codes::BAD_NAME, &field.key_at, title, "not a pattern").help(MODEL_HELP);
         }
-        if let Some((earlier, _)) = entries.iter().find(|(earlier, _)| earlier.matches(&member.name)) {
+        if entries.iter().any(|(earlier, _)| earlier.matches(&member.name)) {
             let title = format!("`{}` is never used", field.path);
-            let label = format!("`{}` above matches first", earlier.as_str());
-            findings.warning(codes::UNREACHABLE, &field.key_at, title, label).help("put the narrower pattern first");
+            findings
+                .warning(codes::UNREACHABLE, &field.key_at, title, "a pattern before it always matches first")
+                .help("put the narrower pattern first");
         }
         let target = if field.is_null() { None } else { model(&field, findings) };
         entries.push((ModelPattern::new(&member.name), target));

@@ -111,9 +111,7 @@ impl<'t> Field<'t> {
 
     pub(crate) fn table(&self, findings: &mut Findings) -> Option<Table<'t>> {
         match &self.node.value {
-            Value::Object(members) => {
-                Some(Table { path: self.path.clone(), at: self.key_at.clone(), members, known: Vec::new() })
-            }
+            Value::Object(members) => Some(Table { path: self.path.clone(), at: self.key_at.clone(), members, known: Vec::new() }),
             _ => self.wrong_type("an object", findings),
         }
     }
@@ -148,7 +146,7 @@ impl<'t> Field<'t> {
         let label = format!("this is {}", self.node.value.kind());
         let diagnostic = findings.error(codes::WRONG_TYPE, &self.at(), format!("{name} must be {expected}"), label);
         match &self.node.value {
-            Value::Null => diagnostic.help("remove the key to get its default"),
+            Value::Null if !self.path.is_empty() => diagnostic.help("remove the key to get its default"),
             Value::String(text) if expected != "a string" && is_bare_word(text) => diagnostic.help("remove the quotes"),
             _ => diagnostic.help(format!("write {expected} here")),
         };
@@ -180,11 +178,6 @@ impl<'t> Table<'t> {
     /// Every member in file order, for objects whose keys are the user's own names.
     pub(crate) fn all(&self) -> impl Iterator<Item = (&'t Member, Field<'t>)> {
         self.members.iter().map(|member| (member, Field::member(&self.path, member)))
-    }
-
-    /// Whether the object has a key besides `$schema`.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.members.is_empty()
     }
 
     /// A key of the published format that this version does not carry out: never ignored, because a limit that nobody keeps is a lie.
@@ -239,7 +232,7 @@ pub(crate) fn nearest<'k>(given: &str, known: impl Iterator<Item = &'k str>) -> 
     let given = folded(given);
     known
         .map(|name| (strsim::damerau_levenshtein(&given, &folded(name)), name))
-        .filter(|(distance, name)| *distance <= name.len().max(given.len()).div_ceil(4))
+        .filter(|(distance, name)| *distance <= name.len().max(given.len()) / 4)
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, name)| name)
 }
@@ -275,6 +268,7 @@ mod tests {
         assert_eq!(meant("secondry-profile"), Some("secondary_profile"));
         assert_eq!(meant("trigger"), Some("triggers"));
         assert_eq!(meant("colour"), None);
+        assert_eq!(nearest("c", ["a"].into_iter()), None, "a short name is no misspelling of another");
         assert_eq!(meant(""), None);
     }
 }

@@ -1,2 +1,351 @@
-//! Describes the configuration format as a JSON Schema, for editors. Never used to read a file: the reader says where and why.
-pub fn schema() -> serde_json::Value { serde_json::Value::Null }
+//! Describes the configuration format as a JSON Schema, for editors and for people. Never reads a file: the reader does, because it
+//! knows where everything stands. A test over all example files holds the two together.
+//!
+//! The types here exist for their descriptions alone; what the format means is in the types of [`crate::Config`].
+#![expect(dead_code, reason = "only the schema of these types is used")]
+
+use std::collections::HashMap;
+
+use schemars::transform::{RecursiveTransform, Transform};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Value, json};
+
+/// The published schema: draft 2020-12, every key with a description, unknown keys refused.
+pub fn schema() -> Value {
+    let mut schema = SchemaGenerator::new(SchemaSettings::draft2020_12()).into_root_schema_for::<File>();
+    RecursiveTransform(absent_is_not_null).transform(&mut schema);
+    RecursiveTransform(unwrapped).transform(&mut schema);
+    schema.to_value()
+}
+
+/// An optional key may be left out, but `null` is no value for it.
+fn absent_is_not_null(schema: &mut Schema) {
+    let Some(Value::Object(properties)) = schema.get_mut("properties") else { return };
+    for property in properties.values_mut().filter_map(Value::as_object_mut) {
+        if let Some(Value::Array(types)) = property.get_mut("type") {
+            types.retain(|name| name != "null");
+            if let [only] = types.as_slice() {
+                let only = only.clone();
+                property.insert("type".to_owned(), only);
+            }
+        }
+        if let Some(Value::Array(choices)) = property.get_mut("anyOf") {
+            choices.retain(|choice| choice != &json!({ "type": "null" }));
+            if let [Value::Object(only)] = choices.as_slice() {
+                let only = only.clone();
+                property.remove("anyOf");
+                property.extend(only);
+            }
+        }
+    }
+}
+
+/// The line ends of a doc comment are no part of what it says.
+fn unwrapped(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+}
+
+/// hotspare's configuration: JSON; comments and trailing commas are allowed.
+#[derive(JsonSchema)]
+#[schemars(title = "hotspare configuration", deny_unknown_fields)]
+struct File {
+    /// Where this schema is, for editors. Not read.
+    #[schemars(rename = "$schema")]
+    schema: Option<Value>,
+    /// Who is asked first, who takes over, and when. May also stand in Claude Code's user settings, under the same key; what stands here
+    /// has the last word.
+    failover_policy: Option<FailoverPolicy>,
+    /// The ways out, by name. `{}` is Anthropic's API with the client's own login.
+    #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$" }, "maxProperties" = 64))]
+    profiles: Option<HashMap<String, Profile>>,
+    /// The listener and its limits.
+    server: Option<Server>,
+}
+
+/// When a request goes on to another profile, and to which.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(example = json!({
+    "enabled": true, "primary_profile": "work", "secondary_profile": "openrouter-backup",
+    "triggers": [500, 502, 503, 504, 529, 429], "max_failover_attempts": 1
+}))]
+struct FailoverPolicy {
+    /// Off: the primary alone is asked. Default: true.
+    enabled: Option<bool>,
+    /// The profile that is asked first.
+    #[schemars(length(min = 1))]
+    primary_profile: Option<String>,
+    /// The profile that takes over, or several in order.
+    secondary_profile: Option<OneOrMore>,
+    /// Which failures start a failover. Default: `5xx`, 408, 429, 401, 402, 403 and an unknown model. Statuses given here replace all of
+    /// these. Failures without a status (no connection, a timeout, a dead stream) always do.
+    #[schemars(example = json!(["5xx", 429, "authentication_failed"]))]
+    triggers: Option<Vec<Trigger>>,
+    /// Further profiles that one request may try. Default: 3.
+    #[schemars(range(min = 0, max = 3))]
+    max_failover_attempts: Option<u8>,
+    /// Other profiles for some models. The first that matches is used, the pair above comes last.
+    #[schemars(example = json!([{ "match": { "model": "claude-haiku-*" }, "profiles": ["backup", "work"] }]))]
+    chains: Option<Vec<Chain>>,
+    /// What the client hears when no profile is left. Default: wait.
+    on_exhausted: Option<OnExhausted>,
+    /// How an answer ends that breaks after the client has begun to read it. Default: auto.
+    mid_stream: Option<MidStream>,
+    /// The separate time limits of one attempt.
+    clocks: Option<Clocks>,
+}
+
+/// One profile's name, or an ordered list of names.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum OneOrMore {
+    One(#[schemars(length(min = 1))] String),
+    More(Vec<String>),
+}
+
+/// A failure that starts a failover.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Trigger {
+    /// An HTTP status.
+    Status(#[schemars(range(min = 100, max = 599))] u16),
+    /// All statuses of a class.
+    Class(TriggerClass),
+    /// An error by Claude Code's own word for it.
+    Name(TriggerName),
+}
+
+#[derive(JsonSchema)]
+enum TriggerClass {
+    #[schemars(rename = "4xx")]
+    Client,
+    #[schemars(rename = "5xx")]
+    Server,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum TriggerName {
+    /// 429.
+    RateLimit,
+    /// 529.
+    Overloaded,
+    /// 401 and 403.
+    AuthenticationFailed,
+    /// 402, and a 400 that says the credit is used up.
+    BillingError,
+    /// A 404 for the model.
+    ModelNotFound,
+    /// Any 5xx but 529.
+    ServerError,
+}
+
+/// Profiles for the requests that match.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Chain {
+    /// Which requests; `{}` or nothing is every request.
+    #[schemars(rename = "match")]
+    matches: Option<Match>,
+    /// Asked in this order.
+    #[schemars(length(min = 1))]
+    profiles: Vec<ChainEntry>,
+    /// In place of the policy's.
+    on_exhausted: Option<OnExhausted>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Match {
+    /// The model a client asks for; `*` stands for any characters.
+    #[schemars(regex(pattern = "^[!-~]{1,256}$"), example = &"claude-haiku-*")]
+    model: Option<String>,
+}
+
+/// A profile's name, or a name with the model to ask it for.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum ChainEntry {
+    Name(#[schemars(length(min = 1))] String),
+    WithModel(ProfileAndModel),
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct ProfileAndModel {
+    /// The profile's name.
+    #[schemars(length(min = 1))]
+    profile: String,
+    /// The model it is asked for, whatever the client wants.
+    #[schemars(regex(pattern = "^[!-~]{1,256}$"))]
+    model: Option<String>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum OnExhausted {
+    /// An answer that makes the client wait and ask again.
+    Wait,
+    /// An error at once, with a line for each profile.
+    Fail,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum MidStream {
+    /// The ending that loses least for this client.
+    Auto,
+    /// The answer is always cut off.
+    Cut,
+}
+
+/// Time limits of one attempt: `"250ms"`, `"5s"`, `"2m"`, `"1h"`; at most 24 h. None of them is a total.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Clocks {
+    /// DNS and TCP. Default: 5s.
+    connect: Option<Duration>,
+    /// The TLS handshake. Default: 10s.
+    tls: Option<Duration>,
+    /// From the request to the answer's head. Default: 60s.
+    head: Option<Duration>,
+    /// From the head to the first content of a stream. Default: 120s.
+    first_content: Option<Duration>,
+    /// Between two bytes of an answer. Default: 120s.
+    bytes_idle: Option<Duration>,
+    /// Between two pieces of content. Default: 240s.
+    content_idle: Option<Duration>,
+}
+
+/// A whole number over 0 and a unit.
+#[derive(JsonSchema)]
+#[schemars(inline)]
+struct Duration(#[schemars(regex(pattern = "^[1-9][0-9]*(ms|s|m|h)$"))] String);
+
+/// A way out: platform, address, credential, models.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(extend(
+    "if" = { "properties": { "platform": { "const": "anthropic_compatible" } }, "required": ["platform"] },
+    "then" = { "required": ["base_url", "auth"], "properties": { "auth": { "type": "object" } } }
+))]
+#[schemars(example = json!({}))]
+#[schemars(example = json!({ "auth": { "env": "ANTHROPIC_BACKUP_KEY" } }))]
+#[schemars(example = json!({
+    "platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }
+}))]
+struct Profile {
+    /// The dialect. Default: anthropic.
+    platform: Option<Platform>,
+    /// Where the API begins, without `/v1`: https, or http to this machine. Default: `https://api.anthropic.com`; a platform
+    /// `anthropic_compatible` needs one.
+    #[schemars(regex(pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\\\]+(/[^?#%\\\\ ]*)?$"), example = &"https://api.z.ai/api/anthropic")]
+    base_url: Option<String>,
+    /// Plain http to another machine is meant. Default: false.
+    allow_http: Option<bool>,
+    /// Where the credential comes from. Default: `"client"`; a platform `anthropic_compatible` needs one of its own.
+    auth: Option<Auth>,
+    /// What models are called there: the first pattern that matches decides, `null` refuses the model, and a model without a match keeps
+    /// its name.
+    #[schemars(example = json!({ "claude-haiku-*": "glm-5-air", "claude-*": "glm-5", "*": null }))]
+    #[schemars(extend("propertyNames" = { "pattern": "^[!-~]{1,256}$" }))]
+    models: Option<HashMap<String, Option<ModelName>>>,
+    /// In place of the policy's.
+    clocks: Option<Clocks>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(inline)]
+struct ModelName(#[schemars(regex(pattern = "^[!-~]{1,256}$"))] String);
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Platform {
+    /// Anthropic's API, or a gateway that passes it on.
+    Anthropic,
+    /// Another provider that speaks the Anthropic Messages format.
+    AnthropicCompatible,
+}
+
+/// Where a credential comes from: exactly one place.
+#[derive(JsonSchema)]
+#[schemars(untagged)]
+enum Auth {
+    Client(ClientLogin),
+    Env(AuthEnv),
+    File(AuthFile),
+    Command(AuthCommand),
+    Value(AuthValue),
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum ClientLogin {
+    /// The client's own credential is passed on.
+    Client,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AuthEnv {
+    /// The name of an environment variable.
+    #[schemars(regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"), example = &"OPENROUTER_API_KEY")]
+    env: String,
+    /// How it is sent. Default: as the platform and the credential suggest.
+    header: Option<AuthHeader>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AuthFile {
+    /// A file that holds the credential and nothing else, readable by its owner alone.
+    #[schemars(regex(pattern = "^(/|~/|~$)"), example = &"~/.config/hotspare/backup.key")]
+    file: String,
+    /// How it is sent. Default: as the platform and the credential suggest.
+    header: Option<AuthHeader>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AuthCommand {
+    /// A program that prints the credential, and its arguments; no shell.
+    #[schemars(length(min = 1), example = json!(["pass", "show", "backup"]))]
+    command: Vec<String>,
+    /// How it is sent. Default: as the platform and the credential suggest.
+    header: Option<AuthHeader>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AuthValue {
+    /// The credential itself, in clear text. Better kept elsewhere.
+    #[schemars(length(min = 1))]
+    value: String,
+    /// How it is sent. Default: as the platform and the credential suggest.
+    header: Option<AuthHeader>,
+}
+
+#[derive(JsonSchema)]
+enum AuthHeader {
+    #[schemars(rename = "x-api-key")]
+    ApiKey,
+    #[schemars(rename = "bearer")]
+    Bearer,
+}
+
+/// The listener and its limits.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Server {
+    /// A loopback address with a port; port 0 picks a free one. Default: 127.0.0.1:4117.
+    #[schemars(regex(pattern = "^(localhost|127(\\.[0-9]{1,3}){3}|\\[[0-9A-Fa-f:.]+\\]):[0-9]{1,5}$"))]
+    listen: Option<String>,
+    /// Largest request body, `"64KiB"` to `"64MiB"`. Default: 32MiB.
+    #[schemars(regex(pattern = "^[1-9][0-9]*(KiB|MiB)$"))]
+    max_body: Option<String>,
+    /// Most client connections at one time. Default: 256.
+    #[schemars(range(min = 1, max = 10_000))]
+    max_connections: Option<u16>,
+}

@@ -54,7 +54,9 @@ fn listen(field: &Field<'_>, findings: &mut Findings) -> Option<SocketAddr> {
         }
         Err(_) => {
             let title = format!("`{}` is not an address with a port: `{}`", field.path, field.at().quote());
-            findings.error(codes::BAD_LISTEN, &field.at(), title, "not an address").help("write it as `127.0.0.1:4117`; port 0 picks a free one");
+            findings
+                .error(codes::BAD_LISTEN, &field.at(), title, "not an address")
+                .help("write it as `127.0.0.1:4117`; port 0 picks a free one");
             None
         }
     }

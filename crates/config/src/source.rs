@@ -22,11 +22,14 @@ pub(crate) struct Source {
     pub(crate) path: PathBuf,
     /// As long as the file's text, byte for byte, with everything that could be a credential masked.
     pub(crate) masked: Arc<str>,
+    /// Where the first string opens that its line does not close.
+    pub(crate) unclosed_string: Option<usize>,
 }
 
 impl Source {
     pub(crate) fn new(path: &Path, text: &str) -> Arc<Self> {
-        Arc::new(Self { path: path.to_owned(), masked: mask(text).into() })
+        let masked = mask(text);
+        Arc::new(Self { path: path.to_owned(), masked: masked.text.into(), unclosed_string: masked.unclosed_string })
     }
 }
 
@@ -62,14 +65,19 @@ impl At {
 }
 
 /// Reads a file's text. `Ok(None)`: there is no such file.
-pub(crate) fn read(path: &Path) -> Result<Option<String>, Diagnostic> {
+pub(crate) fn read(path: &Path) -> Result<Option<String>, Box<Diagnostic>> {
     let bytes = match read_bytes(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(unreadable(path, &error)),
     };
     if bytes.len() as u64 > LARGEST {
-        return Err(whole(codes::TOO_LARGE, path, "the file is larger than 1 MiB, which no configuration needs", "is this the right file?"));
+        return Err(whole(
+            codes::TOO_LARGE,
+            path,
+            "the file is larger than 1 MiB, which no configuration needs",
+            "is this the right file?",
+        ));
     }
     decode(path, bytes).map(Some)
 }
@@ -81,18 +89,18 @@ fn read_bytes(path: &Path) -> io::Result<Vec<u8>> {
 }
 
 /// Turns a file's bytes into text, or says why they are none.
-pub(crate) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, Diagnostic> {
+pub(crate) fn decode(path: &Path, bytes: Vec<u8>) -> Result<String, Box<Diagnostic>> {
     if bytes.starts_with(&[0xff, 0xfe]) || bytes.starts_with(&[0xfe, 0xff]) {
         return Err(whole(codes::NOT_UTF8, path, "the file is UTF-16 text", "save it as UTF-8"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let at = error.utf8_error().valid_up_to();
-        let line = error.as_bytes()[..at].iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = String::from_utf8_lossy(&error.as_bytes()[..at]).matches('\n').count() + 1;
         whole(codes::NOT_UTF8, path, &format!("the file is not UTF-8 text (line {line}, byte {at})"), "save it as UTF-8")
     })
 }
 
-fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
+fn unreadable(path: &Path, error: &io::Error) -> Box<Diagnostic> {
     let help = match error.kind() {
         io::ErrorKind::PermissionDenied => "make the file readable for your user",
         io::ErrorKind::IsADirectory => "name the file, not its folder",
@@ -102,14 +110,14 @@ fn unreadable(path: &Path, error: &io::Error) -> Diagnostic {
 }
 
 /// The diagnostic for a file that was named but does not exist.
-pub(crate) fn absent(path: &Path) -> Diagnostic {
+pub(crate) fn absent(path: &Path) -> Box<Diagnostic> {
     let mut diagnostic = whole(codes::UNREADABLE, path, "the configuration file does not exist", "check the path");
     diagnostic.note("it was named by `--config` or `HOTSPARE_CONFIG`; without either, a missing file is no error");
     diagnostic
 }
 
-fn whole(code: codes::Code, path: &Path, title: &str, help: &str) -> Diagnostic {
+fn whole(code: codes::Code, path: &Path, title: &str, help: &str) -> Box<Diagnostic> {
     let mut diagnostic = Diagnostic::about(Severity::Error, code, path, title);
     diagnostic.help(help);
-    diagnostic
+    Box::new(diagnostic)
 }

@@ -2,6 +2,8 @@
 //!
 //! The parser is used nowhere else: its interface is young and may change.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -68,17 +70,17 @@ impl Member {
 }
 
 /// Parses a file's text; the second part of a success are the keys that are given twice.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<(Node, Vec<Diagnostic>), Diagnostic> {
+pub(crate) fn parse(path: &Path, text: &str) -> Result<(Node, Vec<Diagnostic>), Box<Diagnostic>> {
     let source = Source::new(path, text);
     if text.starts_with('\u{feff}') {
         let at = At::new(&source, 0..3);
-        return Err(fault(codes::BYTE_ORDER_MARK, &at, "the file starts with a byte order mark", "three bytes before the first character")
-            .with_help("save it as UTF-8 without a byte order mark"));
+        let fault = fault(codes::BYTE_ORDER_MARK, &at, "the file starts with a byte order mark", "three bytes before the first character");
+        return Err(Box::new(fault.with_help("save it as UTF-8 without a byte order mark")));
     }
-    let result = parse_to_ast(text, &CollectOptions::default(), &options()).map_err(|error| syntax_error(&source, &error))?;
+    let result = parse_to_ast(text, &CollectOptions::default(), &options()).map_err(|error| Box::new(syntax_error(&source, &error)))?;
     let Some(value) = result.value else {
-        return Err(Diagnostic::about(Severity::Error, codes::EMPTY, path, "the file is empty")
-            .with_help("write `{}` for a configuration that sets nothing, or remove the file"));
+        let fault = Diagnostic::about(Severity::Error, codes::EMPTY, path, "the file is empty");
+        return Err(Box::new(fault.with_help("write `{}` for a configuration that sets nothing, or remove the file")));
     };
     let mut convert = Convert { source: &source, text, faults: Vec::new() };
     let node = convert.node(value);
@@ -132,13 +134,17 @@ impl Convert<'_> {
 
     fn members(&mut self, object: ast::Object<'_>) -> Vec<Member> {
         let mut members: Vec<Member> = Vec::with_capacity(object.properties.len());
+        let mut places: HashMap<String, At> = HashMap::new();
         for property in object.properties {
             let name_at = self.at(&property.name);
             let name = property.name.into_string();
             let node = self.node(property.value);
-            match members.iter().find(|member| member.name == name) {
-                Some(first) => self.faults.push(duplicate(&first.name_at, &name_at)),
-                None => members.push(Member { name, name_at, node }),
+            match places.entry(name) {
+                Entry::Occupied(first) => self.faults.push(duplicate(first.get(), &name_at)),
+                Entry::Vacant(place) => {
+                    members.push(Member { name: place.key().clone(), name_at: name_at.clone(), node });
+                    place.insert(name_at);
+                }
             }
         }
         members
@@ -161,6 +167,11 @@ fn fault(code: codes::Code, at: &At, title: impl Into<String>, label: &str) -> D
 
 fn syntax_error(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
     let range = error.range();
+    if let Some(start) = source.unclosed_string.filter(|start| *start <= range.start) {
+        // The parser lets strings run on to the next quote, lines away from the mistake.
+        let at = At::new(source, start..source.masked.len()).first_line();
+        return fault(codes::SYNTAX, &at, "a string is not closed", "opened here").with_help("close it with `\"`");
+    }
     let at = At::new(source, range.start..range.end).first_line();
     let (title, label, help) = explain(error.kind());
     let code = if matches!(error.kind(), ParseErrorKind::NestingDepthExceeded) { codes::TOO_DEEP } else { codes::SYNTAX };
@@ -170,6 +181,7 @@ fn syntax_error(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
 /// Title, words at the caret, help.
 fn explain(kind: &ParseErrorKind) -> (&'static str, &'static str, &'static str) {
     use ParseErrorKind as K;
+    use jsonc_parser::ParseStringErrorKind::UnterminatedStringLiteral;
     match kind {
         K::ExpectedComma => ("a comma is missing", "a comma belongs here", "separate two entries by `,`"),
         K::ExpectedColonAfterObjectKey => ("a colon is missing", "a colon must come before this", "write `\"key\": value`"),
@@ -184,12 +196,12 @@ fn explain(kind: &ParseErrorKind) -> (&'static str, &'static str, &'static str) 
         K::UnterminatedCommentBlock => ("a comment is not closed", "opened here", "close it with `*/`"),
         K::MultipleRootJsonValues => ("more text follows the configuration", "this is too much", "a file holds one object: `{ … }`"),
         K::UnexpectedCloseBrace | K::UnexpectedCloseBracket => {
-            ("a closing bracket does not fit", "closes nothing, or the wrong thing", "check the brackets before it")
+            ("a closing bracket does not fit", "the wrong bracket, or something is missing before it", "check the brackets before it")
         }
-        K::NestingDepthExceeded => ("objects and lists are nested too deeply", "too deep", "a configuration needs no more than eight levels"),
-        K::String(jsonc_parser::ParseStringErrorKind::UnterminatedStringLiteral) => {
-            ("a string is not closed", "opened here", "close it with `\"`")
+        K::NestingDepthExceeded => {
+            ("objects and lists are nested too deeply", "too deep", "a configuration needs no more than eight levels")
         }
+        K::String(UnterminatedStringLiteral) => ("a string is not closed", "opened here", "close it with `\"`"),
         K::String(_) => ("a string holds an escape that JSON does not have", "this escape", "write a backslash as `\\\\`"),
         K::HexadecimalNumbersNotAllowed
         | K::UnaryPlusNumbersNotAllowed
@@ -227,7 +239,8 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Node {
-        parse(Path::new("t"), text).ok().expect("valid").0
+        let Ok((node, _)) = parse(Path::new("t"), text) else { panic!("not JSON: {text}") };
+        node
     }
 
     fn show(node: &Node) -> String {

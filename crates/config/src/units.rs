@@ -75,7 +75,24 @@ mod tests {
         assert_eq!(parse_duration("5s"), Some(Duration::from_secs(5)));
         assert_eq!(parse_duration("2m"), Some(Duration::from_secs(120)));
         assert_eq!(parse_duration("24h"), Some(LONGEST));
-        for wrong in ["", "5", "s", "0s", "05s", "-5s", "+5s", "1.5s", "5 s", " 5s", "5S", "5sec", "25h", "99999999999999999999s", "9999999999999999999h", "٥s"] {
+        for wrong in [
+            "",
+            "5",
+            "s",
+            "0s",
+            "05s",
+            "-5s",
+            "+5s",
+            "1.5s",
+            "5 s",
+            " 5s",
+            "5S",
+            "5sec",
+            "25h",
+            "99999999999999999999s",
+            "9999999999999999999h",
+            "٥s",
+        ] {
             assert_eq!(parse_duration(wrong), None, "{wrong:?}");
         }
     }

@@ -1,0 +1,108 @@
+//! What a file means, in the core's own types.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, Platform, parse};
+use hotspare_core::{ChainEntry, MidStream, OnExhausted, Policy, ProfileId};
+
+use crate::corpus::examples;
+
+fn good(name: &str) -> Config {
+    let example = examples("good").into_iter().find(|example| example.name == name).expect("the example");
+    example.parse().expect("a good example")
+}
+
+fn chain_of(config: &Config, name: &str) -> Vec<String> {
+    let rule = config.rules.iter().find(|rule| &*rule.chain.name == name).expect("the chain");
+    let show = |entry: &ChainEntry| {
+        let profile = &config.profiles[usize::from(entry.profile.0)].name;
+        entry.model.as_ref().map_or_else(|| profile.to_string(), |model| format!("{profile} as {model}"))
+    };
+    rule.chain.entries.iter().map(show).collect()
+}
+
+#[test]
+fn the_request_works_as_it_stands() {
+    let config = good("request_as_it_stands");
+    assert!(config.policy.enabled && !config.implicit);
+    assert_eq!(config.policy.max_hops, 1);
+    assert_eq!(chain_of(&config, "default"), ["work", "openrouter-backup"]);
+    assert!(!config.policy.triggers.covers_overload(), "statuses are exactly those listed");
+    assert_eq!(config.profiles[1].base_url.to_string(), "https://openrouter.ai/api");
+    assert_eq!(config.profiles[1].platform, Platform::AnthropicCompatible);
+}
+
+#[test]
+fn every_key_takes_effect() {
+    let config = good("every_key");
+    assert_eq!(chain_of(&config, "chains[0]"), ["glm", "work"]);
+    assert_eq!(chain_of(&config, "chains[1]"), ["work", "work as claude-sonnet-5-5", "company"]);
+    assert_eq!(chain_of(&config, "default"), ["work", "company", "glm"]);
+    assert_eq!(config.rules[0].chain.on_exhausted, Some(OnExhausted::Fail));
+    assert_eq!((config.policy.max_hops, config.policy.mid_stream), (2, MidStream::Cut));
+    assert_eq!(config.policy.on_exhausted, OnExhausted::Wait);
+    assert_eq!(config.policy.clocks.connect, Duration::from_millis(250));
+    assert_eq!(config.policy.clocks.content_idle, Duration::from_secs(3600));
+
+    let [work, company, glm, console, plan, env] = &config.profiles[..] else { panic!("six profiles") };
+    assert!(matches!(work.auth.source, AuthSource::Client) && work.base_url.is_anthropic());
+    assert_eq!(company.base_url.to_string(), "http://gateway.internal:8080/llm");
+    assert!(matches!(&company.auth.source, AuthSource::File(path) if path == Path::new("/home/me/gateway.key")));
+    assert_eq!(company.auth.header, AuthHeader::Bearer);
+    assert!(matches!(&glm.auth.source, AuthSource::Command(argv) if argv == &["pass", "show", "zai"]));
+    assert_eq!(glm.auth.header, AuthHeader::ApiKey);
+    assert_eq!(glm.clocks.head, Some(Duration::from_secs(30)));
+    assert_eq!(glm.models.map("claude-haiku-4-5"), Mapped::To("glm-5-air".into()));
+    assert_eq!(glm.models.map("claude-opus-5-5"), Mapped::To("glm-5".into()));
+    assert_eq!(glm.models.map("other"), Mapped::Rejected);
+    assert!(matches!(console.auth.source, AuthSource::Value(_)));
+    assert!(matches!(plan.auth.source, AuthSource::Client));
+    assert!(matches!(&env.auth.source, AuthSource::Env(name) if name == "KEY"));
+    assert_eq!(config.server.listen.to_string(), "[::1]:4118");
+    assert_eq!((config.server.max_body, config.server.max_connections), (64 * 1024 * 1024, 512));
+    assert_eq!(config.warnings.len(), 1, "the literal credential alone: {:?}", config.warnings);
+}
+
+#[test]
+fn nothing_configured_is_the_clients_own_login() {
+    let config = good("empty_object");
+    assert!(config.implicit);
+    assert_eq!(config.policy, Policy::default());
+    assert_eq!(chain_of(&config, "default"), ["claude"]);
+    assert_eq!(config.server.listen.to_string(), "127.0.0.1:4117");
+    assert_eq!((config.server.max_body, config.server.max_connections), (32 * 1024 * 1024, 256));
+    assert_eq!(config.sources, [PathBuf::from("config.json")]);
+}
+
+#[test]
+fn a_policy_may_be_tuned_without_profiles() {
+    let config = good("policy_without_profiles");
+    assert!(config.implicit);
+    assert_eq!(config.policy.clocks.head, Duration::from_secs(10));
+    assert!(!good("disabled").policy.enabled);
+}
+
+#[test]
+fn a_chain_that_matches_everything_needs_no_pair() {
+    let config = good("chains_alone");
+    assert_eq!(config.rules.len(), 2);
+    assert_eq!(chain_of(&config, "chains[1]"), ["a", "b"]);
+    assert_eq!(config.rules[0].chain.entries, [ChainEntry { profile: ProfileId(1), model: None }]);
+}
+
+#[test]
+fn a_credential_stays_hidden_but_can_be_used() {
+    use secrecy::ExposeSecret as _;
+    let config = good("warn_value_in_file");
+    let AuthSource::Value(value) = &config.profiles[1].auth.source else { panic!("a literal credential") };
+    assert_eq!(value.expose_secret(), "sk-ant-test-hunter2");
+    assert!(!format!("{config:?}").contains("hunter2"));
+}
+
+#[test]
+fn order_in_the_file_is_order_of_the_profiles() {
+    let text = r#"{ "failover_policy": { "primary_profile": "z" }, "profiles": { "z": {}, "a": {}, "m": {} } }"#;
+    let config = parse(text, Path::new("c"), Path::new("/h")).expect("valid");
+    assert_eq!(config.profiles.iter().map(|profile| &*profile.name).collect::<Vec<_>>(), ["z", "a", "m"]);
+}

@@ -1,0 +1,190 @@
+//! Files on disk: hotspare's own, and Claude Code's settings below it.
+
+use std::fs;
+use std::path::Path;
+
+use hotspare_config::{Config, Errors, Locations, Severity, codes, load};
+use tempfile::TempDir;
+
+const REQUEST: &str = r#"{ "failover_policy": { "enabled": true, "primary_profile": "work", "secondary_profile": "openrouter-backup",
+    "triggers": [500, 502, 503, 504, 429], "max_failover_attempts": 1 } }"#;
+
+const PROFILES: &str = r#"{ "profiles": { "work": {}, "openrouter-backup": { "auth": { "env": "BACKUP_KEY" } } } }"#;
+
+/// A home folder of its own.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        Self(tempfile::tempdir().expect("a temporary folder"))
+    }
+
+    fn with(self, path: &str, content: impl AsRef<[u8]>) -> Self {
+        let path = self.0.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, content).expect("written");
+        self
+    }
+
+    fn config(self, content: impl AsRef<[u8]>) -> Self {
+        self.with(".config/hotspare/config.json", content)
+    }
+
+    fn claude(self, content: impl AsRef<[u8]>) -> Self {
+        self.with(".claude/settings.json", content)
+    }
+
+    fn locations(&self, explicit: Option<&str>) -> Locations {
+        let home = self.0.path().as_os_str().to_owned();
+        let env = |name: &str| (name == "HOME").then(|| home.clone());
+        Locations::find(&env, explicit.map(|path| self.0.path().join(path))).expect("a home")
+    }
+
+    fn load(&self) -> Result<Config, Errors> {
+        load(&self.locations(None))
+    }
+
+    fn config_of(&self) -> Config {
+        self.load().unwrap_or_else(|errors| panic!("{errors}"))
+    }
+
+    #[track_caller]
+    fn fails_with(&self, code: codes::Code) -> Errors {
+        let errors = self.load().expect_err("an error");
+        assert_eq!(errors.0[0].code, code.id, "{errors}");
+        assert!(!errors.0[0].help.is_empty(), "{errors}");
+        errors
+    }
+}
+
+fn names(config: &Config) -> Vec<&str> {
+    let last = &config.rules.last().expect("a chain").chain;
+    last.entries.iter().map(|entry| &*config.profiles[usize::from(entry.profile.0)].name).collect()
+}
+
+#[test]
+fn without_any_file_the_clients_login_is_used() {
+    let config = Home::new().config_of();
+    assert!(config.implicit && config.sources.is_empty() && config.warnings.is_empty());
+    assert_eq!(names(&config), ["claude"]);
+}
+
+#[test]
+fn the_request_works_in_either_file() {
+    let own = format!("{},{}", REQUEST.strip_suffix('}').expect("an object"), PROFILES.strip_prefix('{').expect("an object"));
+    for home in [Home::new().config(own), Home::new().config(PROFILES).claude(REQUEST)] {
+        let config = home.config_of();
+        assert_eq!(names(&config), ["work", "openrouter-backup"]);
+        assert_eq!(config.policy.max_hops, 1);
+        assert!(!config.implicit);
+    }
+}
+
+#[test]
+fn the_request_alone_is_told_what_is_missing_and_where() {
+    let home = Home::new().claude(REQUEST);
+    let errors = home.fails_with(codes::NO_PROFILES);
+    assert!(errors.0[0].file.ends_with(".claude/settings.json"));
+    assert!(errors.0[0].help[0].contains(".config/hotspare/config.json"), "{errors}");
+}
+
+#[test]
+fn own_file_wins_key_by_key_and_lists_replace() {
+    let own = r#"{ "failover_policy": { "secondary_profile": ["b"], "triggers": [529], "clocks": { "head": "3s" } },
+                   "profiles": { "a": {}, "b": {}, "c": {} } }"#;
+    let claude = r#"{ "model": "opus", "failover_policy": { "primary_profile": "a", "secondary_profile": ["b", "c"], "triggers": [500, 429],
+                      "clocks": { "head": "9s", "connect": "1s" } } }"#;
+    let home = Home::new().config(own).claude(claude);
+    let config = home.config_of();
+    assert_eq!(names(&config), ["a", "b"]);
+    assert!(config.policy.triggers.covers_overload());
+    assert_eq!((config.policy.clocks.head.as_secs(), config.policy.clocks.connect.as_secs()), (3, 1));
+    let locations = home.locations(None);
+    assert_eq!(config.sources, [locations.config_file, locations.claude_settings]);
+}
+
+#[test]
+fn faults_name_the_file_they_are_in() {
+    let home = Home::new()
+        .config("{\n \"failover_policy\": { \"max_failover_attempts\": 7 },\n \"profiles\": { \"a\": {} } }")
+        .claude("{\n \"env\": { \"ANTHROPIC_API_KEY\": \"sk-ant-test-hunter2\" }, \"failover_policy\": { \"primary_profile\": \"b\" } }");
+    let errors = home.load().expect_err("two faults");
+    let places: Vec<_> = errors.0.iter().map(|error| (error.code, error.file.ends_with("settings.json"), error.line_column())).collect();
+    assert_eq!(places, [(codes::OUT_OF_RANGE.id, false, Some((2, 48))), (codes::UNKNOWN_PROFILE.id, true, Some((2, 97)))], "{errors}");
+    assert!(!format!("{errors}{errors:?}").contains("hunter2"), "the line it stands on holds a key:\n{errors}");
+}
+
+#[test]
+fn other_keys_of_the_settings_are_none_of_our_business() {
+    let settings = r#"{ "permissions": { "allow": ["Bash(ls)"] }, "hooks": 5, "model": "x", "model": "y" }"#;
+    let config = Home::new().claude(settings).config_of();
+    assert!(config.implicit && config.sources.is_empty() && config.warnings.is_empty());
+    // Also when the policy stands beside them.
+    let settings = r#"{ "hooks": 5, "model": "x", "model": "y", "failover_policy": { "enabled": false } }"#;
+    let config = Home::new().claude(settings).config_of();
+    assert!(!config.policy.enabled && config.warnings.is_empty());
+}
+
+#[test]
+fn a_broken_settings_file_is_a_warning() {
+    let home = Home::new().claude(r#"{ "failover_policy": { "enabled": false }"#);
+    let config = home.config_of();
+    assert!(config.policy.enabled && config.implicit);
+    assert_eq!(config.warnings.len(), 1);
+    assert_eq!((config.warnings[0].code, config.warnings[0].severity), (codes::CLAUDE_SETTINGS_UNUSABLE.id, Severity::Warning));
+    // Broken, but without the key: not worth a word.
+    assert!(Home::new().claude("{ oops").config_of().warnings.is_empty());
+    assert_eq!(Home::new().claude(b"\xff\xfefailover_policy").config_of().warnings.len(), 1);
+}
+
+#[test]
+fn a_fault_in_the_settings_policy_is_an_error() {
+    Home::new().claude(r#"{ "failover_policy": { "trigger": [] } }"#).fails_with(codes::UNKNOWN_KEY);
+    Home::new().claude(r#"{ "failover_policy": [] }"#).fails_with(codes::WRONG_TYPE);
+    Home::new().claude(r#"{ "failover_policy": { "enabled": true, "enabled": false } }"#).fails_with(codes::DUPLICATE_KEY);
+}
+
+#[test]
+fn warnings_come_along_with_errors() {
+    let errors = Home::new().config(r#"{ "failover_policy": { "triggers": [500, 9000] } }"#).load().expect_err("a fault");
+    assert_eq!(errors.0.iter().map(|error| error.severity).collect::<Vec<_>>(), [Severity::Error, Severity::Warning], "{errors}");
+}
+
+#[test]
+fn a_named_file_must_exist() {
+    let home = Home::new().config(PROFILES);
+    let errors = load(&home.locations(Some("other.json"))).expect_err("no such file");
+    assert_eq!(errors.0[0].code, codes::UNREADABLE.id);
+    assert!(errors.render(false).contains("other.json"), "{errors}");
+}
+
+#[test]
+fn a_named_file_is_read_in_place_of_the_usual_one() {
+    let home = Home::new().config("{ broken").with("ci.json", r#"{ "server": { "max_connections": 7 } }"#);
+    assert_eq!(load(&home.locations(Some("ci.json"))).expect("valid").server.max_connections, 7);
+}
+
+#[test]
+fn what_is_no_text_is_said_clearly() {
+    let errors = Home::new().config(b"{\n \"a\": \"\xe9\" }").fails_with(codes::NOT_UTF8);
+    assert!(errors.render(false).contains("line 2, byte 9"), "{errors}");
+    let errors = Home::new().config(b"\xff\xfe{\0}\0").fails_with(codes::NOT_UTF8);
+    assert!(errors.render(false).contains("UTF-16"), "{errors}");
+    Home::new().config(b"\xef\xbb\xbf{}").fails_with(codes::BYTE_ORDER_MARK);
+    Home::new().config("").fails_with(codes::EMPTY);
+    Home::new().config(" ".repeat(1024 * 1024 + 1)).fails_with(codes::TOO_LARGE);
+}
+
+#[test]
+fn a_folder_in_place_of_the_file_is_said_clearly() {
+    let home = Home::new();
+    fs::create_dir_all(home.locations(None).config_file).expect("made");
+    home.fails_with(codes::UNREADABLE);
+}
+
+#[test]
+fn hotspare_own_broken_file_stops_the_run_with_its_own_fault_only() {
+    let errors = Home::new().config("{ \"profiles\": ").claude(REQUEST).fails_with(codes::SYNTAX);
+    assert_eq!(errors.0.len(), 1, "{errors}");
+    assert!(errors.0[0].file.ends_with(Path::new("hotspare/config.json")));
+}

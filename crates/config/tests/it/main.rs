@@ -1,0 +1,10 @@
+//! What a user sees of the configuration: every example file with its diagnostics, the files on disk, the published schema.
+//!
+//! `corpus/good` loads. `corpus/shape` is wrong in a way that the schema can see too, `corpus/meaning` in a way that only the loader can.
+
+mod agreement;
+mod compiled;
+mod corpus;
+mod files;
+mod properties;
+mod validator;

@@ -1,0 +1,93 @@
+//! Whatever the file holds: an answer, never a panic, and never the secret.
+
+use std::path::Path;
+
+use hotspare_config::{BaseUrl, Errors, parse};
+use proptest::prelude::*;
+
+use crate::corpus::examples;
+
+/// Parses and draws everything, as the command would.
+fn run(text: &str) -> String {
+    match parse(text, Path::new("config.json"), Path::new("/home/me")) {
+        Ok(config) => format!("{config:?}{}", Errors(config.warnings.clone()).render(true)),
+        Err(errors) => {
+            assert!(!errors.0.is_empty(), "an error without a word");
+            format!("{}{errors:?}", errors.render(true))
+        }
+    }
+}
+
+/// An example with some places changed.
+fn mutated() -> impl Strategy<Value = String> {
+    let texts: Vec<String> = ["good", "shape", "meaning"].iter().flat_map(|folder| examples(folder)).map(|example| example.text).collect();
+    let edits = prop::collection::vec((any::<prop::sample::Index>(), 0..3_usize, "[\\PC\\n\\t{}\\[\\],:\"/*]{0,4}"), 1..6);
+    (prop::sample::select(texts), edits)
+        .prop_map(|(text, edits)| edits.iter().fold(text, |text, (at, cut, put)| edit(&text, *at, *cut, put)))
+}
+
+fn edit(text: &str, at: prop::sample::Index, cut: usize, put: &str) -> String {
+    let chars: Vec<char> = text.chars().collect();
+    let at = at.index(chars.len() + 1);
+    let end = (at + cut).min(chars.len());
+    chars[..at].iter().copied().chain(put.chars()).chain(chars[end..].iter().copied()).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 500, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_gets_an_answer(text in "\\PC{0,200}|(?s).{0,200}") {
+        run(&text);
+    }
+
+    #[test]
+    fn any_change_to_a_file_gets_an_answer(text in mutated()) {
+        run(&text);
+    }
+
+    /// One stray character anywhere but in the key or the credential itself, in a file with a credential in it.
+    #[test]
+    fn a_typo_never_lays_the_credential_bare(at in any::<prop::sample::Index>(), cut in 0..2_usize, put in "[{}\\[\\],:\"'/*a0 \\n]{0,2}") {
+        let before = "{\n  \"failover_policy\": { \"primary_profile\": \"a\", \"secondary_profile\": \"b\" },\n  \"profiles\": { \"a\": {}, \"b\": { \"auth\": { \"value\": \"";
+        let after = "\", \"header\": \"bearer\" }, \"models\": { \"x\": null } } },\n  \"server\": { \"listen\": \"127.0.0.1:0\" }\n}\n";
+        let secret = "Tr0ub4dor and three";
+        let at = at.index(before.len() + after.len());
+        let text = if at < before.len() {
+            edit_bytes(before, at, cut, &put) + secret + after
+        } else {
+            before.to_owned() + secret + &edit_bytes(after, at - before.len(), cut, &put)
+        };
+        let shown = run(&text);
+        prop_assert!(!shown.contains("Tr0ub4dor"), "{text}\n{shown}");
+    }
+
+    #[test]
+    fn any_address_gets_an_answer_and_reads_back(text in "(https?://)?[a-zA-Z0-9.:/\\[\\]@?#%\\\\-]{0,40}") {
+        if let Ok(url) = BaseUrl::parse(&text) {
+            prop_assert_eq!(BaseUrl::parse(&url.to_string()), Ok(url));
+        }
+    }
+}
+
+/// The texts above are ASCII.
+fn edit_bytes(text: &str, at: usize, cut: usize, put: &str) -> String {
+    let end = (at + cut).min(text.len());
+    format!("{}{put}{}", &text[..at], &text[end..])
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_overflow() {
+    for text in ["[".repeat(100_000), "{\"a\":".repeat(100_000), format!("{}{}", "[".repeat(100_000), "]".repeat(100_000))] {
+        assert!(run(&text).contains("HS0007"), "nested too deeply");
+    }
+}
+
+#[test]
+fn a_thousand_faults_are_not_all_shown() {
+    let entries: Vec<String> = (0..20_000).map(|number| format!("\"k{number}\": [{number}]")).collect();
+    let text = format!("{{ \"failover_policy\": {{ {} }} }}", entries.join(",\n"));
+    let errors = parse(&text, Path::new("c"), Path::new("/h")).expect_err("unknown keys");
+    assert_eq!(errors.0.len(), 50);
+    assert!(errors.render(false).ends_with("= note: 19950 more are not shown"));
+}
