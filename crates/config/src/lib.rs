@@ -1,8 +1,8 @@
 //! Reads configuration and says what is wrong with it, where. Never prints, never changes a file, never fetches a credential.
 //!
-//! A file goes through four hands: [`mod@source`] reads it, [`tree`] parses it, [`reader`] walks it with types, and [`compile`] puts the
-//! parts together into a [`Config`] that holds the core's own types. Every fault on the way becomes a [`Diagnostic`] with a code, a
-//! place and advice; a run shows all of them.
+//! A file goes through four hands: `source` reads it, `tree` parses it, `reader` walks it with types, and `compile` puts the parts
+//! together into a [`Config`] that holds the core's own types. Every fault on the way becomes a [`Diagnostic`] with a code, a place
+//! and advice; a run shows all of them.
 
 mod auth;
 mod base_url;

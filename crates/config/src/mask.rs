@@ -85,7 +85,7 @@ pub(crate) struct Masked {
 
 /// Masks a whole file's text.
 pub(crate) fn mask(text: &str) -> Masked {
-    let mut masker = Masker { text, out: text.as_bytes().to_vec(), at: 0, key: "", outer: Vec::new(), unclosed_string: None };
+    let mut masker = Masker::new(text);
     while masker.at < text.len() {
         masker.step();
     }
@@ -107,88 +107,119 @@ fn without_controls(text: String) -> String {
     clean
 }
 
+/// Goes through the text once, with a rough idea of where it is. Where the text is broken the idea may be wrong; then it errs
+/// towards masking.
 struct Masker<'t> {
     text: &'t str,
     out: Vec<u8>,
     at: usize,
-    /// The key that the next value belongs to, as far as can be told.
+    /// The key that the next value belongs to; empty when there is none.
     key: &'t str,
-    /// The keys of the objects around.
-    outer: Vec<&'t str>,
+    /// A colon came, a value must follow.
+    after_colon: bool,
+    /// What is open around, each with the key it stands under.
+    outer: Vec<(Open, &'t str)>,
     unclosed_string: Option<usize>,
 }
 
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Open {
+    Object,
+    List,
+}
+
 impl<'t> Masker<'t> {
+    fn new(text: &'t str) -> Self {
+        let out = text.as_bytes().to_vec();
+        Self { text, out, at: 0, key: "", after_colon: false, outer: Vec::new(), unclosed_string: None }
+    }
+
     fn step(&mut self) {
         let rest = &self.text[self.at..];
-        let bytes = rest.as_bytes();
-        match bytes[0] {
-            b'{' => {
-                self.outer.push(std::mem::take(&mut self.key));
-                self.at += 1;
-            }
-            b'}' => {
-                self.key = self.outer.pop().unwrap_or_default();
-                self.at += 1;
-            }
+        match rest.as_bytes()[0] {
             b'"' => self.string(rest),
-            b'/' if rest.starts_with("//") => self.blank(rest.find('\n').unwrap_or(rest.len())),
-            b'/' if rest.starts_with("/*") => self.blank(rest.find("*/").map_or(rest.len(), |end| end + 2)),
-            byte if byte.is_ascii_whitespace() || b"[],:".contains(&byte) => self.at += 1,
+            b'/' if comment_length(rest).is_some() => self.comment(rest),
+            byte if byte.is_ascii_whitespace() => self.at += 1,
+            byte if b"{}[],:".contains(&byte) => self.punctuation(byte),
             _ => self.bare(rest),
         }
+    }
+
+    fn punctuation(&mut self, byte: u8) {
+        self.at += 1;
+        match byte {
+            b'{' => self.outer.push((Open::Object, std::mem::take(&mut self.key))),
+            b'[' => self.outer.push((Open::List, self.key)),
+            b'}' | b']' => {
+                self.outer.pop();
+                self.value_done();
+            }
+            b',' => self.value_done(),
+            _ => {}
+        }
+        self.after_colon = byte == b':';
+    }
+
+    /// In a list the next value belongs to the list's key, elsewhere to no key that has come yet.
+    fn value_done(&mut self) {
+        self.after_colon = false;
+        self.key = match self.outer.last() {
+            // The program is shown, its arguments are not.
+            Some((Open::List, "command") | (Open::Object, _)) | None => "",
+            Some((Open::List, key)) => key,
+        };
     }
 
     /// From a quote to the closing one, or to the line's end where there is none.
     fn string(&mut self, rest: &'t str) {
         let (content, length) = quoted(rest);
-        if length < content.len() + 2 {
+        let is_closed = length == content.len() + 2;
+        if !is_closed {
             self.unclosed_string = self.unclosed_string.or(Some(self.at));
         }
         let start = self.at + 1;
         self.at += length;
-        if is_followed_by_colon(&self.text[self.at..]) {
+        if !self.after_colon && is_followed_by_colon(&self.text[self.at..]) {
             self.key = content;
-            if looks_like_credential(content) {
+            // A list has no keys: this may as well be a value with a stray colon.
+            let in_list = matches!(self.outer.last(), Some((Open::List, _)));
+            if looks_like_credential(content) || in_list && !is_format_word(content) {
                 self.cover(start, content.len());
             }
-        } else if self.key == "base_url" && content.contains(['@', '?', '#']) {
-            // A user, a password or a key in the query; the scheme alone stays.
-            let shown = content.find("://").map_or(0, |at| at + 3);
-            self.cover(start + shown, content.len() - shown);
-        } else if !self.may_show(content) {
-            self.cover(start, content.len());
+            return;
         }
-        if self.key == "command" && content != "command" {
-            // The program is shown, its arguments are not.
-            self.key = "";
-        }
+        let shown = match self.key {
+            _ if !self.may_show(content) => 0,
+            "base_url" if is_closed => plain_start(content),
+            _ if is_closed => content.len(),
+            // Whatever else stands on the line may be anything.
+            _ => content.find(|c: char| !(c.is_ascii_alphanumeric() || "._-*".contains(c))).unwrap_or(content.len()),
+        };
+        self.cover(start + shown, content.len() - shown);
+        self.value_done();
     }
 
     /// A run without quotes: a number, a word, or what a missing quote laid bare.
     fn bare(&mut self, rest: &str) {
-        let mut length = rest.find(|c: char| c.is_ascii_whitespace() || "{}[],:\"".contains(c)).unwrap_or(rest.len());
-        length = ["//", "/*"].iter().filter_map(|mark| rest.find(mark)).chain([length]).min().unwrap_or(length).max(1);
-        while !rest.is_char_boundary(length) {
-            length += 1;
-        }
-        let word = &rest[..length];
-        let number = length <= LONGEST_NUMBER && word.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eExX".contains(&byte));
+        let run = &rest[..rest.find(|c: char| c.is_ascii_whitespace() || "{}[],:\"".contains(c)).unwrap_or(rest.len())];
+        let comment = run.match_indices('/').map(|(at, _)| at).find(|at| *at > 0 && comment_length(&rest[*at..]).is_some());
+        let word = &run[..comment.unwrap_or(run.len())];
+        let number = word.len() <= LONGEST_NUMBER && word.bytes().all(|byte| byte.is_ascii_digit() || b"+-.eExX".contains(&byte));
         if !(is_format_word(word.trim_matches('\'')) || number && HARMLESS_KEYS.contains(&self.key)) {
-            self.cover(self.at, length);
+            self.cover(self.at, word.len());
         }
-        self.at += length;
+        self.at += word.len();
+        self.value_done();
     }
 
     fn may_show(&self, value: &str) -> bool {
-        if looks_like_credential(value) {
-            return false;
-        }
-        let in_model_map = self.outer.last() == Some(&"models");
-        match self.key {
-            "env" => is_env_name(value),
-            key => HARMLESS_KEYS.contains(&key) || in_model_map || is_format_word(value),
-        }
+        let in_model_map = matches!(self.outer.last(), Some((Open::Object, "models")));
+        let harmless = match self.key {
+            "env" => is_env_name(value) && !value.contains(|c: char| c.is_ascii_lowercase()),
+            "" | "value" | "auth" => false,
+            key => in_model_map || HARMLESS_KEYS.contains(&key),
+        };
+        (harmless || is_format_word(value)) && !looks_like_credential(value)
     }
 
     fn cover(&mut self, start: usize, length: usize) {
@@ -196,15 +227,29 @@ impl<'t> Masker<'t> {
     }
 
     /// A comment keeps its marks and its line ends, so that lines keep their numbers.
-    fn blank(&mut self, length: usize) {
+    fn comment(&mut self, rest: &str) {
+        let length = comment_length(rest).expect("the caller looked");
+        if rest[..length].contains('"') {
+            // A slip may have made a comment of keys and values, and what follows it belongs to one of those.
+            self.key = "";
+        }
         let comment = &mut self.out[self.at..self.at + length];
-        let is_closed = length >= 4 && comment.ends_with(b"*/");
+        let is_closed = length >= 4 && comment.starts_with(b"/*") && comment.ends_with(b"*/");
         let end = if is_closed { length - 2 } else { length };
         for byte in comment[2..end].iter_mut().filter(|byte| !matches!(byte, b'\n' | b'\r')) {
             *byte = b' ';
         }
         self.at += length;
     }
+}
+
+/// The length of the comment that the text starts with, if it does.
+fn comment_length(rest: &str) -> Option<usize> {
+    if rest.starts_with("//") {
+        return Some(rest.find('\n').unwrap_or(rest.len()));
+    }
+    let inside = rest.strip_prefix("/*")?;
+    Some(inside.find("*/").map_or(rest.len(), |end| end + 4))
 }
 
 /// A string's content and its length with the quotes.
@@ -220,12 +265,25 @@ fn quoted(rest: &str) -> (&str, usize) {
     (&rest[1..], rest.len())
 }
 
+/// How much of an address may be shown: all of it, or the scheme where it may hold a user, a password or a key in the query.
+fn plain_start(url: &str) -> usize {
+    let scheme = url.find("://").map_or(0, |at| at + 3);
+    let authority = url[scheme..].split('/').next().unwrap_or_default();
+    let after_brackets = authority.strip_prefix('[').and_then(|rest| rest.split_once(']')).map_or(authority, |(_, rest)| rest);
+    let port = after_brackets.split_once(':').map_or("", |(_, port)| port);
+    if url.contains(['@', '?', '#']) || !port.bytes().all(|byte| byte.is_ascii_digit()) { scheme } else { url.len() }
+}
+
 fn is_format_word(word: &str) -> bool {
     HARMLESS_WORDS.contains(&word) || HARMLESS_KEYS.contains(&word)
 }
 
 fn is_followed_by_colon(rest: &str) -> bool {
-    rest.trim_start().starts_with(':')
+    let mut rest = rest.trim_start();
+    while let Some(length) = comment_length(rest) {
+        rest = rest[length..].trim_start();
+    }
+    rest.starts_with(':')
 }
 
 fn looks_like_credential(text: &str) -> bool {
@@ -289,11 +347,41 @@ mod tests {
         check(r#"{ "value": "hunter2"#, r#"{ "value": "*******"#);
         check(r#"{ "value": hunter2 }"#, r#"{ "value": ******* }"#);
         check(r#"{ "auth" { "value" "hunter2" } }"#, r#"{ "auth" { "value" "*******" } }"#);
-        check(r#"{ value": "hunter2" }"#, r#"{ value"**"*******"**"#);
-        check(r#"{ "header": "bearer, "value": "hunter2" }"#, r#"{ "header": "bearer, "value": "*******" }"#);
-        check("{ \"value\": \"hun\nter2\" }", "{ \"value\": \"***\n****\"**");
+        check(r#"{ "header": "bearer" "value" "hunter2" }"#, r#"{ "header": "bearer" "value" "*******" }"#);
+        check(r#"{ "header": "bearer", "value" /**/ : "hunter2" }"#, r#"{ "header": "bearer", "value" /**/ : "*******" }"#);
+        check(r#"{ "value": "hunter2" : "bearer" }"#, r#"{ "value": "*******" : "bearer" }"#);
+        check("{ \"value\": \"hun\nter2\", \"enabled\": 1 }", "{ \"value\": \"***\n****\"**\"enabled\"*****");
         check(r#"{ "value": 'hunter2' }"#, r#"{ "value": ********* }"#);
         check("é\u{2028}/", "******");
+        check("/*/ hunter2", "/*         ");
+    }
+
+    /// Every way to mistype one place of a file with a credential, but in the credential itself.
+    #[test]
+    fn no_typo_lays_a_credential_bare() {
+        const SECRET: &str = "Tr0ub4dor";
+        const PUTS: [&str; 16] = ["", "{", "}", "[", "]", ",", ":", "\"", "'", "//", "/*", "*/", "a", "0", " ", "\n"];
+        for text in [
+            r#"{ "profiles": { "a": {}, "b": { "auth": { "value": "Tr0ub4dor", "header": "bearer" } } } }"#,
+            r#"{ "profiles": { "b": { "models": { "x": "y" }, "auth": { "header": "bearer", "value": "Tr0ub4dor" } } } }"#,
+            r#"{ "triggers": ["5xx", 429], "auth": { "value" /* key */ : "Tr0ub4dor" }, "base_url": "https://h" }"#,
+            r#"{ "base_url": "https://me:Tr0ub4dor@h", "auth": "Tr0ub4dor", "command": ["p", "Tr0ub4dor"], "models": {} }"#,
+            r#"{ "enabled": true, "api_key": "Tr0ub4dor", /* Tr0ub4dor */ "model": "m" } // Tr0ub4dor"#,
+        ] {
+            let spots: Vec<usize> = text.match_indices(SECRET).map(|(at, _)| at).collect();
+            let in_secret = |at: usize| spots.iter().any(|spot| (spot + 1..spot + SECRET.len()).contains(&at));
+            for at in (0..=text.len()).filter(|at| !in_secret(*at)) {
+                for (put, cut) in PUTS.iter().flat_map(|put| [(put, 0), (put, 1)]) {
+                    let end = (at + cut).min(text.len());
+                    if end > at && in_secret(end) {
+                        continue;
+                    }
+                    let typo = format!("{}{put}{}", &text[..at], &text[end..]);
+                    let masked = mask(&typo).text;
+                    assert!(!masked.contains(SECRET), "{typo}\n{masked}");
+                }
+            }
+        }
     }
 
     #[test]
