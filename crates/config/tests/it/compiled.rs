@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, Platform, parse};
-use hotspare_core::{ChainEntry, MidStream, OnExhausted, Policy, ProfileId};
+use hotspare_core::{ChainEntry, Failure, FailureKind, MidStream, OnExhausted, Policy, ProfileId, Stage};
 
 use crate::corpus::examples;
 
@@ -62,6 +62,22 @@ fn every_key_takes_effect() {
     assert_eq!(config.server.listen.to_string(), "[::1]:4118");
     assert_eq!((config.server.max_body, config.server.max_connections), (64 * 1024 * 1024, 512));
     assert_eq!(config.warnings.len(), 1, "the literal credential alone: {:?}", config.warnings);
+}
+
+#[test]
+fn triggers_are_exactly_those_listed() {
+    let fired_by = |triggers: &str| {
+        let text = format!(r#"{{ "failover_policy": {{ "triggers": {triggers} }} }}"#);
+        let triggers = parse(&text, Path::new("c"), Path::new("/h")).expect("valid").policy.triggers;
+        let fires = |status: &u16| triggers.fire(&Failure::new(FailureKind::ServerError, Stage::Head, "").with_status(*status));
+        [401, 404, 429, 499, 500, 503, 529, 599].into_iter().filter(fires).collect::<Vec<u16>>()
+    };
+    assert!(fired_by("[]").is_empty());
+    assert_eq!(fired_by("[503, 401]"), [401, 503]);
+    assert_eq!(fired_by(r#"["5xx"]"#), [500, 503, 529, 599]);
+    assert_eq!(fired_by(r#"["4xx"]"#), [401, 404, 429, 499]);
+    assert_eq!(fired_by(r#"["overloaded", "rate_limit", "authentication_failed"]"#), [401, 429, 529]);
+    assert_eq!(fired_by(r#"["server_error"]"#), [500, 503, 599]);
 }
 
 #[test]
