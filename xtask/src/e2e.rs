@@ -1,0 +1,57 @@
+//! `cargo xtask e2e`: the real clients through the real binary, with a provider that breaks and a spare that does not. Never talks to
+//! anything but this machine, once the pinned clients are fetched.
+
+mod cases;
+mod client;
+mod faults;
+mod sdk;
+mod tui;
+mod world;
+
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+
+use cases::Mode;
+use world::Tools;
+
+/// Runs every case whose name contains `args[0]`, or all; prints a line for each and `N passed, N failed`.
+pub(crate) fn run(args: &[&str]) -> Result<()> {
+    let wanted = args.first().copied().unwrap_or_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
+    let tools = Tools::fetch()?;
+    let (mut passed, mut failed) = (0, 0);
+    let mut report = |name: &str, mode: &str, started: Instant, outcome: Result<()>| {
+        let seconds = started.elapsed().as_secs_f64();
+        match outcome {
+            Ok(()) => {
+                passed += 1;
+                println!("ok      {name:<52} {mode:<12} {seconds:>5.1} s");
+            }
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {name:<52} {mode:<12} {seconds:>5.1} s\n        {error:#}");
+            }
+        }
+    };
+    for case in cases::all() {
+        for mode in [Mode::Print, Mode::Interactive] {
+            let label = mode.label();
+            if (mode == Mode::Interactive && !case.interactive) || !format!("{} {label}", case.name).contains(wanted) {
+                continue;
+            }
+            let started = Instant::now();
+            report(case.name, label, started, runtime.block_on(cases::run(&tools, &case, mode)));
+        }
+    }
+    for case in sdk::all() {
+        if case.name.contains(wanted) {
+            let started = Instant::now();
+            report(case.name, "sdk", started, runtime.block_on(sdk::run(&tools, &case)));
+        }
+    }
+    println!("{passed} passed, {failed} failed");
+    ensure!(passed + failed > 0, "no case is named `{wanted}`");
+    ensure!(failed == 0, "{failed} end-to-end cases failed");
+    Ok(())
+}

@@ -1,0 +1,97 @@
+//! Drives the interactive client in a terminal of its own and reads its screen. Never shares a tmux server with anyone.
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail, ensure};
+use tokio::process::Command;
+
+use super::cases::{Expect, texts};
+use super::world::{Tools, World};
+
+/// Longest until the client is ready, and until it has answered.
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// How often the screen is read.
+const LOOK: Duration = Duration::from_millis(150);
+
+/// A tmux server with one session, ended when dropped.
+struct Terminal {
+    socket: String,
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("tmux").args(["-L", &self.socket, "kill-server"]).status();
+    }
+}
+
+impl Terminal {
+    async fn open(script: &Path) -> Result<Self> {
+        let unique = Instant::now();
+        let socket = format!("hotspare-e2e-{}-{:?}", std::process::id(), std::ptr::from_ref(&unique));
+        let terminal = Self { socket };
+        let shell = format!("sh {}", script.display());
+        terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "s", "-x", "140", "-y", "50", &shell]).await?;
+        Ok(terminal)
+    }
+
+    async fn tmux(&self, arguments: &[&str]) -> Result<String> {
+        let output = Command::new("tmux").arg("-L").arg(&self.socket).args(arguments).output().await?;
+        ensure!(output.status.success(), "tmux {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    async fn screen(&self) -> Result<String> {
+        self.tmux(&["capture-pane", "-p", "-S", "-200", "-t", "s"]).await
+    }
+
+    /// Reads the screen until it satisfies, at most [`PATIENCE`].
+    async fn wait(&self, what: &str, satisfied: impl Fn(&str) -> bool) -> Result<String> {
+        let started = Instant::now();
+        loop {
+            let screen = self.screen().await?;
+            if satisfied(&screen) {
+                return Ok(screen);
+            }
+            if started.elapsed() > PATIENCE {
+                bail!("{what} did not come; the screen:\n{screen}");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Result<()> {
+    let script = world.path("session.sh");
+    std::fs::write(&script, session(tools, world))?;
+    let terminal = Terminal::open(&script).await?;
+    terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
+    terminal.tmux(&["send-keys", "-t", "s", "-l", "Say something."]).await?;
+    terminal.wait("the typed prompt", |screen| screen.contains("Say something.")).await?;
+    terminal.tmux(&["send-keys", "-t", "s", "Enter"]).await?;
+    let wanted = texts(expect);
+    let flat = |screen: &str| screen.split_whitespace().collect::<Vec<_>>().join(" ");
+    let done = |screen: &str| wanted.iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
+    let screen = terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
+    ensure!(!screen.contains("API Error"), "the client shows an error:\n{screen}");
+    Ok(())
+}
+
+/// A script with the whole environment, so that tmux's own does not matter.
+fn session(tools: &Tools, world: &World) -> String {
+    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let mut script = format!("cd {}\nexec env -i", quoted(&world.project().to_string_lossy()));
+    for (name, value) in world.environment() {
+        let _ = write!(script, " {name}={}", quoted(&value.to_string_lossy()));
+    }
+    let _ = writeln!(
+        script,
+        " {} run --config {} -- {}",
+        quoted(&tools.hotspare.to_string_lossy()),
+        quoted(&world.config.to_string_lossy()),
+        quoted(&tools.claude.to_string_lossy())
+    );
+    script
+}
