@@ -137,7 +137,8 @@ impl Failure {
     /// The status that the user's triggers are asked about; none where a failure always triggers.
     pub fn trigger_status(&self) -> Option<u16> {
         match self.kind {
-            FailureKind::Redirect | FailureKind::WrongContent | FailureKind::NoCredential => None,
+            // What only one provider minds says nothing about the request: no list of statuses is asked about it.
+            FailureKind::Redirect | FailureKind::WrongContent | FailureKind::NoCredential | FailureKind::ProviderBound => None,
             _ => self.status,
         }
     }
@@ -364,6 +365,12 @@ mod tests {
     fn a_provider_bound_400_is_relayed_from_the_primary_and_hops_from_a_spare() {
         assert_eq!(FailureKind::ProviderBound.next_step(true), NextStep::Relay);
         assert_eq!(FailureKind::ProviderBound.next_step(false), NextStep::NextProfile);
+    }
+
+    #[test]
+    fn a_spare_s_provider_bound_400_goes_on_with_the_default_triggers() {
+        let failure = Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400);
+        assert!(crate::Triggers::default().fire(&failure));
     }
 
     #[test]

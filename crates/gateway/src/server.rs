@@ -142,6 +142,9 @@ pub enum ServeError {
     /// The address is not on this machine alone.
     #[error("`{0}` is not a loopback address: the local port is never open to others")]
     NotLoopback(SocketAddr),
+    /// A profile leads back to this very port (security.md T25).
+    #[error("profile `{0}` has this proxy's own address as its `base_url`: requests would go in circles")]
+    SelfLoop(Arc<str>),
     /// The socket cannot be used.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -153,6 +156,9 @@ impl Gateway {
         let local = listener.local_addr()?;
         if !local.ip().is_loopback() {
             return Err(ServeError::NotLoopback(local));
+        }
+        if let Some(profile) = config.profiles.iter().find(|profile| profile.base_url.points_at(local)) {
+            return Err(ServeError::SelfLoop(profile.name.clone()));
         }
         Ok(Arc::new(Self {
             snapshot: Arc::new(Snapshot::compile(config)),
