@@ -22,12 +22,12 @@ pub(super) struct Process {
 }
 
 impl Process {
-    /// Starts a process and reads the first line it says on standard error.
-    pub(super) fn start_and_listen(command: &mut Command) -> anyhow::Result<(Self, String)> {
+    /// Starts a process and reads the first line with `marker` that it says on standard error.
+    pub(super) fn start_and_listen(command: &mut Command, marker: &'static str) -> anyhow::Result<(Self, String)> {
         let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn()?;
         let stderr = child.stderr.take().context("no standard error")?;
         let process = Self { child };
-        let line = first_line(stderr)?;
+        let line = first_line(stderr, marker)?;
         Ok((process, line))
     }
 
@@ -36,7 +36,7 @@ impl Process {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let stdout = child.stdout.take().context("no standard output")?;
         let process = Self { child };
-        let line = first_line(stdout)?;
+        let line = first_line(stdout, "")?;
         Ok((process, line))
     }
 
@@ -92,15 +92,14 @@ impl Drop for Process {
     }
 }
 
-/// The first line of a stream; the rest is read and thrown away, so that the writer never stalls.
-fn first_line(stream: impl std::io::Read + Send + 'static) -> anyhow::Result<String> {
+/// The first line of a stream that contains `marker`; the rest is read and thrown away, so that the writer never stalls.
+fn first_line(stream: impl std::io::Read + Send + 'static, marker: &'static str) -> anyhow::Result<String> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
-        let mut lines = BufReader::new(stream).lines();
+        let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
         // A receiver that is gone has given up waiting.
-        let _ = sender.send(lines.next());
+        let _ = sender.send(lines.find(|line| line.contains(marker)));
         lines.for_each(drop);
     });
-    let line = receiver.recv_timeout(START).context("said nothing")?;
-    Ok(line.context("ended without a word")??)
+    receiver.recv_timeout(START).context("said nothing")?.with_context(|| format!("ended without a line with `{marker}`"))
 }

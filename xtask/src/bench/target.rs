@@ -19,6 +19,9 @@ const NGINX_FOLDER: &str = "target/tools/nginx";
 /// The token of a target that needs none; every request is of the same length.
 const NO_TOKEN: &str = "hs-0000000000000000000000000000000000000000000000000000000000000000";
 
+/// Where hotspare finds its profiles' credential.
+const KEY_VARIABLE: &str = "BENCH_KEY";
+
 /// The process that plays the provider.
 #[derive(Debug)]
 pub(super) struct Upstream {
@@ -119,14 +122,15 @@ fn start_hotspare(program: &Path, upstreams: &[SocketAddr]) -> anyhow::Result<Ta
     for variable in ["HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
         command.env(variable, folder.path());
     }
-    let (process, line) = Process::start_and_listen(&mut command)?;
+    command.env(KEY_VARIABLE, "sk-ant-test-bench");
+    let (process, line) = Process::start_and_listen(&mut command, "listening on")?;
     let (_, address) = line.rsplit_once("http://").with_context(|| format!("said `{line}`"))?;
     let token = fs::read_to_string(folder.path().join("hotspare/token")).context("no token file")?;
     Ok(Target { address: address.trim().parse()?, process: Some(process), token: token.trim().to_owned(), _folder: Some(folder) })
 }
 
 fn hotspare_config(upstreams: &[SocketAddr]) -> serde_json::Value {
-    let profile = |address: &SocketAddr| json!({"base_url": format!("http://{address}"), "auth": {"value": "sk-ant-test-bench"}});
+    let profile = |address: &SocketAddr| json!({"base_url": format!("http://{address}"), "auth": {"env": KEY_VARIABLE}});
     let mut policy = json!({"enabled": true, "primary_profile": "a"});
     let mut profiles = json!({"a": profile(&upstreams[0])});
     if let Some(spare) = upstreams.get(1) {
