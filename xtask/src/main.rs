@@ -3,6 +3,7 @@
 
 mod bench;
 mod ci;
+mod e2e;
 mod schema;
 mod workspace;
 
@@ -23,7 +24,7 @@ fn main() -> ExitCode {
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match args.as_slice() {
         ["ci"] => ci::run(),
-        ["e2e", ..] => Err(anyhow::anyhow!("`e2e` is not here yet")),
+        ["e2e", options @ ..] => e2e::run(options),
         ["bench", options @ ..] => bench::run(options),
         ["bench-upstream"] => bench::upstream::serve(),
         ["schema"] => schema::write(),

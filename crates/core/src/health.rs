@@ -201,6 +201,7 @@ fn grown(base: Duration, streak: u32, cap: Duration) -> Duration {
 mod tests {
     use super::*;
     use crate::failure::Stage;
+    use hotspare_testkit::VirtualClock;
 
     const P: ProfileId = ProfileId(0);
     const OPUS: ModelFamily = ModelFamily::Opus;
@@ -215,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_failed_profile_is_usable_again_after_its_cooldown() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut health = Health::default();
         health.on_failure(now, P, OPUS, &failure(FailureKind::HeadTimeout), None, true);
         assert!(matches!(health.standing(now + secs(29), P, OPUS, None), Standing::Cooling { hard: false, .. }));
@@ -224,7 +225,7 @@ mod tests {
 
     #[test]
     fn overload_benches_its_model_family_alone() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut health = Health::default();
         health.on_failure(now, P, OPUS, &failure(FailureKind::Overloaded), None, true);
         assert_eq!(health.standing(now, P, ModelFamily::Haiku, None), Standing::Usable);
@@ -233,7 +234,7 @@ mod tests {
 
     #[test]
     fn cooldowns_grow_and_are_capped_and_shorter_when_alone() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         for (another, cap) in [(true, COOLDOWN_CAP), (false, COOLDOWN_CAP_ALONE)] {
             let mut health = Health::default();
             let mut last = Duration::ZERO;
@@ -251,7 +252,7 @@ mod tests {
 
     #[test]
     fn a_dead_login_is_over_when_another_credential_comes() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut health = Health::default();
         health.on_failure(now, P, OPUS, &failure(FailureKind::Unauthorized), Some(1), true);
         assert!(matches!(health.standing(now, P, OPUS, Some(1)), Standing::Cooling { hard: true, .. }));
@@ -260,7 +261,7 @@ mod tests {
 
     #[test]
     fn a_good_answer_ends_the_bench() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut health = Health::default();
         health.on_failure(now, P, OPUS, &failure(FailureKind::ServerError), None, true);
         health.on_success(now, P, OPUS);

@@ -112,12 +112,13 @@ fn avoid(map: &mut HashMap<u64, Entry>, now: Instant, key: u64, profile: Profile
 mod tests {
     use super::*;
     use crate::policy::SESSION_DETOUR;
+    use hotspare_testkit::VirtualClock;
 
     const A: ProfileId = ProfileId(0);
 
     #[test]
     fn a_detour_moves_its_session_alone_and_ends() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();
         memory.avoid_for_session(now, 7, A, SESSION_DETOUR);
         assert!(memory.detours(now, Some(7), None).avoids(now, A));
@@ -128,7 +129,7 @@ mod tests {
 
     #[test]
     fn a_request_s_attempts_are_counted_over_its_retries_and_forgotten() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();
         for _ in 0..3 {
             memory.count_attempts(now, 1, 4);
@@ -142,7 +143,7 @@ mod tests {
 
     #[test]
     fn the_memory_is_bounded() {
-        let now = Instant::now();
+        let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();
         for key in 0..2 * MOST_ENTRIES as u64 {
             memory.count_attempts(now + Duration::from_nanos(key), key, 1);

@@ -305,7 +305,7 @@ mod tests {
         assert!(half.frame().await.is_some());
         drop(half);
         for _ in 0..2 {
-            assert_eq!(body.reader().collect().await.map(|all| all.to_bytes()), Ok(Bytes::from("abcde")));
+            assert_eq!(body.reader().collect().await.map(http_body_util::Collected::to_bytes), Ok(Bytes::from("abcde")));
         }
         assert_eq!(body.whole().await, Ok(Bytes::from("abcde")));
         assert_eq!(total.load(Ordering::Relaxed), 5);
@@ -327,7 +327,7 @@ mod tests {
     async fn past_the_common_limit_a_body_passes_unkept() {
         let total = Arc::new(AtomicUsize::new(KEPT_IN_ALL));
         let body = replay(&["abc", "de"], 10, &total);
-        assert_eq!(body.reader().collect().await.map(|all| all.to_bytes()), Ok(Bytes::from("abcde")));
+        assert_eq!(body.reader().collect().await.map(http_body_util::Collected::to_bytes), Ok(Bytes::from("abcde")));
         assert!(body.is_lost());
         assert_eq!(body.whole_if_here(), None);
         drop(body);
