@@ -48,6 +48,9 @@ const CUT_PAUSE: Duration = Duration::from_millis(60);
 /// A ping of ours goes out when the client has heard nothing for so long while something is withheld.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// Bytes that are joined into one frame for the client.
+const BATCH: usize = 16 * 1024;
+
 /// A client's request, as far as it is sent up.
 pub(crate) struct ClientRequest {
     pub method: Method,
@@ -108,6 +111,7 @@ pub struct Driver {
     last_out: Instant,
     ending: Option<Ending>,
     pause: Option<Pin<Box<Sleep>>>,
+    succeeded: bool,
     timer: Timer,
     recorded: bool,
     _in_flight: InFlight,
@@ -164,6 +168,7 @@ pub(crate) async fn serve(
         last_out: now,
         ending: None,
         pause: None,
+        succeeded: false,
         timer: Timer::default(),
         recorded: false,
         _in_flight: in_flight,
@@ -228,34 +233,58 @@ impl Driver {
         }
     }
 
-    /// The next frame of a committed answer.
+    /// The next frame of a committed answer. Everything that has already come goes in one frame: the client's connection flushes after
+    /// each frame it has to wait for.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        loop {
-            if let Some(bytes) = self.out.pop_front() {
-                self.last_out = Instant::now();
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
-            match self.ending {
-                Some(Ending::Complete | Ending::HandBack) => {
-                    self.record();
-                    return Poll::Ready(None);
-                }
-                Some(Ending::Cut) => {
-                    let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(CUT_PAUSE)));
-                    ready!(pause.as_mut().poll(cx));
-                    self.record();
-                    return Poll::Ready(Some(Err(CutShort)));
-                }
-                None => {}
-            }
+        let mut ready_bytes = self.out.iter().map(Bytes::len).sum::<usize>();
+        while self.ending.is_none() && ready_bytes < BATCH {
             match self.exchange.poll() {
-                Action::Wait(_) => ready!(self.poll_progress(cx)),
+                Action::Wait(_) => {
+                    if self.poll_progress(cx).is_pending() {
+                        break;
+                    }
+                }
                 Action::End(ending) => self.end(ending),
                 Action::Commit => self.release(),
                 // The core starts and answers nothing after a commit (invariant I1); a cut is the honest end if it ever did.
                 Action::Start(_) | Action::Answer(_) => self.end(Ending::Cut),
             }
+            ready_bytes = self.out.iter().map(Bytes::len).sum();
         }
+        if let Some(bytes) = self.next_out() {
+            self.last_out = Instant::now();
+            return Poll::Ready(Some(Ok(Frame::data(bytes))));
+        }
+        match self.ending {
+            None => Poll::Pending,
+            Some(Ending::Complete | Ending::HandBack) => {
+                self.record();
+                Poll::Ready(None)
+            }
+            Some(Ending::Cut) => {
+                let pause = self.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(CUT_PAUSE)));
+                ready!(pause.as_mut().poll(cx));
+                self.record();
+                Poll::Ready(Some(Err(CutShort)))
+            }
+        }
+    }
+
+    /// What is ready for the client: one large piece as it is, or small ones joined.
+    fn next_out(&mut self) -> Option<Bytes> {
+        let first = self.out.pop_front()?;
+        if first.len() >= BATCH || self.out.is_empty() {
+            return Some(first);
+        }
+        let mut joined = BytesMut::with_capacity((first.len() + self.out.iter().map(Bytes::len).sum::<usize>()).min(BATCH));
+        joined.extend_from_slice(&first);
+        while let Some(next) = self.out.front()
+            && joined.len() + next.len() <= BATCH
+        {
+            joined.extend_from_slice(next);
+            self.out.pop_front();
+        }
+        Some(joined.freeze())
     }
 
     fn start(&mut self, plan: AttemptPlan) {
@@ -493,7 +522,7 @@ impl Driver {
                 self.running = Running::Nothing;
                 self.failed(Failure::new(FailureKind::Malformed, Stage::Held, "what came is no event stream"));
             }
-            fact if fact.is_success() => self.with_exchange(|exchange, world| exchange.on_success(now, world)),
+            fact if fact.is_success() => self.succeed(),
             // An error that came along with the first content is still an error before the commit.
             fact if fact.is_content() && !doomed => self.exchange.on_content(now),
             _ => {}
@@ -552,8 +581,7 @@ impl Driver {
             return self.failed(failure);
         }
         self.out.push_back(body);
-        let now = Instant::now();
-        self.with_exchange(|exchange, world| exchange.on_success(now, world));
+        self.succeed();
     }
 
     fn fault_of_whole(&self, body: &[u8]) -> Option<Failure> {
@@ -595,7 +623,7 @@ impl Driver {
         let now = Instant::now();
         if self.hold.gave_up() {
             // It grew past reading: nothing says that it is not whole.
-            self.with_exchange(|exchange, world| exchange.on_success(now, world));
+            self.succeed();
         }
         let position = *self.hold.delivered();
         let before = self.exchange.attempts().len();
@@ -634,8 +662,7 @@ impl Driver {
     }
 
     fn with_exchange(&mut self, act: impl FnOnce(&mut Exchange, &mut World<'_>)) {
-        let key = self.request.body.whole_if_here();
-        let key = key.filter(|_| self.wants_key()).map(|whole| request_key(self.exchange.facts(), &self.request.path_and_query, &whole));
+        let key = if self.wants_key() { self.request_key() } else { None };
         let Self { gateway, exchange, .. } = self;
         gateway.with_world(|state| {
             let mut world = World { health: &mut state.health, memory: &mut state.memory, request_key: key, dice: rand::random() };
@@ -643,10 +670,21 @@ impl Driver {
         });
     }
 
-    /// Whether a request's key is worth its hash: only for requests that may have failed.
+    /// Whether a request's key is worth its hash: only for one that may have failed.
     fn wants_key(&self) -> bool {
-        self.exchange.facts().endpoint == Endpoint::Messages
-            && !matches!(self.running, Running::Stream(_) | Running::Whole(..) | Running::Opaque(_))
+        self.exchange.facts().endpoint == Endpoint::Messages && !self.succeeded
+    }
+
+    fn request_key(&self) -> Option<u64> {
+        let whole = self.request.body.whole_if_here()?;
+        Some(request_key(self.exchange.facts(), &self.request.path_and_query, &whole))
+    }
+
+    /// The answer is whole in meaning.
+    fn succeed(&mut self) {
+        self.succeeded = true;
+        let now = Instant::now();
+        self.with_exchange(|exchange, world| exchange.on_success(now, world));
     }
 
     fn committed(mut self: Box<Self>) -> Response<ClientBody> {

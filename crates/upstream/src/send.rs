@@ -4,9 +4,9 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use hotspare_core::{Clocks, Failure, FailureKind, Stage};
@@ -119,17 +119,27 @@ impl<B> Body for UpstreamBody<B> {
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let frame = std::task::ready!(Pin::new(&mut self.incoming).poll_frame(cx));
-        match &frame {
+        let this = &mut *self;
+        let mut frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        if frame.is_pending()
+            && let Some(lease) = &mut this.lease
+        {
+            lease.drive(cx);
+            frame = Pin::new(&mut this.incoming).poll_frame(cx);
+        }
+        match ready!(frame) {
             None => {
-                if let Some(lease) = self.lease.take() {
+                if let Some(lease) = this.lease.take() {
                     lease.finish();
                 }
+                Poll::Ready(None)
             }
-            Some(Err(_)) => self.lease = None,
-            Some(Ok(_)) => {}
+            Some(Err(error)) => {
+                this.lease = None;
+                Poll::Ready(Some(Err(error)))
+            }
+            frame => Poll::Ready(frame),
         }
-        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
@@ -171,7 +181,15 @@ where
         let mut lease = self.lease(target, clocks, fresh).await?;
         let request = request(target, outgoing, own)?;
         let reused = lease.reused();
-        match lease.sender().send_request(request).await {
+        let mut head = pin!(lease.sender().send_request(request));
+        let head = std::future::poll_fn(|cx| match head.as_mut().poll(cx) {
+            Poll::Pending => {
+                lease.drive(cx);
+                head.as_mut().poll(cx)
+            }
+            ready @ Poll::Ready(_) => ready,
+        });
+        match head.await {
             Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) })),
             Err(error) => Err(send_failure(&error, reused)),
         }
@@ -198,12 +216,7 @@ where
             .handshake(io)
             .await
             .map_err(|error| Failure::new(FailureKind::Unreachable, Stage::Connect, error.to_string()))?;
-        let task = tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "upstream connection ended");
-            }
-        });
-        Ok(self.pool.adopt(key, sender, task.abort_handle()))
+        Ok(self.pool.adopt(key, sender, Box::pin(connection)))
     }
 }
 
