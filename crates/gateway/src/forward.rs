@@ -729,7 +729,9 @@ impl Driver {
             Answer::Local(shape) => self.explain(*shape),
         };
         self.record();
-        response
+        // An upstream may refuse before the client has sent all.
+        let rest = self.request.body.rest();
+        response.map(|body| body.draining_kept(rest))
     }
 
     fn explain(&self, shape: LocalAnswer) -> Response<ClientBody> {

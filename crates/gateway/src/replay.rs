@@ -106,6 +106,12 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
         Reader { shared: self.shared.clone(), next: 0 }
     }
 
+    /// A reader of what has not come yet.
+    pub fn rest(&self) -> Reader<S> {
+        let next = self.lock().chunks.len();
+        Reader { shared: self.shared.clone(), next }
+    }
+
     /// The first chunk, as soon as it is there; empty for an empty body.
     pub async fn first_chunk(&self) -> Result<Bytes, Broken> {
         std::future::poll_fn(|cx| {

@@ -281,7 +281,7 @@ impl Gateway {
         }
         let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
             Ok(admitted) => admitted,
-            Err(refusal) => return refusal,
+            Err(refusal) => return refusal.map(|body| body.draining(request.into_body())),
         };
         match room {
             Room::Hello | Room::Status => {
@@ -301,13 +301,13 @@ impl Gateway {
         let limit = self.snapshot.max_body;
         let length = request.body().size_hint().exact();
         if length.is_some_and(|length| length > limit) {
-            return too_large(limit);
+            return too_large(limit).map(|body| body.draining(request.into_body()));
         }
         if let Some(coding) = unknown_coding(request.headers()) {
             let message = format!("hotspare: request content-encoding `{coding}` is not known");
             let mut response = answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", &message);
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            return response;
+            return response.map(|body| body.draining(request.into_body()));
         }
         let facts = admission::facts(endpoint, request.headers(), &credential);
         let (head, body) = request.into_parts();
