@@ -1,11 +1,10 @@
 //! Decides how a child is pointed at the proxy, so that nothing else can pull its traffic away. Never writes a file, and never puts a token
 //! into argv.
 //!
-//! Measured on Claude Code 2.1.330 in `-p`, with a hostile project's `.claude/settings.json` (which applies there without a question):
-//! its `env` outranks the shell, so a base URL, keys, a helper, proxy variables and the switches to other clouds took the traffic or the
-//! credential away. A file given with `--settings` outranks it, an empty string switches a variable off, and of several `--settings` only
-//! the last one counts. So everything that decides where a request goes, and as whom, stands in our file: with the user's own value, or
-//! empty.
+//! Measured on Claude Code 2.1.330 in `-p`, where a hostile project's `.claude/settings.json` and `settings.local.json` apply without a
+//! question: their `env` outranks the shell, a file given with `--settings` outranks them, an empty string there switches a variable off,
+//! and of several `--settings` only the last one counts. So everything that decides where a request goes, and as whom, stands in our file:
+//! with the user's own value, or empty. The lists below say what each one did before it was pinned.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -18,22 +17,30 @@ const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
 const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
 const API_KEY: &str = "ANTHROPIC_API_KEY";
+const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
+const HELPER: &str = "apiKeyHelper";
 const TOKEN_HEADER: &str = "x-hotspare-token";
 
-/// Where a request goes, or as whom: each is pinned to the user's own value, or empty.
-const PINNED: [&str; 18] = [
-    API_KEY,
-    AUTH_TOKEN,
-    "CLAUDE_CODE_OAUTH_TOKEN",
-    "CLAUDE_CODE_API_BASE_URL",
+/// As whom a request goes. A project's value took the user's place; next to a stored login or key it was sent beside it.
+const CREDENTIALS: [&str; 3] = [API_KEY, AUTH_TOKEN, OAUTH_TOKEN];
+
+/// The switches that send the client to another cloud. With its address from the project too, each took the traffic past a pinned base
+/// URL, Vertex with the user's own key; the last one did so only where the base URL was not pinned.
+const OTHER_CLOUDS: [&str; 7] = [
     "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_MANTLE",
     "CLAUDE_CODE_USE_VERTEX",
     "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_MANTLE",
     "CLAUDE_CODE_USE_ANTHROPIC_AWS",
     "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
     "CLAUDE_CODE_USE_GATEWAY",
+];
+
+/// Other ways to another place that the client knows. None of them moved a request when measured; they are undocumented and may.
+const OTHER_WAYS: [&str; 9] = [
     "ANTHROPIC_UNIX_SOCKET",
+    "CLAUDE_CODE_API_BASE_URL",
+    "CLAUDE_CODE_PROVIDER_MANAGED_BY_HOST",
     "CLAUDE_CODE_HTTP_PROXY",
     "CLAUDE_CODE_HTTPS_PROXY",
     "CLAUDE_CODE_PROXY_URL",
@@ -42,19 +49,29 @@ const PINNED: [&str; 18] = [
     "CLAUDE_CODE_HOST_SOCKS_PROXY_PORT",
 ];
 
-/// The switches that send the client to another cloud, past any base URL.
-const OTHER_CLOUDS: [&str; 7] = [
-    "CLAUDE_CODE_USE_BEDROCK",
-    "CLAUDE_CODE_USE_VERTEX",
-    "CLAUDE_CODE_USE_FOUNDRY",
-    "CLAUDE_CODE_USE_MANTLE",
-    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
-    "CLAUDE_CODE_USE_ANTHROPIC_GOOGLE_CLOUD",
-    "CLAUDE_CODE_USE_GATEWAY",
-];
+/// Whom the client believes. With a project's proxy, and these from the project too, the renewal of a login (which goes to its own host,
+/// past any base URL) could be read there.
+const TRUST: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED"];
 
-/// Our own port must be reached directly, whatever proxy variables a project sets.
+/// Proxies, in the two spellings that programs read. The client takes even plain HTTP to a loopback address through them, credential and
+/// all. Both spellings of one get one value: to some programs an empty one hides the other.
+const PROXIES: [[&str; 2]; 3] = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["all_proxy", "ALL_PROXY"]];
+
+/// What is reached without a proxy.
+const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// Our own port must be reached directly, whatever the proxy.
 const LOOPBACK: &str = "127.0.0.1,localhost";
+
+/// Words that the client knows only as the very first argument; behind an option it takes them for a prompt, or refuses to start. None of
+/// them asks a model by itself.
+const FIRST_WORDS: [&str; 8] = ["attach", "daemon", "kill", "logs", "remote-control", "respawn", "rm", "stop"];
+
+/// Programs that fetch a package and run it.
+const FETCHERS: [&str; 3] = ["npx", "bunx", "pnpx"];
+
+/// The client's package.
+const PACKAGE: &str = "@anthropic-ai/claude-code";
 
 /// Why the user's own settings cannot be merged with ours.
 #[derive(Debug, thiserror::Error)]
@@ -75,13 +92,17 @@ pub(crate) enum ClaudeError {
         /// Why.
         reason: String,
     },
+    /// `--settings` is the last word.
+    #[error("`--settings` needs a file or JSON after it")]
+    NoValue,
 }
 
 /// What the user has set up, as far as it matters for where requests go.
 #[derive(Debug, Default)]
 pub(crate) struct UserSetup {
     argv: Vec<OsString>,
-    is_claude: bool,
+    /// Where the client's own arguments begin; none when the child is another program, or a command of the client that takes no settings.
+    arguments_at: Option<usize>,
     /// What `--settings` held.
     given: Map<String, Value>,
     /// The user settings file.
@@ -94,36 +115,36 @@ pub(crate) struct UserSetup {
 pub(crate) struct Injection {
     /// The child's arguments, without a `--settings`.
     pub argv: Vec<OsString>,
-    /// What our settings file holds; none when the child is not Claude Code.
+    /// What our settings file holds; none when the child does not take one.
     pub settings: Option<String>,
     /// Put into the child's environment.
     pub environment: HashMap<OsString, OsString>,
+    settings_at: usize,
 }
 
 impl UserSetup {
     /// Looks at the command, the environment and the files that Claude Code would read.
     pub(crate) fn read(command: &[OsString], environment: &HashMap<OsString, OsString>, user_settings: &Path) -> Result<Self, ClaudeError> {
-        let is_claude = command.first().is_some_and(|program| is_claude(program));
-        let mut setup = Self { argv: command.to_vec(), is_claude, environment: environment.clone(), ..Self::default() };
-        if !is_claude {
+        let arguments_at = client_arguments(command);
+        let mut setup = Self { argv: command.to_vec(), arguments_at, environment: environment.clone(), ..Self::default() };
+        let Some(at) = arguments_at else {
             return Ok(setup);
-        }
-        let (argv, settings) = take_settings(command);
-        setup.argv = argv;
-        if let Some(settings) = settings {
+        };
+        if let Some(settings) = take_settings(&mut setup.argv, at)? {
             setup.given = read_given(&settings)?;
         }
         // A broken user file is the client's to complain about.
         let text = std::fs::read_to_string(user_settings).unwrap_or_default();
         if let Ok(Value::Object(settings)) = serde_json::from_str(&text) {
-            setup.settings = settings;
+            setup.settings = with_text_in_env(settings);
         }
         Ok(setup)
     }
 
-    /// The base URL that the client would use without us.
+    /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run.
     pub(crate) fn existing_base_url(&self) -> Option<&str> {
-        self.value(BASE_URL)
+        let own_headers = self.value(CUSTOM_HEADERS).unwrap_or_default();
+        self.value(BASE_URL).filter(|_| !own_headers.lines().any(is_token_line))
     }
 
     /// The switch that makes the client bypass any proxy for the Anthropic API, if the user set one.
@@ -146,40 +167,52 @@ impl UserSetup {
     /// Points the child at the proxy.
     pub(crate) fn inject(&self, base_url: &str, token: &str, uses_client_login: bool) -> Injection {
         let mut env = Map::new();
-        for name in PINNED {
-            env.insert(name.to_owned(), self.value(name).unwrap_or_default().into());
+        for name in CREDENTIALS.iter().chain(&OTHER_CLOUDS).chain(&OTHER_WAYS).chain(&TRUST) {
+            env.insert((*name).to_owned(), self.value(name).unwrap_or_default().into());
+        }
+        for (name, own) in PROXIES.into_iter().flat_map(|spellings| self.both(spellings)) {
+            env.insert(name.to_owned(), own.unwrap_or_default().into());
+        }
+        for (name, own) in self.both(NO_PROXY) {
+            env.insert(name.to_owned(), own.map_or_else(|| LOOPBACK.to_owned(), |own| format!("{own},{LOOPBACK}")).into());
         }
         env.insert(BASE_URL.to_owned(), base_url.into());
         env.insert(CUSTOM_HEADERS.to_owned(), self.headers(token).into());
-        for name in ["NO_PROXY", "no_proxy"] {
-            let kept = self.value(name).map_or_else(|| LOOPBACK.to_owned(), |own| format!("{own},{LOOPBACK}"));
-            env.insert(name.to_owned(), kept.into());
-        }
-        let no_credential = [API_KEY, AUTH_TOKEN, "CLAUDE_CODE_OAUTH_TOKEN"].iter().all(|name| self.value(name).is_none());
+        let no_credential = CREDENTIALS.iter().all(|name| self.value(name).is_none());
         if !uses_client_login && no_credential {
             // Without any credential the client does not ask at all; with one it would hide the user's login, so only where nobody needs it.
             env.insert(AUTH_TOKEN.to_owned(), token.into());
         }
-        if self.is_claude { self.inject_settings(env) } else { self.inject_environment(&env, token, uses_client_login) }
+        match self.arguments_at {
+            Some(at) => self.inject_settings(env, at),
+            None => self.inject_environment(&env, token, uses_client_login),
+        }
     }
 
-    fn inject_settings(&self, env: Map<String, Value>) -> Injection {
+    /// The user's own value of a variable with two spellings: where only one is set, it stands for both.
+    fn both(&self, [lower, upper]: [&'static str; 2]) -> [(&'static str, Option<&str>); 2] {
+        let (of_lower, of_upper) = (self.value(lower), self.value(upper));
+        [(lower, of_lower.or(of_upper)), (upper, of_upper.or(of_lower))]
+    }
+
+    fn inject_settings(&self, env: Map<String, Value>, settings_at: usize) -> Injection {
         let mut settings = self.given.clone();
-        let own_helper = self.given.get("apiKeyHelper").or_else(|| self.settings.get("apiKeyHelper"));
-        settings.insert("apiKeyHelper".to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));
+        let own_helper = self.given.get(HELPER).or_else(|| self.settings.get(HELPER));
+        settings.insert(HELPER.to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));
         let merged = settings.entry("env").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(merged) = merged {
             merged.extend(env);
         } else {
             *merged = Value::Object(env);
         }
-        Injection { argv: self.argv.clone(), settings: Some(Value::Object(settings).to_string()), environment: HashMap::new() }
+        let settings = Some(Value::Object(settings).to_string());
+        Injection { argv: self.argv.clone(), settings, environment: HashMap::new(), settings_at }
     }
 
     /// Another program: it gets the variables that the SDKs read, and the token as its key where no profile needs a key of its own.
     fn inject_environment(&self, env: &Map<String, Value>, token: &str, uses_client_login: bool) -> Injection {
         let mut environment = HashMap::new();
-        for name in [BASE_URL, CUSTOM_HEADERS, "NO_PROXY", "no_proxy"] {
+        for name in [BASE_URL, CUSTOM_HEADERS].into_iter().chain(NO_PROXY) {
             if let Some(value) = env.get(name).and_then(Value::as_str) {
                 environment.insert(name.into(), value.into());
             }
@@ -187,53 +220,69 @@ impl UserSetup {
         if !uses_client_login {
             environment.insert(API_KEY.into(), token.into());
         }
-        Injection { argv: self.argv.clone(), settings: None, environment }
+        Injection { argv: self.argv.clone(), settings: None, environment, settings_at: 0 }
     }
 
     /// The user's own custom headers with our token beside them.
     fn headers(&self, token: &str) -> String {
         let ours = format!("{TOKEN_HEADER}: {token}");
         let own = self.value(CUSTOM_HEADERS).unwrap_or_default();
-        let name = |line: &str| line.split(':').next().unwrap_or_default().trim().to_ascii_lowercase();
-        let mut lines: Vec<&str> = own.lines().filter(|line| !line.trim().is_empty() && name(line) != TOKEN_HEADER).collect();
+        let mut lines: Vec<&str> = own.lines().filter(|line| !line.trim().is_empty() && !is_token_line(line)).collect();
         lines.push(&ours);
         lines.join("\n")
     }
 }
 
 impl Injection {
-    /// The child's arguments with our settings file. It stands first, before any subcommand or `--`.
+    /// The child's arguments with our settings file. It stands before all of the client's own: behind a subcommand it would be that one's.
     pub(crate) fn argv_with(&self, settings: &Path) -> Vec<OsString> {
         let mut argv = self.argv.clone();
-        let at = argv.len().min(1);
+        let at = argv.len().min(self.settings_at);
         argv.splice(at..at, [OsString::from("--settings"), settings.as_os_str().to_owned()]);
         argv
     }
 }
 
-/// Claude Code is known by its file's name.
-fn is_claude(program: &OsStr) -> bool {
-    Path::new(program).file_name().is_some_and(|name| name == "claude" || name == "claude.exe")
+fn is_token_line(line: &str) -> bool {
+    line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(TOKEN_HEADER))
 }
 
-/// Takes every `--settings` out of the arguments; the last one counts, as in the client.
-fn take_settings(command: &[OsString]) -> (Vec<OsString>, Option<OsString>) {
-    let mut kept = Vec::with_capacity(command.len());
+/// Where Claude Code's own arguments begin. It is known by its file's name, and as a package that is fetched and run; behind a script or
+/// another name it is a program like any other, which is pointed at us by its environment alone.
+fn client_arguments(command: &[OsString]) -> Option<usize> {
+    let name = Path::new(command.first()?).file_name()?.to_str()?;
+    let at = if matches!(name, "claude" | "claude.exe") {
+        1
+    } else if FETCHERS.contains(&name) {
+        let is_option = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with('-'));
+        let package = 1 + command[1..].iter().position(|argument| !is_option(argument))?;
+        let version = command[package].to_str()?.strip_prefix(PACKAGE)?;
+        (version.is_empty() || version.starts_with('@')).then_some(package + 1)?
+    } else {
+        return None;
+    };
+    let first = command.get(at).and_then(|argument| argument.to_str());
+    (!first.is_some_and(|word| FIRST_WORDS.contains(&word))).then_some(at)
+}
+
+/// Takes every `--settings` out of the client's arguments; the last one counts, as in the client.
+fn take_settings(argv: &mut Vec<OsString>, at: usize) -> Result<Option<OsString>, ClaudeError> {
     let mut settings = None;
-    let mut rest = command.iter();
+    let mut rest = argv.split_off(at).into_iter();
     while let Some(argument) = rest.next() {
         if argument == "--" {
-            kept.push(argument.clone());
-            kept.extend(rest.by_ref().cloned());
+            argv.push(argument);
+            argv.extend(rest.by_ref());
         } else if argument == "--settings" {
-            settings = rest.next().cloned().or(settings);
+            settings = Some(rest.next().ok_or(ClaudeError::NoValue)?);
         } else if let Some(value) = argument.to_str().and_then(|text| text.strip_prefix("--settings=")) {
             settings = Some(value.into());
         } else {
-            kept.push(argument.clone());
+            argv.push(argument);
         }
     }
-    (kept, settings)
+    // The client takes an empty one for none.
+    Ok(settings.filter(|settings| !settings.is_empty()))
 }
 
 /// `--settings` is a file, or JSON as it stands.
@@ -247,10 +296,20 @@ fn read_given(settings: &OsStr) -> Result<Map<String, Value>, ClaudeError> {
         (file.display().to_string(), text)
     };
     match serde_json::from_str(&text) {
-        Ok(Value::Object(settings)) => Ok(settings),
+        Ok(Value::Object(settings)) => Ok(with_text_in_env(settings)),
         Ok(_) => Err(ClaudeError::NotAnObject { what, reason: "it is another kind of value".to_owned() }),
         Err(error) => Err(ClaudeError::NotAnObject { what, reason: error.to_string() }),
     }
+}
+
+/// The client makes text of every value in `env`, of `5` and of `null` alike.
+fn with_text_in_env(mut settings: Map<String, Value>) -> Map<String, Value> {
+    if let Some(Value::Object(env)) = settings.get_mut("env") {
+        for value in env.values_mut().filter(|value| !value.is_string()) {
+            *value = value.to_string().into();
+        }
+    }
+    settings
 }
 
 #[cfg(test)]

@@ -34,15 +34,32 @@ fn t18_everything_that_decides_where_and_as_whom_is_pinned() {
     assert_eq!(env["ANTHROPIC_CUSTOM_HEADERS"], "x-hotspare-token: hs-test");
     assert_eq!(env["ANTHROPIC_API_KEY"], "sk-ant-test");
     assert_eq!(json["apiKeyHelper"], "");
-    assert_eq!(env["NO_PROXY"], "127.0.0.1,localhost");
-    for name in PINNED.iter().filter(|name| **name != API_KEY) {
+    let empty =
+        ["ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "CLAUDE_CODE_USE_GATEWAY"];
+    let proxies = ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NODE_EXTRA_CA_CERTS"];
+    for name in empty.iter().chain(&proxies).chain(&["NODE_TLS_REJECT_UNAUTHORIZED", "ANTHROPIC_UNIX_SOCKET"]) {
         assert_eq!(env[name], "", "{name}");
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        assert_eq!(env[name], "127.0.0.1,localhost");
+    }
+}
+
+#[test]
+fn one_spelling_of_a_proxy_stands_for_both() {
+    let shell = [("HTTPS_PROXY", "http://corp:3128"), ("no_proxy", ".corp")];
+    let env = &settings(&setup(&["claude"], &shell, "").inject(URL, TOKEN, true))["env"];
+    for (name, value) in [("HTTPS_PROXY", "http://corp:3128"), ("https_proxy", "http://corp:3128"), ("http_proxy", "")] {
+        assert_eq!(env[name], value, "{name}");
+    }
+    for name in ["NO_PROXY", "no_proxy"] {
+        assert_eq!(env[name], ".corp,127.0.0.1,localhost", "{name}");
     }
 }
 
 #[test]
 fn the_user_s_own_values_stay_as_the_client_ranks_them() {
-    let user = r#"{"apiKeyHelper":"own-helper","env":{"ANTHROPIC_CUSTOM_HEADERS":"x-team: 7\nX-Hotspare-Token: old","ANTHROPIC_BASE_URL":"https://gw.example"}}"#;
+    let user = r#"{"apiKeyHelper":"own-helper","env":{"ANTHROPIC_CUSTOM_HEADERS":"x-team: 7","ANTHROPIC_BASE_URL":"https://gw.example"}}"#;
     let shell = [("ANTHROPIC_BASE_URL", "https://shell.example"), ("ANTHROPIC_CUSTOM_HEADERS", "x-shell: 1"), ("NO_PROXY", "corp")];
     let setup = setup(&["claude", "--settings", r#"{"model":"opus","env":{"A":"1"}}"#], &shell, user);
     assert_eq!(setup.existing_base_url(), Some("https://gw.example"));
@@ -67,11 +84,61 @@ fn of_several_settings_the_last_counts_in_every_spelling() {
 }
 
 #[test]
-fn broken_settings_are_named() {
-    let read = |value: &str| UserSetup::read(&["claude".into(), "--settings".into(), value.into()], &HashMap::new(), Path::new("/none"));
-    assert!(matches!(read("{broken"), Err(ClaudeError::NotAnObject { .. })));
-    let missing = read("/no/such/file.json").expect_err("missing").to_string();
+fn settings_that_cannot_be_merged_are_named() {
+    let read = |arguments: &[&str]| {
+        let command: Vec<OsString> = ["claude"].iter().chain(arguments).map(OsString::from).collect();
+        UserSetup::read(&command, &HashMap::new(), Path::new("/none"))
+    };
+    assert!(matches!(read(&["--settings", "{broken"]), Err(ClaudeError::NotAnObject { .. })));
+    assert!(matches!(read(&["-p", "--settings"]), Err(ClaudeError::NoValue)));
+    let missing = read(&["--settings", "/no/such/file.json"]).expect_err("missing").to_string();
     assert!(missing.contains("/no/such/file.json"), "{missing}");
+    read(&["--settings", ""]).expect("the client takes an empty one for none");
+}
+
+#[test]
+fn every_value_in_env_is_text_to_the_client() {
+    let user = r#"{"env":{"CLAUDE_CODE_USE_BEDROCK":1,"ANTHROPIC_AUTH_TOKEN":12345}}"#;
+    let setup = setup(&["claude"], &[], user);
+    assert_eq!(setup.bypass(), Some("CLAUDE_CODE_USE_BEDROCK"));
+    assert_eq!(settings(&setup.inject(URL, TOKEN, true))["env"]["ANTHROPIC_AUTH_TOKEN"], "12345");
+}
+
+#[test]
+fn an_address_that_came_with_a_local_token_is_ourselves() {
+    let url = ("ANTHROPIC_BASE_URL", "http://127.0.0.1:5000");
+    let around = [url, ("ANTHROPIC_CUSTOM_HEADERS", "x-team: 7\nX-Hotspare-Token: hs-outer")];
+    let within = setup(&["claude"], &around, "");
+    assert_eq!(within.existing_base_url(), None);
+    let json = settings(&within.inject(URL, TOKEN, true));
+    assert_eq!(json["env"]["ANTHROPIC_CUSTOM_HEADERS"], "x-team: 7\nx-hotspare-token: hs-test");
+    assert_eq!(setup(&["claude"], &[url], "").existing_base_url(), Some("http://127.0.0.1:5000"));
+}
+
+#[test]
+fn claude_is_known_by_its_file_and_as_a_fetched_package() {
+    let argv = |command: &[&str]| {
+        let injection = setup(command, &[], "").inject(URL, TOKEN, true);
+        injection
+            .settings
+            .is_some()
+            .then(|| injection.argv_with(Path::new("S")).iter().map(|a| a.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "))
+    };
+    assert_eq!(argv(&["claude.exe", "mcp", "list"]).as_deref(), Some("claude.exe --settings S mcp list"));
+    assert_eq!(
+        argv(&["npx", "-y", "@anthropic-ai/claude-code@2.1.330", "-p", "hi"]).as_deref(),
+        Some("npx -y @anthropic-ai/claude-code@2.1.330 --settings S -p hi")
+    );
+    assert_eq!(argv(&["npx", "@anthropic-ai/claude-code-router"]), None);
+    assert_eq!(argv(&["npx", "-y"]), None);
+    assert_eq!(argv(&["claude-wrapper", "-p"]), None);
+}
+
+#[test]
+fn words_that_must_come_first_keep_their_place() {
+    let injection = setup(&["claude", "remote-control", "--settings", "mine"], &[], "").inject(URL, TOKEN, true);
+    assert_eq!(injection.settings, None);
+    assert_eq!(injection.argv, ["claude", "remote-control", "--settings", "mine"].map(OsString::from));
 }
 
 #[test]
