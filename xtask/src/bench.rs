@@ -98,15 +98,21 @@ pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
 fn read_options(options: &[&str]) -> anyhow::Result<(Volume, Programs)> {
     let mut volume = FULL;
     let mut without = Vec::new();
+    let mut build = None;
     let mut options = options.iter().copied();
     while let Some(option) = options.next() {
         match option {
             "--quick" => volume = QUICK,
             "--without" => without.push(options.next().context("`--without` needs `hotspare` or `nginx`")?),
-            other => bail!("`{other}` is no option of the bench: --quick, --without hotspare|nginx"),
+            "--hotspare" => build = Some(options.next().context("`--hotspare` needs a binary")?.into()),
+            other => bail!("`{other}` is no option of the bench: --quick, --without hotspare|nginx, --hotspare BINARY"),
         }
     }
-    let hotspare = if without.contains(&"hotspare") { None } else { Some(workspace::hotspare(true)?) };
+    let hotspare = match build {
+        _ if without.contains(&"hotspare") => None,
+        None => Some(workspace::hotspare(true)?),
+        build => build,
+    };
     let nginx = if without.contains(&"nginx") { None } else { Some(target::find_nginx()?) };
     Ok((volume, Programs { hotspare, nginx }))
 }
