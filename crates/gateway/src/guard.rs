@@ -8,10 +8,12 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
 use tokio::net::TcpStream;
+use tokio::time::Sleep;
 
 use crate::answer;
 
@@ -23,6 +25,9 @@ const FIELD_CAP: usize = 100;
 
 /// Most bytes taken from the socket at once while a head is incomplete.
 const HEAD_READ: usize = 8 * 1024;
+
+/// Longest that a head may take from its first byte, and that a fresh connection may stay silent (security.md T15).
+pub const HEAD_TIME: Duration = Duration::from_secs(10);
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -158,6 +163,10 @@ fn head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
     Ok(None)
 }
 
+fn head_timer() -> Pin<Box<Sleep>> {
+    Box::pin(tokio::time::sleep(HEAD_TIME))
+}
+
 enum State {
     /// Bytes of a head are gathered in `pending`.
     Head { searched: usize },
@@ -180,6 +189,8 @@ pub struct Guarded {
     pending: BytesMut,
     /// How much of `pending` may pass.
     cleared: usize,
+    /// Runs while a head is incomplete.
+    head_timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl fmt::Debug for Guarded {
@@ -191,7 +202,14 @@ impl fmt::Debug for Guarded {
 impl Guarded {
     /// Guards a fresh connection to `local`.
     pub fn new(io: TcpStream, local: SocketAddr) -> Self {
-        Self { io: io.take(u64::MAX), local, state: State::Head { searched: 0 }, pending: BytesMut::new(), cleared: 0 }
+        Self {
+            io: io.take(u64::MAX),
+            local,
+            state: State::Head { searched: 0 },
+            pending: BytesMut::new(),
+            cleared: 0,
+            head_timer: Some(head_timer()),
+        }
     }
 
     /// Passes cleared bytes on.
@@ -225,6 +243,7 @@ impl Guarded {
                     Framing::Chunked => State::Opaque,
                 };
                 self.cleared = end;
+                self.head_timer = None;
                 self.clear_body();
             }
             State::Body(_) | State::Opaque | State::Refusing(_) | State::Closed => self.clear_body(),
@@ -265,7 +284,22 @@ impl Guarded {
         Poll::Ready(Ok(()))
     }
 
+    /// Takes more of a head in. Between two requests of a kept connection there is no hurry.
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if let Poll::Ready(outcome) = self.poll_read_head(cx) {
+            return Poll::Ready(outcome);
+        }
+        if !self.pending.is_empty() {
+            self.head_timer.get_or_insert_with(head_timer);
+        }
+        let Some(timer) = &mut self.head_timer else { return Poll::Pending };
+        ready!(timer.as_mut().poll(cx));
+        tracing::debug!("a request head took too long");
+        self.state = State::Closed;
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.set_limit(u64::MAX);
         let before = self.pending.len();
         self.pending.resize(before + HEAD_READ, 0);

@@ -37,8 +37,8 @@ use crate::record::{Event, ExchangeRecord, Observer};
 use crate::replay::{Broken, Reader, Replay};
 use crate::snapshot::Snapshot;
 
-/// Longest a request head may take.
-const HEADER_TIME: Duration = Duration::from_secs(10);
+/// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
+const IDLE_TIME: Duration = Duration::from_secs(300);
 
 /// Answers in flight have this long to end after the shutdown began.
 const DRAIN_TIME: Duration = Duration::from_secs(5);
@@ -398,7 +398,7 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, stop: impl Future<
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIME)
+        .header_read_timeout(IDLE_TIME)
         .preserve_header_case(true)
         .auto_date_header(false)
         .serve_connection(io, service);
