@@ -10,16 +10,43 @@ mod world;
 
 use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 
 use cases::Mode;
 use world::Tools;
 
-/// Runs every case whose name contains `args[0]`, or all; prints a line for each and `N passed, N failed`.
+/// What the developer asks for.
+#[derive(Debug, Default)]
+struct Options<'a> {
+    /// `--bin PATH`: this binary is judged, and none is built.
+    binary: Option<&'a str>,
+    /// `--direct`: the client goes to the primary itself. Every case in which that breaks must fail then.
+    direct: bool,
+    /// Only cases whose name and mode contain this.
+    wanted: &'a str,
+}
+
+impl<'a> Options<'a> {
+    fn parse(args: &[&'a str]) -> Result<Self> {
+        let mut options = Self::default();
+        let mut rest = args.iter();
+        while let Some(argument) = rest.next() {
+            match *argument {
+                "--bin" => options.binary = Some(rest.next().context("`--bin` needs a path")?),
+                "--direct" => options.direct = true,
+                flag if flag.starts_with("--") => bail!("unknown option `{flag}`: `--bin PATH`, `--direct`, or a part of a case's name"),
+                name => options.wanted = name,
+            }
+        }
+        Ok(options)
+    }
+}
+
+/// Runs the cases, or those whose name contains a given text; prints a line for each and `N passed, N failed`.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
-    let wanted = args.first().copied().unwrap_or_default();
+    let Options { binary, direct, wanted } = Options::parse(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-    let tools = Tools::fetch()?;
+    let tools = Tools::fetch(binary, direct)?;
     let (mut passed, mut failed) = (0, 0);
     let mut report = |name: &str, mode: &str, started: Instant, outcome: Result<()>| {
         let seconds = started.elapsed().as_secs_f64();
@@ -37,7 +64,7 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     for case in cases::all() {
         for mode in [Mode::Print, Mode::Interactive] {
             let label = mode.label();
-            if (mode == Mode::Interactive && !case.interactive) || !format!("{} {label}", case.name).contains(wanted) {
+            if !format!("{} {label}", case.name).contains(wanted) {
                 continue;
             }
             let started = Instant::now();
@@ -45,7 +72,7 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
         }
     }
     for case in sdk::all() {
-        if case.name.contains(wanted) {
+        if !direct && format!("{} sdk", case.name).contains(wanted) {
             let started = Instant::now();
             report(case.name, "sdk", started, runtime.block_on(sdk::run(&tools, &case)));
         }

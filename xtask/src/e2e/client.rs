@@ -1,4 +1,4 @@
-//! Runs `claude -p` through `hotspare run` and reads what it printed. Never retries a case.
+//! Runs `claude -p` and reads what it printed. Never retries a case.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,23 +7,20 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::cases::{Expect, texts};
+use super::cases::Expect;
 use super::world::{Tools, World};
 
-/// Longest a turn may take; a good one takes two seconds.
+/// Longest a turn may take; a good one takes a second.
 const TURN: Duration = Duration::from_secs(45);
 
 pub(super) async fn print(tools: &Tools, world: &World, expect: Expect) -> Result<()> {
-    let mut command = Command::new(&tools.hotspare);
+    let protected = tools.protected_client(world);
+    let mut command = Command::new(&protected[0]);
     command
-        .arg("run")
-        .arg("--config")
-        .arg(&world.config)
-        .arg("--")
-        .arg(&tools.claude)
+        .args(&protected[1..])
         .args(["-p", "Say something.", "--output-format", "stream-json", "--verbose"])
         .env_clear()
-        .envs(world.environment())
+        .envs(tools.environment(world))
         .current_dir(world.project())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -34,17 +31,20 @@ pub(super) async fn print(tools: &Tools, world: &World, expect: Expect) -> Resul
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "exit {}: {stdout}\n{stderr}", output.status);
     ensure!(!stdout.contains("API Error") && !stderr.contains("API Error"), "the client shows an error: {stdout}\n{stderr}");
-    let events: Vec<Value> = stdout.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    judge(&stdout, expect)
+}
+
+/// What was streamed is the whole answer; the result, which is what a plain `-p` prints, is its last part (so the client does it by itself).
+fn judge(stdout: &str, expect: Expect) -> Result<()> {
+    let events: Vec<Value> = stdout.lines().map(serde_json::from_str).collect::<Result<_, _>>().context("a line is no event")?;
     let result = events.iter().rfind(|event| event["type"] == "result").context("no result event")?;
     ensure!(result["is_error"] == false, "the result is an error: {result}");
-    let said: String =
-        events.iter().filter(|event| event["type"] == "assistant").map(|event| event["message"]["content"].to_string()).collect();
-    for text in texts(expect) {
-        ensure!(said.contains(text), "`{text}` is missing in what the client has: {said}");
-    }
-    ensure!(
-        result["result"].as_str().is_some_and(|text| texts(expect).iter().any(|part| text.contains(part))),
-        "the printed result: {result}"
-    );
+    let said: Vec<&str> = events.iter().filter(|event| event["type"] == "assistant").flat_map(texts).collect();
+    ensure!(said == expect.texts(), "the answer as it was streamed: {said:?}");
+    ensure!(result["result"].as_str() == said.last().copied(), "the printed result: {result}");
     Ok(())
+}
+
+fn texts(event: &Value) -> impl Iterator<Item = &str> {
+    event["message"]["content"].as_array().into_iter().flatten().filter_map(|block| block["text"].as_str())
 }

@@ -14,8 +14,8 @@ pub(super) const SECOND: &str = "SECOND-PART from the spare.";
 /// A break without a pause before it can make a client lose what it has already been sent (measured); real ones come later.
 const PAUSE: Duration = Duration::from_millis(300);
 
-pub(super) fn healthy() -> Script {
-    Script::new().sse().events(&answers::text(SECOND)).end()
+pub(super) fn healthy(words: &str) -> Script {
+    Script::new().sse().events(&answers::text(words)).end()
 }
 
 pub(super) fn status(status: u16, kind: &str) -> Script {

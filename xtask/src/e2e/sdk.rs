@@ -1,16 +1,17 @@
-//! The Python and TypeScript SDKs through `hotspare serve`, with the local token as their API key. Never changes what the SDKs do.
+//! The Python and TypeScript SDKs through `hotspare serve` and `hotspare run`, with the local token as their API key. Never changes what the SDKs do.
 
-use std::path::PathBuf;
-use std::process::Stdio;
+use std::ffi::OsString;
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use hotspare_testkit::{Script, Upstream, answers};
+use anyhow::{Context, Result, bail, ensure};
+use hotspare_testkit::{Script, Upstream};
+use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use super::faults::{self, FIRST, SECOND};
-use super::world::{CLIENT_KEY, SPARE_KEY, Tools, World};
+use super::world::{Login, Tools, World, credentials_kept_apart};
 
 /// Longest a program may take.
 const TURN: Duration = Duration::from_secs(30);
@@ -40,90 +41,125 @@ enum Sdk {
     Node,
 }
 
+/// How the program comes to hotspare.
+#[derive(Clone, Copy)]
+enum Way {
+    /// `hotspare run -- PROGRAM`, which gives it address and token by its environment.
+    Run,
+    /// `hotspare serve`, with address and token given by the user.
+    Serve,
+}
+
 pub(super) struct Case {
     pub name: &'static str,
     sdk: Sdk,
+    way: Way,
     primary: Script,
     expect: &'static str,
 }
 
 pub(super) fn all() -> Vec<Case> {
-    let good = || Script::new().sse().events(&answers::text(FIRST)).end();
-    let overloaded = || faults::status(529, "overloaded_error");
+    let good = |name, sdk, way| Case { name, sdk, way, primary: faults::healthy(FIRST), expect: FIRST };
+    let overloaded = |name, sdk, way| Case { name, sdk, way, primary: faults::status(529, "overloaded_error"), expect: SECOND };
     vec![
-        Case { name: "Python SDK streams", sdk: Sdk::Python, primary: good(), expect: FIRST },
-        Case { name: "Python SDK, primary answers 529", sdk: Sdk::Python, primary: overloaded(), expect: SECOND },
-        Case { name: "TypeScript SDK streams", sdk: Sdk::Node, primary: good(), expect: FIRST },
-        Case { name: "TypeScript SDK, primary answers 529", sdk: Sdk::Node, primary: overloaded(), expect: SECOND },
+        good("Python SDK streams", Sdk::Python, Way::Serve),
+        overloaded("Python SDK, primary answers 529", Sdk::Python, Way::Serve),
+        overloaded("Python SDK, primary answers 529, under `run`", Sdk::Python, Way::Run),
+        good("TypeScript SDK streams", Sdk::Node, Way::Serve),
+        overloaded("TypeScript SDK, primary answers 529", Sdk::Node, Way::Serve),
+        overloaded("TypeScript SDK, primary answers 529, under `run`", Sdk::Node, Way::Run),
     ]
 }
 
 pub(super) async fn run(tools: &Tools, case: &Case) -> Result<()> {
     let primary = Upstream::sequence(vec![case.primary.clone()]).await?;
-    let spare = Upstream::sequence(vec![faults::healthy()]).await?;
-    let world = World::new(&primary.url(), &spare.url())?;
-    // A program has no login of its own: each profile has its key.
-    let config = std::fs::read_to_string(&world.config)?.replace(r#""client""#, r#"{ "env": "PRIMARY_KEY" }"#);
-    std::fs::write(&world.config, config)?;
-    let (mut server, address) = serve(tools, &world).await?;
-    let token = std::fs::read_to_string(world.path("state/hotspare/token")).context("the local token")?;
-    let output = program(tools, &world, case.sdk)?
-        .env("ANTHROPIC_BASE_URL", &address)
-        .env("ANTHROPIC_API_KEY", token.trim())
-        .stdin(Stdio::null())
-        .output();
-    let output = tokio::time::timeout(TURN, output).await.context("the program did not end")??;
-    server.kill().await?;
+    let spare = Upstream::sequence(vec![faults::healthy(SECOND)]).await?;
+    let world = World::new(&primary.url(), &spare.url(), Login::None).await?;
+    let program = program(tools, &world, case.sdk)?;
+    let output = match case.way {
+        Way::Run => {
+            let mut command = Command::new(&tools.hotspare);
+            command.args(["run", "--config"]).arg(&world.config).arg("--").args(program);
+            output(&mut command, &world).await?
+        }
+        Way::Serve => {
+            let server = Server::start(tools, &world).await?;
+            let token = std::fs::read_to_string(world.path("state/hotspare/token")).context("the local token")?;
+            let mut command = Command::new(&program[0]);
+            command.args(&program[1..]).env("ANTHROPIC_BASE_URL", &server.address).env("ANTHROPIC_API_KEY", token.trim());
+            let output = output(&mut command, &world).await?;
+            server.stop().await?;
+            output
+        }
+    };
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "exit {}: {stdout}\n{stderr}", output.status);
     ensure!(stdout.trim() == format!("{} end_turn", case.expect), "it printed: {stdout}");
-    for (requests, own) in [(primary.requests(), CLIENT_KEY), (spare.requests(), SPARE_KEY)] {
-        for request in requests {
-            let head = String::from_utf8_lossy(&request.raw_head);
-            ensure!(head.contains(own) && !head.contains(token.trim()), "wrong credential:\n{head}");
-        }
-    }
-    Ok(())
+    credentials_kept_apart(&primary.requests(), &spare.requests())
 }
 
-fn program(tools: &Tools, world: &World, sdk: Sdk) -> Result<Command> {
-    let (program, file, text): (PathBuf, _, _) = match sdk {
-        Sdk::Python => (tools.python.clone(), world.path("project/main.py"), PYTHON),
+/// What the program printed, in the world's environment and what the command adds to it.
+async fn output(command: &mut Command, world: &World) -> Result<Output> {
+    command.current_dir(world.project()).stdin(Stdio::null()).kill_on_drop(true);
+    let added: Vec<_> = command.as_std().get_envs().map(|(name, value)| (name.to_owned(), value.map(ToOwned::to_owned))).collect();
+    command.env_clear().envs(world.environment());
+    command.envs(added.into_iter().filter_map(|(name, value)| Some((name, value?))));
+    tokio::time::timeout(TURN, command.output()).await.context("the program did not end")?.context("the program does not start")
+}
+
+/// The program's file, written into the project, behind what runs it.
+fn program(tools: &Tools, world: &World, sdk: Sdk) -> Result<[OsString; 2]> {
+    let (runner, file, text): (OsString, _, _) = match sdk {
+        Sdk::Python => (tools.python.clone().into(), world.path("project/main.py"), PYTHON),
         Sdk::Node => ("node".into(), world.path("project/main.mjs"), NODE),
     };
     std::fs::write(&file, text)?;
     if matches!(sdk, Sdk::Node) {
         std::os::unix::fs::symlink(&tools.node_modules, world.path("project/node_modules"))?;
     }
-    let mut command = Command::new(program);
-    command.arg(file).env_clear().envs(world.environment()).current_dir(world.project()).kill_on_drop(true);
-    Ok(command)
+    Ok([runner, file.into()])
 }
 
-/// Starts `hotspare serve` on a free port and reads where it listens.
-async fn serve(tools: &Tools, world: &World) -> Result<(Child, String)> {
-    let mut child = Command::new(&tools.hotspare)
-        .args(["serve", "--listen", "127.0.0.1:0", "--config"])
-        .arg(&world.config)
-        .env_clear()
-        .envs(world.environment())
-        .env("PRIMARY_KEY", CLIENT_KEY)
-        .stdin(Stdio::null())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true)
-        .spawn()?;
-    let stderr = child.stderr.take().context("stderr is piped")?;
-    let mut lines = BufReader::new(stderr).lines();
-    let mut told = String::new();
-    while let Some(line) = tokio::time::timeout(TURN, lines.next_line()).await.context("the server did not start")?? {
-        if let Some((_, address)) = line.split_once("listening on ") {
-            let address = address.to_owned();
-            // The rest is read on, so that the server never waits for its reader.
-            tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
-            return Ok((child, address));
+/// `hotspare serve` on a free port.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    /// Starts it and reads where it listens.
+    async fn start(tools: &Tools, world: &World) -> Result<Self> {
+        let mut child = Command::new(&tools.hotspare)
+            .args(["serve", "--listen", "127.0.0.1:0", "--config"])
+            .arg(&world.config)
+            .env_clear()
+            .envs(world.environment())
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let stderr = child.stderr.take().context("stderr is piped")?;
+        let mut lines = BufReader::new(stderr).lines();
+        let mut told = String::new();
+        while let Some(line) = tokio::time::timeout(TURN, lines.next_line()).await.context("the server did not start")?? {
+            if let Some((_, address)) = line.split_once("listening on ") {
+                let address = address.to_owned();
+                // The rest is read on, so that the server never waits for its reader.
+                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                return Ok(Self { child, address });
+            }
+            told.push_str(&line);
+            told.push('\n');
         }
-        told.push_str(&line);
-        told.push('\n');
+        bail!("the server ended: {told}")
     }
-    anyhow::bail!("the server ended: {told}")
+
+    /// Ends it as a user would, and sees that it ends well.
+    async fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().and_then(|id| Pid::from_raw(id.cast_signed())).context("the server has ended by itself")?;
+        kill_process(pid, Signal::TERM)?;
+        let status = tokio::time::timeout(TURN, self.child.wait()).await.context("the server does not end")??;
+        ensure!(status.success(), "the server ended with {status}");
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
 //! Drives the interactive client in a terminal of its own and reads its screen. Never shares a tmux server with anyone.
 
+use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -7,11 +8,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use tokio::process::Command;
 
-use super::cases::{Expect, texts};
+use super::cases::Expect;
 use super::world::{Tools, World};
 
 /// Longest until the client is ready, and until it has answered.
 const PATIENCE: Duration = Duration::from_secs(40);
+
+/// What the session's script says when the client has ended, before its exit code.
+const ENDED: &str = "The client ended with ";
 
 /// How often the screen is read.
 const LOOK: Duration = Duration::from_millis(150);
@@ -47,6 +51,14 @@ impl Terminal {
         self.tmux(&["capture-pane", "-p", "-S", "-200", "-t", "s"]).await
     }
 
+    /// Types a line, and sends it once it is there.
+    async fn enter(&self, line: &str) -> Result<()> {
+        self.tmux(&["send-keys", "-t", "s", "-l", line]).await?;
+        self.wait("what was typed", |screen| screen.contains(line)).await?;
+        self.tmux(&["send-keys", "-t", "s", "Enter"]).await?;
+        Ok(())
+    }
+
     /// Reads the screen until it satisfies, at most [`PATIENCE`].
     async fn wait(&self, what: &str, satisfied: impl Fn(&str) -> bool) -> Result<String> {
         let started = Instant::now();
@@ -63,35 +75,37 @@ impl Terminal {
     }
 }
 
+/// One turn, and the way out that a user takes.
 pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Result<()> {
     let script = world.path("session.sh");
     std::fs::write(&script, session(tools, world))?;
     let terminal = Terminal::open(&script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
-    terminal.tmux(&["send-keys", "-t", "s", "-l", "Say something."]).await?;
-    terminal.wait("the typed prompt", |screen| screen.contains("Say something.")).await?;
-    terminal.tmux(&["send-keys", "-t", "s", "Enter"]).await?;
-    let wanted = texts(expect);
-    let flat = |screen: &str| screen.split_whitespace().collect::<Vec<_>>().join(" ");
-    let done = |screen: &str| wanted.iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
-    let screen = terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
+    terminal.enter("Say something.").await?;
+    let done = |screen: &str| expect.texts().iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
+    terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
+    terminal.enter("/exit").await?;
+    let screen = terminal.wait("the end", |screen| screen.contains(ENDED)).await?;
     ensure!(!screen.contains("API Error"), "the client shows an error:\n{screen}");
+    ensure!(screen.contains(&format!("{ENDED}0.")), "the client did not end well:\n{screen}");
     Ok(())
 }
 
-/// A script with the whole environment, so that tmux's own does not matter.
+/// The screen without its line breaks.
+fn flat(screen: &str) -> String {
+    screen.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A script with the whole environment, so that tmux's own does not matter. It stays after the client, so that the screen can be read.
 fn session(tools: &Tools, world: &World) -> String {
-    let quoted = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
-    let mut script = format!("cd {}\nexec env -i", quoted(&world.project().to_string_lossy()));
-    for (name, value) in world.environment() {
-        let _ = write!(script, " {name}={}", quoted(&value.to_string_lossy()));
+    let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
+    let mut script = format!("cd {}\nenv -i", quoted(world.project().as_os_str()));
+    for (name, value) in tools.environment(world) {
+        let _ = write!(script, " {name}={}", quoted(&value));
     }
-    let _ = writeln!(
-        script,
-        " {} run --config {} -- {}",
-        quoted(&tools.hotspare.to_string_lossy()),
-        quoted(&world.config.to_string_lossy()),
-        quoted(&tools.claude.to_string_lossy())
-    );
+    for argument in tools.protected_client(world) {
+        let _ = write!(script, " {}", quoted(&argument));
+    }
+    let _ = write!(script, "\necho \"{ENDED}$?.\"\nexec sleep {}\n", PATIENCE.as_secs());
     script
 }

@@ -1,12 +1,13 @@
 //! The tools and the isolated places of a case: fetched clients, a home of its own, a configuration. Never touches the developer's own.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use hotspare_testkit::{Received, Upstream};
+use hotspare_testkit::{Received, Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::workspace;
@@ -23,47 +24,77 @@ pub(super) struct Tools {
     pub claude: PathBuf,
     pub node_modules: PathBuf,
     pub python: PathBuf,
+    /// The client goes to the primary itself, without hotspare: shows that the cases notice what then breaks.
+    direct: bool,
 }
 
 impl Tools {
-    /// Builds the binary and fetches the clients, where they are not there yet.
-    pub(super) fn fetch() -> Result<Self> {
+    /// Builds the binary unless one is given, and fetches the clients where they are not there yet.
+    pub(super) fn fetch(binary: Option<&str>, direct: bool) -> Result<Self> {
         let root = &workspace::root();
-        let hotspare = workspace::hotspare(true)?;
+        let hotspare = match binary {
+            Some(path) => fs::canonicalize(path).with_context(|| format!("`--bin {path}`"))?,
+            None => workspace::hotspare(true)?,
+        };
         let place = root.join(".e2e");
         fs::create_dir_all(&place)?;
         let node = fetch_node(root, &place)?;
         let python = fetch_python(root, &place)?;
         let node_modules = node.join("node_modules");
         let claude = native_client(&node_modules)?;
-        Ok(Self { hotspare, claude, node_modules, python })
+        Ok(Self { hotspare, claude, node_modules, python, direct })
+    }
+
+    /// The client as a user starts it.
+    pub(super) fn protected_client(&self, world: &World) -> Vec<OsString> {
+        let mut command = Vec::new();
+        if !self.direct {
+            command.extend([self.hotspare.as_os_str(), "run".as_ref(), "--config".as_ref(), world.config.as_os_str(), "--".as_ref()]);
+        }
+        command.push(self.claude.as_os_str());
+        command.into_iter().map(OsStr::to_owned).collect()
+    }
+
+    /// The whole environment that it is started in.
+    pub(super) fn environment(&self, world: &World) -> Vec<(&'static str, OsString)> {
+        let mut environment = world.environment();
+        if self.direct {
+            environment.push(("ANTHROPIC_BASE_URL", world.primary.clone().into()));
+            environment.push(("NO_PROXY", "127.0.0.1".into()));
+            environment.push(("CLAUDE_CODE_MAX_RETRIES", "0".into()));
+        }
+        environment
     }
 }
 
-/// The packages named in `xtask/e2e/package.json`, installed without running any script of theirs.
+/// Installs exactly what the lock file names, without running any script of the packages. The lock file holds no addresses: they come
+/// from wherever npm is set up to look, and must have the recorded hashes.
 fn fetch_node(root: &Path, place: &Path) -> Result<PathBuf> {
-    let folder = place.join("node");
-    let wanted = fs::read_to_string(root.join("xtask/e2e/package.json"))?;
-    let have = fs::read_to_string(folder.join("installed.json")).unwrap_or_default();
-    if wanted == have {
+    let (folder, source) = (place.join("node"), root.join("xtask/e2e"));
+    let lock = fs::read_to_string(source.join("package-lock.json"))?;
+    let installed = folder.join("installed.json");
+    if fs::read_to_string(&installed).is_ok_and(|have| have == lock) {
         return Ok(folder);
     }
     fs::create_dir_all(&folder)?;
-    fs::write(folder.join("package.json"), &wanted)?;
+    for name in ["package.json", "package-lock.json"] {
+        fs::copy(source.join(name), folder.join(name))?;
+    }
     let mut npm = Command::new("npm");
-    npm.current_dir(&folder).args(["install", "--ignore-scripts", "--no-audit", "--no-fund", "--no-package-lock", "--loglevel=error"]);
+    npm.current_dir(&folder).args(["ci", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]);
     run(&mut npm).context("the pinned clients could not be fetched with npm")?;
-    fs::write(folder.join("installed.json"), wanted)?;
+    fs::write(installed, lock)?;
     Ok(folder)
 }
 
-/// The client comes as a native binary in the package for this platform.
+/// The client comes as a native binary in the package for this platform. An older npm brings those for both C libraries.
 fn native_client(node_modules: &Path) -> Result<PathBuf> {
     let packages = node_modules.join("@anthropic-ai");
     for entry in fs::read_dir(&packages)? {
         let entry = entry?;
+        let name = entry.file_name().to_string_lossy().into_owned();
         let binary = entry.path().join("claude");
-        if entry.file_name().to_string_lossy().starts_with("claude-code-") && binary.is_file() {
+        if name.starts_with("claude-code-") && name.ends_with("-musl") == cfg!(target_env = "musl") && binary.is_file() {
             return Ok(binary);
         }
     }
@@ -90,20 +121,36 @@ fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
+/// What the client has to show for itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Login {
+    /// A key in the environment, passed through to the primary.
+    Key,
+    /// A stored login that has run out: it is passed through, and the client tries to renew it by itself, elsewhere.
+    Stored,
+    /// Nothing: each profile has a key of its own.
+    None,
+}
+
 /// Folders and files of one case, gone with it.
 pub(super) struct World {
     folder: tempfile::TempDir,
+    login: Login,
+    primary: String,
+    /// The proxy of this machine, for whatever the client asks of other hosts: it lets nothing out.
+    pub outside: Upstream,
     pub config: PathBuf,
 }
 
 impl World {
     /// An isolated home, client configuration, project, and hotspare configuration.
-    pub(super) fn new(primary: &str, spare: &str) -> Result<Self> {
+    pub(super) async fn new(primary: &str, spare: &str, login: Login) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("hotspare-e2e-").tempdir()?;
         for name in ["home", "claude", "project/.claude", "state"] {
             fs::create_dir_all(folder.path().join(name))?;
         }
         let config = folder.path().join("hotspare.json");
+        let own = if login == Login::None { json!({ "env": "PRIMARY_KEY" }) } else { json!("client") };
         // The clocks are shortened so that a stall is found in a test's time.
         let policy = json!({
             "failover_policy": {
@@ -111,17 +158,18 @@ impl World {
                 "clocks": { "head": "2s", "first_content": "2s", "bytes_idle": "2s", "content_idle": "3s" },
             },
             "profiles": {
-                "primary": { "base_url": primary, "auth": "client" },
+                "primary": { "base_url": primary, "auth": own },
                 "spare": { "base_url": spare, "auth": { "env": "SPARE_KEY" } },
             },
         });
         fs::write(&config, serde_json::to_string_pretty(&policy)?)?;
-        let world = Self { folder, config };
+        let outside = Upstream::start(|_| Script::not_found()).await?;
+        let world = Self { folder, login, primary: primary.to_owned(), outside, config };
         world.settle_client()?;
         Ok(world)
     }
 
-    /// What a user has done once: onboarding, the trust dialog, the approval of the key.
+    /// What a user has done once: onboarding, the trust dialog, the approval of the key or the login.
     fn settle_client(&self) -> Result<()> {
         let tail: String = CLIENT_KEY.chars().skip(CLIENT_KEY.len().saturating_sub(20)).collect();
         let state = json!({
@@ -130,6 +178,15 @@ impl World {
             "projects": { self.project().to_string_lossy(): { "hasTrustDialogAccepted": true, "projectOnboardingSeenCount": 3, "allowedTools": [] } },
         });
         fs::write(self.path("claude/.claude.json"), state.to_string())?;
+        if self.login == Login::Stored {
+            let login = json!({ "claudeAiOauth": {
+                "accessToken": CLIENT_KEY, "refreshToken": "sk-ant-test-refresh", "expiresAt": 1000,
+                "scopes": ["user:inference", "user:profile"], "subscriptionType": "max",
+            }});
+            let file = self.path("claude/.credentials.json");
+            fs::write(&file, login.to_string())?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+        }
         Ok(())
     }
 
@@ -143,7 +200,7 @@ impl World {
 
     /// The whole environment of a client: nothing of the developer's but PATH.
     pub(super) fn environment(&self) -> Vec<(&'static str, OsString)> {
-        vec![
+        let mut environment: Vec<(&'static str, OsString)> = vec![
             ("PATH", std::env::var_os("PATH").unwrap_or_default()),
             ("HOME", self.path("home").into()),
             ("CLAUDE_CONFIG_DIR", self.path("claude").into()),
@@ -154,23 +211,62 @@ impl World {
             ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
             ("DISABLE_TELEMETRY", "1".into()),
             ("DISABLE_AUTOUPDATER", "1".into()),
-            ("ANTHROPIC_API_KEY", CLIENT_KEY.into()),
+            ("HTTPS_PROXY", self.outside.url().into()),
             ("SPARE_KEY", SPARE_KEY.into()),
-        ]
+        ];
+        match self.login {
+            Login::Key => environment.push(("ANTHROPIC_API_KEY", CLIENT_KEY.into())),
+            Login::None => environment.push(("PRIMARY_KEY", CLIENT_KEY.into())),
+            Login::Stored => {}
+        }
+        environment
+    }
+
+    /// What the client keeps of the conversation: the assistant's text, part after part.
+    pub(super) fn transcript(&self) -> Result<Vec<String>> {
+        let mut texts = Vec::new();
+        for project in fs::read_dir(self.path("claude/projects")).context("the client has kept no conversation")? {
+            for file in fs::read_dir(project?.path())? {
+                let file = file?.path();
+                if file.extension().is_some_and(|extension| extension == "jsonl") {
+                    said(&fs::read_to_string(&file)?, &mut texts)?;
+                }
+            }
+        }
+        Ok(texts)
     }
 }
 
-/// Each provider saw its own credential and nobody else's, and never the local token.
-pub(super) fn credentials_kept_apart(primary: &[Received], spare: &[Received]) -> Result<()> {
-    for (requests, own, foreign) in [(primary, CLIENT_KEY, SPARE_KEY), (spare, SPARE_KEY, CLIENT_KEY)] {
-        for request in requests.iter().filter(|request| request.method == "POST") {
-            let head = String::from_utf8_lossy(&request.raw_head);
-            ensure!(head.contains(own), "a request came without its provider's own credential:\n{head}");
-            ensure!(!head.contains(foreign), "a credential reached another provider:\n{head}");
-            ensure!(!head.to_ascii_lowercase().contains("x-hotspare-token"), "the local token went out:\n{head}");
+fn said(lines: &str, texts: &mut Vec<String>) -> Result<()> {
+    for line in lines.lines() {
+        let entry: Value = serde_json::from_str(line)?;
+        ensure!(entry["isApiErrorMessage"] != true, "an error is in the transcript: {entry}");
+        if entry["type"] == "assistant" {
+            let blocks = entry["message"]["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+            texts.extend(blocks.iter().filter_map(|block| block["text"].as_str()).map(str::to_owned));
         }
     }
     Ok(())
+}
+
+/// Each provider saw its own credential, no other provider's, no stranger's, and never the local token.
+pub(super) fn credentials_kept_apart(primary: &[Received], spare: &[Received]) -> Result<()> {
+    for (requests, own, foreign) in [(primary, CLIENT_KEY, SPARE_KEY), (spare, SPARE_KEY, CLIENT_KEY)] {
+        for request in requests {
+            let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
+            ensure!(head.contains(own), "a request came without its provider's own credential:\n{head}");
+            ensure!(!head.contains(foreign), "a credential reached another provider:\n{head}");
+            ensure!(!head.contains("evil"), "something of the project's came along:\n{head}");
+            ensure!(!head.contains("x-hotspare-token") && !has_local_token(&head), "the local token went out:\n{head}");
+        }
+    }
+    Ok(())
+}
+
+/// Local tokens are `hs-` and 64 hex digits.
+fn has_local_token(head: &str) -> bool {
+    let is_token = |rest: &str| rest.len() >= 64 && rest.bytes().take(64).all(|byte| byte.is_ascii_hexdigit());
+    head.match_indices("hs-").any(|(at, prefix)| is_token(&head[at + prefix.len()..]))
 }
 
 /// All texts of a request's messages.
@@ -189,10 +285,4 @@ pub(super) fn history(request: &Received) -> String {
     let mut text = String::new();
     collect(&request.json()["messages"], &mut text);
     text
-}
-
-/// The two providers of a case.
-pub(super) struct Providers {
-    pub primary: Upstream,
-    pub spare: Upstream,
 }
