@@ -320,6 +320,8 @@ fn after_work(programs: &Programs, way: Way, upstream: SocketAddr) -> anyhow::Re
 fn per_stream(programs: &Programs, way: Way, upstream: SocketAddr) -> anyhow::Result<f64> {
     let target = programs.start(way, upstream)?;
     let process = target.process()?;
+    // The first request of all brings code into memory; that is not a stream's cost.
+    Connection::open(target.address)?.ask(target.request(Play::Plain, SIZES[0].bytes).next()).with_context(|| way.name())?;
     let idle = process.resident()?;
     let mut ask = target.request(Play::Held, SIZES[0].bytes);
     let mut open = Vec::with_capacity(STREAMS);
