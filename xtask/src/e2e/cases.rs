@@ -135,7 +135,7 @@ pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode) -> Result<()> {
     }
     let kept = world.transcript()?;
     ensure!(kept == case.expect.texts(), "the conversation that the client has kept: {kept:?}");
-    ensure!(evil.connections() == 0, "the project's own address got {:?}", evil.requests());
+    ensure!(evil.connections() == 0, "the project's own address got {:?}", lines(&evil));
     judge(case.expect, &primary, &spare)?;
     stayed_inside(case.login, &world.outside)
 }
@@ -156,6 +156,10 @@ fn judge(expect: Expect, primary: &Upstream, spare: &Upstream) -> Result<()> {
 
 fn has_first_part(request: &Received) -> bool {
     history(request).contains(FIRST)
+}
+
+fn lines(upstream: &Upstream) -> Vec<String> {
+    upstream.requests().iter().map(|request| format!("{} {}", request.method, request.target)).collect()
 }
 
 /// What the client asked of other hosts: it looks for updates and renews a login there, through tunnels (which are refused). A question to

@@ -83,10 +83,11 @@ pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Re
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
     terminal.enter("Say something.").await?;
     let done = |screen: &str| expect.texts().iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
-    terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
+    let screen = terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
+    ensure!(!screen.contains("API Error"), "the client shows an error:\n{screen}");
+    // It leaves an empty screen behind: what came after this look is in the conversation that it keeps.
     terminal.enter("/exit").await?;
     let screen = terminal.wait("the end", |screen| screen.contains(ENDED)).await?;
-    ensure!(!screen.contains("API Error"), "the client shows an error:\n{screen}");
     ensure!(screen.contains(&format!("{ENDED}0.")), "the client did not end well:\n{screen}");
     Ok(())
 }
