@@ -14,7 +14,8 @@ usage: cargo xtask COMMAND
 
   ci                what must hold before a change lands, in order, stopping at the first failure
   e2e [ARGS]        the real clients through the real binary, with broken providers
-  bench [--quick]   what hotspare costs, beside nginx and no proxy at all (not part of ci)
+  bench [OPTIONS]   what hotspare costs, beside nginx and no proxy at all (not part of ci)
+                    --quick · --without hotspare|nginx · --hotspare BINARY (another build)
   schema [--check]  write docs/config.schema.json, or say whether it is up to date
   help              this text
 ";
