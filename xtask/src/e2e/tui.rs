@@ -2,7 +2,7 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail, ensure};
@@ -22,19 +22,17 @@ const LOOK: Duration = Duration::from_millis(150);
 
 /// A tmux server with one session, ended when dropped.
 struct Terminal {
-    socket: String,
+    socket: PathBuf,
 }
 
 impl Drop for Terminal {
     fn drop(&mut self) {
-        let _ = std::process::Command::new("tmux").args(["-L", &self.socket, "kill-server"]).status();
+        let _ = std::process::Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").status();
     }
 }
 
 impl Terminal {
-    async fn open(script: &Path) -> Result<Self> {
-        let unique = Instant::now();
-        let socket = format!("hotspare-e2e-{}-{:?}", std::process::id(), std::ptr::from_ref(&unique));
+    async fn open(socket: PathBuf, script: &Path) -> Result<Self> {
         let terminal = Self { socket };
         let shell = format!("sh {}", script.display());
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "s", "-x", "140", "-y", "50", &shell]).await?;
@@ -42,7 +40,7 @@ impl Terminal {
     }
 
     async fn tmux(&self, arguments: &[&str]) -> Result<String> {
-        let output = Command::new("tmux").arg("-L").arg(&self.socket).args(arguments).output().await?;
+        let output = Command::new("tmux").arg("-S").arg(&self.socket).args(arguments).output().await?;
         ensure!(output.status.success(), "tmux {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
@@ -79,7 +77,7 @@ impl Terminal {
 pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Result<()> {
     let script = world.path("session.sh");
     std::fs::write(&script, session(tools, world))?;
-    let terminal = Terminal::open(&script).await?;
+    let terminal = Terminal::open(world.path("tmux"), &script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
     terminal.enter("Say something.").await?;
     let done = |screen: &str| expect.texts().iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
