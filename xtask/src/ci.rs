@@ -39,7 +39,7 @@ const STEPS: [Step; 10] = [
     step("fetch", &["fetch", "--locked"]),
     step("fmt", &["fmt", "--all", "--check"]),
     step("clippy", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
-    Step { repeat: Some("Summary"), ..step("test", &["nextest", "run", "--locked", "--workspace"]) },
+    Step { repeat: Some("Summary"), ..step("test", &["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]) },
     step("doc tests", &["test", "--locked", "--workspace", "--doc"]),
     Step { env: &[("RUSTDOCFLAGS", "-D warnings")], ..step("docs", &["doc", "--locked", "--workspace", "--no-deps"]) },
     step("deny", &["deny", "--offline", "check", "bans", "licenses", "sources"]),

@@ -91,9 +91,9 @@ fn the_core_uses_words_and_nothing_that_acts() {
 #[test]
 fn nothing_that_acts_stands_behind_the_pure_crates() {
     let metadata = metadata();
+    assert!(behind(&metadata, "hotspare-gateway").contains("mio"), "the graph was not read to its end");
     for pure in ["hotspare-core", "hotspare-wire"] {
         let behind = behind(&metadata, pure);
-        assert!(behind.contains("thiserror"), "the graph behind `{pure}` was not read: {behind:?}");
         let impure: Vec<&str> = IMPURE.into_iter().filter(|name| behind.contains(*name)).collect();
         assert!(impure.is_empty(), "`{pure}` pulls in {impure:?}");
     }
