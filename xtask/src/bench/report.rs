@@ -3,7 +3,7 @@
 /// One aim and what became of it.
 #[derive(Debug)]
 pub(super) struct Aim {
-    pub(super) what: &'static str,
+    pub(super) what: String,
     pub(super) measured: f64,
     pub(super) at_most: f64,
     pub(super) unit: &'static str,
@@ -52,7 +52,7 @@ mod tests {
 
     #[test]
     fn an_aim_is_met_at_its_limit_and_missed_beyond_or_without_a_number() {
-        let judge = |measured| Aim { what: "x", measured, at_most: 4.0, unit: "x" }.judge().1;
+        let judge = |measured| Aim { what: "x".to_owned(), measured, at_most: 4.0, unit: "x" }.judge().1;
         assert!(judge(4.0));
         assert!(!judge(4.01));
         assert!(!judge(f64::NAN));
