@@ -8,14 +8,14 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hotspare_core::exchange::BodyKind;
 use hotspare_core::{
     Action, Answer, AttemptId, AttemptPlan, Ending, Endpoint, Exchange, Failure, FailureKind, LocalAnswer, RequestFacts, Stage, World,
 };
-use hotspare_upstream::{ClientCredential, Outgoing, Received, Target, UpstreamBody};
+use hotspare_upstream::{ClientCredential, Outgoing, Received, Target, UpstreamBody, clock};
 use hotspare_wire::messages::{self, EarlyModel};
 use hotspare_wire::stream::{self, Fact};
 use hotspare_wire::{failure, limits};
@@ -136,7 +136,7 @@ pub(crate) async fn serve(
     } else {
         None
     };
-    let now = Instant::now();
+    let now = clock::now();
     let planned = gateway.with_world(|world| {
         let chain = hotspare_core::route::chain_for(&snapshot.rules, &facts)?;
         let detours = world.memory.detours(now, facts.session, key);
@@ -252,7 +252,7 @@ impl Driver {
             ready_bytes = self.out.iter().map(Bytes::len).sum();
         }
         if let Some(bytes) = self.next_out() {
-            self.last_out = Instant::now();
+            self.last_out = clock::now();
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
         match self.ending {
@@ -399,7 +399,7 @@ impl Driver {
         let due = [self.exchange.poll_timeout(), keep_alive].into_iter().flatten().min();
         let Some(due) = due else { return Poll::Pending };
         ready!(self.timer.poll(cx, due));
-        let now = Instant::now();
+        let now = clock::now();
         if keep_alive.is_some_and(|at| at <= now) {
             self.out.push_back(Bytes::from_static(stream::PING.as_bytes()));
             self.last_out = now;
@@ -452,7 +452,7 @@ impl Driver {
             BodyKind::Whole => Running::Whole(body, Vec::new(), 0),
             BodyKind::Opaque => Running::Opaque(body),
         };
-        self.exchange.on_head(Instant::now(), kind);
+        self.exchange.on_head(clock::now(), kind);
     }
 
     fn on_refusal_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
@@ -477,13 +477,13 @@ impl Driver {
         let body = read.freeze();
         let unpacked = unpacked(&head.headers, &body);
         let endpoint = self.exchange.facts().endpoint;
-        let failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, SystemTime::now());
+        let failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
         self.kept.push(Kept { attempt: self.attempt, head, body });
         self.failed(failure);
     }
 
     fn on_stream_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
-        let now = Instant::now();
+        let now = clock::now();
         match frame {
             Some(Ok(frame)) => {
                 let Ok(data) = frame.into_data() else { return };
@@ -515,7 +515,7 @@ impl Driver {
         let held = self.exchange.commitment() == hotspare_core::Commitment::Held;
         let doomed = held && self.hold.error_is_coming();
         let Some(fact) = self.hold.next_fact() else { return false };
-        let now = Instant::now();
+        let now = clock::now();
         match &fact {
             Fact::Error { kind, message } => self.on_error_event(kind, message),
             Fact::Malformed if held => {
@@ -537,14 +537,14 @@ impl Driver {
         if bound_to_request && self.exchange.commitment() == hotspare_core::Commitment::Held {
             // The request's own fault, told inside a stream: the client gets the provider's words as they came.
             self.hold.lift_barrier();
-            return self.exchange.on_held_full(Instant::now());
+            return self.exchange.on_held_full(clock::now());
         }
         self.running = Running::Nothing;
         self.failed(failure);
     }
 
     fn on_whole_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
-        let now = Instant::now();
+        let now = clock::now();
         let Running::Whole(_, pieces, size) = &mut self.running else { return };
         match frame {
             Some(Ok(frame)) => {
@@ -604,7 +604,7 @@ impl Driver {
         match frame {
             Some(Ok(frame)) => {
                 if let Ok(data) = frame.into_data() {
-                    self.exchange.on_bytes(Instant::now());
+                    self.exchange.on_bytes(clock::now());
                     self.out.push_back(data);
                 }
             }
@@ -620,7 +620,7 @@ impl Driver {
     }
 
     fn on_end(&mut self) {
-        let now = Instant::now();
+        let now = clock::now();
         if self.hold.gave_up() {
             // It grew past reading: nothing says that it is not whole.
             self.succeed();
@@ -646,7 +646,7 @@ impl Driver {
         }
         let position = *self.hold.delivered();
         let before = self.exchange.attempts().len();
-        let now = Instant::now();
+        let now = clock::now();
         self.with_exchange(|exchange, world| exchange.on_failure(now, failure, &position, world));
         self.after_failure(before);
     }
@@ -665,7 +665,8 @@ impl Driver {
         let key = if self.wants_key() { self.request_key() } else { None };
         let Self { gateway, exchange, .. } = self;
         gateway.with_world(|state| {
-            let mut world = World { health: &mut state.health, memory: &mut state.memory, request_key: key, dice: rand::random() };
+            let mut world =
+                World { health: &mut state.health, memory: &mut state.memory, request_key: key, dice: gateway.outside().dice() };
             act(exchange, &mut world);
         });
     }
@@ -683,7 +684,7 @@ impl Driver {
     /// The answer is whole in meaning.
     fn succeed(&mut self) {
         self.succeeded = true;
-        let now = Instant::now();
+        let now = clock::now();
         self.with_exchange(|exchange, world| exchange.on_success(now, world));
     }
 
@@ -798,7 +799,7 @@ impl Driver {
         let record = ExchangeRecord {
             id: self.id,
             started: self.exchange.started(),
-            took: self.exchange.started().elapsed(),
+            took: clock::since(self.exchange.started()),
             chain: self.exchange.plan().chain.clone(),
             served_by: served.map(|profile| self.snapshot.name(profile).into()),
             on_spare: served.is_some_and(|profile| profile != primary),
@@ -815,7 +816,7 @@ impl Driver {
 impl Drop for Driver {
     fn drop(&mut self) {
         if self.exchange.outcome().is_none() {
-            self.exchange.on_client_gone(Instant::now());
+            self.exchange.on_client_gone(clock::now());
         }
         self.record();
     }

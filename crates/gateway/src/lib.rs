@@ -9,12 +9,14 @@ pub mod forward;
 pub mod guard;
 mod headers;
 pub mod holdback;
+pub mod outside;
 pub mod record;
 pub mod replay;
 pub mod server;
 pub mod snapshot;
 pub mod status;
 
+pub use outside::Outside;
 pub use record::{Event, ExchangeRecord, Observer};
 pub use server::{Gateway, Options, ServeError, serve};
 pub use snapshot::Snapshot;

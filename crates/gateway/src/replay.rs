@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use hotspare_upstream::clock;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::Sleep;
@@ -263,7 +264,7 @@ impl<S: Body<Data = Bytes> + Unpin> Body for Reader<S> {
             None => ready!(shared.poll_next(cx)),
         };
         this.next += 1;
-        shared.last_passed = Some(Instant::now());
+        shared.last_passed = Some(clock::now());
         Poll::Ready(chunk.map(|chunk| chunk.map(Frame::data)))
     }
 
@@ -299,7 +300,7 @@ mod tests {
         limit: u64,
         total: &Arc<AtomicUsize>,
     ) -> Replay<impl Body<Data = Bytes, Error = std::io::Error> + Unpin> {
-        Replay::new(source(chunks), limit, total.clone(), Instant::now())
+        Replay::new(source(chunks), limit, total.clone(), clock::now())
     }
 
     #[tokio::test]
@@ -343,7 +344,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn t15_a_body_that_drips_is_given_up() {
         let silent = StreamBody::new(futures_util::stream::pending::<Result<Frame<Bytes>, std::io::Error>>());
-        let body = Replay::new(silent, 10, Arc::default(), tokio::time::Instant::now().into_std());
+        let body = Replay::new(silent, 10, Arc::default(), clock::now());
         assert_eq!(body.whole().await, Err(Broken::TooSlow));
     }
 }

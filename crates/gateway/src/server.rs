@@ -10,13 +10,13 @@ use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hotspare_config::Config;
 use hotspare_core::{Endpoint, Health, RetryMemory};
-use hotspare_upstream::Upstreams;
+use hotspare_upstream::{Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -33,6 +33,7 @@ use crate::answer;
 use crate::body::ClientBody;
 use crate::forward::{self, ClientRequest};
 use crate::guard::Guarded;
+use crate::outside::Outside;
 use crate::record::{Event, ExchangeRecord, Observer};
 use crate::replay::{Broken, Reader, Replay};
 use crate::snapshot::Snapshot;
@@ -88,6 +89,8 @@ pub struct Options {
     pub extra_roots: Option<PathBuf>,
     /// Is told what happens.
     pub observer: Option<Arc<dyn Observer>>,
+    /// The wall clock and chance; tests give their own.
+    pub outside: Outside,
 }
 
 /// What is learned from exchanges.
@@ -119,6 +122,7 @@ pub struct Gateway {
     forgot: Mutex<Instant>,
     token: SecretString,
     observer: Option<Arc<dyn Observer>>,
+    outside: Outside,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -164,15 +168,16 @@ impl Gateway {
             snapshot: Arc::new(Snapshot::compile(config)),
             upstreams: Upstreams::new(options.extra_roots),
             world: Mutex::default(),
-            forgot: Mutex::new(Instant::now()),
+            forgot: Mutex::new(clock::now()),
             token: options.token,
             observer: options.observer,
+            outside: options.outside,
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
             local,
             max_connections: config.server.max_connections,
-            started: Instant::now(),
+            started: clock::now(),
         }))
     }
 
@@ -190,6 +195,10 @@ impl Gateway {
         self.snapshot.clone()
     }
 
+    pub(crate) fn outside(&self) -> &Outside {
+        &self.outside
+    }
+
     pub(crate) fn upstreams(&self) -> &Upstreams<RequestBody> {
         &self.upstreams
     }
@@ -202,7 +211,7 @@ impl Gateway {
     pub(crate) fn next_id(&self) -> u64 {
         // Unique within a start and over restarts: seconds above, a counter below.
         let count = self.counts.next_id.fetch_add(1, Ordering::Relaxed);
-        let since = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+        let since = self.outside.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         (since << 24) | (count & 0x00ff_ffff)
     }
 
@@ -231,7 +240,7 @@ impl Gateway {
     }
 
     fn forget_old(&self) {
-        let now = Instant::now();
+        let now = clock::now();
         let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(*forgot) >= FORGET_EVERY {
             *forgot = now;
@@ -318,7 +327,7 @@ impl Gateway {
             headers: head.headers,
             extensions: head.extensions,
             credential,
-            body: Replay::new(body, limit, self.kept_bodies.clone(), Instant::now()),
+            body: Replay::new(body, limit, self.kept_bodies.clone(), clock::now()),
             length: length.filter(|length| *length > 0),
         };
         let in_flight = self.in_flight();

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use hotspare_core::health::Report;
 use hotspare_core::{Outcome, ProfileId};
+use hotspare_upstream::clock;
 
 use crate::server::Gateway;
 
@@ -74,7 +75,7 @@ pub struct LastFailover {
 impl Gateway {
     /// What is going on now.
     pub fn status(&self) -> Status {
-        let now = Instant::now();
+        let now = clock::now();
         let snapshot = self.snapshot();
         let ids: Vec<ProfileId> = snapshot
             .rules
@@ -95,7 +96,7 @@ impl Gateway {
             hotspare: env!("CARGO_PKG_VERSION").to_owned(),
             address: format!("http://{}", self.local()),
             pid: std::process::id(),
-            uptime_s: self.started().elapsed().as_secs(),
+            uptime_s: clock::since(self.started()).as_secs(),
             enabled: snapshot.policy.enabled,
             serving,
             profiles,

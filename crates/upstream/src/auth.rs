@@ -11,6 +11,8 @@ use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 
+use crate::clock;
+
 /// Longest a credential command may run.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -199,12 +201,12 @@ fn too_open(_metadata: &std::fs::Metadata) -> Option<u32> {
 async fn cached_command(argv: &[String], cache: &Mutex<Option<(Instant, SecretString)>>) -> Result<SecretString, CredentialError> {
     let mut cached = cache.lock().await;
     if let Some((since, secret)) = &*cached
-        && since.elapsed() < COMMAND_TTL
+        && clock::since(*since) < COMMAND_TTL
     {
         return Ok(secret.clone());
     }
     let secret = run_command(argv).await?;
-    *cached = Some((Instant::now(), secret.clone()));
+    *cached = Some((clock::now(), secret.clone()));
     Ok(secret)
 }
 

@@ -1,6 +1,7 @@
 //! Talks to providers: connections, TLS, credentials. Never decides what a failure means, and never lets a credential leave its origin.
 
 pub mod auth;
+pub mod clock;
 pub mod connect;
 pub mod headers;
 pub mod pool;

@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use hyper::client::conn::http1::SendRequest;
 
+use crate::clock;
+
 /// Idle connections kept for one origin.
 const IDLE_PER_ORIGIN: usize = 32;
 
@@ -56,7 +58,7 @@ pub struct Lease<B> {
 impl<B> Idle<B> {
     /// Looks whether the peer has closed it while nobody was looking.
     fn is_alive(&mut self) -> bool {
-        self.since.elapsed() < IDLE_TIME
+        clock::since(self.since) < IDLE_TIME
             && self.drive.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending()
             && self.sender.is_ready()
     }
@@ -117,9 +119,9 @@ impl<B> Lease<B> {
         let Self { sender, drive: Some(drive), key, home, .. } = self else { return };
         let mut idle = home.lock().unwrap_or_else(PoisonError::into_inner);
         let list = idle.entry(key).or_default();
-        list.retain(|other| other.since.elapsed() < IDLE_TIME);
+        list.retain(|other| clock::since(other.since) < IDLE_TIME);
         if list.len() < IDLE_PER_ORIGIN {
-            list.push(Idle { sender, drive, since: Instant::now() });
+            list.push(Idle { sender, drive, since: clock::now() });
         }
     }
 }

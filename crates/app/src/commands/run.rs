@@ -6,7 +6,7 @@ use std::io::{IsTerminal, stderr};
 use std::process::{ExitCode, ExitStatus};
 
 use hotspare_config::{BaseUrl, Config, Locations};
-use hotspare_gateway::{Gateway, Options, Snapshot};
+use hotspare_gateway::{Gateway, Options, Outside, Snapshot};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -36,7 +36,7 @@ async fn protect(locations: &Locations, mut config: Config, command: Vec<OsStrin
     commands::check_credentials(&config).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let token = state::new_token()?;
-    let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None };
+    let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None, outside: Outside::default() };
     let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
     let uses_client_login = Snapshot::compile(&config).uses_client_login();
     let base_url = format!("http://{}", gateway.local());

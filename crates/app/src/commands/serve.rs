@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use hotspare_gateway::{Gateway, Options};
+use hotspare_gateway::{Gateway, Options, Outside};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,7 +23,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         commands::check_credentials(&config).await?;
         let listener = bind(address).await?;
         let token = state::lasting_token(&locations.state_dir)?;
-        let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None };
+        let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None, outside: Outside::default() };
         let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
         let _registration = state::register(&locations.state_dir, "serve", gateway.local(), &token)?;
         output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use hotspare_gateway::{Event, Gateway, Observer, Options};
+use hotspare_gateway::{Event, Gateway, Observer, Options, Outside};
 use hotspare_testkit::{Script, Upstream};
 use http::{Request, header};
 use http_body_util::{BodyExt, Full};
@@ -84,7 +84,8 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let token = state::new_token()?;
         let (watch, events) = mpsc::channel(EVENTS);
-        let options = Options { token: token.clone(), extra_roots: None, observer: Some(Arc::new(Watch(watch))) };
+        let options =
+            Options { token: token.clone(), extra_roots: None, observer: Some(Arc::new(Watch(watch))), outside: Outside::default() };
         let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending())).abort_handle();
         Ok(Self { gateway, token, events, serving, _providers: providers })

@@ -1,0 +1,49 @@
+//! What a gateway takes from outside itself: the wall clock and chance. Never more than that, so that a test which gives its own sees the
+//! same run every time.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+/// Sources of all that is not in a request, an answer or the configuration. The default is the real world.
+#[derive(Clone)]
+pub struct Outside {
+    wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
+    dice: Arc<dyn Fn() -> f64 + Send + Sync>,
+}
+
+impl Default for Outside {
+    fn default() -> Self {
+        Self { wall: Arc::new(SystemTime::now), dice: Arc::new(rand::random) }
+    }
+}
+
+impl Outside {
+    /// With another wall clock. It may jump; waiting goes by the runtime's own clock.
+    #[must_use]
+    pub fn with_wall(self, wall: impl Fn() -> SystemTime + Send + Sync + 'static) -> Self {
+        Self { wall: Arc::new(wall), ..self }
+    }
+
+    /// With other dice, which give numbers in `0.0..1.0`.
+    #[must_use]
+    pub fn with_dice(self, dice: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
+        Self { dice: Arc::new(dice), ..self }
+    }
+
+    /// The present as calendars count it.
+    pub fn wall(&self) -> SystemTime {
+        (self.wall)()
+    }
+
+    /// A throw of the dice in `0.0..1.0`.
+    pub fn dice(&self) -> f64 {
+        (self.dice)()
+    }
+}
+
+impl fmt::Debug for Outside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Outside").finish_non_exhaustive()
+    }
+}
