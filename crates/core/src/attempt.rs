@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::failure::Failure;
 use crate::route::{Candidate, ProfileId};
 
@@ -10,7 +13,8 @@ use crate::route::{Candidate, ProfileId};
 pub struct AttemptId(pub u8);
 
 /// Why this try is made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum AttemptKind {
     /// The first.
     Initial,
@@ -18,6 +22,29 @@ pub enum AttemptKind {
     Retry,
     /// The next profile.
     Failover,
+    /// Another profile, to go on with a broken answer.
+    Resume,
+    /// Another profile beside a slow one.
+    Hedge,
+    /// A profile that failed, to see whether it is well again.
+    Probe,
+}
+
+impl AttemptKind {
+    /// Every kind.
+    pub const ALL: [Self; 6] = [Self::Initial, Self::Retry, Self::Failover, Self::Resume, Self::Hedge, Self::Probe];
+
+    /// The word that stands for it in records, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Initial => "initial",
+            Self::Retry => "retry",
+            Self::Failover => "failover",
+            Self::Resume => "resume",
+            Self::Hedge => "hedge",
+            Self::Probe => "probe",
+        }
+    }
 }
 
 /// What the shell is to start.

@@ -6,6 +6,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::attempt::{AttemptId, AttemptKind, AttemptPlan, AttemptRecord};
 use crate::commitment::{self, Commitment, Ending, Position};
 use crate::facts::{Endpoint, RequestFacts};
@@ -73,7 +76,8 @@ pub struct LocalAnswer {
 }
 
 /// How an exchange ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Outcome {
     /// The client has a whole answer.
     Served,
@@ -87,6 +91,23 @@ pub enum Outcome {
     Exhausted,
     /// The client went away.
     Cancelled,
+}
+
+impl Outcome {
+    /// Every outcome.
+    pub const ALL: [Self; 6] = [Self::Served, Self::Relayed, Self::Cut, Self::HandedBack, Self::Exhausted, Self::Cancelled];
+
+    /// The word that stands for it in records, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Served => "served",
+            Self::Relayed => "relayed",
+            Self::Cut => "cut",
+            Self::HandedBack => "handed_back",
+            Self::Exhausted => "exhausted",
+            Self::Cancelled => "cancelled",
+        }
+    }
 }
 
 /// What kind of body a good head announces.

@@ -2,8 +2,12 @@
 
 use std::sync::Arc;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 /// Where a request goes, as far as failover cares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Endpoint {
     /// `POST /v1/messages`.
     Messages,
@@ -20,10 +24,21 @@ impl Endpoint {
     pub fn moves_health(self) -> bool {
         matches!(self, Self::Messages)
     }
+
+    /// The word that stands for it in records, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Messages => "messages",
+            Self::CountTokens => "count_tokens",
+            Self::Models => "models",
+            Self::Other => "other",
+        }
+    }
 }
 
 /// Who is asking; broken streams end differently for each (measured on Claude Code 2.1.330).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ClientKind {
     /// `claude-cli/… (external, cli)`.
     ClaudeInteractive,
@@ -49,6 +64,15 @@ impl ClientKind {
     /// Whether it is Claude Code in either form.
     pub fn is_claude(self) -> bool {
         !matches!(self, Self::Program)
+    }
+
+    /// The word that stands for it in records, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::ClaudeInteractive => "claude_interactive",
+            Self::ClaudePrint => "claude_print",
+            Self::Program => "program",
+        }
     }
 }
 

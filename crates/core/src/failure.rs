@@ -4,10 +4,14 @@
 use std::fmt;
 use std::time::Duration;
 
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
 use crate::policy::{LONGEST_TRUST, SHORT_THROTTLE};
 
 /// How far an attempt had come when it failed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum Stage {
     /// Name look-up, TCP, TLS: no request byte was sent.
     Connect,
@@ -21,8 +25,22 @@ pub enum Stage {
     Committed,
 }
 
+impl Stage {
+    /// The word that stands for it in records, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Send => "send",
+            Self::Head => "head",
+            Self::Held => "held",
+            Self::Committed => "committed",
+        }
+    }
+}
+
 /// What went wrong. One row of the product's failure table each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum FailureKind {
     /// A kept-alive connection died before any byte of the answer.
     StaleConnection,
@@ -214,6 +232,43 @@ impl FailureKind {
         Self::NoCredential,
         Self::CannotReplay,
     ];
+
+    /// The word that stands for it in records, metrics and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::StaleConnection => "stale_connection",
+            Self::ConnectRefused => "connect_refused",
+            Self::Unreachable => "unreachable",
+            Self::Dns => "dns",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::TlsHandshake => "tls_handshake",
+            Self::TlsCertificate => "tls_certificate",
+            Self::ClosedBeforeHead => "closed_before_head",
+            Self::BadHead => "bad_head",
+            Self::HeadTimeout => "head_timeout",
+            Self::ServerError => "server_error",
+            Self::BadGateway => "bad_gateway",
+            Self::Overloaded => "overloaded",
+            Self::Throttled => "throttled",
+            Self::QuotaExhausted => "quota_exhausted",
+            Self::BareRateLimit => "bare_rate_limit",
+            Self::SpendCap => "spend_cap",
+            Self::Unauthorized => "unauthorized",
+            Self::Forbidden => "forbidden",
+            Self::Billing => "billing",
+            Self::ModelNotFound => "model_not_found",
+            Self::ProviderBound => "provider_bound",
+            Self::BadRequest => "bad_request",
+            Self::TooLarge => "too_large",
+            Self::Redirect => "redirect",
+            Self::WrongContent => "wrong_content",
+            Self::StreamDied => "stream_died",
+            Self::Stalled => "stalled",
+            Self::Malformed => "malformed",
+            Self::NoCredential => "no_credential",
+            Self::CannotReplay => "cannot_replay",
+        }
+    }
 
     /// What next for the request. `from_primary` tells the chain's first profile from a spare: the client heals itself on the primary's
     /// own 400, so that one is relayed byte for byte.

@@ -10,6 +10,7 @@ pub mod facts;
 pub mod failure;
 pub mod health;
 pub mod policy;
+pub mod record;
 pub mod retries;
 pub mod route;
 
@@ -20,5 +21,6 @@ pub use facts::{ClientKind, Endpoint, ModelFamily, RequestFacts};
 pub use failure::{Failure, FailureKind, NextStep, Scope, Stage, Verdict};
 pub use health::Health;
 pub use policy::{Clocks, MidStream, OnExhausted, Policy, Triggers};
+pub use record::{AttemptEntry, Decision, ExchangeRecord, Tokens};
 pub use retries::RetryMemory;
 pub use route::{Candidate, Chain, ChainEntry, ChainRule, ModelPattern, Plan, ProfileId, Terms};

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptKind;
+pub use hotspare_core::record::id_text;
 use hotspare_core::{Ending, Failure, Outcome};
 
 /// Something that happened in an exchange, as it happens.
@@ -75,9 +76,4 @@ pub struct ExchangeRecord {
 pub trait Observer: Send + Sync {
     /// Something happened.
     fn on_event(&self, event: &Event);
-}
-
-/// An exchange's id as clients and people see it.
-pub fn id_text(id: u64) -> String {
-    format!("hs_{id:016x}")
 }
