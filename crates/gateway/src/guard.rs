@@ -12,7 +12,6 @@ use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
-use tokio::net::TcpStream;
 use tokio::time::Sleep;
 
 use crate::answer;
@@ -181,8 +180,8 @@ enum State {
 }
 
 /// A client connection whose request heads are judged before they pass.
-pub struct Guarded {
-    io: Take<TcpStream>,
+pub struct Guarded<I> {
+    io: Take<I>,
     local: SocketAddr,
     state: State,
     /// Read from the socket, not yet passed on.
@@ -193,15 +192,15 @@ pub struct Guarded {
     head_timer: Option<Pin<Box<Sleep>>>,
 }
 
-impl fmt::Debug for Guarded {
+impl<I> fmt::Debug for Guarded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Guarded").field("local", &self.local).finish_non_exhaustive()
     }
 }
 
-impl Guarded {
+impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
     /// Guards a fresh connection to `local`.
-    pub fn new(io: TcpStream, local: SocketAddr) -> Self {
+    pub fn new(io: I, local: SocketAddr) -> Self {
         Self {
             io: io.take(u64::MAX),
             local,
@@ -315,7 +314,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<I> {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = &mut *self;
         loop {
@@ -357,7 +356,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(self.io.get_mut()).poll_write(cx, bytes)
     }

@@ -18,6 +18,6 @@ pub mod status;
 
 pub use outside::Outside;
 pub use record::{Event, ExchangeRecord, Observer};
-pub use server::{Gateway, Options, ServeError, serve};
+pub use server::{Gateway, Options, ServeError, serve, serve_connection};
 pub use snapshot::Snapshot;
 pub use status::Status;

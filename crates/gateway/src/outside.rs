@@ -1,20 +1,23 @@
-//! What a gateway takes from outside itself: the wall clock and chance. Never more than that, so that a test which gives its own sees the
-//! same run every time.
+//! What a gateway takes from outside itself: the wall clock, chance and the network. Never more than that, so that a test which gives its
+//! own sees the same run every time.
 
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+use hotspare_upstream::connect::Network;
 
 /// Sources of all that is not in a request, an answer or the configuration. The default is the real world.
 #[derive(Clone)]
 pub struct Outside {
     wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     dice: Arc<dyn Fn() -> f64 + Send + Sync>,
+    network: Option<Arc<dyn Network>>,
 }
 
 impl Default for Outside {
     fn default() -> Self {
-        Self { wall: Arc::new(SystemTime::now), dice: Arc::new(rand::random) }
+        Self { wall: Arc::new(SystemTime::now), dice: Arc::new(rand::random), network: None }
     }
 }
 
@@ -29,6 +32,16 @@ impl Outside {
     #[must_use]
     pub fn with_dice(self, dice: impl Fn() -> f64 + Send + Sync + 'static) -> Self {
         Self { dice: Arc::new(dice), ..self }
+    }
+
+    /// With another network toward the providers than the machine's.
+    #[must_use]
+    pub fn with_network(self, network: Arc<dyn Network>) -> Self {
+        Self { network: Some(network), ..self }
+    }
+
+    pub(crate) fn network(&self) -> Option<Arc<dyn Network>> {
+        self.network.clone()
     }
 
     /// The present as calendars count it.

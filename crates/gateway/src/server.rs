@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hotspare_config::Config;
 use hotspare_core::{Endpoint, Health, RetryMemory};
+use hotspare_upstream::connect::Connector;
 use hotspare_upstream::{Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -24,7 +25,8 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -89,7 +91,7 @@ pub struct Options {
     pub extra_roots: Option<PathBuf>,
     /// Is told what happens.
     pub observer: Option<Arc<dyn Observer>>,
-    /// The wall clock and chance; tests give their own.
+    /// The wall clock, chance and the network; tests give their own.
     pub outside: Outside,
 }
 
@@ -157,16 +159,21 @@ pub enum ServeError {
 impl Gateway {
     /// A gateway that will serve on `listener`'s address.
     pub fn new(config: &Config, listener: &TcpListener, options: Options) -> Result<Arc<Self>, ServeError> {
-        let local = listener.local_addr()?;
+        Self::at(config, listener.local_addr()?, options)
+    }
+
+    /// A gateway that will be reached at `local`, whoever brings it its connections.
+    pub fn at(config: &Config, local: SocketAddr, options: Options) -> Result<Arc<Self>, ServeError> {
         if !local.ip().is_loopback() {
             return Err(ServeError::NotLoopback(local));
         }
         if let Some(profile) = config.profiles.iter().find(|profile| profile.base_url.points_at(local)) {
             return Err(ServeError::SelfLoop(profile.name.clone()));
         }
+        let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots)));
         Ok(Arc::new(Self {
             snapshot: Arc::new(Snapshot::compile(config)),
-            upstreams: Upstreams::new(options.extra_roots),
+            upstreams: Upstreams::new(network),
             world: Mutex::default(),
             forgot: Mutex::new(clock::now()),
             token: options.token,
@@ -355,6 +362,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
     loop {
         // Cancel-safe: `accept` and `join_next` lose nothing when another branch wins.
         tokio::select! {
+            biased;
             () = &mut shutdown => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
             accepted = listener.accept() => {
@@ -366,9 +374,12 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
                         };
                         let gateway = gateway.clone();
                         let mut stopped = stopped.clone();
+                        if let Err(error) = stream.set_nodelay(true) {
+                            tracing::debug!(%error, "TCP_NODELAY could not be set");
+                        }
                         connections.spawn(async move {
                             let _place = place;
-                            connection(gateway, stream, async move { let _ = stopped.changed().await; }).await;
+                            serve_connection(gateway, stream, async move { let _ = stopped.changed().await; }).await;
                         });
                     }
                     Err(error) => {
@@ -396,10 +407,11 @@ fn log_panic(ended: Result<(), tokio::task::JoinError>) {
     }
 }
 
-async fn connection(gateway: Arc<Gateway>, stream: TcpStream, stop: impl Future<Output = ()>) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
+/// Serves one client's connection until it closes; after `stop` it closes behind the answer that is under way.
+pub async fn serve_connection<I>(gateway: Arc<Gateway>, stream: I, stop: impl Future<Output = ()>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let io = TokioIo::new(Guarded::new(stream, gateway.local));
     let service = service_fn(move |request| {
         let gateway = gateway.clone();
@@ -413,8 +425,9 @@ async fn connection(gateway: Arc<Gateway>, stream: TcpStream, stop: impl Future<
         .serve_connection(io, service);
     let mut connection = pin!(connection);
     let mut stop = pin!(stop);
-    // Cancel-safe: the connection is polled on after the stop.
+    // Cancel-safe: the connection is polled on after the stop. In order, so that a run can be repeated to the letter.
     let ended = tokio::select! {
+        biased;
         ended = connection.as_mut() => ended,
         () = &mut stop => {
             connection.as_mut().graceful_shutdown();

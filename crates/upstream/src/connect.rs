@@ -14,6 +14,7 @@ use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
@@ -34,9 +35,25 @@ pub enum Stream {
     Plain(TokioIo<TcpStream>),
     /// TLS.
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
+    /// Whatever another network than the machine's opens.
+    Other(TokioIo<Box<dyn Io>>),
 }
 
-/// Opens connections for every profile.
+/// Both directions of a connection.
+pub trait Io: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Io for T {}
+
+/// A connection on its way, or why there will be none.
+pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream, Failure>> + Send + 'a>>;
+
+/// Where connections come from: the machine's network ([`Connector`]), or one that a test makes up.
+pub trait Network: Send + Sync {
+    /// Opens a connection to the target's origin within its clocks.
+    fn connect<'a>(&'a self, target: &'a Target, clocks: &'a Clocks) -> Connecting<'a>;
+}
+
+/// Opens connections for every profile over the machine's network.
 pub struct Connector {
     http: HttpConnector<Resolver>,
     proxies: Matcher,
@@ -55,8 +72,7 @@ impl Connector {
         Self { http, proxies: Matcher::from_env(), tls: OnceLock::new(), extra_roots }
     }
 
-    /// Opens a connection to the target's origin within its clocks.
-    pub async fn connect(&self, target: &Target, clocks: &Clocks) -> Result<Stream, Failure> {
+    async fn open(&self, target: &Target, clocks: &Clocks) -> Result<Stream, Failure> {
         let tcp = tokio::time::timeout(clocks.connect, self.tcp(target, clocks))
             .await
             .unwrap_or_else(|_| Err(failure(FailureKind::ConnectTimeout, format!("no connection within {:?}", clocks.connect))))?;
@@ -93,6 +109,12 @@ impl Connector {
             .map_err(|_| failure(FailureKind::TlsCertificate, format!("`{}` is no name a certificate can hold", target.host)))?;
         let stream = connector.connect(name, tcp.into_inner()).await.map_err(|error| tls_failure(&error, &target.host))?;
         Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
+    }
+}
+
+impl Network for Connector {
+    fn connect<'a>(&'a self, target: &'a Target, clocks: &'a Clocks) -> Connecting<'a> {
+        Box::pin(self.open(target, clocks))
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::fmt;
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -16,7 +15,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
 use crate::auth::SharedCredential;
-use crate::connect::{Connector, Stream};
+use crate::connect::{Network, Stream};
 use crate::headers::{self, ClientCredential};
 use crate::pool::{Lease, OriginKey, Pool};
 
@@ -153,7 +152,7 @@ impl<B> Body for UpstreamBody<B> {
 
 /// Every connection to every provider.
 pub struct Upstreams<B> {
-    connector: Connector,
+    network: Arc<dyn Network>,
     pool: Pool<B>,
 }
 
@@ -162,9 +161,9 @@ where
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    /// No connections yet. `extra_roots` is a PEM file of further certificate authorities.
-    pub fn new(extra_roots: Option<PathBuf>) -> Self {
-        Self { connector: Connector::new(extra_roots), pool: Pool::default() }
+    /// No connections yet; they will come from `network`.
+    pub fn new(network: Arc<dyn Network>) -> Self {
+        Self { network, pool: Pool::default() }
     }
 
     /// Closes idle connections, for instance after the machine slept.
@@ -200,9 +199,10 @@ where
         if !fresh && let Some(lease) = self.pool.take(&key) {
             return Ok(lease);
         }
-        match self.connector.connect(target, clocks).await? {
+        match self.network.connect(target, clocks).await? {
             Stream::Plain(io) => self.handshake(key, io).await,
             Stream::Tls(io) => self.handshake(key, io).await,
+            Stream::Other(io) => self.handshake(key, io).await,
         }
     }
 
