@@ -9,7 +9,7 @@ use crate::health::{Health, Standing};
 use crate::policy::{Clocks, OnExhausted, Policy};
 use crate::retries::Detours;
 
-/// A profile's place in the snapshot's list.
+/// A profile: its place in a configuration's list, and in a snapshot the number that it keeps from one configuration to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ProfileId(pub u16);
 

@@ -9,6 +9,7 @@ pub mod forward;
 pub mod guard;
 mod headers;
 pub mod holdback;
+pub mod identity;
 pub mod outside;
 pub mod record;
 pub mod replay;

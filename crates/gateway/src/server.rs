@@ -8,7 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -35,6 +35,7 @@ use crate::answer;
 use crate::body::ClientBody;
 use crate::forward::{self, ClientRequest};
 use crate::guard::Guarded;
+use crate::identity::Identities;
 use crate::outside::Outside;
 use crate::record::{Event, ExchangeRecord, Observer};
 use crate::replay::{Broken, Reader, Replay};
@@ -118,7 +119,8 @@ struct Last {
 
 /// One running proxy.
 pub struct Gateway {
-    snapshot: Arc<Snapshot>,
+    snapshot: RwLock<Arc<Snapshot>>,
+    identities: Identities,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<WorldState>,
     forgot: Mutex<Instant>,
@@ -167,12 +169,12 @@ impl Gateway {
         if !local.ip().is_loopback() {
             return Err(ServeError::NotLoopback(local));
         }
-        if let Some(profile) = config.profiles.iter().find(|profile| profile.base_url.points_at(local)) {
-            return Err(ServeError::SelfLoop(profile.name.clone()));
-        }
+        let identities = Identities::default();
+        let snapshot = snapshot_at(config, local, &identities)?;
         let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots)));
         Ok(Arc::new(Self {
-            snapshot: Arc::new(Snapshot::compile(config)),
+            snapshot: RwLock::new(snapshot),
+            identities,
             upstreams: Upstreams::new(network),
             world: Mutex::default(),
             forgot: Mutex::new(clock::now()),
@@ -198,8 +200,19 @@ impl Gateway {
         self.started
     }
 
-    pub(crate) fn snapshot(&self) -> Arc<Snapshot> {
-        self.snapshot.clone()
+    /// What the next exchange gets; it keeps it for its whole life.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Compiles another configuration for this gateway, without putting it in place. What is known of a profile holds in it too.
+    pub fn compile(&self, config: &Config) -> Result<Arc<Snapshot>, ServeError> {
+        snapshot_at(config, self.local, &self.identities)
+    }
+
+    /// Puts a snapshot in place for every exchange that begins from now on.
+    pub fn replace(&self, snapshot: Arc<Snapshot>) {
+        *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
     }
 
     pub(crate) fn outside(&self) -> &Outside {
@@ -314,7 +327,7 @@ impl Gateway {
         request: Request<Incoming>,
         credential: hotspare_upstream::ClientCredential,
     ) -> Response<ClientBody> {
-        let limit = self.snapshot.max_body;
+        let limit = self.snapshot().max_body;
         let length = request.body().size_hint().exact();
         if length.is_some_and(|length| length > limit) {
             return too_large(limit).map(|body| body.draining(request.into_body()));
@@ -340,6 +353,14 @@ impl Gateway {
         let in_flight = self.in_flight();
         forward::serve(self, facts, client, in_flight).await
     }
+}
+
+/// Compiles; a profile that leads back to this very port is refused.
+fn snapshot_at(config: &Config, local: SocketAddr, identities: &Identities) -> Result<Arc<Snapshot>, ServeError> {
+    if let Some(profile) = config.profiles.iter().find(|profile| profile.base_url.points_at(local)) {
+        return Err(ServeError::SelfLoop(profile.name.clone()));
+    }
+    Ok(Arc::new(Snapshot::with_identities(config, identities)))
 }
 
 fn too_large(limit: u64) -> Response<ClientBody> {

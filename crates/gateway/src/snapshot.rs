@@ -1,5 +1,6 @@
 //! Turns a valid configuration into what an exchange needs, whole and unchangeable. Never changes while an exchange holds it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, ModelMap};
@@ -8,13 +9,16 @@ use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{ChainEntry, ChainRule, Policy, ProfileId, RequestFacts, Terms};
 use hotspare_upstream::{Credential, HeaderForm, Platform, Source, Target};
 
+use crate::identity::Identities;
+
 /// One configuration, compiled.
 pub struct Snapshot {
     /// The user's wishes.
     pub policy: Arc<Policy>,
     /// Chains and when they hold; the last holds always.
     pub rules: Vec<ChainRule>,
-    profiles: Vec<Profile>,
+    /// By the numbers that [`Identities`] gave them.
+    profiles: BTreeMap<ProfileId, Profile>,
     /// Most bytes of a request body.
     pub max_body: u64,
 }
@@ -26,19 +30,34 @@ struct Profile {
 }
 
 impl Snapshot {
-    /// Compiles a configuration.
+    /// Compiles a configuration that nothing was learned of before.
     pub fn compile(config: &Config) -> Self {
+        Self::with_identities(config, &Identities::default())
+    }
+
+    /// Compiles a configuration; profiles known from earlier ones keep their numbers.
+    pub fn with_identities(config: &Config, identities: &Identities) -> Self {
+        let ids = identities.of(config);
+        let mut rules = config.rules.clone();
+        for rule in &mut rules {
+            // A configuration names its own profiles alone; whom it does not have nobody can ask.
+            rule.chain.entries.retain_mut(|entry| {
+                let id = ids.get(usize::from(entry.profile.0)).copied();
+                entry.profile = id.unwrap_or(entry.profile);
+                id.is_some()
+            });
+        }
         Self {
             policy: Arc::new(config.policy.clone()),
-            rules: config.rules.clone(),
-            profiles: config.profiles.iter().map(profile).collect(),
+            rules,
+            profiles: ids.into_iter().zip(config.profiles.iter().map(profile)).collect(),
             max_body: config.server.max_body,
         }
     }
 
     /// A profile's address and credential.
     pub fn target(&self, id: ProfileId) -> Option<&Arc<Target>> {
-        self.profiles.get(usize::from(id.0)).map(|profile| &profile.target)
+        self.profiles.get(&id).map(|profile| &profile.target)
     }
 
     /// A profile's name.
@@ -47,18 +66,18 @@ impl Snapshot {
     }
 
     /// Every profile.
-    pub fn ids(&self) -> impl Iterator<Item = ProfileId> + use<> {
-        (0..u16::try_from(self.profiles.len()).unwrap_or(u16::MAX)).map(ProfileId)
+    pub fn ids(&self) -> impl Iterator<Item = ProfileId> + use<'_> {
+        self.profiles.keys().copied()
     }
 
     /// Whether the model must be known before a profile can be chosen.
     pub fn routes_by_model(&self) -> bool {
-        self.rules.iter().any(|rule| rule.model.is_some()) || self.profiles.iter().any(|profile| !profile.models.is_empty())
+        self.rules.iter().any(|rule| rule.model.is_some()) || self.profiles.values().any(|profile| !profile.models.is_empty())
     }
 
     /// Whether any profile passes the client's own credential on.
     pub fn uses_client_login(&self) -> bool {
-        self.profiles.iter().any(|profile| profile.target.credential.is_client())
+        self.profiles.values().any(|profile| profile.target.credential.is_client())
     }
 
     /// The profiles of the chains that cannot authenticate now, and why. Commands are not run for it: they may ask the user.
@@ -76,7 +95,7 @@ impl Snapshot {
 
     /// Whether, and on which terms, a chain's entry can take this request.
     pub fn fit(&self, entry: &ChainEntry, facts: &RequestFacts) -> Fit {
-        let Some(profile) = self.profiles.get(usize::from(entry.profile.0)) else {
+        let Some(profile) = self.profiles.get(&entry.profile) else {
             return Fit::Cannot(SkipReason::NoModel);
         };
         let client_login = profile.target.credential.is_client();
