@@ -74,7 +74,7 @@ fn parse(raw_head: &Bytes, connection: u64) -> io::Result<Received> {
         raw_head: raw_head.clone(),
         body: Bytes::new(),
         connection,
-        at: Instant::now(),
+        at: tokio::time::Instant::now().into_std(),
     })
 }
 

@@ -1,17 +1,19 @@
 //! Plays scripts to whoever connects. Never outlives its owner: dropping it ends every connection.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{AbortHandle, JoinSet};
 
+use crate::network::{Listener, Network};
+use crate::pipe::Pipe;
 use crate::request::{self, Received};
 use crate::script::{Script, Step};
 
@@ -32,6 +34,16 @@ struct Log {
 }
 
 impl Shared {
+    fn new(play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Arc<Self> {
+        Arc::new(Self {
+            play: Box::new(play),
+            log: Mutex::default(),
+            changed: watch::channel(0).0,
+            open: AtomicUsize::new(0),
+            ever: AtomicU64::new(0),
+        })
+    }
+
     fn log(&self) -> MutexGuard<'_, Log> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -41,9 +53,10 @@ impl Shared {
     }
 }
 
-/// A provider that plays scripts on a real loopback socket.
+/// A provider that plays scripts, on a real loopback socket or in memory.
 pub struct Upstream {
     addr: SocketAddr,
+    url: String,
     shared: Arc<Shared>,
     task: AbortHandle,
 }
@@ -63,15 +76,16 @@ impl Upstream {
     pub async fn start(play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let shared = Arc::new(Shared {
-            play: Box::new(play),
-            log: Mutex::default(),
-            changed: watch::channel(0).0,
-            open: AtomicUsize::new(0),
-            ever: AtomicU64::new(0),
-        });
+        let shared = Shared::new(play);
         let task = tokio::spawn(accept(listener, shared.clone())).abort_handle();
-        Ok(Self { addr, shared, task })
+        Ok(Self { addr, url: format!("http://{addr}"), shared, task })
+    }
+
+    /// Serves as a host of a network in memory, until dropped.
+    pub fn in_memory(network: &Network, host: &str, play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Self {
+        let shared = Shared::new(play);
+        let task = tokio::spawn(accept_in_memory(network.listen(host), shared.clone())).abort_handle();
+        Self { addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443)), url: format!("https://{host}"), shared, task }
     }
 
     /// The n-th `POST /v1/messages` gets the n-th script, later ones the last; every other request a 404.
@@ -91,14 +105,14 @@ impl Upstream {
         .await
     }
 
-    /// Where it listens.
+    /// Where it listens; nowhere (`0.0.0.0`) in memory.
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// `http://127.0.0.1:PORT`.
+    /// `http://127.0.0.1:PORT`, or `https://HOST` in memory.
     pub fn url(&self) -> String {
-        format!("http://{}", self.addr)
+        self.url.clone()
     }
 
     /// Every request so far whose head and body were read.
@@ -164,13 +178,44 @@ async fn accept(listener: TcpListener, shared: Arc<Shared>) {
     // Dropping the set with this task ends every connection.
     let mut connections = JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let number = shared.ever.fetch_add(1, Ordering::SeqCst);
-        let guard = OpenGuard::new(shared.clone());
-        connections.spawn(async move {
-            let _ = stream.set_nodelay(true);
-            let _ = converse(stream, number, &guard.0).await;
-        });
-        while connections.try_join_next().is_some() {}
+        let _ = stream.set_nodelay(true);
+        welcome(stream, &shared, &mut connections);
+    }
+}
+
+async fn accept_in_memory(mut listener: Listener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Some(pipe) = listener.accept().await {
+        welcome(pipe, &shared, &mut connections);
+    }
+}
+
+fn welcome(peer: impl Peer, shared: &Arc<Shared>, connections: &mut JoinSet<()>) {
+    let number = shared.ever.fetch_add(1, Ordering::SeqCst);
+    let guard = OpenGuard::new(shared.clone());
+    connections.spawn(async move {
+        let _ = converse(peer, number, &guard.0).await;
+    });
+    while connections.try_join_next().is_some() {}
+}
+
+/// A connection that can be reset.
+trait Peer: AsyncRead + AsyncWrite + Unpin + Send + 'static {
+    /// Resets it; nothing more is written.
+    fn reset(&mut self) -> io::Result<()>;
+}
+
+impl Peer for TcpStream {
+    fn reset(&mut self) -> io::Result<()> {
+        // The reset goes out when the stream is dropped, which is next.
+        self.set_zero_linger()
+    }
+}
+
+impl Peer for Pipe {
+    fn reset(&mut self) -> io::Result<()> {
+        Pipe::reset(self);
+        Ok(())
     }
 }
 
@@ -190,7 +235,7 @@ impl Drop for OpenGuard {
     }
 }
 
-async fn converse(mut stream: TcpStream, number: u64, shared: &Shared) -> io::Result<()> {
+async fn converse(mut stream: impl Peer, number: u64, shared: &Shared) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     while let Some(mut received) = request::read_head(&mut stream, &mut buffer, number).await? {
         let script = (shared.play)(&received);
@@ -208,19 +253,20 @@ async fn converse(mut stream: TcpStream, number: u64, shared: &Shared) -> io::Re
 }
 
 fn hung_up(number: u64, shared: &Shared) {
-    shared.log().hung_up.push((number, Instant::now()));
+    shared.log().hung_up.push((number, tokio::time::Instant::now().into_std()));
     shared.changed();
 }
 
 /// Plays one script. False: the connection is over.
-async fn play(stream: &mut TcpStream, buffer: &mut BytesMut, script: Script, number: u64, shared: &Shared) -> io::Result<bool> {
+async fn play(stream: &mut impl Peer, buffer: &mut BytesMut, script: Script, number: u64, shared: &Shared) -> io::Result<bool> {
     let mut room = script.truncate_after.unwrap_or(usize::MAX);
     for step in script.steps {
         let watched = matches!(step, Step::Sleep(_) | Step::Gate(_) | Step::Hang | Step::Drip(..));
         let done = if watched {
             // Cancel-safe: what the watch has read stays in the buffer, and a drip is over when the peer is gone.
-            let (mut reading, mut writing) = stream.split();
+            let (mut reading, mut writing) = tokio::io::split(&mut *stream);
             tokio::select! {
+                biased;
                 done = wait_or_drip(step, &mut writing, &mut room) => done,
                 () = gone(&mut reading, buffer) => {
                     hung_up(number, shared);
@@ -251,7 +297,7 @@ enum Done {
     Close,
 }
 
-async fn perform(step: Step, stream: &mut TcpStream, room: &mut usize) -> io::Result<Done> {
+async fn perform(step: Step, stream: &mut impl Peer, room: &mut usize) -> io::Result<Done> {
     match step {
         Step::Write(bytes) => {
             let part = cut(&bytes, room);
@@ -288,13 +334,13 @@ fn cut(bytes: &Bytes, room: &mut usize) -> Bytes {
 }
 
 /// Ends when the peer closes or resets.
-async fn gone(reading: &mut (impl tokio::io::AsyncRead + Unpin), buffer: &mut BytesMut) {
+async fn gone(reading: &mut (impl AsyncRead + Unpin), buffer: &mut BytesMut) {
     use tokio::io::AsyncReadExt;
     while matches!(reading.read_buf(buffer).await, Ok(count) if count > 0) {}
 }
 
-async fn close(stream: &mut TcpStream, reset: bool) -> io::Result<()> {
-    if reset { stream.set_zero_linger() } else { stream.shutdown().await }
+async fn close(stream: &mut impl Peer, reset: bool) -> io::Result<()> {
+    if reset { stream.reset() } else { stream.shutdown().await }
 }
 
 #[cfg(test)]
