@@ -1,0 +1,264 @@
+//! Failures of which the client has seen nothing: each goes on to the spare without a trace; what is the request's own fault does not.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use hotspare_testkit::answers::{message_json, text};
+use hotspare_testkit::{Script, Upstream, refused_addr};
+use serde_json::json;
+
+use crate::client::{Answer, Ask, End, WHOLE};
+use crate::proxy::{FROM_SPARE, Proxy, healthy, plays, wire};
+
+/// Long enough for a loaded machine, short enough for a test.
+const SHORT: &str = "400ms";
+
+/// A header.
+type Field = (&'static str, &'static str);
+
+fn gzip(text: &str) -> Bytes {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    packed.write_all(text.as_bytes()).expect("in memory");
+    packed.finish().expect("in memory").into()
+}
+
+fn error(kind: &str, message: &str) -> String {
+    json!({"type": "error", "error": {"type": kind, "message": message}}).to_string()
+}
+
+fn status(status: u16, kind: &str) -> Script {
+    Script::error(status, kind, "scripted failure")
+}
+
+fn with(status: u16, headers: &[Field], body: impl Into<Bytes>) -> Script {
+    let mut all = vec![("Content-Type", "application/json")];
+    all.extend_from_slice(headers);
+    Script::new().body(status, &all, body)
+}
+
+const JSON: Field = ("Content-Type", "application/json");
+const GZIP: Field = ("Content-Encoding", "gzip");
+
+/// Every class of failover.md section 2 that comes with or before the head, and 200s that are none.
+fn head_failures() -> Vec<(&'static str, Script)> {
+    let limit = error("rate_limit_error", "slow down");
+    let credit = error("invalid_request_error", "Your credit balance is too low to access the Anthropic API.");
+    vec![
+        ("RST before the head", Script::new().rst()),
+        ("FIN before the head", Script::new().fin()),
+        ("half a head", Script::new().raw("HTTP/1.1 200 OK\r\nContent-Ty").fin()),
+        ("half a head, then RST", Script::new().raw("HTTP/1.1 200 OK\r\nContent-Ty").rst()),
+        ("no HTTP", Script::new().raw("SSH-2.0-OpenSSH_9.9\r\n\r\n").fin()),
+        ("a bad status line", Script::new().raw("HTTP/1.1 2OO OK\r\n\r\n").fin()),
+        ("a head that does not come", Script::new().hang()),
+        ("half a head that hangs", Script::new().raw("HTTP/1.1 200 OK\r\n").hang()),
+        ("500", status(500, "api_error")),
+        ("500 without a body", Script::new().body(500, &[], "")),
+        ("501", status(501, "api_error")),
+        ("502 with HTML", Script::new().body(502, &[("Content-Type", "text/html")], "<html>Bad Gateway</html>")),
+        ("503", status(503, "api_error")),
+        ("504", status(504, "timeout_error")),
+        ("408", status(408, "timeout_error")),
+        ("520 of a middle box", Script::new().body(520, &[("Content-Type", "text/plain")], "error code: 520")),
+        ("529", status(529, "overloaded_error")),
+        ("529, packed", Script::new().body(529, &[JSON, GZIP], gzip(&error("overloaded_error", "Overloaded")))),
+        ("429 for some seconds", with(429, &[("retry-after", "20")], limit.clone())),
+        ("429 of a minute's tokens", with(429, &[("anthropic-ratelimit-tokens-remaining", "0")], limit.clone())),
+        ("429 without a word", with(429, &[], limit.clone())),
+        (
+            "429 of a used-up window",
+            with(
+                429,
+                &[("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-5h-reset", "4000000000")],
+                limit.clone(),
+            ),
+        ),
+        ("429 of a spend cap", with(429, &[("x-should-retry", "false")], limit)),
+        ("401", status(401, "authentication_error")),
+        ("402", status(402, "billing_error")),
+        ("403", status(403, "permission_error")),
+        ("404 for the model", status(404, "not_found_error")),
+        ("400 for want of credit", with(400, &[], credit.clone())),
+        ("400 for want of credit, packed", Script::new().body(400, &[JSON, GZIP], gzip(&credit))),
+        ("200 with HTML", Script::new().body(200, &[("Content-Type", "text/html")], "<html>Sign in to the network</html>")),
+        ("200 with plain text", Script::new().body(200, &[("Content-Type", "text/plain")], "ok")),
+        ("200 without a content type", Script::new().body(200, &[], "{}")),
+        ("200 with nothing", with(200, &[], "")),
+        ("200 with white space", with(200, &[], " \n ")),
+        ("200 with an error in JSON", with(200, &[], error("overloaded_error", "Overloaded"))),
+        ("200 with half a JSON", with(200, &[], "{\"type\":\"mess")),
+        ("200 with a JSON that breaks off", Script::new().head(200, &[JSON, ("Content-Length", "50")]).raw("{\"type\"").fin()),
+        ("an empty stream", Script::new().sse().end()),
+    ]
+}
+
+async fn to_spare(primary: &Upstream, ask: &Ask) -> (Answer, Upstream) {
+    to_spare_from(&primary.url(), ask).await
+}
+
+async fn to_spare_from(primary: &str, ask: &Ask) -> (Answer, Upstream) {
+    let spare = healthy(FROM_SPARE).await;
+    let proxy = Proxy::pair_with(primary, &spare, &json!({ "clocks": { "head": SHORT, "first_content": SHORT } })).await;
+    (proxy.ask(ask).await, spare)
+}
+
+#[track_caller]
+fn is_the_spare_s_own(name: &str, answer: &Answer, expected: &str) {
+    assert_eq!((answer.status, answer.end, answer.text().as_str()), (200, End::Whole, expected), "{name}");
+    assert_eq!((answer.profile(), answer.header("x-hotspare-attempts")), (Some("spare"), Some("2")), "{name}");
+    assert_eq!(answer.header("location"), None, "{name}");
+    assert_eq!(answer.header("retry-after"), None, "{name}");
+}
+
+#[tokio::test]
+async fn every_failure_before_the_answer_goes_to_the_spare_unseen() {
+    for (name, script) in head_failures() {
+        let primary = plays(script).await;
+        let (answer, spare) = to_spare(&primary, &Ask::turn()).await;
+        is_the_spare_s_own(name, &answer, &wire(&text(FROM_SPARE)));
+        assert_eq!((primary.messages().len(), spare.messages().len()), (1, 1), "{name}");
+        assert_eq!(spare.messages()[0].body, Ask::turn().body, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_same_for_whole_answers() {
+    for (name, script) in head_failures() {
+        let primary = plays(script).await;
+        let (answer, _) = to_spare(&primary, &Ask::turn().body(WHOLE).header("x-wants", "whole")).await;
+        is_the_spare_s_own(name, &answer, &message_json(FROM_SPARE));
+    }
+}
+
+#[tokio::test]
+async fn the_same_for_count_tokens_and_models() {
+    for script in [Script::new().rst(), status(500, "api_error"), status(529, "overloaded_error"), status(401, "authentication_error")] {
+        for ask in [
+            Ask { target: "/v1/messages/count_tokens?beta=true".into(), ..Ask::turn() }.header("x-wants", "whole"),
+            Ask::new("GET", "/v1/models").header("x-wants", "whole").header("x-api-key", "sk-ant-test-client"),
+        ] {
+            let primary = plays(script.clone()).await;
+            let (answer, _) = to_spare(&primary, &ask).await;
+            is_the_spare_s_own(&ask.target, &answer, &message_json(FROM_SPARE));
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_refused_connection_goes_to_the_spare() {
+    let refused = format!("http://{}", refused_addr().expect("an address"));
+    let (answer, _) = to_spare_from(&refused, &Ask::turn()).await;
+    is_the_spare_s_own("refused", &answer, &wire(&text(FROM_SPARE)));
+}
+
+#[tokio::test]
+async fn a_whole_answer_where_a_stream_was_asked_for_goes_to_the_spare() {
+    let primary = plays(crate::proxy::whole("not a stream")).await;
+    let (answer, _) = to_spare(&primary, &Ask::turn()).await;
+    is_the_spare_s_own("whole", &answer, &wire(&text(FROM_SPARE)));
+}
+
+#[tokio::test]
+async fn t6_a_redirect_is_never_followed_and_never_passed_on() {
+    let evil = plays(Script::not_found()).await;
+    for status in [300, 301, 302, 303, 307, 308] {
+        for location in [format!("{}/v1/messages", evil.url()), "/v1/elsewhere".to_owned(), "//127.0.0.1/x".to_owned(), String::new()] {
+            for ask in [Ask::turn(), Ask::new("GET", "/v1/models").header("x-api-key", "sk-ant-test-client")] {
+                let primary = plays(Script::new().body(status, &[("Location", &location)], "")).await;
+                let (answer, _) =
+                    to_spare(&primary, &ask.clone().header("x-wants", if ask.method == "GET" { "whole" } else { "stream" })).await;
+                assert_eq!((answer.status, answer.profile()), (200, Some("spare")), "{status} {location} {}", ask.target);
+                assert_eq!(primary.requests().len(), 1, "{status} {location}");
+            }
+            // On a path that nobody knows, and with nobody else to ask.
+            for ask in [Ask::turn(), Ask::new("POST", "/v1/files").header("x-api-key", "sk-ant-test-client").body("x")] {
+                let primary = plays(Script::new().body(status, &[("Location", &location)], "")).await;
+                let answer = Proxy::lone(&primary).await.ask(&ask).await;
+                assert_eq!((answer.status, answer.header("location")), (424, None), "{status} {location} {}", ask.target);
+                assert_eq!(primary.requests().len(), 1);
+            }
+        }
+    }
+    assert_eq!(evil.connections(), 0);
+}
+
+#[tokio::test]
+async fn the_request_s_own_fault_is_relayed_byte_for_byte_without_a_hop() {
+    let prompt = error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum");
+    let odd = "{ \"type\" : \"error\",\n\t\"error\":{\"type\":\"invalid_request_error\",\"message\":\"messages.1.role: Unexpected role \\\"system\\\"\"} }\n";
+    let signature = error("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block");
+    let cases: [(u16, &[Field], Bytes); 8] = [
+        (400, &[("request-id", "req_9")], odd.into()),
+        (400, &[], prompt.into()),
+        (400, &[("x-should-retry", "false")], "not even json".into()),
+        (400, &[GZIP], gzip(odd)),
+        (400, &[], signature.into()),
+        (413, &[], error("request_too_large", "Request exceeds the maximum size").into()),
+        (422, &[], error("invalid_request_error", "unprocessable").into()),
+        (400, &[], Bytes::new()),
+    ];
+    for (status, headers, body) in cases {
+        let primary = plays(with(status, headers, body.clone())).await;
+        let (answer, spare) = to_spare(&primary, &Ask::turn()).await;
+        assert_eq!((answer.status, &answer.body, answer.end), (status, &body, End::Whole), "{headers:?}");
+        for (name, value) in headers {
+            assert_eq!(answer.header(name), Some(*value));
+        }
+        assert_eq!((primary.messages().len(), spare.connections()), (1, 0), "{status}");
+        assert_eq!(answer.profile(), Some("primary"));
+    }
+}
+
+#[tokio::test]
+async fn an_unknown_path_hops_only_while_nothing_was_sent() {
+    let post = Ask::new("POST", "/v1/files").header("x-api-key", "sk-ant-test-client").body("a file");
+    let primary = plays(status(500, "api_error")).await;
+    let (answer, spare) = to_spare(&primary, &post).await;
+    assert_eq!((answer.status, spare.connections()), (500, 0), "it may have had an effect");
+    let refused = format!("http://{}", refused_addr().expect("an address"));
+    let (answer, spare) = to_spare_from(&refused, &post).await;
+    assert_eq!((answer.status, spare.requests()[0].body.clone()), (200, post.body));
+}
+
+/// What the client hears when both fail: never a 3xx, never another account's limits, and a wait that it sits out.
+#[tokio::test]
+async fn when_all_fail_the_client_hears_what_makes_it_come_back() {
+    let quota = || {
+        with(
+            429,
+            &[
+                ("anthropic-ratelimit-unified-status", "rejected"),
+                ("anthropic-ratelimit-unified-5h-reset", "4000000000"),
+                ("retry-after", "3600"),
+            ],
+            error("rate_limit_error", "limit"),
+        )
+    };
+    let cases: Vec<(&str, Script, Script, &[u16])> = vec![
+        ("500 and 503", status(500, "api_error"), status(503, "api_error"), &[500, 503]),
+        ("529 and 529", status(529, "overloaded_error"), status(529, "overloaded_error"), &[529, 503]),
+        ("503 and a spare's 400", status(503, "api_error"), status(400, "invalid_request_error"), &[503]),
+        ("503 and a spare's 401", status(503, "api_error"), status(401, "authentication_error"), &[503]),
+        ("503 and a spare's window", status(503, "api_error"), quota(), &[503]),
+    ];
+    for (name, first, second, allowed) in cases {
+        let (primary, spare) = (plays(first).await, plays(second).await);
+        let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
+        assert!(allowed.contains(&answer.status), "{name}: {}", answer.status);
+        let wait: u64 = answer.header("retry-after").expect(name).parse().expect(name);
+        assert!((1..=59).contains(&wait), "{name}: {wait}");
+        let limits = answer.headers.iter().any(|(known, _)| known.starts_with("anthropic-ratelimit-"));
+        assert!(!limits, "{name}: a spare's limits describe another account");
+    }
+    // Its own login's words are for the client: it renews the login, or waits for the window.
+    for (script, status) in [(status(401, "authentication_error"), 401), (quota(), 429)] {
+        let (primary, spare) = (plays(script).await, plays(Script::error(401, "authentication_error", "spare's key")).await);
+        let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
+        assert_eq!(answer.status, status);
+        assert!(!answer.text().contains("spare's key"));
+    }
+    // A spare's 401 alone never reaches it: it would log the user out.
+    let (primary, spare) = (plays(status(403, "permission_error")).await, plays(status(401, "authentication_error")).await);
+    let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
+    assert_eq!(answer.status, 424, "{}", answer.text());
+}

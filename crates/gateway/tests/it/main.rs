@@ -1,0 +1,11 @@
+//! The data path as clients and providers see it: a raw client on one side, scripted providers on the other, one proxy on a real socket
+//! between them. The names of tests begin with the threat they answer, where there is one (security.md).
+
+mod breaks;
+mod cancel;
+mod client;
+mod good_path;
+mod heads;
+mod held;
+mod memory;
+mod proxy;
