@@ -4,8 +4,11 @@
 mod breaks;
 mod cancel;
 mod client;
+mod credentials;
 mod good_path;
 mod heads;
 mod held;
+mod listener;
+mod loops;
 mod memory;
 mod proxy;
