@@ -89,7 +89,7 @@ fn play(index: usize, request: &Received, wrong: &Mutex<Vec<String>>) -> Script 
     let (name, auth) = PROFILES[index];
     let plan: Value = request.header("x-plan").and_then(|plan| serde_json::from_str(plan).ok()).unwrap_or_default();
     let head = String::from_utf8_lossy(&request.raw_head).into_owned();
-    let mut note = |what: &str| wrong.lock().expect("no panic").push(format!("{name}: {what}:\n{head}"));
+    let note = |what: &str| wrong.lock().expect("no panic").push(format!("{name}: {what}:\n{head}"));
     let expected: Vec<(String, String)> = match auth {
         Auth::Own { header, value, .. } => vec![(header.to_owned(), value.to_owned())],
         Auth::Client => {

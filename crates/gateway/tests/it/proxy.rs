@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 
 use hotspare_config::Config;
-use hotspare_gateway::{Gateway, Options};
+use hotspare_gateway::{Gateway, Options, Outside};
 use hotspare_testkit::answers::{message_json, text};
 use hotspare_testkit::{Event, Script, Upstream};
 use secrecy::SecretString;
@@ -72,7 +72,7 @@ impl Proxy {
 }
 
 pub(crate) fn options() -> Options {
-    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: None }
+    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: None, outside: Outside::default() }
 }
 
 pub(crate) fn parse(config: &Value) -> Config {
