@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -21,6 +22,9 @@ use crate::pool::{Lease, OriginKey, Pool};
 
 /// Most header bytes of an answer (security.md T13).
 const HEAD_CAP: usize = 64 * 1024;
+
+/// Most informational answers (1xx) before the real one (security.md T13).
+const INFORMATIONAL_CAP: usize = 8;
 
 /// Which API a profile speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -178,20 +182,27 @@ where
             Err(error) => return Err(Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string())),
         };
         let mut lease = self.lease(target, clocks, fresh).await?;
-        let request = request(target, outgoing, own)?;
+        let mut request = request(target, outgoing, own)?;
+        let hints = count_informational(&mut request);
         let reused = lease.reused();
         let mut head = pin!(lease.sender().send_request(request));
-        let head = std::future::poll_fn(|cx| match head.as_mut().poll(cx) {
-            Poll::Pending => {
+        let head = std::future::poll_fn(|cx| {
+            let mut answer = head.as_mut().poll(cx);
+            if answer.is_pending() {
                 lease.drive(cx);
-                head.as_mut().poll(cx)
+                answer = head.as_mut().poll(cx);
             }
-            ready @ Poll::Ready(_) => ready,
+            if answer.is_pending() && hints.load(Ordering::Relaxed) > INFORMATIONAL_CAP {
+                return Poll::Ready(Err(bad_head("too many informational answers")));
+            }
+            answer.map_err(|error| send_failure(&error, reused))
         });
-        match head.await {
-            Ok(response) => Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) })),
-            Err(error) => Err(send_failure(&error, reused)),
+        let response = head.await?;
+        if response.status().is_informational() {
+            // Only 101 ends as an answer: a switch that nobody asked for.
+            return Err(bad_head("101 where an answer was due"));
         }
+        Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) }))
     }
 
     async fn lease(&self, target: &Target, clocks: &Clocks, fresh: bool) -> Result<Lease<B>, Failure> {
@@ -239,13 +250,27 @@ fn request<B>(target: &Target, outgoing: Outgoing<B>, own: Option<crate::auth::A
     Ok(request)
 }
 
+/// Counts the answers that come before the real one; they are not passed on.
+fn count_informational<B>(request: &mut Request<B>) -> Arc<AtomicUsize> {
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = count.clone();
+    hyper::ext::on_informational(request, move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    count
+}
+
+fn bad_head(words: &str) -> Failure {
+    Failure::new(FailureKind::BadHead, Stage::Head, words)
+}
+
 fn send_failure(error: &hyper::Error, reused: bool) -> Failure {
     if error.is_user() {
         // Our own body broke off: the client stopped sending. The exchange is dropped with its client.
         return Failure::new(FailureKind::CannotReplay, Stage::Send, "the request body broke off");
     }
     if error.is_parse() || error.is_parse_too_large() || error.is_parse_status() {
-        return Failure::new(FailureKind::BadHead, Stage::Head, "no valid HTTP answer");
+        return bad_head("no valid HTTP answer");
     }
     if reused {
         return Failure::new(FailureKind::StaleConnection, Stage::Send, "kept-alive connection was dead");

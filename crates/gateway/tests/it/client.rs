@@ -152,6 +152,20 @@ impl Connection {
         self.buffer.split().freeze()
     }
 
+    /// The same on a paused clock, which runs as fast as nothing happens: only the proxy's own clocks end it.
+    pub(crate) async fn rest_however_slow(&mut self) -> Bytes {
+        while matches!(self.stream.read_buf(&mut self.buffer).await, Ok(count) if count > 0) {}
+        self.buffer.split().freeze()
+    }
+
+    /// Throws away what has come, and says how much it was; none at the end.
+    pub(crate) async fn skip(&mut self) -> Option<usize> {
+        self.buffer.clear();
+        let last_chunk = b"0\r\n\r\n";
+        let more = self.more().await;
+        (more && !self.buffer.ends_with(last_chunk)).then_some(self.buffer.len())
+    }
+
     /// Waits until this text has come.
     pub(crate) async fn wait_for(&mut self, text: &str) {
         while !self.buffer.windows(text.len()).any(|bytes| bytes == text.as_bytes()) {

@@ -1,6 +1,7 @@
 //! The data path as clients and providers see it: a raw client on one side, scripted providers on the other, one proxy on a real socket
 //! between them. The names of tests begin with the threat they answer, where there is one (security.md).
 
+mod bodies;
 mod breaks;
 mod cancel;
 mod client;
@@ -11,4 +12,8 @@ mod held;
 mod listener;
 mod loops;
 mod memory;
+mod paths;
 mod proxy;
+mod smuggling;
+mod streams;
+mod upstream_heads;
