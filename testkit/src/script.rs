@@ -160,6 +160,13 @@ impl Script {
         self.then(Step::Sleep(time))
     }
 
+    /// The same, after a wait before its first byte.
+    #[must_use]
+    pub fn after(mut self, time: Duration) -> Self {
+        self.steps.insert(0, Step::Sleep(time));
+        self
+    }
+
     /// Waits until the test opens the gate.
     #[must_use]
     pub fn gate(self, gate: &Gate) -> Self {

@@ -21,6 +21,8 @@ type Play = dyn Fn(&Received) -> Script + Send + Sync;
 
 struct Shared {
     play: Box<Play>,
+    /// The script is chosen when the whole request is here.
+    reads_first: bool,
     log: Mutex<Log>,
     changed: watch::Sender<u64>,
     open: AtomicUsize,
@@ -34,9 +36,10 @@ struct Log {
 }
 
 impl Shared {
-    fn new(play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Arc<Self> {
+    fn new(play: impl Fn(&Received) -> Script + Send + Sync + 'static, reads_first: bool) -> Arc<Self> {
         Arc::new(Self {
             play: Box::new(play),
+            reads_first,
             log: Mutex::default(),
             changed: watch::channel(0).0,
             open: AtomicUsize::new(0),
@@ -68,22 +71,34 @@ impl Drop for Upstream {
 }
 
 impl Upstream {
-    /// Serves on a free loopback port until dropped. `play` is asked once for each request.
+    /// Serves on a free loopback port until dropped. `play` is asked once for each request, when its head is here.
     ///
     /// # Errors
     ///
     /// When no port can be had.
     pub async fn start(play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> io::Result<Self> {
+        Self::serve(Shared::new(play, false)).await
+    }
+
+    /// The same, but `play` is asked when the body is here too.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be had.
+    pub async fn start_reading(play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> io::Result<Self> {
+        Self::serve(Shared::new(play, true)).await
+    }
+
+    async fn serve(shared: Arc<Shared>) -> io::Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
-        let shared = Shared::new(play);
         let task = tokio::spawn(accept(listener, shared.clone())).abort_handle();
         Ok(Self { addr, url: format!("http://{addr}"), shared, task })
     }
 
-    /// Serves as a host of a network in memory, until dropped.
+    /// Serves as a host of a network in memory, until dropped. `play` is asked once for each request, when its body is here too.
     pub fn in_memory(network: &Network, host: &str, play: impl Fn(&Received) -> Script + Send + Sync + 'static) -> Self {
-        let shared = Shared::new(play);
+        let shared = Shared::new(play, true);
         let task = tokio::spawn(accept_in_memory(network.listen(host), shared.clone())).abort_handle();
         Self { addr: SocketAddr::from((Ipv4Addr::UNSPECIFIED, 443)), url: format!("https://{host}"), shared, task }
     }
@@ -238,10 +253,11 @@ impl Drop for OpenGuard {
 async fn converse(mut stream: impl Peer, number: u64, shared: &Shared) -> io::Result<()> {
     let mut buffer = BytesMut::new();
     while let Some(mut received) = request::read_head(&mut stream, &mut buffer, number).await? {
-        let script = (shared.play)(&received);
-        if !script.before_body {
+        let early = if shared.reads_first { Script::new() } else { (shared.play)(&received) };
+        if !early.before_body {
             received.body = request::read_body(&mut stream, &mut buffer, &received).await?;
         }
+        let script = if shared.reads_first { (shared.play)(&received) } else { early };
         shared.log().requests.push(received);
         shared.changed();
         if !play(&mut stream, &mut buffer, script, number, shared).await? {

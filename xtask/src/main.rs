@@ -16,6 +16,8 @@ usage: cargo xtask COMMAND
   e2e [ARGS]        the real clients through the real binary, with broken providers
   bench [OPTIONS]   what hotspare costs, beside nginx and no proxy at all (not part of ci)
                     --quick · --without hotspare|nginx · --hotspare BINARY (another build)
+  matrix [--check]  every fault at every place on a paused clock; writes docs/fault-matrix.md, or says whether it is
+                    up to date; `--cell NAME` runs one cell and shows all that happens in it
   schema [--check]  write docs/config.schema.json, or say whether it is up to date
   help              this text
 ";
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         ["e2e", options @ ..] => e2e::run(options),
         ["bench", options @ ..] => bench::run(options),
         ["bench-upstream"] => bench::upstream::serve(),
+        ["matrix", ..] => workspace::proof(&args),
         ["schema"] => schema::write(),
         ["schema", "--check"] => schema::check(),
         ["help" | "--help" | "-h"] => {

@@ -28,3 +28,11 @@ pub(crate) fn hotspare(release: bool) -> anyhow::Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), |dir| root().join(dir));
     Ok(target.join(if release { "release" } else { "debug" }).join(format!("hotspare{}", std::env::consts::EXE_SUFFIX)))
 }
+
+/// Runs one of the proofs, which are a program of their own: they are built on the whole proxy.
+pub(crate) fn proof(args: &[&str]) -> anyhow::Result<()> {
+    let status =
+        cargo(&["run", "--quiet", "--locked", "--package", "hotspare-proof", "--"]).args(args).status().context("cargo does not start")?;
+    ensure!(status.success(), "`{}` failed", args.join(" "));
+    Ok(())
+}

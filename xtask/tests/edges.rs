@@ -6,7 +6,7 @@ use std::path::Path;
 use cargo_metadata::{DependencyKind, Metadata, MetadataCommand, PackageId};
 
 /// Who may use whom in what we ship and run. What is not here is not allowed.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("hotspare-core", &[]),
     ("hotspare-wire", &["hotspare-core"]),
     ("hotspare-config", &["hotspare-core"]),
@@ -16,6 +16,8 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("hotspare", &["hotspare-core", "hotspare-wire", "hotspare-config", "hotspare-upstream", "hotspare-gateway", "hotspare-testkit"]),
     ("hotspare-testkit", &["hotspare-core"]),
     ("xtask", &["hotspare-testkit"]),
+    // Drives the whole proxy, from both sides.
+    ("hotspare-proof", &["hotspare-core", "hotspare-config", "hotspare-upstream", "hotspare-gateway", "hotspare-testkit"]),
 ];
 
 /// What tests may use on top.

@@ -1,0 +1,34 @@
+//! Proves the proxy's promises by numbers: the fault matrix, the simulation, real sockets, the soak. Started by `cargo xtask`.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the developer who runs it")]
+
+mod client;
+mod faults;
+mod matrix;
+mod question;
+mod reading;
+mod trace;
+#[expect(dead_code, reason = "the simulation and the real sockets come next")]
+mod world;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match args.as_slice() {
+        ["matrix"] => matrix::run(false),
+        ["matrix", "--check"] => matrix::run(true),
+        ["matrix", "--cell", name] => matrix::replay(name),
+        _ => {
+            eprintln!("usage: cargo xtask matrix [--check | --cell NAME]");
+            return ExitCode::from(2);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,89 @@
+//! The deterministic fault matrix: every fault at every place, for every client and fleet, through the real proxy on a paused clock. Says what
+//! each cell must come to (the tables of the design) and what it came to; never loosens one to fit the other.
+
+mod cell;
+mod expect;
+mod report;
+mod run;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use anyhow::{bail, ensure};
+
+use cell::{Cell, all};
+use run::Verdict;
+
+/// Where the table is kept, from the workspace's root.
+const FILE: &str = "docs/fault-matrix.md";
+
+/// Runs the whole matrix and writes the table; with `check` only says whether it is current.
+pub(crate) fn run(check: bool) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let cells = all();
+    let applicable: Vec<Cell> = cells.iter().copied().filter(|cell| cell.applies()).collect();
+    let verdicts = judge(&applicable)?;
+    let failed: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.failures.is_empty()).collect();
+    for verdict in &failed {
+        for failure in verdict.failures.iter().take(3) {
+            println!("FAILED {}: {failure}", verdict.cell);
+        }
+        println!("       replay: cargo xtask matrix --cell {}", verdict.cell);
+    }
+    let errors: usize = verdicts.iter().map(|verdict| verdict.visible_errors).sum();
+    let runs: usize = verdicts.iter().map(|verdict| verdict.runs).sum();
+    println!(
+        "matrix: {} cells, {} applicable ({runs} turns of a client), {} failed, client-visible errors while a healthy profile is left: {errors}, {:.1} s",
+        cells.len(),
+        applicable.len(),
+        failed.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    ensure!(failed.is_empty(), "{} cells of the fault matrix failed", failed.len());
+    let table = report::markdown(&cells, &verdicts);
+    if check {
+        let kept = std::fs::read_to_string(FILE).unwrap_or_default();
+        ensure!(kept == table, "`{FILE}` is not what the code does: run `cargo xtask matrix`");
+    } else {
+        std::fs::write(FILE, table)?;
+        println!("matrix: wrote {FILE}");
+    }
+    Ok(())
+}
+
+/// Runs one cell and shows everything that happened in it.
+pub(crate) fn replay(name: &str) -> anyhow::Result<()> {
+    let Some(cell) = all().into_iter().find(|cell| cell.to_string() == name) else {
+        bail!("there is no cell `{name}`");
+    };
+    let verdict = run::judge(cell, true)?;
+    println!("{}", verdict.trace);
+    for failure in &verdict.failures {
+        println!("FAILED: {failure}");
+    }
+    ensure!(verdict.failures.is_empty(), "`{name}` failed");
+    println!("{name}: as it must be: {:?}", verdict.outcomes);
+    Ok(())
+}
+
+fn judge(cells: &[Cell]) -> anyhow::Result<Vec<Verdict>> {
+    let next = AtomicUsize::new(0);
+    let done: Mutex<Vec<(usize, anyhow::Result<Verdict>)>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(cell) = cells.get(at) else { return };
+                    let verdict = run::judge(*cell, false);
+                    done.lock().expect("no judge panics with the lock").push((at, verdict));
+                }
+            });
+        }
+    });
+    let mut done = done.into_inner().expect("no judge panics with the lock");
+    done.sort_by_key(|(at, _)| *at);
+    done.into_iter().map(|(_, verdict)| verdict).collect()
+}

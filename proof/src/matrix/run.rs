@@ -1,0 +1,280 @@
+//! Runs one cell for every client and compares. An error that a user would see while a healthy profile is left is never forgiven.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use anyhow::Context;
+use hotspare_gateway::Event;
+use hotspare_testkit::{Dial, Received, Script};
+use serde_json::{Value, json};
+
+use super::cell::{Cell, Fleet};
+use super::expect::{self, Outcome};
+use crate::client::{Client, End, Got, Session, Turn};
+use crate::faults::{self, ERROR_TYPES, HeadFault, Position, StreamFault};
+use crate::question::{Question, Shape};
+use crate::world::{Plan, Play, Profile, World};
+
+/// Longest that a turn may take on the paused clock: no client waits so long.
+const LONGEST_TURN: Duration = Duration::from_secs(24 * 3600);
+
+/// What a cell came to.
+pub(crate) struct Verdict {
+    pub cell: Cell,
+    /// By client, and for every variant of the fault.
+    pub outcomes: BTreeMap<&'static str, Vec<Outcome>>,
+    pub failures: Vec<String>,
+    pub visible_errors: usize,
+    pub runs: usize,
+    pub trace: String,
+}
+
+/// Runs one cell.
+pub(crate) fn judge(cell: Cell, traced: bool) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict { cell, outcomes: BTreeMap::new(), failures: Vec::new(), visible_errors: 0, runs: 0, trace: String::new() };
+    let variants = if matches!(cell, Cell::Stream { fault: StreamFault::ErrorEvent, .. }) { ERROR_TYPES.len() } else { 1 };
+    for client in Client::ALL {
+        for (variant, kind) in ERROR_TYPES.iter().enumerate().take(variants) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
+            let run = runtime.block_on(turn(cell, client, variant, traced)).with_context(|| format!("cell {cell}"))?;
+            verdict.runs += 1;
+            if !run.trace.is_empty() {
+                let _ = writeln!(verdict.trace, "── {} {kind}\n{}", client.word(), run.trace);
+            }
+            verdict.visible_errors += usize::from(run.visible_error);
+            verdict.failures.extend(run.failures.into_iter().map(|failure| format!("{}: {failure}", client.word())));
+            verdict.outcomes.entry(client.word()).or_default().push(run.outcome);
+        }
+    }
+    Ok(verdict)
+}
+
+struct Run {
+    outcome: Outcome,
+    failures: Vec<String>,
+    visible_error: bool,
+    trace: String,
+}
+
+async fn turn(cell: Cell, client: Client, variant: usize, traced: bool) -> anyhow::Result<Run> {
+    let sent: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+    let world = World::in_memory(&Plan { profiles: profiles(cell, variant, &sent), policy: json!({}), seed: 1, traced })?;
+    let shape = if let Cell::Stream { shape, .. } = cell { shape } else { Shape::Text };
+    let question = Question { number: 17, shape };
+    let streaming = !matches!(cell, Cell::Head { streaming: false, .. });
+    let mut session = Session::new(&world, client, client.word());
+    if let Cell::Head { fault: HeadFault::ProviderBound400, .. } = cell {
+        session.history = earlier_thinking();
+    }
+    let turn = tokio::time::timeout(LONGEST_TURN, session.ask(question, streaming)).await;
+    let Ok(turn) = turn else {
+        return Ok(Run { outcome: Outcome::Cut, failures: vec!["the turn hangs".into()], visible_error: true, trace: world.trace.text() });
+    };
+    let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    Ok(compare(cell, client, question, &world, &turn, sent.as_deref()))
+}
+
+/// An earlier turn whose thinking another provider signed.
+fn earlier_thinking() -> Vec<Value> {
+    let thinking = json!({"type": "thinking", "thinking": "An old thought.", "signature": "Zm9yZWlnbg=="});
+    vec![
+        json!({"role": "user", "content": "Hello."}),
+        json!({"role": "assistant", "content": [thinking, {"type": "text", "text": "Hello."}]}),
+    ]
+}
+
+fn profiles(cell: Cell, variant: usize, sent: &Arc<Mutex<Option<Vec<u8>>>>) -> Vec<Profile> {
+    let faulty = |name, primary| Profile { name, play: faulty(cell, variant, primary, sent.clone()), dial: dial(cell) };
+    let healthy = |name, delay| Profile { name, play: healthy(delay), dial: Dial::Works };
+    match cell.fleet() {
+        Fleet::Backup => vec![faulty("a", true), healthy("b", Duration::ZERO)],
+        Fleet::SlowBackup => vec![faulty("a", true), healthy("b", Duration::from_secs(3))],
+        Fleet::TwoBackups => vec![faulty("a", true), faulty("b", false), healthy("c", Duration::ZERO)],
+        Fleet::NoneHealthy => vec![faulty("a", true), faulty("b", false)],
+    }
+}
+
+fn dial(cell: Cell) -> Dial {
+    if let Cell::Head { fault, .. } = cell { fault.dial() } else { Dial::Works }
+}
+
+/// The question of a message request, what of its answer it holds, and whether it streams.
+fn asked(request: &Received) -> Option<(Question, String, bool)> {
+    if request.method != "POST" || request.path() != "/v1/messages" {
+        return None;
+    }
+    let body = request.json();
+    let (question, said) = Question::of_request(&body)?;
+    Some((question, said, body["stream"] == true))
+}
+
+fn healthy(delay: Duration) -> Play {
+    Arc::new(move |request| {
+        let Some((question, said, streaming)) = asked(request) else { return Script::not_found() };
+        let answer = faults::answer(question, &said, streaming);
+        if delay.is_zero() { answer } else { answer.after(delay) }
+    })
+}
+
+fn faulty(cell: Cell, variant: usize, primary: bool, sent: Arc<Mutex<Option<Vec<u8>>>>) -> Play {
+    Arc::new(move |request| {
+        let Some((question, said, streaming)) = asked(request) else { return Script::not_found() };
+        match cell {
+            Cell::Head { fault: HeadFault::ProviderBound400, fleet, .. } => match fleet {
+                // The primary is down, so that the spare's refusal is what counts.
+                Fleet::TwoBackups if primary => HeadFault::S503.script(),
+                Fleet::NoneHealthy => HeadFault::ProviderBound400.script(),
+                _ if request.json()["messages"].to_string().contains(r#""type":"thinking""#) => HeadFault::ProviderBound400.script(),
+                _ => faults::answer(question, &said, streaming),
+            },
+            Cell::Head { fault, .. } => fault.script(),
+            // The fault is the stream's; asked without one, this provider is plainly down.
+            Cell::Stream { .. } if !streaming => HeadFault::S500.script(),
+            Cell::Stream { fault, position, .. } => {
+                let Some(events) = question.rest(&said) else { return faults::answer(question, &said, streaming) };
+                let broken = faults::broken(&events, fault, position, variant);
+                if primary {
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(broken.sent);
+                }
+                broken.script
+            }
+        }
+    })
+}
+
+fn compare(cell: Cell, client: Client, question: Question, world: &World, turn: &Turn, sent: Option<&[u8]>) -> Run {
+    let mut failures = Vec::new();
+    let outcome = turn.requests.first().map_or(Outcome::Refused(0), |first| observed(first, world));
+    let expected = expect::outcomes(cell, client);
+    if !expected.contains(&outcome) {
+        failures.push(format!("first request: {}, expected {}", outcome.word(), words(&expected)));
+    }
+    let visible_error = judge_answer(cell, client, question, turn, outcome, &mut failures);
+    if let (Outcome::Passed, Some(sent), Some(first)) = (outcome, sent, turn.requests.first()) {
+        let had = without_our_pings(&first.reading.raw);
+        let same = if kills(cell) { sent.starts_with(&had) } else { sent == had };
+        if !same {
+            failures.push("the client's bytes are not the primary's".into());
+        }
+    }
+    for got in &turn.requests {
+        judge_request(cell, got, &mut failures);
+    }
+    failures.extend(world.strayed_credentials().into_iter().map(|stray| format!("a credential strayed: {stray}")));
+    Run { outcome, failures, visible_error, trace: world.trace.text() }
+}
+
+/// While the end of a tool call is withheld the client is kept awake.
+fn without_our_pings(body: &[u8]) -> Vec<u8> {
+    const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
+    let mut left = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(first) = rest.first() {
+        if let Some(after) = rest.strip_prefix(PING) {
+            rest = after;
+        } else {
+            left.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    left
+}
+
+fn kills(cell: Cell) -> bool {
+    matches!(cell, Cell::Stream { fault, .. } if fault.kills())
+}
+
+fn words(outcomes: &[Outcome]) -> String {
+    outcomes.iter().map(|outcome| outcome.word()).collect::<Vec<_>>().join(" or ")
+}
+
+/// What a request came to, as seen from both sides.
+fn observed(got: &Got, world: &World) -> Outcome {
+    if got.status != 200 {
+        return Outcome::Refused(got.status);
+    }
+    let told = world.told();
+    let id = got.headers.get("x-hotspare-request-id").and_then(|id| id.to_str().ok()).and_then(|id| id.strip_prefix("hs_"));
+    let events = id.and_then(|id| u64::from_str_radix(id, 16).ok()).and_then(|id| told.get(&id)).map(|told| &told.events);
+    let resumed = events
+        .is_some_and(|events| events.iter().any(|event| matches!(event, Event::Asked { kind, .. } if format!("{kind:?}") == "Resume")));
+    let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper);
+    if got.reading.garbage {
+        Outcome::AsIs
+    } else if got.reading.stop_reason.as_deref() == Some("max_tokens") {
+        Outcome::HandBack
+    } else if !whole {
+        Outcome::Cut
+    } else if resumed {
+        Outcome::Resume
+    } else if got.profile() == "a" {
+        Outcome::Passed
+    } else {
+        Outcome::Hop
+    }
+}
+
+/// Whether the turn ended as it must. True: the user saw an error that a healthy profile could have spared them.
+fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, outcome: Outcome, failures: &mut Vec<String>) -> bool {
+    let request_bound = matches!(cell, Cell::Head { fault: HeadFault::Plain400 | HeadFault::S413, .. });
+    // A program that is given a provider's garbage raises it to its caller; the design passes it on as it came.
+    let as_is = outcome == Outcome::AsIs && client == Client::Program;
+    // A doubled event of the provider's is the provider's answer.
+    let doubled = matches!(cell, Cell::Stream { fault: StreamFault::Duplicate, .. });
+    match &turn.answer {
+        Ok(answer) => {
+            if let Err(wrong) = question.is_answered_by(&answer.text, &answer.calls)
+                && !doubled
+            {
+                failures.push(wrong);
+            }
+            let text = question.text();
+            if must_print(cell, client) && answer.printed != text {
+                failures.push(format!("`-p` prints only {:?}", answer.printed));
+            }
+            false
+        }
+        Err(error) if cell.fleet().has_healthy() && !request_bound && !as_is => {
+            failures.push(format!("visible error: {error}"));
+            true
+        }
+        Err(_) => false,
+    }
+}
+
+/// Whether `claude -p` must print the whole text: it prints the last block alone, which a resume continues.
+fn must_print(cell: Cell, client: Client) -> bool {
+    let Cell::Stream { fault, position, shape, fleet } = cell else { return false };
+    client == Client::Print
+        && fault.kills()
+        && shape != Shape::TextTool
+        && position != Position::BeforeMessageDelta
+        && matches!(fleet, Fleet::Backup | Fleet::SlowBackup)
+}
+
+/// What holds for every single answer.
+fn judge_request(cell: Cell, got: &Got, failures: &mut Vec<String>) {
+    let attempts = got.headers.get("x-hotspare-attempts").and_then(|count| count.to_str().ok()?.parse::<u32>().ok());
+    if attempts.is_some_and(|attempts| attempts > 4) {
+        failures.push(format!("{attempts:?} upstream requests for one of the client's"));
+    }
+    let odd_upstream = matches!(cell, Cell::Stream { fault: StreamFault::Duplicate | StreamFault::Garbage, .. });
+    if !odd_upstream {
+        failures.extend(got.reading.violations.iter().map(|violation| format!("stream grammar: {violation}")));
+    }
+    if got.reading.error.is_some() {
+        failures.push("an `error` event reached the client".into());
+    }
+    if got.streaming && got.status == 200 && got.end == End::Proper && !got.reading.is_whole() && !got.reading.garbage {
+        failures.push("an incomplete answer ended properly".into());
+    }
+    let bare = matches!(cell, Cell::Head { fault: HeadFault::S429Bare, .. });
+    match (got.status, got.retry_after()) {
+        (429 | 500.., None) if !bare => failures.push(format!("{} without retry-after", got.status)),
+        (429 | 500.., Some(wait)) if !(1..=59).contains(&wait) => failures.push(format!("{} with retry-after {wait}", got.status)),
+        (401 | 403, _) => failures.push(format!("{} reached the client", got.status)),
+        _ => {}
+    }
+}
