@@ -11,9 +11,21 @@ const ALLOWED: [(&str, &[&str]); 9] = [
     ("hotspare-wire", &["hotspare-core"]),
     ("hotspare-config", &["hotspare-core"]),
     ("hotspare-upstream", &["hotspare-core", "hotspare-wire"]),
-    ("hotspare-gateway", &["hotspare-core", "hotspare-wire", "hotspare-config", "hotspare-upstream"]),
+    ("hotspare-store", &["hotspare-core"]),
+    ("hotspare-gateway", &["hotspare-core", "hotspare-wire", "hotspare-config", "hotspare-upstream", "hotspare-store"]),
     // The binary puts the rooms together. `demo` plays its two providers with the testkit.
-    ("hotspare", &["hotspare-core", "hotspare-wire", "hotspare-config", "hotspare-upstream", "hotspare-gateway", "hotspare-testkit"]),
+    (
+        "hotspare",
+        &[
+            "hotspare-core",
+            "hotspare-wire",
+            "hotspare-config",
+            "hotspare-upstream",
+            "hotspare-store",
+            "hotspare-gateway",
+            "hotspare-testkit",
+        ],
+    ),
     ("hotspare-testkit", &["hotspare-core"]),
     ("xtask", &["hotspare-testkit"]),
     // Drives the whole proxy, from both sides.

@@ -1,0 +1,93 @@
+//! What waits to be written. Bounded: when it is full the oldest record gives way and is counted. Never touches the disk.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use hotspare_core::ExchangeRecord;
+
+use crate::state::StateEntry;
+
+/// Most records that wait.
+pub(crate) const RECORDS_CAP: usize = 2048;
+
+/// Most records that are written in one go.
+pub(crate) const BATCH_CAP: usize = 256;
+
+/// What waits, or is being written.
+#[derive(Debug, Default)]
+pub(crate) struct Pending {
+    records: VecDeque<Arc<ExchangeRecord>>,
+    /// The whole of each kind that changed.
+    saves: HashMap<&'static str, Vec<StateEntry>>,
+    dropped: u64,
+}
+
+/// A part of it, on its way to the disk.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    pub(crate) records: VecDeque<Arc<ExchangeRecord>>,
+    pub(crate) saves: HashMap<&'static str, Vec<StateEntry>>,
+}
+
+impl Pending {
+    /// One more record.
+    pub(crate) fn push(&mut self, record: Arc<ExchangeRecord>) {
+        self.records.push_back(record);
+        self.give_way();
+    }
+
+    /// The whole of one kind, in place of what waited.
+    pub(crate) fn save(&mut self, kind: &'static str, entries: Vec<StateEntry>) {
+        self.saves.insert(kind, entries);
+    }
+
+    /// The next part, oldest first.
+    pub(crate) fn take(&mut self) -> Batch {
+        let count = self.records.len().min(BATCH_CAP);
+        Batch { records: self.records.drain(..count).collect(), saves: std::mem::take(&mut self.saves) }
+    }
+
+    /// A part that could not be written comes back; what was saved since then stands.
+    pub(crate) fn put_back(&mut self, mut batch: Batch) {
+        batch.records.append(&mut self.records);
+        self.records = batch.records;
+        for (kind, entries) in batch.saves {
+            self.saves.entry(kind).or_insert(entries);
+        }
+        self.give_way();
+    }
+
+    fn give_way(&mut self) {
+        while self.records.len() > RECORDS_CAP {
+            self.records.pop_front();
+            self.dropped += 1;
+        }
+    }
+
+    /// A record that can never be written.
+    pub(crate) fn drop_one(&mut self) {
+        self.dropped += 1;
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.saves.is_empty()
+    }
+
+    /// Records that wait.
+    pub(crate) fn waiting(&self) -> usize {
+        self.records.len()
+    }
+
+    /// Records that were given up.
+    pub(crate) fn dropped(&self) -> u64 {
+        self.dropped
+    }
+}
+
+impl Batch {
+    /// Whether there is nothing in it.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty() && self.saves.is_empty()
+    }
+}

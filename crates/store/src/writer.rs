@@ -1,0 +1,164 @@
+//! The one thread that writes. Decides when to write, when to try again and when to prune; never what is worth keeping.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::database::{Database, Fault};
+use crate::now_ms;
+use crate::pending::Batch;
+use crate::rows;
+use crate::store::{self, Options, Shared};
+
+/// Longest that a write waits for another process that holds the file.
+const WRITE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The file that could not be used is tried again after this time, which doubles up to [`RETRY_LAST`].
+const RETRY_FIRST: Duration = Duration::from_secs(1);
+
+/// Longest time between two tries.
+const RETRY_LAST: Duration = Duration::from_secs(60);
+
+/// Old rows are looked for this often.
+const PRUNE_EVERY: Duration = Duration::from_secs(600);
+
+/// The thread's own state.
+pub(crate) struct Writer {
+    shared: Arc<Shared>,
+    dir: PathBuf,
+    retain: Duration,
+    database: Option<Database>,
+    /// Failures in a row.
+    failures: u32,
+    /// The last try before the end was made.
+    took_leave: bool,
+    try_at: Instant,
+    prune_at: Instant,
+}
+
+/// Says that the writer is gone, however it went.
+struct Ended(Arc<Shared>);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.ended = true;
+        state.busy = false;
+        if !state.closing {
+            state.trouble = Some((now_ms(), "the thread that writes the ledger ended by a bug of ours".to_owned()));
+        }
+        drop(state);
+        self.0.progress.notify_all();
+    }
+}
+
+impl Writer {
+    pub(crate) fn new(shared: Arc<Shared>, dir: &Path, options: Options, database: Option<Database>) -> Self {
+        let now = Instant::now();
+        let failed = database.is_none();
+        Self {
+            shared,
+            dir: dir.to_owned(),
+            retain: options.retain,
+            database,
+            failures: u32::from(failed),
+            took_leave: false,
+            try_at: if failed { now + RETRY_FIRST } else { now },
+            prune_at: now,
+        }
+    }
+
+    /// Writes until the last handle is gone and nothing can be written any more.
+    pub(crate) fn run(mut self) {
+        let _ended = Ended(self.shared.clone());
+        while let Some(batch) = self.next() {
+            match self.write(&batch) {
+                Ok(too_long) => self.succeeded(too_long),
+                Err(fault) => self.failed(&fault, batch),
+            }
+        }
+        // Closed before anybody is told that it is over: another process may open it next.
+        self.database = None;
+    }
+
+    /// Waits for something to do; an empty batch is a look at the file itself. None: it is over.
+    fn next(&mut self) -> Option<Batch> {
+        let shared = self.shared.clone();
+        let mut state = shared.lock();
+        state.busy = false;
+        loop {
+            let now = Instant::now();
+            let may_try = now >= self.try_at || state.hurry || state.closing && !self.took_leave;
+            let work = !state.pending.is_empty();
+            let prune = self.database.is_some() && now >= self.prune_at && !state.closing;
+            let reopen = self.database.is_none() && !work && !state.closing;
+            if may_try && (work || prune || reopen) {
+                state.busy = true;
+                // Whoever waits does so for the work.
+                state.hurry = state.hurry && work && prune;
+                // While it succeeds there may be more; after a failure this was the last try.
+                self.took_leave = state.closing && self.failures > 0;
+                return Some(if prune { Batch::default() } else { state.pending.take() });
+            }
+            if state.closing {
+                return None;
+            }
+            state.hurry = false;
+            shared.progress.notify_all();
+            let wake_at = if work || self.database.is_none() { self.try_at } else { self.prune_at };
+            let wait = wake_at.saturating_duration_since(now);
+            (state, _) = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// Writes the batch; with an empty one, removes some of what is too old. Returns how many records were too long to be kept.
+    fn write(&mut self, batch: &Batch) -> Result<usize, Fault> {
+        let database = match &mut self.database {
+            Some(database) => database,
+            none => none.insert(store::open_and_load(&self.dir, &self.shared, WRITE_PATIENCE)?),
+        };
+        database.check_in_place()?;
+        database.set_patience(WRITE_PATIENCE)?;
+        if !batch.is_empty() {
+            return rows::write(&mut database.connection, batch).map_err(|error| database.fault(error));
+        }
+        let now_ms = now_ms();
+        let oldest_ms = now_ms.saturating_sub(u64::try_from(self.retain.as_millis()).unwrap_or(u64::MAX));
+        let more = rows::prune(&database.connection, oldest_ms, now_ms).map_err(|error| database.fault(error))?;
+        self.prune_at = Instant::now() + if more { Duration::ZERO } else { PRUNE_EVERY };
+        Ok(0)
+    }
+
+    fn succeeded(&mut self, too_long: usize) {
+        self.failures = 0;
+        self.try_at = Instant::now();
+        let mut state = self.shared.lock();
+        (0..too_long).for_each(|_| state.pending.drop_one());
+        if state.trouble.take().is_some() {
+            tracing::info!("the ledger is written again");
+        }
+    }
+
+    /// Keeps what was not written, and decides when to try again: at once with a fresh file, else later and later.
+    fn failed(&mut self, fault: &Fault, batch: Batch) {
+        let fresh_file = self.failures == 0 && matches!(fault, Fault::Damaged(_) | Fault::Replaced(_));
+        if let Some(database) = self.database.take()
+            && matches!(fault, Fault::Damaged(_))
+            && let Err(error) = database.give_up_damaged()
+        {
+            tracing::warn!(%error, "the damaged ledger cannot be moved aside");
+        }
+        let wait = if fresh_file { Duration::ZERO } else { RETRY_FIRST.saturating_mul(1 << self.failures.min(16)).min(RETRY_LAST) };
+        self.failures = self.failures.saturating_add(1);
+        self.try_at = Instant::now() + wait;
+        let mut state = self.shared.lock();
+        state.pending.put_back(batch);
+        if !fresh_file {
+            if state.trouble.is_none() {
+                tracing::warn!(%fault, "the ledger cannot be written: exchanges are kept in memory");
+            }
+            let since_ms = state.trouble.as_ref().map_or_else(now_ms, |(since_ms, _)| *since_ms);
+            state.trouble = Some((since_ms, fault.to_string()));
+        }
+    }
+}
