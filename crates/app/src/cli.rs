@@ -38,12 +38,25 @@ pub(crate) enum Command {
     Demo,
 }
 
-/// `hotspare run`.
-#[derive(Debug, Args)]
-pub(crate) struct Run {
+/// What lies over the files of the configuration.
+#[derive(Debug, Clone, Default, Args)]
+pub(crate) struct Layers {
     /// Configuration file instead of the user's own
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+    /// Set one key, e.g. `failover_policy.enabled=false`; the value is JSON or plain text
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Leave out the files of the project
+    #[arg(long)]
+    pub no_project: bool,
+}
+
+/// `hotspare run`.
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    #[command(flatten)]
+    pub layers: Layers,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
@@ -52,9 +65,8 @@ pub(crate) struct Run {
 /// `hotspare serve`.
 #[derive(Debug, Args)]
 pub(crate) struct Serve {
-    /// Configuration file instead of the user's own
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    #[command(flatten)]
+    pub layers: Layers,
     /// Loopback address and port instead of the configured one; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
@@ -73,9 +85,8 @@ pub(crate) struct StatusArgs {
 pub(crate) enum ConfigCommand {
     /// Read the configuration and say what is wrong with it
     Validate {
-        /// Configuration file instead of the user's own
-        #[arg(long, value_name = "FILE")]
-        config: Option<PathBuf>,
+        #[command(flatten)]
+        layers: Layers,
     },
     /// Print where the configuration file is
     Path,

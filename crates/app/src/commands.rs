@@ -10,19 +10,20 @@ use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use hotspare_config::{Config, Locations};
+use hotspare_config::{Config, Context, Locations};
 use hotspare_gateway::Snapshot;
 use tokio::runtime::Runtime;
 
+use crate::cli;
 use crate::error::{CliError, Exit};
 use crate::output;
 
 /// `hotspare` alone: the status if there is a configuration, else what to do first.
 pub(crate) fn bare() -> Result<ExitCode, CliError> {
     let locations = locations(None)?;
-    let config = load(&locations)?;
+    let config = load(&locations, &context(&cli::Layers::default())?)?;
     if !config.implicit {
-        return status::status(&crate::cli::StatusArgs { json: false });
+        return status::status(&cli::StatusArgs { json: false });
     }
     output::data(&format!(
         "hotspare keeps Claude Code working when its API does not.\n  hotspare demo              see three failovers, no account needed\n  \
@@ -37,9 +38,15 @@ pub(crate) fn locations(config: Option<PathBuf>) -> Result<Locations, CliError> 
     Locations::find(&|name| std::env::var_os(name), config).map_err(|errors| invalid(&errors))
 }
 
+/// What a configuration is read for: this folder, this environment, these arguments.
+pub(crate) fn context(layers: &cli::Layers) -> Result<Context, CliError> {
+    let context = Context::new(std::env::current_dir()?).with_variables(std::env::vars_os()).with_assignments(layers.set.clone());
+    Ok(if layers.no_project { context.without_projects() } else { context })
+}
+
 /// The configuration, whole and valid, with its warnings told.
-pub(crate) fn load(locations: &Locations) -> Result<Config, CliError> {
-    let config = hotspare_config::load(locations).map_err(|errors| invalid(&errors))?;
+pub(crate) fn load(locations: &Locations, context: &Context) -> Result<Config, CliError> {
+    let config = hotspare_config::load(locations, context).map_err(|errors| invalid(&errors))?;
     for warning in &config.warnings {
         output::talk(warning.render(output::colored(&stderr())).trim_end());
     }

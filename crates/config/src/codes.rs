@@ -81,6 +81,19 @@ codes! {
 
     // Chains and maps.
     UNREACHABLE = "HS0701", "an earlier entry always matches first";
+    NOBODY_LEFT = "HS0702", "every profile that could be asked is dropped";
+
+    // Layers and trust.
+    NOT_TRUSTED = "HS0801", "a project file that is not trusted may only narrow what the user has";
+    NOT_A_PLAIN_FILE = "HS0802", "a project file is a symbolic link, a device or a pipe, and is not read";
+    FOREIGN_FILE = "HS0803", "a project file belongs to another user, and is not read";
+    TRUST_RECORD = "HS0804", "a record of trust could have been written by others, and does not count";
+    LOCKED = "HS0805", "the key is locked by the managed configuration";
+    LOCK_ELSEWHERE = "HS0806", "only the managed configuration may lock keys";
+    NO_SUCH_KEY = "HS0807", "no key of the format has this path";
+    NOT_APPENDABLE = "HS0808", "`+key` appends to a list, and this is none";
+    BAD_ASSIGNMENT = "HS0809", "the text is not of the form `key=value`";
+    SECRET_IN_ARGUMENT = "HS0810", "a credential stands on the command line, where others can read it";
 }
 
 /// What a code means, if there is such a code.

@@ -10,9 +10,10 @@ use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::policy;
 use crate::profiles::{self, Names, Profile};
+use crate::projects::Project;
 use crate::reader::{Field, Findings};
 use crate::server::{self, Server};
-use crate::tree::Node;
+use crate::tree::{Node, Value};
 
 /// A whole, valid configuration.
 #[derive(Debug, Clone)]
@@ -29,6 +30,8 @@ pub struct Config {
     pub warnings: Vec<Diagnostic>,
     /// The files that had a say, the one with the last word first.
     pub sources: Vec<PathBuf>,
+    /// The project files that had a say, and what they wanted without trust.
+    pub projects: Vec<Project>,
     /// No profile is configured: the one here is the client's own login, and nothing can take over from it.
     pub implicit: bool,
 }
@@ -54,7 +57,7 @@ pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings)
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
     let profiles = profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
-    let (policy, rules) = match (&policy_field, &profiles_field) {
+    let (policy, mut rules) = match (&policy_field, &profiles_field) {
         (Some(field), _) => policy::read(field, &names, findings)?,
         (None, Some(field)) if !names.is_empty() => {
             warn_of_missing_policy(field, findings);
@@ -62,7 +65,24 @@ pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings)
         }
         (None, _) => (Policy::default(), Vec::new()),
     };
+    if names.any_dropped() {
+        rules.retain(|rule| !rule.chain.entries.is_empty());
+        let asks =
+            policy_field.as_ref().is_some_and(|field| ["primary_profile", "chains"].iter().any(|key| field.node.member(key).is_some()));
+        if asks && findings.errors.is_empty() && !rules.iter().any(|rule| rule.model.is_none()) {
+            report_nobody_left(profiles_field.as_ref()?, findings);
+        }
+    }
     Some(finish(policy, rules, profiles, server))
+}
+
+fn report_nobody_left(profiles: &Field<'_>, findings: &mut Findings) {
+    let members = if let Value::Object(members) = &profiles.node.value { members.as_slice() } else { &[] };
+    let dropped = members.iter().find(|member| matches!(member.node.value, Value::Null));
+    let at = dropped.map_or(&profiles.key_at, |member| &member.name_at);
+    findings
+        .error(codes::NOBODY_LEFT, at, "every profile that could be asked is dropped", "dropped here")
+        .help("take a `null` away, or name another profile in `failover_policy`");
 }
 
 fn warn_of_missing_policy(profiles: &Field<'_>, findings: &mut Findings) {
@@ -84,7 +104,7 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
         let entry = ChainEntry { profile: ProfileId(0), model: None };
         rules = vec![ChainRule { model: None, chain: chain("default", vec![entry], None) }];
     }
-    Config { policy, rules, profiles, server, warnings: Vec::new(), sources: Vec::new(), implicit }
+    Config { policy, rules, profiles, server, warnings: Vec::new(), sources: Vec::new(), projects: Vec::new(), implicit }
 }
 
 /// Keys of the policy that stand one level too high, as in other tools.

@@ -10,7 +10,8 @@ use annotate_snippets::renderer::DecorStyle;
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet, normalize_untrusted_str};
 
 use crate::codes::Code;
-use crate::source::At;
+use crate::layers::Layer;
+use crate::source::{At, line_column};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,8 +31,10 @@ pub struct Diagnostic {
     pub severity: Severity,
     /// What is wrong, in one line.
     pub title: String,
-    /// The file it is about.
+    /// The file it is about, or what stands for one: `--set`, `$HOTSPARE_SERVER`.
     pub file: PathBuf,
+    /// The layer that the file belongs to, where one is known.
+    pub layer: Option<Layer>,
     /// Bytes of the file's text; none when the file as a whole is meant.
     pub span: Option<Range<usize>>,
     /// Words beside the caret.
@@ -53,7 +56,8 @@ impl Diagnostic {
             span: Some(at.span.clone()),
             label: label.into(),
             masked: Some(at.source.masked.clone()),
-            ..Self::about(severity, code, &at.source.path, title)
+            layer: Some(at.source.place.layer),
+            ..Self::about(severity, code, &at.source.place.path, title)
         }
     }
 
@@ -64,6 +68,7 @@ impl Diagnostic {
             severity,
             title: title.into(),
             file: file.to_owned(),
+            layer: None,
             span: None,
             label: String::new(),
             also: None,
@@ -71,6 +76,12 @@ impl Diagnostic {
             notes: Vec::new(),
             masked: None,
         }
+    }
+
+    /// The same, told of a layer.
+    pub(crate) fn in_layer(mut self, layer: Layer) -> Self {
+        self.layer = Some(layer);
+        self
     }
 
     /// The same with what to do.
@@ -93,10 +104,7 @@ impl Diagnostic {
 
     /// Line and column of the caret, both from 1; the column counts characters.
     pub fn line_column(&self) -> Option<(usize, usize)> {
-        let text = self.masked.as_deref()?;
-        let before = text.get(..self.span.as_ref()?.start)?;
-        let line_start = before.rfind('\n').map_or(0, |at| at + 1);
-        Some((before.matches('\n').count() + 1, before[line_start..].chars().count() + 1))
+        Some(line_column(self.masked.as_deref()?, self.span.as_ref()?.start))
     }
 
     /// The diagnostic as people read it, without a line end. Colour is the caller's choice (`NO_COLOR`, not a terminal).
@@ -116,6 +124,10 @@ impl Diagnostic {
         }
         for text in &self.notes {
             group = group.element(Level::NOTE.message(normalized(text)));
+        }
+        // The user's own layer is what people expect; any other is worth a word.
+        if let Some(layer) = self.layer.filter(|layer| *layer != Layer::User) {
+            group = group.element(Level::NOTE.message(layer.told()));
         }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
         renderer.decor_style(DecorStyle::Ascii).render(&[group])

@@ -1,25 +1,36 @@
-//! Reads configuration and says what is wrong with it, where. Never prints, never changes a file, never fetches a credential.
+//! Reads configuration and says what is wrong with it, where. Never prints, never fetches a credential, and changes a file only where it
+//! is asked to.
 //!
-//! A file goes through four hands: `source` reads it, `tree` parses it, `reader` walks it with types, and `compile` puts the parts
-//! together into a [`Config`] that holds the core's own types. Every fault on the way becomes a [`Diagnostic`] with a code, a place
-//! and advice; a run shows all of them.
+//! A text goes through these hands: `source` reads it, `tree` parses it, `layers` lays all of them over each other, `reader` walks the
+//! whole with types, and `compile` puts the parts together into a [`Config`] that holds the core's own types. Before it is laid over the
+//! others, `locks` takes out what the administrator locked, and `narrow` what a project may not set untrusted. Every value keeps its place
+//! on the way, and every fault becomes a [`Diagnostic`] with a code, a place and advice; a run shows all of them.
 
+mod assign;
 mod auth;
 mod base_url;
 mod chains;
 mod claude;
 pub mod codes;
 mod compile;
+mod context;
 mod diagnostic;
+mod key;
+mod layers;
 mod locations;
+mod locks;
+mod lookup;
 mod mask;
+mod narrow;
 mod policy;
 mod profiles;
+mod projects;
 mod reader;
 mod schema;
 mod server;
 mod source;
 mod tree;
+mod trust;
 mod units;
 
 use std::path::{Path, PathBuf};
@@ -27,69 +38,47 @@ use std::path::{Path, PathBuf};
 pub use auth::{Auth, AuthHeader, AuthSource};
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use compile::Config;
+pub use context::Context;
 pub use diagnostic::{Diagnostic, Errors, Severity};
+pub use key::KeyPath;
+pub use layers::Layer;
 pub use locations::Locations;
 pub use profiles::{Mapped, ModelMap, Platform, Profile};
+pub use projects::Project;
 pub use schema::schema;
 pub use server::Server;
+pub use trust::{TrustStore, Trusted};
 
 use compile::Origin;
 use reader::Findings;
+use source::Place;
 use tree::Node;
 
 /// Most diagnostics of one run.
 const MOST_SHOWN: usize = 50;
 
-/// Reads this user's configuration: hotspare's own file, and below it the policy in Claude Code's user settings.
+/// Reads the configuration that holds in a working directory: every layer laid over the one below (see [`Layer`]).
 ///
-/// Without either there is still a configuration: one profile, the client's own login ([`Config::implicit`]).
+/// Without any there is still a configuration: one profile, the client's own login ([`Config::implicit`]).
 ///
 /// # Errors
 ///
-/// Everything that is wrong in hotspare's file and in the policy; a file that was named and does not exist. Whatever else is wrong
-/// with Claude Code's file is a warning.
-pub fn load(locations: &Locations) -> Result<Config, Errors> {
+/// Everything that is wrong in hotspare's files, in the policies of Claude Code's settings, on the command line and in the environment; a
+/// file that was named and does not exist. Whatever else is wrong with Claude Code's files is a warning, and so is what a project's file
+/// wants without trust.
+pub fn load(locations: &Locations, context: &Context) -> Result<Config, Errors> {
     let mut findings = Findings::default();
-    let mut sources = Vec::new();
-    let own = own_file(locations, &mut sources, &mut findings)?;
-    let below = claude_settings(locations, &mut sources, &mut findings);
-    let root = match (below, own) {
-        (Some(below), Some(own)) => Some(tree::merge(below, own)),
-        (below, own) => below.or(own),
-    };
+    let gathered = layers::gather(locations, context, &mut findings)?;
     let origin = Origin { file: &locations.config_file, home: &locations.home };
-    let mut config = finish(root.as_ref(), &origin, findings)?;
-    config.sources = sources;
+    let mut config = finish(gathered.root.as_ref(), &origin, findings)?;
+    config.sources = gathered.sources.into_iter().rev().collect();
+    config.projects = gathered.projects;
     Ok(config)
 }
 
-/// The tree of hotspare's own file. What cannot be parsed ends the run: judging the rest without it would only mislead.
-fn own_file(locations: &Locations, sources: &mut Vec<PathBuf>, findings: &mut Findings) -> Result<Option<Node>, Errors> {
-    let file = &locations.config_file;
-    match source::read(file)? {
-        None if locations.explicit => Err(source::absent(file).into()),
-        None => Ok(None),
-        Some(text) => {
-            sources.push(file.clone());
-            Ok(Some(tree_of(&text, file, findings)?))
-        }
-    }
-}
-
-/// The policy in Claude Code's settings, in the place that it has in hotspare's own file.
-fn claude_settings(locations: &Locations, sources: &mut Vec<PathBuf>, findings: &mut Findings) -> Option<Node> {
-    match claude::policy(&locations.claude_settings) {
-        Ok(policy) => {
-            let (member, faults) = policy?;
-            sources.push(locations.claude_settings.clone());
-            findings.errors.extend(faults);
-            Some(member.into_root())
-        }
-        Err(warning) => {
-            findings.warnings.push(*warning);
-            None
-        }
-    }
+/// Every file that may have a say in this working directory, whether it exists or not.
+pub fn candidates(locations: &Locations, context: &Context) -> Vec<PathBuf> {
+    layers::candidates(locations, context)
 }
 
 /// Reads one file's text, as if it were all there is; `home` is what `~` stands for.
@@ -99,17 +88,12 @@ fn claude_settings(locations: &Locations, sources: &mut Vec<PathBuf>, findings: 
 /// Everything that is wrong with it.
 pub fn parse(text: &str, file: &Path, home: &Path) -> Result<Config, Errors> {
     let mut findings = Findings::default();
-    let root = tree_of(text, file, &mut findings)?;
-    let mut config = finish(Some(&root), &Origin { file, home }, findings)?;
+    let mut node = layers::tree_of(&Place::new(Layer::User, file), text, &mut findings)?;
+    locks::refuse(&mut node, &mut findings);
+    tree::check_appends(&node, &mut findings);
+    let mut config = finish(Some(&tree::settle(node)), &Origin { file, home }, findings)?;
     config.sources = vec![file.to_owned()];
     Ok(config)
-}
-
-/// The tree of a text; faults that leave it readable go to the findings.
-fn tree_of(text: &str, file: &Path, findings: &mut Findings) -> Result<Node, Errors> {
-    let (node, faults) = tree::parse(file, text)?;
-    findings.errors.extend(faults);
-    Ok(node)
 }
 
 fn finish(root: Option<&Node>, origin: &Origin<'_>, mut findings: Findings) -> Result<Config, Errors> {

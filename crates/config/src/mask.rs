@@ -40,6 +40,7 @@ const HARMLESS_KEYS: &[&str] = &[
     "max_connections",
     "mode",
     "failover_policy",
+    "locked",
 ];
 
 /// Words of the format itself, and those that people take for them: harmless wherever they stand, like the keys above.
@@ -180,7 +181,7 @@ impl<'t> Masker<'t> {
         let start = self.at + 1;
         self.at += length;
         if !self.after_colon && is_followed_by_colon(&self.text[self.at..]) {
-            self.key = content;
+            self.key = content.strip_prefix('+').unwrap_or(content);
             // A list has no keys: this may as well be a value with a stray colon.
             let in_list = matches!(self.outer.last(), Some((Open::List, _)));
             if looks_like_credential(content) || in_list && !is_format_word(content) {

@@ -41,7 +41,8 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings
     }
     table.not_yet("failback", "remove it: after its cooldown the primary is tried again by the next request", findings);
     let mut rules = chain_list.as_ref().map(|field| chains::read(field, names, findings)).unwrap_or_default();
-    if names.is_empty() {
+    let asks = primary.is_some() || chain_list.is_some();
+    if names.is_empty() && !(names.any_dropped() && asks) {
         report_no_profiles(primary.as_ref(), secondary.as_ref(), chain_list.as_ref(), names, findings);
     } else {
         rules.extend(pair(&table, primary.as_ref(), secondary.as_ref(), &rules, names, findings));
@@ -75,7 +76,8 @@ pub(crate) fn clocks(field: &Field<'_>, findings: &mut Findings) -> ClockOverrid
     clocks
 }
 
-fn triggers(field: &Field<'_>, findings: &mut Findings) -> Option<Triggers> {
+/// Which failures start a failover.
+pub(crate) fn triggers(field: &Field<'_>, findings: &mut Findings) -> Option<Triggers> {
     let mut triggers = Triggers::none();
     let mut server_status = None;
     for entry in field.list(findings)? {

@@ -111,6 +111,8 @@ pub(crate) struct Names<'a> {
     written: Vec<&'a str>,
     /// The same, as they may be shown.
     shown: Vec<String>,
+    /// Those that a layer drops (`null`), whoever names them.
+    dropped: Vec<&'a str>,
     /// The file that profiles belong into, for advice.
     pub(crate) own_file: &'a Path,
 }
@@ -122,21 +124,29 @@ impl<'a> Names<'a> {
             Some(Value::Object(members)) => members,
             _ => &[],
         };
-        let shown = members.iter().map(|member| member.name_at.quote()).collect();
-        Self { written: members.iter().map(|member| member.name.as_str()).collect(), shown, own_file }
+        let (dropped, kept): (Vec<&Member>, Vec<&Member>) = members.iter().partition(|member| is_dropped(member));
+        let names = |members: &[&'a Member]| members.iter().map(|member| member.name.as_str()).collect();
+        let shown = kept.iter().map(|member| member.name_at.quote()).collect();
+        Self { written: names(&kept), shown, dropped: names(&dropped), own_file }
     }
 
+    /// Whether none is defined.
     pub(crate) fn is_empty(&self) -> bool {
         self.written.is_empty()
     }
 
-    /// The profile that a field names.
+    /// Whether a layer drops some.
+    pub(crate) fn any_dropped(&self) -> bool {
+        !self.dropped.is_empty()
+    }
+
+    /// The profile that a field names; none also where a layer drops it.
     pub(crate) fn find(&self, field: &Field<'_>, findings: &mut Findings) -> Option<ProfileId> {
         let name = field.text(findings)?;
         if let Some(id) = self.id(name) {
             return Some(id);
         }
-        if self.is_empty() {
+        if self.is_empty() || self.dropped.contains(&name) {
             // Said once for the whole file, by whoever reads the policy.
             return None;
         }
@@ -155,6 +165,11 @@ impl<'a> Names<'a> {
         let index = self.written.iter().position(|known| *known == name)?;
         u16::try_from(index).ok().map(ProfileId)
     }
+}
+
+/// `"name": null`: this profile is not asked, whoever names it.
+fn is_dropped(member: &Member) -> bool {
+    matches!(member.node.value, Value::Null)
 }
 
 /// A line of JSON that would define a profile of this name.
@@ -178,7 +193,11 @@ pub(crate) fn read(field: &Field<'_>, listen: SocketAddr, home: &Path, findings:
             .error(codes::OUT_OF_RANGE, &field.key_at, format!("more than {MOST} profiles"), "too many profiles here")
             .help("remove those that no chain uses");
     }
-    table.all().filter_map(|(member, field)| one(&member.name, &field, listen, home, findings)).collect()
+    table
+        .all()
+        .filter(|(member, _)| !is_dropped(member))
+        .filter_map(|(member, field)| one(&member.name, &field, listen, home, findings))
+        .collect()
 }
 
 fn one(name: &str, field: &Field<'_>, listen: SocketAddr, home: &Path, findings: &mut Findings) -> Option<Profile> {

@@ -47,7 +47,11 @@ impl<'t> Field<'t> {
 
     /// A value that stands under a key.
     pub(crate) fn member(parent: &str, member: &'t Member) -> Self {
-        Self { path: joined(parent, &member.name_at.quote()), key_at: member.name_at.clone(), node: &member.node }
+        let key = member.name_at.quote();
+        let key = key.strip_prefix('+').filter(|key| !key.is_empty()).unwrap_or(&key);
+        // In a variable's name it stands in capitals.
+        let key = if key.eq_ignore_ascii_case(&member.name) { &member.name } else { key };
+        Self { path: joined(parent, key), key_at: member.name_at.clone(), node: &member.node }
     }
 
     /// Where the value stands, at most one line of it.

@@ -10,12 +10,20 @@ use schemars::transform::{RecursiveTransform, Transform};
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
+use crate::key::KeyPath;
+use crate::lookup;
+
 /// The published schema: draft 2020-12, every key with a description, unknown keys refused.
 pub fn schema() -> Value {
     let mut schema = SchemaGenerator::new(SchemaSettings::draft2020_12()).into_root_schema_for::<File>();
     RecursiveTransform(absent_is_not_null).transform(&mut schema);
     RecursiveTransform(unwrapped).transform(&mut schema);
     schema.to_value()
+}
+
+/// Whether the format has a key of this path.
+pub(crate) fn knows(path: &KeyPath) -> bool {
+    lookup::find(&schema(), path).is_some()
 }
 
 /// An optional key may be left out, but `null` is no value for it.
@@ -57,11 +65,14 @@ struct File {
     /// Who is asked first, who takes over, and when. May also stand in Claude Code's user settings, under the same key; what stands here
     /// has the last word.
     failover_policy: Option<FailoverPolicy>,
-    /// The ways out, by name. `{}` is Anthropic's API with the client's own login.
+    /// The ways out, by name. `{}` is Anthropic's API with the client's own login; `null` drops one that a lower layer defines.
     #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$" }, "maxProperties" = 64))]
-    profiles: Option<HashMap<String, Profile>>,
+    profiles: Option<HashMap<String, Option<Profile>>>,
     /// The listener and its limits.
     server: Option<Server>,
+    /// Keys that no other layer may set. Only in the managed configuration of a machine.
+    #[schemars(example = json!(["failover_policy.triggers", "profiles"]))]
+    locked: Option<Vec<String>>,
 }
 
 /// When a request goes on to another profile, and to which.
@@ -79,16 +90,25 @@ struct FailoverPolicy {
     primary_profile: Option<String>,
     /// The profile that takes over, or several in order.
     secondary_profile: Option<OneOrMore>,
+    /// Put behind the spares of the layers below.
+    #[schemars(rename = "+secondary_profile")]
+    more_secondary_profiles: Option<OneOrMore>,
     /// Which failures start a failover. Default: `5xx`, 408, 429, 401, 402, 403 and an unknown model. Statuses given here replace all of
     /// these. Failures without a status (no connection, a timeout, a dead stream) always do.
     #[schemars(example = json!(["5xx", 429, "authentication_failed"]))]
     triggers: Option<Vec<Trigger>>,
+    /// Put behind the triggers of the layers below.
+    #[schemars(rename = "+triggers")]
+    more_triggers: Option<Vec<Trigger>>,
     /// Further profiles that one request may try. Default: 3.
     #[schemars(range(min = 0, max = 3))]
     max_failover_attempts: Option<u8>,
     /// Other profiles for some models. The first that matches is used, the pair above comes last.
     #[schemars(example = json!([{ "match": { "model": "claude-haiku-*" }, "profiles": ["backup", "work"] }]))]
     chains: Option<Vec<Chain>>,
+    /// Put behind the chains of the layers below.
+    #[schemars(rename = "+chains")]
+    more_chains: Option<Vec<Chain>>,
     /// What the client hears when no profile is left. Default: wait.
     on_exhausted: Option<OnExhausted>,
     /// How an answer ends that breaks after the client has begun to read it. Default: auto.

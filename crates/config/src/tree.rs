@@ -4,7 +4,6 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use std::path::Path;
 use std::sync::Arc;
 
 use jsonc_parser::ast;
@@ -14,7 +13,8 @@ use jsonc_parser::{CollectOptions, ParseOptions, parse_to_ast};
 
 use crate::codes;
 use crate::diagnostic::{Diagnostic, Severity};
-use crate::source::{At, Source};
+use crate::reader::Findings;
+use crate::source::{At, Place, Source};
 
 /// A value and its place. Holds credentials in the clear, hence no `Debug`.
 pub(crate) struct Node {
@@ -54,6 +54,21 @@ impl Value {
 
 impl Node {
     /// The member of that name, if this is an object that has one.
+    pub(crate) fn member(&self, name: &str) -> Option<&Member> {
+        match &self.value {
+            Value::Object(members) => members.iter().find(|member| member.name == name),
+            _ => None,
+        }
+    }
+
+    /// Takes the member of that name out.
+    pub(crate) fn take_member(&mut self, name: &str) -> Option<Member> {
+        let Value::Object(members) = &mut self.value else { return None };
+        let index = members.iter().position(|member| member.name == name)?;
+        Some(members.remove(index))
+    }
+
+    /// The member of that name, if this is an object that has one.
     pub(crate) fn into_member(self, name: &str) -> Option<Member> {
         match self.value {
             Value::Object(members) => members.into_iter().find(|member| member.name == name),
@@ -70,19 +85,25 @@ impl Member {
 }
 
 /// Parses a file's text; the second part of a success are the keys that are given twice.
-pub(crate) fn parse(path: &Path, text: &str) -> Result<(Node, Vec<Diagnostic>), Box<Diagnostic>> {
-    let source = Source::new(path, text);
+pub(crate) fn parse(place: &Place, text: &str) -> Result<(Node, Vec<Diagnostic>), Box<Diagnostic>> {
+    parse_part(&Source::new(place, text), text, 0)
+}
+
+/// Parses a text that stands `offset` bytes behind the start of its source.
+pub(crate) fn parse_part(source: &Arc<Source>, text: &str, offset: usize) -> Result<(Node, Vec<Diagnostic>), Box<Diagnostic>> {
     if text.starts_with('\u{feff}') {
-        let at = At::new(&source, 0..3);
+        let at = At::new(source, offset..offset + 3);
         let fault = fault(codes::BYTE_ORDER_MARK, &at, "the file starts with a byte order mark", "three bytes before the first character");
         return Err(Box::new(fault.with_help("save it as UTF-8 without a byte order mark")));
     }
-    let result = parse_to_ast(text, &CollectOptions::default(), &options()).map_err(|error| Box::new(syntax_error(&source, &error)))?;
+    let result =
+        parse_to_ast(text, &CollectOptions::default(), &options()).map_err(|error| Box::new(syntax_error(source, offset, &error)))?;
     let Some(value) = result.value else {
-        let fault = Diagnostic::about(Severity::Error, codes::EMPTY, path, "the file is empty");
+        let place = &source.place;
+        let fault = Diagnostic::about(Severity::Error, codes::EMPTY, &place.path, "the file is empty").in_layer(place.layer);
         return Err(Box::new(fault.with_help("write `{}` for a configuration that sets nothing, or remove the file")));
     };
-    let mut convert = Convert { source: &source, text, faults: Vec::new() };
+    let mut convert = Convert { source, text, offset, faults: Vec::new() };
     let node = convert.node(value);
     Ok((node, convert.faults))
 }
@@ -106,6 +127,7 @@ fn options() -> ParseOptions {
 struct Convert<'t> {
     source: &'t Arc<Source>,
     text: &'t str,
+    offset: usize,
     faults: Vec<Diagnostic>,
 }
 
@@ -125,7 +147,7 @@ impl Convert<'_> {
 
     /// JSON has no raw control characters in strings; the parser lets them pass.
     fn string(&mut self, at: &At, literal: ast::StringLit<'_>) -> Value {
-        if self.text[at.span.clone()].bytes().any(|byte| byte < 0x20) {
+        if self.text[at.span.start - self.offset..at.span.end - self.offset].bytes().any(|byte| byte < 0x20) {
             let fault = fault(codes::SYNTAX, &at.first_line(), "a string runs over the end of its line or holds a tab", "this string");
             self.faults.push(fault.with_help("write `\\n` or `\\t` inside the quotes, or close the string"));
         }
@@ -151,7 +173,7 @@ impl Convert<'_> {
     }
 
     fn at(&self, ranged: &impl Ranged) -> At {
-        At::new(self.source, ranged.start()..ranged.end())
+        At::new(self.source, self.offset + ranged.start()..self.offset + ranged.end())
     }
 }
 
@@ -165,8 +187,8 @@ fn fault(code: codes::Code, at: &At, title: impl Into<String>, label: &str) -> D
     Diagnostic::at(Severity::Error, code, at, title, label)
 }
 
-fn syntax_error(source: &Arc<Source>, error: &ParseError) -> Diagnostic {
-    let range = error.range();
+fn syntax_error(source: &Arc<Source>, offset: usize, error: &ParseError) -> Diagnostic {
+    let range = offset + error.range().start..offset + error.range().end;
     if let Some(start) = source.unclosed_string.filter(|start| *start <= range.start) {
         // The parser lets strings run on to the next quote, lines away from the mistake.
         let at = At::new(source, start..source.masked.len()).first_line();
@@ -214,24 +236,104 @@ fn explain(kind: &ParseErrorKind) -> (&'static str, &'static str, &'static str) 
     }
 }
 
-/// `high` laid over `low`: objects merge key by key, anything else is replaced whole.
+/// Before a key: its list is put behind the one of the layers below.
+const APPEND: char = '+';
+
+impl Member {
+    /// The key that this one appends to, if it does.
+    fn appends_to(&self) -> Option<&str> {
+        self.name.strip_prefix(APPEND).filter(|key| !key.is_empty())
+    }
+
+    /// The key without its mark.
+    pub(crate) fn key(&self) -> &str {
+        self.appends_to().unwrap_or(&self.name)
+    }
+}
+
+/// Says which marks of this text stand before what is no list.
+pub(crate) fn check_appends(node: &Node, findings: &mut Findings) {
+    match &node.value {
+        Value::Object(members) => {
+            for member in members {
+                let can_append = matches!(member.node.value, Value::List(_) | Value::String(_) | Value::Number(_));
+                if member.appends_to().is_some() && !can_append {
+                    let title = format!("`{}` appends to a list, and this is {}", member.name_at.quote(), member.node.value.kind());
+                    findings
+                        .error(codes::NOT_APPENDABLE, &member.node.at.first_line(), title, "nothing to append")
+                        .help("write a list, or leave the `+` away: objects merge by themselves");
+                }
+                check_appends(&member.node, findings);
+            }
+        }
+        Value::List(nodes) => nodes.iter().for_each(|node| check_appends(node, findings)),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
+    }
+}
+
+/// `high` laid over `low`: objects merge key by key, `+key` appends, anything else is replaced whole. Of one that was settled, or came
+/// from here, nothing is left to append.
 pub(crate) fn merge(low: Node, high: Node) -> Node {
     let (below, above) = match (low.value, high.value) {
         (Value::Object(below), Value::Object(above)) => (below, above),
-        (_, value) => return Node { at: high.at, value },
+        (_, value) => return settle(Node { at: high.at, value }),
     };
-    let mut members = above;
-    for member in below {
-        match members.iter().position(|other| other.name == member.name) {
-            None => members.push(member),
-            Some(index) => {
-                let other = members.swap_remove(index);
-                let node = merge(member.node, other.node);
-                members.push(Member { name: other.name, name_at: other.name_at, node });
-            }
+    let (appended, above): (Vec<Member>, Vec<Member>) = above.into_iter().partition(|member| member.appends_to().is_some());
+    let mut below = below;
+    // What stands above comes first: where the order of keys is meaning, the upper layer has the first word.
+    let mut members: Vec<Member> = Vec::with_capacity(below.len() + above.len());
+    for Member { name, name_at, node } in above {
+        let node = match below.iter().position(|member| member.name == name) {
+            Some(index) => merge(below.remove(index).node, node),
+            None => settle(node),
+        };
+        members.push(Member { name, name_at, node });
+    }
+    members.extend(below);
+    append_all(&mut members, appended);
+    Node { at: high.at, value: Value::Object(members) }
+}
+
+/// A tree with nothing below it: `+key` is as `key`.
+pub(crate) fn settle(node: Node) -> Node {
+    let value = match node.value {
+        Value::Object(members) => {
+            let (appended, plain): (Vec<Member>, Vec<Member>) = members.into_iter().partition(|member| member.appends_to().is_some());
+            let mut members: Vec<Member> = plain.into_iter().map(|member| Member { node: settle(member.node), ..member }).collect();
+            append_all(&mut members, appended);
+            Value::Object(members)
+        }
+        Value::List(nodes) => Value::List(nodes.into_iter().map(settle).collect()),
+        value => value,
+    };
+    Node { at: node.at, value }
+}
+
+fn append_all(members: &mut Vec<Member>, appended: Vec<Member>) {
+    for member in appended {
+        let key = member.key().to_owned();
+        let node = settle(member.node);
+        match members.iter_mut().find(|known| known.name == key) {
+            Some(known) => append(&mut known.node, node),
+            None => members.push(Member { name: key, name_at: member.name_at, node }),
         }
     }
-    Node { at: high.at, value: Value::Object(members) }
+}
+
+/// One value counts as a list of one.
+fn append(list: &mut Node, more: Node) {
+    let at = more.at.clone();
+    let more = entries(more);
+    let known = std::mem::replace(list, Node { at, value: Value::Null });
+    list.value = Value::List(entries(known).into_iter().chain(more).collect());
+}
+
+fn entries(node: Node) -> Vec<Node> {
+    match node.value {
+        Value::List(nodes) => nodes,
+        Value::Null => Vec::new(),
+        _ => vec![node],
+    }
 }
 
 #[cfg(test)]
@@ -239,7 +341,7 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Node {
-        let Ok((node, _)) = parse(Path::new("t"), text) else { panic!("not JSON: {text}") };
+        let Ok((node, _)) = parse(&Place::new(crate::layers::Layer::User, "t"), text) else { panic!("not JSON: {text}") };
         node
     }
 
@@ -259,7 +361,7 @@ mod tests {
 
     #[track_caller]
     fn check_merge(low: &str, high: &str, expect: &str) {
-        assert_eq!(show(&merge(tree(low), tree(high))), expect);
+        assert_eq!(show(&merge(settle(tree(low)), tree(high))), expect);
     }
 
     #[test]
@@ -269,5 +371,24 @@ mod tests {
         check_merge(r#"{"a":[1,2,3]}"#, r#"{"a":[4]}"#, "{a=[4]}");
         check_merge(r#"{"a":{"x":1}}"#, r#"{"a":"b"}"#, "{a=b}");
         check_merge(r#"{"a":"b"}"#, r#"{"a":{"x":1}}"#, "{a={x=1}}");
+    }
+
+    #[test]
+    fn a_plus_appends_to_what_stands_below() {
+        check_merge(r#"{"a":[1,2]}"#, r#"{"+a":[3]}"#, "{a=[1 2 3]}");
+        check_merge(r#"{"a":1}"#, r#"{"+a":2}"#, "{a=[1 2]}");
+        check_merge("{}", r#"{"+a":[3]}"#, "{a=[3]}");
+        check_merge(r#"{"+a":[1]}"#, r#"{"+a":[2]}"#, "{a=[1 2]}");
+        check_merge(r#"{"a":[1]}"#, r#"{"a":[2],"+a":[3]}"#, "{a=[2 3]}");
+        check_merge(r#"{"a":{"+b":[1]}}"#, r#"{"a":{"b":[2]}}"#, "{a={b=[2]}}");
+        check_merge(r#"{"a":1}"#, r#"{"a":{"+b":[1],"c":[{"+d":[1]}]}}"#, "{a={b=[1] c=[{d=[1]}]}}");
+        check_merge("{}", r#"{"+":[1]}"#, "{+=[1]}");
+    }
+
+    #[test]
+    fn an_upper_layers_keys_come_first_in_its_own_order() {
+        let merged = merge(tree(r#"{"b":1,"a":2,"c":3}"#), tree(r#"{"z":1,"c":4}"#));
+        let Value::Object(members) = merged.value else { panic!("an object") };
+        assert_eq!(members.iter().map(|member| member.name.as_str()).collect::<Vec<_>>(), ["z", "c", "b", "a"]);
     }
 }

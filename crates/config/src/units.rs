@@ -35,7 +35,8 @@ pub(crate) fn body_size(field: &Field<'_>, findings: &mut Findings) -> Option<u6
     parsed
 }
 
-fn parse_duration(text: &str) -> Option<Duration> {
+/// The same of a text; none where it is no duration in the range.
+pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
     let (count, unit) = split(text)?;
     let duration = match unit {
         "ms" => Duration::from_millis(count),

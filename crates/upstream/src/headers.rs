@@ -56,6 +56,7 @@ fn stays_behind(name: &HeaderName) -> bool {
     let text = name.as_str();
     NAMES.contains(name)
         || text.starts_with("x-forwarded-")
+        || text.starts_with("x-hotspare-")
         || text.starts_with("proxy-")
         || text.starts_with("sec-")
         || text == "x-real-ip"

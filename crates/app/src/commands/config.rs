@@ -3,7 +3,7 @@
 use std::io::stdout;
 use std::process::ExitCode;
 
-use crate::cli::ConfigCommand;
+use crate::cli::{ConfigCommand, Layers};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::output::{self, Paint, Style};
@@ -11,7 +11,7 @@ use crate::output::{self, Paint, Style};
 /// Runs `hotspare config …`.
 pub(crate) fn config(command: ConfigCommand) -> Result<ExitCode, CliError> {
     match command {
-        ConfigCommand::Validate { config } => validate(config)?,
+        ConfigCommand::Validate { layers } => validate(&layers)?,
         ConfigCommand::Path => output::data(&commands::locations(None)?.config_file.display().to_string())?,
         ConfigCommand::Schema => {
             let schema = serde_json::to_string_pretty(&hotspare_config::schema())
@@ -22,9 +22,9 @@ pub(crate) fn config(command: ConfigCommand) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn validate(file: Option<std::path::PathBuf>) -> Result<(), CliError> {
-    let locations = commands::locations(file)?;
-    let config = commands::load(&locations)?;
+fn validate(layers: &Layers) -> Result<(), CliError> {
+    let locations = commands::locations(layers.config.clone())?;
+    let config = commands::load(&locations, &commands::context(layers)?)?;
     let paint = Paint(output::colored(&stdout()));
     if config.implicit {
         return Ok(output::data(&format!(

@@ -23,8 +23,8 @@ use crate::{output, state};
 pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     // The child owns the terminal: logs only where they are asked for.
     commands::logging("off");
-    let locations = commands::locations(arguments.config)?;
-    let config = commands::load(&locations)?;
+    let locations = commands::locations(arguments.layers.config.clone())?;
+    let config = commands::load(&locations, &commands::context(&arguments.layers)?)?;
     commands::runtime()?.block_on(protect(&locations, config, arguments.command))
 }
 

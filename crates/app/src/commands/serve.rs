@@ -16,8 +16,8 @@ use crate::{output, state};
 /// Runs `hotspare serve`.
 pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     commands::logging("info");
-    let locations = commands::locations(arguments.config.clone())?;
-    let config = commands::load(&locations)?;
+    let locations = commands::locations(arguments.layers.config.clone())?;
+    let config = commands::load(&locations, &commands::context(&arguments.layers)?)?;
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
         commands::check_credentials(&config).await?;

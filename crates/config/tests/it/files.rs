@@ -3,64 +3,14 @@
 use std::fs;
 use std::path::Path;
 
-use hotspare_config::{Config, Errors, Locations, Severity, codes, load};
-use tempfile::TempDir;
+use hotspare_config::{Context, Severity, codes, load};
+
+use crate::home::{Home, names};
 
 const REQUEST: &str = r#"{ "failover_policy": { "enabled": true, "primary_profile": "work", "secondary_profile": "openrouter-backup",
     "triggers": [500, 502, 503, 504, 429], "max_failover_attempts": 1 } }"#;
 
 const PROFILES: &str = r#"{ "profiles": { "work": {}, "openrouter-backup": { "auth": { "env": "BACKUP_KEY" } } } }"#;
-
-/// A home folder of its own.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        Self(tempfile::tempdir().expect("a temporary folder"))
-    }
-
-    fn with(self, path: &str, content: impl AsRef<[u8]>) -> Self {
-        let path = self.0.path().join(path);
-        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
-        fs::write(path, content).expect("written");
-        self
-    }
-
-    fn config(self, content: impl AsRef<[u8]>) -> Self {
-        self.with(".config/hotspare/config.json", content)
-    }
-
-    fn claude(self, content: impl AsRef<[u8]>) -> Self {
-        self.with(".claude/settings.json", content)
-    }
-
-    fn locations(&self, explicit: Option<&str>) -> Locations {
-        let home = self.0.path().as_os_str().to_owned();
-        let env = |name: &str| (name == "HOME").then(|| home.clone());
-        Locations::find(&env, explicit.map(|path| self.0.path().join(path))).expect("a home")
-    }
-
-    fn load(&self) -> Result<Config, Errors> {
-        load(&self.locations(None))
-    }
-
-    fn config_of(&self) -> Config {
-        self.load().unwrap_or_else(|errors| panic!("{errors}"))
-    }
-
-    #[track_caller]
-    fn fails_with(&self, code: codes::Code) -> Errors {
-        let errors = self.load().expect_err("an error");
-        assert_eq!(errors.0[0].code, code.id, "{errors}");
-        assert!(!errors.0[0].help.is_empty(), "{errors}");
-        errors
-    }
-}
-
-fn names(config: &Config) -> Vec<&str> {
-    let last = &config.rules.last().expect("a chain").chain;
-    last.entries.iter().map(|entry| &*config.profiles[usize::from(entry.profile.0)].name).collect()
-}
 
 #[test]
 fn without_any_file_the_clients_login_is_used() {
@@ -153,7 +103,7 @@ fn warnings_come_along_with_errors() {
 #[test]
 fn a_named_file_must_exist() {
     let home = Home::new().config(PROFILES);
-    let errors = load(&home.locations(Some("other.json"))).expect_err("no such file");
+    let errors = load(&home.locations(Some("other.json")), &Context::default()).expect_err("no such file");
     assert_eq!(errors.0[0].code, codes::UNREADABLE.id);
     assert!(errors.render(false).contains("other.json"), "{errors}");
 }
@@ -161,7 +111,7 @@ fn a_named_file_must_exist() {
 #[test]
 fn a_named_file_is_read_in_place_of_the_usual_one() {
     let home = Home::new().config("{ broken").with("ci.json", r#"{ "server": { "max_connections": 7 } }"#);
-    assert_eq!(load(&home.locations(Some("ci.json"))).expect("valid").server.max_connections, 7);
+    assert_eq!(load(&home.locations(Some("ci.json")), &Context::default()).expect("valid").server.max_connections, 7);
 }
 
 #[test]

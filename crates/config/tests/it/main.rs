@@ -5,6 +5,9 @@
 mod agreement;
 mod compiled;
 mod corpus;
+mod evil;
 mod files;
+mod home;
+mod layered;
 mod properties;
 mod validator;
