@@ -9,6 +9,8 @@ pub mod exchange;
 pub mod facts;
 pub mod failure;
 pub mod health;
+pub mod models;
+pub mod platform;
 pub mod policy;
 pub mod record;
 pub mod retries;
@@ -20,6 +22,8 @@ pub use exchange::{Action, Answer, BodyKind, Exchange, LocalAnswer, Outcome, Wor
 pub use facts::{ClientKind, Endpoint, ModelFamily, RequestFacts};
 pub use failure::{Failure, FailureKind, NextStep, Scope, Stage, Verdict};
 pub use health::Health;
+pub use models::ClaudeModel;
+pub use platform::{Platform, Preset};
 pub use policy::{Clocks, MidStream, OnExhausted, Policy, Triggers};
 pub use record::{AttemptEntry, Decision, ExchangeRecord, Tokens};
 pub use retries::RetryMemory;
