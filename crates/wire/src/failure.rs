@@ -1,6 +1,7 @@
 //! Turns a status, headers and a body, or an error event, into a failure of its class. Never decides what follows from it.
 //!
-//! Every reader tolerates partial sets: a missing header or an unreadable body makes the class broader, never wrong.
+//! Every reader tolerates partial sets: a missing header or an unreadable body makes the class broader, never wrong. Two envelopes are
+//! known: Anthropic's, with a type, and OpenRouter's, with a number and what it knows of the provider behind it.
 
 use std::time::SystemTime;
 
@@ -10,6 +11,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 
 use crate::limits;
+use crate::repair::Repair;
 use crate::stream::shortened;
 
 /// What an error body says, where it can be read.
@@ -18,6 +20,14 @@ struct ErrorBody {
     kind: String,
     message: String,
     code: String,
+    /// The status in the body, where there is one.
+    number: Option<u16>,
+    /// OpenRouter's word for whose limit was met.
+    limit_source: String,
+    /// What the provider behind OpenRouter said.
+    behind: String,
+    /// Whether OpenRouter's moderation has stopped the request.
+    moderated: bool,
 }
 
 #[derive(Deserialize)]
@@ -34,6 +44,22 @@ struct Inner {
     message: Option<String>,
     #[serde(default)]
     details: Option<Details>,
+    #[serde(default)]
+    code: Option<serde_json::Value>,
+    #[serde(default)]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize, Default)]
+struct Metadata {
+    #[serde(default)]
+    limit_source: Option<String>,
+    #[serde(default)]
+    error_type: Option<String>,
+    #[serde(default)]
+    raw: Option<serde_json::Value>,
+    #[serde(default)]
+    reasons: Option<serde::de::IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -42,16 +68,45 @@ struct Details {
     error_code: Option<String>,
 }
 
-/// Reads Anthropic's error shape; anything else gives empty words.
+/// Reads both envelopes; anything else gives empty words.
 fn read_error(body: &[u8]) -> ErrorBody {
     let Some(inner) = serde_json::from_slice::<Envelope>(body).ok().and_then(|envelope| envelope.error) else {
         return ErrorBody::default();
     };
+    let metadata = inner.metadata.unwrap_or_default();
     ErrorBody {
-        kind: inner.kind.unwrap_or_default(),
+        kind: inner.kind.or(metadata.error_type).unwrap_or_default(),
         message: inner.message.unwrap_or_default(),
         code: inner.details.and_then(|details| details.error_code).unwrap_or_default(),
+        number: inner.code.as_ref().and_then(number),
+        limit_source: metadata.limit_source.unwrap_or_default(),
+        behind: metadata.raw.map(|raw| raw.as_str().map_or_else(|| raw.to_string(), str::to_owned)).unwrap_or_default(),
+        moderated: metadata.reasons.is_some(),
     }
+}
+
+/// A status, as a number or in quotes.
+fn number(code: &serde_json::Value) -> Option<u16> {
+    let number = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
+    u16::try_from(number).ok().filter(|number| (100..600).contains(number))
+}
+
+/// The words of a refusal, in whichever envelope it came; empty where it has none.
+pub(crate) fn message_of(body: &[u8]) -> String {
+    #[derive(Deserialize)]
+    struct Bare {
+        #[serde(default)]
+        message: Option<String>,
+    }
+    let error = read_error(body);
+    if !error.behind.is_empty() {
+        // OpenRouter's own words say only that there are others.
+        return error.behind;
+    }
+    if !error.message.is_empty() {
+        return error.message;
+    }
+    serde_json::from_slice::<Bare>(body).ok().and_then(|bare| bare.message).unwrap_or_default()
 }
 
 /// Whether a body under a good status is an error all the same: `{"type":"error", …}` or `{"error": {…}}`.
@@ -76,7 +131,11 @@ pub fn of_response(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, 
         300..400 => FailureKind::Redirect,
         400 => bad_request(&error),
         401 => FailureKind::Unauthorized,
+        // In flight, others of the same account use its credit up: it comes back by itself.
+        402 if error.limit_source == "openrouter_in_flight_budget" => FailureKind::Throttled,
         402 => FailureKind::Billing,
+        // The request was stopped, not the account.
+        403 if error.moderated => FailureKind::ProviderBound,
         403 => FailureKind::Forbidden,
         404 if endpoint == Endpoint::Messages && error.code != "thread_not_found" => FailureKind::ModelNotFound,
         413 => FailureKind::TooLarge,
@@ -91,21 +150,60 @@ pub fn of_response(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, 
     Failure::new(kind, Stage::Head, described(code, &error.kind)).with_status(code).with_retry_after(retry_after)
 }
 
-/// The class of an `error` event inside a good answer: it counts as the status that its type stands for.
-pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
-    let status = match kind {
-        "invalid_request_error" => 400,
+/// The class of a whole answer that is an error although its status is good; none where it is no error. It was told by the answer's body,
+/// and counts as the status that it names.
+pub fn under_good_status(endpoint: Endpoint, body: &[u8], now: SystemTime) -> Option<Failure> {
+    if !is_error_body(body) {
+        return None;
+    }
+    let error = read_error(body);
+    let status = error.number.or_else(|| status_of(&error.kind)).and_then(|number| StatusCode::from_u16(number).ok());
+    let Some(status) = status.filter(|status| status.as_u16() >= 400) else {
+        return Some(Failure::new(FailureKind::WrongContent, Stage::Held, "200 with an error in its body"));
+    };
+    let mut failure = of_response(endpoint, status, &HeaderMap::new(), body, now);
+    failure.stage = Stage::Held;
+    failure.detail = format!("200 with an error in its body: {}", failure.detail).into();
+    Some(failure)
+}
+
+/// The type of Anthropic's that an envelope with nothing but a number stands for.
+pub(crate) fn type_of_number(number: u16) -> &'static str {
+    match number {
+        400 => "invalid_request_error",
+        401 => "authentication_error",
+        402 => "billing_error",
+        403 => "permission_error",
+        404 => "not_found_error",
+        413 => "request_too_large",
+        429 => "rate_limit_error",
+        408 | 502..=504 => "timeout_error",
+        529 => "overloaded_error",
+        _ => "api_error",
+    }
+}
+
+/// The status that an error's type stands for: Anthropic's words, then OpenRouter's.
+fn status_of(kind: &str) -> Option<u16> {
+    Some(match kind {
+        "invalid_request_error" | "context_length_exceeded" => 400,
         "authentication_error" => 401,
-        "billing_error" => 402,
+        "billing_error" | "payment_required" => 402,
         "permission_error" => 403,
         "not_found_error" => 404,
         "request_too_large" => 413,
-        "rate_limit_error" => 429,
+        "rate_limit_error" | "rate_limit_exceeded" => 429,
+        "provider_unavailable" => 503,
         "timeout_error" => 504,
-        "overloaded_error" => 529,
-        _ => 500,
-    };
-    let error = ErrorBody { kind: kind.into(), message: message.into(), code: String::new() };
+        "overloaded_error" | "provider_overloaded" => 529,
+        _ => return None,
+    })
+}
+
+/// The class of an `error` event inside a good answer: it counts as the status that its type stands for.
+pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
+    let status = status_of(kind).unwrap_or(500);
+    let error = ErrorBody { kind: kind.into(), message: message.into(), ..ErrorBody::default() };
     let class = match status {
         400 => bad_request(&error),
         401 => FailureKind::Unauthorized,
@@ -114,7 +212,7 @@ pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
         404 => FailureKind::ModelNotFound,
         413 => FailureKind::TooLarge,
         429 => FailureKind::Throttled,
-        504 => FailureKind::BadGateway,
+        503 | 504 => FailureKind::BadGateway,
         529 => FailureKind::Overloaded,
         _ => FailureKind::ServerError,
     };
@@ -155,24 +253,20 @@ fn bad_request(error: &ErrorBody) -> FailureKind {
         "cmek_key_network_blocked",
         "user_profile_required",
     ];
-    const PROVIDER_BOUND: [&str; 7] = [
-        "invalid `signature` in `thinking` block",
-        "thinking.signature",
-        "blocks in the latest assistant message cannot be modified",
-        "extra inputs are not permitted",
-        "for the `anthropic-beta` header",
-        "invalid beta flag",
-        "input tag 'adaptive'",
-    ];
     if ACCOUNT_CODES.contains(&error.code.as_str()) {
         return FailureKind::Billing;
     }
-    let message = error.message.to_ascii_lowercase();
+    // OpenRouter's own words for a failure behind it, which is not the request's fault (peers.md R6).
+    let relayed = error.message.trim().eq_ignore_ascii_case("provider returned error");
+    let told = if error.behind.is_empty() { &error.message } else { &error.behind };
+    let message = told.to_ascii_lowercase();
     let spend_limit = message.contains("you have reached your specified") && message.contains("api usage limits");
     if message.contains("credit balance is too low") || spend_limit {
         FailureKind::Billing
-    } else if PROVIDER_BOUND.iter().any(|words| message.contains(words)) {
+    } else if Repair::of_message(told).is_some() || message.contains("extra inputs are not permitted") {
         FailureKind::ProviderBound
+    } else if relayed && !message.contains("too long") && !message.contains("invalid_request_error") {
+        FailureKind::BadGateway
     } else {
         FailureKind::BadRequest
     }
@@ -280,6 +374,40 @@ mod tests {
         assert_eq!(&*classify(529, &[], "").detail, "529 overloaded");
         assert_eq!(&*classify(500, &[], &error("api_error", "secret prompt")).detail, "500 api");
         assert_eq!(&*classify(503, &[], &error("x\n\u{1b}[31m", "")).detail, "503 x[31m");
+    }
+
+    #[test]
+    fn the_envelope_of_openrouter_is_read() {
+        let openrouter = |code: u16, metadata: serde_json::Value| {
+            serde_json::json!({"error": {"code": code, "message": "Provider returned error", "metadata": metadata}}).to_string()
+        };
+        check(402, &[], &openrouter(402, serde_json::json!({})), FailureKind::Billing);
+        let in_flight = openrouter(402, serde_json::json!({"limit_source": "openrouter_in_flight_budget"}));
+        check(402, &[("retry-after", "3")], &in_flight, FailureKind::Throttled);
+        check(403, &[], &openrouter(403, serde_json::json!({"reasons": ["x"], "flagged_input": "secret"})), FailureKind::ProviderBound);
+        check(400, &[], &openrouter(400, serde_json::json!({"provider_name": "x"})), FailureKind::BadGateway);
+        let signature = error("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block");
+        check(400, &[], &openrouter(400, serde_json::json!({"raw": signature})), FailureKind::ProviderBound);
+        let long = error("invalid_request_error", "prompt is too long: 2 tokens > 1 maximum");
+        check(400, &[], &openrouter(400, serde_json::json!({"raw": long})), FailureKind::BadRequest);
+        check(502, &[], &openrouter(502, serde_json::json!({})), FailureKind::BadGateway);
+    }
+
+    #[test]
+    fn an_error_under_a_good_status_is_of_the_class_that_it_names() {
+        let kind = |body: &str| {
+            under_good_status(Endpoint::Messages, body.as_bytes(), SystemTime::UNIX_EPOCH).map(|failure| (failure.kind, failure.stage))
+        };
+        assert_eq!(kind(r#"{"error":{"code":402,"message":"no credits"}}"#), Some((FailureKind::Billing, Stage::Held)));
+        assert_eq!(kind(r#"{"error":{"code":"429","message":"slow down"}}"#), Some((FailureKind::BareRateLimit, Stage::Held)));
+        assert_eq!(kind(r#"{"type":"error","error":{"type":"overloaded_error"}}"#), Some((FailureKind::Overloaded, Stage::Held)));
+        assert_eq!(
+            kind(r#"{"error":{"message":"","metadata":{"error_type":"provider_unavailable"}}}"#),
+            Some((FailureKind::BadGateway, Stage::Held))
+        );
+        assert_eq!(kind(r#"{"error":{"message":"what"}}"#), Some((FailureKind::WrongContent, Stage::Held)));
+        assert_eq!(kind(r#"{"error":{"code":200}}"#), Some((FailureKind::WrongContent, Stage::Held)));
+        assert_eq!(kind(r#"{"type":"message","content":[]}"#), None);
     }
 
     #[test]

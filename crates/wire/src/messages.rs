@@ -8,6 +8,8 @@ use bytes::Bytes;
 use serde::de::{Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use crate::splice::span;
+
 /// What the first bytes of a body say about its model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum EarlyModel {
@@ -102,12 +104,6 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
         }
         Ok(peek)
     }
-}
-
-/// The value's place in the body that it borrows from.
-fn span(body: &[u8], value: &RawValue) -> Range<usize> {
-    let start = (value.get().as_ptr() as usize).saturating_sub(body.as_ptr() as usize);
-    start..start + value.get().len()
 }
 
 impl Peek {

@@ -7,6 +7,7 @@ use hotspare_core::commitment::BlockKind;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use crate::failure;
 use crate::sse::Event;
 
 /// What an event says.
@@ -93,6 +94,8 @@ struct ErrorBody<'a> {
     kind: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     message: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    code: Option<&'a RawValue>,
 }
 
 #[derive(Deserialize)]
@@ -154,7 +157,9 @@ pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
 }
 
 fn error(body: Option<&ErrorBody<'_>>) -> Fact {
-    let kind = body.and_then(|error| error.kind.as_deref()).unwrap_or("api_error");
+    // OpenRouter gives a status where Anthropic gives a type.
+    let number = || body.and_then(|error| error.code?.get().trim_matches('"').parse().ok()).map(failure::type_of_number);
+    let kind = body.and_then(|error| error.kind.as_deref()).or_else(number).unwrap_or("api_error");
     let message = body.and_then(|error| error.message.as_deref()).unwrap_or_default();
     Fact::Error { kind: kind.into(), message: shortened(message).into() }
 }
@@ -276,6 +281,10 @@ mod tests {
         assert_eq!(
             event(r#"{"error":{"type":"overloaded_error","message":"Overloaded"}}"#),
             Fact::Error { kind: "overloaded_error".into(), message: "Overloaded".into() }
+        );
+        assert_eq!(
+            event(r#"{"error":{"code":402,"message":"no credits"},"id":"x"}"#),
+            Fact::Error { kind: "billing_error".into(), message: "no credits".into() }
         );
     }
 

@@ -1,0 +1,125 @@
+//! Decides what becomes of blocks that only one provider can read: results of its own tools, its files, its encrypted text. Never touches
+//! a tool call of the client or its result.
+
+use std::fmt::Write as _;
+
+use serde_json::value::RawValue;
+
+use crate::splice::{self, Fate};
+
+use super::draft::Draft;
+use super::view::{self, Block, Object};
+use super::{Target, Unfit};
+use crate::betas;
+
+/// Most results of one web search that are named in the text that stands for it.
+const MOST_RESULTS: usize = 20;
+
+/// Takes out blank text of the assistant: other models give it, and Claude refuses it.
+pub(super) fn empty_text(draft: &mut Draft<'_, '_>) {
+    for (index, message) in draft.view.messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
+        for (block, fate) in message.blocks().iter().zip(&mut draft.blocks[index]) {
+            if block.is_blank_text() {
+                *fate = Fate::Drop;
+            }
+        }
+    }
+}
+
+/// Fits every block to a provider that is not Anthropic's own API.
+pub(super) fn foreign_blocks(draft: &mut Draft<'_, '_>, target: &Target<'_>) -> Result<(), Unfit> {
+    let view = draft.view;
+    for (index, message) in view.messages.iter().enumerate() {
+        draft.drop_members(&message.fields, |name| !matches!(name, "role" | "content"), |name| Some(format!("messages.{name}")));
+        for (place, block) in message.blocks().iter().enumerate() {
+            if draft.blocks[index][place] == Fate::Drop {
+                continue;
+            }
+            let fate = one(draft, target, block, &message.role)?;
+            if fate != Fate::Keep {
+                draft.changes.blocks += usize::from(!block.is_blank_text());
+                draft.blocks[index][place] = fate;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What becomes of one block, in a message or in a tool's result.
+fn one(draft: &mut Draft<'_, '_>, target: &Target<'_>, block: &Block<'_>, role: &str) -> Result<Fate, Unfit> {
+    let known: &[&str] = match &*block.kind {
+        "text" if block.is_blank_text() => return Ok(Fate::Drop),
+        // Citations of a search point into text that its provider encrypted.
+        "text" => &["text"],
+        "thinking" => &["thinking", "signature"],
+        "redacted_thinking" => &["data"],
+        "image" => &["source"],
+        "document" => &["source", "title", "context", "citations"],
+        "search_result" => &["source", "title", "content", "citations"],
+        "tool_use" => &["id", "name", "input"],
+        "tool_result" => &["tool_use_id", "content", "is_error"],
+        "tool_reference" => return Ok(text_block(&format!("The tool {} is available.", name_of(block)))),
+        "web_search_tool_result" => return Ok(search_results(draft.view.text, block).map_or(Fate::Drop, |text| text_block(&text))),
+        "compaction" => return block.fields.string("content").map(|text| text_block(&text)).ok_or(Unfit::Compaction),
+        "container_upload" if role == "user" => return Err(Unfit::File),
+        // Calls and results of tools that ran at another provider, and whatever is newer than this list.
+        _ => return Ok(Fate::Drop),
+    };
+    if matches!(&*block.kind, "image" | "document") && source_is_a_file(draft.view.text, &block.fields) {
+        return Err(Unfit::File);
+    }
+    let drop = |name: &str| !matches!(name, "type" | "cache_control") && !known.contains(&name);
+    draft.drop_members(&block.fields, drop, |_| None);
+    cache_control(draft, target, &block.fields);
+    if block.kind == "tool_result" {
+        result(draft, target, block)?;
+    }
+    Ok(Fate::Keep)
+}
+
+/// The blocks inside a tool's result. It stays even when nothing is left in it: its call needs it.
+fn result(draft: &mut Draft<'_, '_>, target: &Target<'_>, block: &Block<'_>) -> Result<(), Unfit> {
+    let view = draft.view;
+    let Some(content) = block.fields.get("content").filter(|content| content.get().starts_with('[')) else { return Ok(()) };
+    let Some(inner) = view::blocks(view.text, content) else { return Ok(()) };
+    let fates = inner.iter().map(|block| one(draft, target, block, "user")).collect::<Result<Vec<_>, _>>()?;
+    draft.changes.blocks += fates.iter().filter(|fate| **fate != Fate::Keep).count();
+    let places: Vec<_> = inner.iter().map(|block| block.at.clone()).collect();
+    draft.splices.list(&places, &fates, &[], view.span(content).end - 1);
+    Ok(())
+}
+
+/// `scope` is Anthropic's own.
+pub(super) fn cache_control(draft: &mut Draft<'_, '_>, target: &Target<'_>, fields: &Object<'_>) {
+    let view = draft.view;
+    let Some(object) = fields.get("cache_control").and_then(|value| Object::of(view.text, value)) else { return };
+    let scope = betas::allows(target.platform, "cache_control.scope");
+    draft.drop_members(&object, |name| name == "scope" && !scope, |_| Some("cache_control.scope".to_owned()));
+}
+
+fn source_is_a_file(text: &[u8], fields: &Object<'_>) -> bool {
+    let source = fields.get("source").and_then(|source| Object::of(text, source));
+    source.is_some_and(|source| source.string("type").is_some_and(|kind| kind == "file") || source.get("file_id").is_some())
+}
+
+fn name_of(block: &Block<'_>) -> String {
+    block.fields.string("tool_name").unwrap_or_default().into_owned()
+}
+
+/// Titles and addresses of what was found; none where the search failed.
+fn search_results(text: &[u8], block: &Block<'_>) -> Option<String> {
+    let found: &RawValue = block.fields.get("content")?;
+    let mut shown = "Web search results:".to_owned();
+    let mut any = false;
+    for result in splice::items(found)?.into_iter().take(MOST_RESULTS) {
+        let result = Object::of(text, result)?;
+        let (title, url) = (result.string("title").unwrap_or_default(), result.string("url").unwrap_or_default());
+        let _ = write!(shown, "\n- {title} <{url}>");
+        any = true;
+    }
+    any.then_some(shown)
+}
+
+fn text_block(text: &str) -> Fate {
+    Fate::Replace(format!(r#"{{"type":"text","text":{}}}"#, serde_json::Value::from(text)))
+}
