@@ -44,7 +44,7 @@ pub(crate) struct Layers {
     /// Configuration file instead of the user's own
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key, e.g. `failover_policy.enabled=false`; the value is JSON or plain text
+    /// Set one key (JSON or text): `failover_policy.enabled=false`
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Leave out the files of the project
@@ -67,7 +67,7 @@ pub(crate) struct Run {
 pub(crate) struct Serve {
     #[command(flatten)]
     pub layers: Layers,
-    /// Loopback address and port instead of the configured one; port 0 takes a free one
+    /// Loopback address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
 }

@@ -164,11 +164,17 @@ impl Gateway {
         Self::at(config, listener.local_addr()?, options)
     }
 
-    /// A gateway that will be reached at `local`, whoever brings it its connections.
-    pub fn at(config: &Config, local: SocketAddr, options: Options) -> Result<Arc<Self>, ServeError> {
+    /// Whether this configuration may be served at `local`: what is known before anything is made.
+    pub fn check(config: &Config, local: SocketAddr) -> Result<(), ServeError> {
         if !local.ip().is_loopback() {
             return Err(ServeError::NotLoopback(local));
         }
+        leads_elsewhere(config, local)
+    }
+
+    /// A gateway that will be reached at `local`, whoever brings it its connections.
+    pub fn at(config: &Config, local: SocketAddr, options: Options) -> Result<Arc<Self>, ServeError> {
+        Self::check(config, local)?;
         let identities = Identities::default();
         let snapshot = snapshot_at(config, local, &identities)?;
         let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots)));
@@ -355,11 +361,15 @@ impl Gateway {
     }
 }
 
+/// No profile leads back to this very port.
+fn leads_elsewhere(config: &Config, local: SocketAddr) -> Result<(), ServeError> {
+    let back = config.profiles.iter().find(|profile| profile.base_url.points_at(local));
+    back.map_or(Ok(()), |profile| Err(ServeError::SelfLoop(profile.name.clone())))
+}
+
 /// Compiles; a profile that leads back to this very port is refused.
 fn snapshot_at(config: &Config, local: SocketAddr, identities: &Identities) -> Result<Arc<Snapshot>, ServeError> {
-    if let Some(profile) = config.profiles.iter().find(|profile| profile.base_url.points_at(local)) {
-        return Err(ServeError::SelfLoop(profile.name.clone()));
-    }
+    leads_elsewhere(config, local)?;
     Ok(Arc::new(Snapshot::with_identities(config, identities)))
 }
 

@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 
-use hotspare_gateway::{Gateway, Options, Outside};
+use hotspare_gateway::{Gateway, Options, Outside, ServeError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -21,10 +21,14 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
         commands::check_credentials(&config).await?;
+        let refused = |error: ServeError| CliError::new(Exit::Failed, error.to_string());
+        // Before the port is open, and again with the port that was given: nothing is made for what cannot be served.
+        Gateway::check(&config, address).map_err(refused)?;
         let listener = bind(address).await?;
+        Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
         let token = state::lasting_token(&locations.state_dir)?;
         let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None, outside: Outside::default() };
-        let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+        let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
         let _registration = state::register(&locations.state_dir, "serve", gateway.local(), &token)?;
         output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
         output::talk(&format!("  chain  {}", commands::chain_line(&config)));

@@ -1,0 +1,9 @@
+//! The binary as a user runs it: real processes, each with a home of its own. What must hold of every message: what, where, what to do.
+
+mod bad_input;
+mod config;
+mod demo;
+mod run;
+mod serve;
+mod settings;
+mod user;

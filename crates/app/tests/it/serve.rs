@@ -1,0 +1,65 @@
+//! `hotspare serve` and `status`: found while it runs, gone when it ends, and its token lasts.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+
+use hotspare_testkit::answers::text;
+use hotspare_testkit::{Script, Upstream};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+use tokio::process::Child;
+
+use crate::user::{User, asks, ended, wait_for};
+
+async fn serving(user: &User) -> (Child, SocketAddr, String) {
+    let mut child = user.starts(&["serve"]);
+    let mut stderr = child.stderr.take().expect("piped");
+    let said = wait_for(&mut stderr, "client ").await;
+    child.stderr = Some(stderr);
+    let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+    (child, address.parse().expect("an address"), said)
+}
+
+async fn stopped(child: Child, with: Signal) -> Option<i32> {
+    kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), with).expect("sent");
+    ended(child).await.code
+}
+
+#[tokio::test]
+async fn it_serves_until_it_is_told_to_stop_and_keeps_its_token() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let user = User::new().pair(&primary.url(), "https://spare.example");
+    let mut tokens = Vec::new();
+    for signal in [Signal::TERM, Signal::INT] {
+        let (child, address, said) = serving(&user).await;
+        assert!(said.contains("chain  work → backup"), "{said}");
+        let file = user.path("home/.local/state/hotspare/token");
+        assert_eq!(std::fs::metadata(&file).expect("made").permissions().mode() & 0o777, 0o600);
+        let token = std::fs::read_to_string(&file).expect("read");
+        assert!(!said.contains(&token), "the token is in a file, not on the screen");
+        let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let status: Value = serde_json::from_str(&user.runs(&["status", "--json"]).await.stdout).expect("JSON");
+        let gateway = &status["gateways"][0];
+        assert_eq!((&status["version"], &gateway["kind"]), (&Value::from(1), &Value::from("serve")));
+        assert_eq!(gateway["status"]["address"], format!("http://{address}"));
+        assert_eq!((&gateway["status"]["serving"], &gateway["status"]["exchanges"]), (&Value::from("work"), &Value::from(1)));
+        assert!(!status.to_string().contains(&token) && !status.to_string().contains("sk-ant"), "{status}");
+        let bare = user.runs(&[]).await;
+        assert!(bare.stdout.contains("Protected") && bare.stdout.contains("work"), "without a command the status is shown: {bare:?}");
+        assert_eq!(stopped(child, signal).await, Some(0));
+        assert_eq!(user.runs(&["status"]).await.code, Some(3));
+        tokens.push(token);
+    }
+    assert_eq!(tokens[0], tokens[1], "clients keep working over a restart");
+}
+
+#[tokio::test]
+async fn a_second_one_does_not_harm_the_first() {
+    let user = User::new();
+    let (first, address, _) = serving(&user.config(r#"{ "server": { "listen": "127.0.0.1:0" } }"#)).await;
+    let other = User::new().config(&format!(r#"{{ "server": {{ "listen": "{address}" }} }}"#));
+    other.runs(&["serve"]).await.fails(1, &["cannot listen on", "hint:"]);
+    assert!(asks(address, "x-hotspare-token: wrong", "{}").await.starts_with("HTTP/1.1 401"));
+    assert_eq!(stopped(first, Signal::TERM).await, Some(0));
+}
