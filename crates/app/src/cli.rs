@@ -44,7 +44,7 @@ pub(crate) struct Layers {
     /// Configuration file instead of the user's own
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Set one key (JSON or text): `failover_policy.enabled=false`
+    /// Set one key, e.g. `failover_policy.enabled=false`
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Leave out the files of the project
