@@ -9,9 +9,10 @@ pub(crate) mod status;
 use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hotspare_config::{Config, Context, Locations};
-use hotspare_gateway::Snapshot;
+use hotspare_gateway::{Gateway, Reload, Snapshot};
 use tokio::runtime::Runtime;
 
 use crate::cli;
@@ -80,6 +81,23 @@ pub(crate) fn chain_line(config: &Config) -> String {
     let names: Vec<&str> =
         config.rules.last().map(|rule| rule.chain.entries.iter().map(|entry| name(entry.profile)).collect()).unwrap_or_default();
     names.join(" → ")
+}
+
+/// Keeps the gateway's configuration up to date. `adapt` fits a fresh one to this run.
+pub(crate) fn reload(
+    gateway: Arc<Gateway>,
+    locations: &Locations,
+    context: &Context,
+    adapt: impl Fn(&mut Config) -> Result<(), CliError> + Send + Sync + 'static,
+) -> Reload {
+    let (files_of, files_in) = (locations.clone(), context.clone());
+    let (locations, context) = (locations.clone(), context.clone());
+    let load = move || {
+        let mut config = hotspare_config::load(&locations, &context).map_err(|errors| errors.render(false))?;
+        adapt(&mut config).map_err(|error| error.to_string())?;
+        Ok(config)
+    };
+    Reload::new(gateway, Arc::new(load), Arc::new(move || hotspare_config::candidates(&files_of, &files_in)))
 }
 
 /// The environment's file of further certificate authorities, which Claude Code reads too.

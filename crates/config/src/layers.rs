@@ -15,7 +15,7 @@ use crate::projects::{self, Project};
 use crate::reader::Findings;
 use crate::source::{self, Place};
 use crate::tree::{self, Node};
-use crate::trust::TrustStore;
+use crate::trust::{TRUST_FOLDER, TrustStore};
 
 /// Where a value comes from, from the lowest to the highest: the precedence is the order of these words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -255,7 +255,7 @@ pub(crate) fn tree_of(place: &Place, text: &str, findings: &mut Findings) -> Res
     Ok(node)
 }
 
-/// Every file that may have a say, whether it exists or not, in the order of the layers.
+/// Everything on disk that may have a say, whether it exists or not, in the order of the layers.
 pub(crate) fn candidates(locations: &Locations, context: &Context) -> Vec<PathBuf> {
     let mut files = vec![locations.claude_settings.clone(), locations.config_file.clone()];
     if context.reads_projects() {
@@ -267,6 +267,8 @@ pub(crate) fn candidates(locations: &Locations, context: &Context) -> Vec<PathBu
         }
     }
     files.extend([locations.claude_managed.clone(), locations.managed_file.clone()]);
+    // Not a file, but what is in it decides what a project may do.
+    files.push(locations.state_dir.join(TRUST_FOLDER));
     files
 }
 

@@ -76,7 +76,7 @@ pub fn load(locations: &Locations, context: &Context) -> Result<Config, Errors> 
     Ok(config)
 }
 
-/// Every file that may have a say in this working directory, whether it exists or not.
+/// Everything on disk that may have a say in this working directory, whether it exists or not.
 pub fn candidates(locations: &Locations, context: &Context) -> Vec<PathBuf> {
     layers::candidates(locations, context)
 }

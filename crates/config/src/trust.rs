@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+/// The store's folder in the state folder.
+pub(crate) const TRUST_FOLDER: &str = "trust";
+
 /// The version of a pin's shape.
 const VERSION: u64 = 1;
 
@@ -39,7 +42,7 @@ pub struct TrustStore {
 impl TrustStore {
     /// The store in the state folder, whether it exists or not.
     pub fn new(state_dir: &Path) -> Self {
-        Self { folder: Some(state_dir.join("trust")) }
+        Self { folder: Some(state_dir.join(TRUST_FOLDER)) }
     }
 
     /// A store that trusts everything and remembers nothing.

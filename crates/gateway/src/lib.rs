@@ -12,6 +12,7 @@ pub mod holdback;
 pub mod identity;
 pub mod outside;
 pub mod record;
+pub mod reload;
 pub mod replay;
 pub mod server;
 pub mod snapshot;
@@ -19,6 +20,7 @@ pub mod status;
 
 pub use outside::Outside;
 pub use record::{Event, ExchangeRecord, Observer};
+pub use reload::Reload;
 pub use server::{Gateway, Options, ServeError, serve, serve_connection};
 pub use snapshot::Snapshot;
 pub use status::Status;

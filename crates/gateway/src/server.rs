@@ -40,6 +40,7 @@ use crate::outside::Outside;
 use crate::record::{Event, ExchangeRecord, Observer};
 use crate::replay::{Broken, Reader, Replay};
 use crate::snapshot::Snapshot;
+use crate::status::{ConfigState, ConfigStatus};
 
 /// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
 const IDLE_TIME: Duration = Duration::from_secs(300);
@@ -121,6 +122,7 @@ struct Last {
 pub struct Gateway {
     snapshot: RwLock<Arc<Snapshot>>,
     identities: Identities,
+    config: Mutex<ConfigState>,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<WorldState>,
     forgot: Mutex<Instant>,
@@ -181,6 +183,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             snapshot: RwLock::new(snapshot),
             identities,
+            config: Mutex::new(ConfigState::new(config, options.outside.wall())),
             upstreams: Upstreams::new(network),
             world: Mutex::default(),
             forgot: Mutex::new(clock::now()),
@@ -219,6 +222,16 @@ impl Gateway {
     /// Puts a snapshot in place for every exchange that begins from now on.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Takes note of a configuration that was read anew: what `replace` put in place, or why nothing was.
+    pub(crate) fn note_config(&self, outcome: Result<Config, String>) {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).note(outcome, self.outside.wall());
+    }
+
+    /// What `status` says of the configuration.
+    pub(crate) fn config_status(&self) -> ConfigStatus {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).status.clone()
     }
 
     pub(crate) fn outside(&self) -> &Outside {

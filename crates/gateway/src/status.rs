@@ -1,9 +1,10 @@
 //! What `hotspare status` shows: profiles, their state, and what happened last. Never holds a secret.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
+use hotspare_config::{Config, Server};
 use hotspare_core::health::Report;
 use hotspare_core::{Outcome, ProfileId};
 use hotspare_upstream::clock;
@@ -40,6 +41,60 @@ pub struct Status {
     pub in_flight: u64,
     /// The last move to another profile, in words.
     pub last_failover: Option<LastFailover>,
+    /// Where the configuration comes from. None: the gateway is older than this field.
+    #[serde(default)]
+    pub config: Option<ConfigStatus>,
+}
+
+/// The configuration that serves.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+pub struct ConfigStatus {
+    /// When it was read, in seconds since 1970.
+    pub loaded_at: u64,
+    /// The texts that had a say, the one with the last word first.
+    pub sources: Vec<String>,
+    /// Why a newer one is not used.
+    pub error: Option<String>,
+    /// What of it needs a restart to take effect.
+    pub needs_restart: Option<String>,
+}
+
+/// The same, with what the process was started with.
+pub(crate) struct ConfigState {
+    pub(crate) status: ConfigStatus,
+    started_with: Server,
+}
+
+impl ConfigState {
+    pub(crate) fn new(config: &Config, now: SystemTime) -> Self {
+        let status = ConfigStatus { loaded_at: seconds(now), sources: sources(config), error: None, needs_restart: None };
+        Self { status, started_with: config.server.clone() }
+    }
+
+    pub(crate) fn note(&mut self, outcome: Result<Config, String>, now: SystemTime) {
+        match outcome {
+            Ok(config) => {
+                let needs_restart = needs_restart(&self.started_with, &config.server);
+                self.status = ConfigStatus { loaded_at: seconds(now), sources: sources(&config), error: None, needs_restart };
+            }
+            Err(error) => self.status.error = Some(error),
+        }
+    }
+}
+
+/// The address and the connections belong to the process (security.md T28).
+fn needs_restart(was: &Server, is: &Server) -> Option<String> {
+    let keys = [("server.listen", was.listen != is.listen), ("server.max_connections", was.max_connections != is.max_connections)];
+    let changed: Vec<String> = keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("`{key}`")).collect();
+    (!changed.is_empty()).then(|| changed.join(", "))
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+
+fn sources(config: &Config) -> Vec<String> {
+    config.sources.iter().map(|source| source.display().to_string()).collect()
 }
 
 /// One profile.
@@ -104,6 +159,7 @@ impl Gateway {
             failovers,
             in_flight,
             last_failover: self.last_failover(now),
+            config: Some(self.config_status()),
         }
     }
 

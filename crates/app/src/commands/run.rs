@@ -4,14 +4,16 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr};
 use std::process::{ExitCode, ExitStatus};
+use std::sync::Arc;
 
-use hotspare_config::{BaseUrl, Config, Locations};
+use hotspare_config::{BaseUrl, Config, Context, Locations};
 use hotspare_gateway::{Gateway, Options, Outside, Snapshot};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
 use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::claude::{self, Injection};
 use crate::cli::Run;
@@ -24,11 +26,12 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     // The child owns the terminal: logs only where they are asked for.
     commands::logging("off");
     let locations = commands::locations(arguments.layers.config.clone())?;
-    let config = commands::load(&locations, &commands::context(&arguments.layers)?)?;
-    commands::runtime()?.block_on(protect(&locations, config, arguments.command))
+    let context = commands::context(&arguments.layers)?;
+    let config = commands::load(&locations, &context)?;
+    commands::runtime()?.block_on(protect(&locations, &context, config, arguments.command))
 }
 
-async fn protect(locations: &Locations, mut config: Config, command: Vec<OsString>) -> Result<ExitCode, CliError> {
+async fn protect(locations: &Locations, context: &Context, mut config: Config, command: Vec<OsString>) -> Result<ExitCode, CliError> {
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
     let user = claude::UserSetup::read(&command, &environment, &locations.claude_settings)
         .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
@@ -46,8 +49,12 @@ async fn protect(locations: &Locations, mut config: Config, command: Vec<OsStrin
         output::talk(&format!("hotspare: `{switch}` is set, so the client goes to that cloud and past hotspare; unset it to be protected"));
     }
     let registration = register(locations, &gateway, &token);
+    let reload = commands::reload(gateway.clone(), locations, context, move |config| adopt_base_url(config, &user));
+    // The terminal's SIGHUP belongs to the child: here only saving a file counts.
+    let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
     let serving = tokio::spawn(hotspare_gateway::serve(gateway, listener, std::future::pending()));
     let status = run_child(injection).await;
+    watching.abort();
     serving.abort();
     drop(registration);
     status

@@ -3,10 +3,12 @@
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use hotspare_gateway::{Gateway, Options, Outside, ServeError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Notify;
 
 use crate::cli::Serve;
 use crate::commands;
@@ -17,7 +19,8 @@ use crate::{output, state};
 pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     commands::logging("info");
     let locations = commands::locations(arguments.layers.config.clone())?;
-    let config = commands::load(&locations, &commands::context(&arguments.layers)?)?;
+    let context = commands::context(&arguments.layers)?;
+    let config = commands::load(&locations, &context)?;
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
         commands::check_credentials(&config).await?;
@@ -37,7 +40,10 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
             gateway.local(),
             locations.state_dir.join("token").display()
         ));
+        let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(()));
+        let watching = tokio::spawn(reload.watch(hangups()?));
         hotspare_gateway::serve(gateway, listener, stop_signal()?).await;
+        watching.abort();
         Ok(ExitCode::SUCCESS)
     })
 }
@@ -51,6 +57,20 @@ async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
             told
         }
     })
+}
+
+/// A notice for each SIGHUP, which asks a service to read its configuration anew.
+fn hangups() -> Result<Arc<Notify>, CliError> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    let asked = Arc::new(Notify::new());
+    let notice = asked.clone();
+    // Ends with the process.
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            notice.notify_one();
+        }
+    });
+    Ok(asked)
 }
 
 /// Ends on SIGINT or SIGTERM.

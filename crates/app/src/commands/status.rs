@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 use std::io::stdout;
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use hotspare_gateway::Status;
-use hotspare_gateway::status::ProfileStatus;
+use hotspare_gateway::status::{ConfigStatus, ProfileStatus};
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -94,6 +94,9 @@ fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
         let _ = write!(text, "\n  last  {}: {}, {to}, {} ago", last.from, last.why, duration(last.ago_s));
     }
     let _ = write!(text, "\n  {} requests, {} served by a spare, {} in flight\n", status.exchanges, status.failovers, status.in_flight);
+    if let Some(config) = &status.config {
+        text.push_str(&config_lines(config, paint));
+    }
     let width = status.profiles.iter().map(|profile| profile.name.chars().count()).max().unwrap_or(7).max(7);
     let _ = write!(text, "{}", paint.paint(Style::Dim, &format!("\n  #  {:<width$}  {:<22}  LAST FAILURE", "PROFILE", "STATE")));
     for (place, profile) in status.profiles.iter().enumerate() {
@@ -107,6 +110,21 @@ fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
         let _ = write!(text, "\n{mark} {:<2} {:<width$}  {state}  {failure}", place + 1, profile.name);
     }
     text
+}
+
+/// Only what is worth a word: a newer configuration that is not used, or only in part.
+fn config_lines(config: &ConfigStatus, paint: Paint) -> String {
+    let since = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_secs().saturating_sub(config.loaded_at));
+    let mut lines = String::new();
+    if let Some(error) = &config.error {
+        let head = format!("the new configuration is not used; the last good one, read {} ago, goes on:", duration(since));
+        let error = error.trim_end().replace('\n', "\n    ");
+        let _ = write!(lines, "\n  {} {head}\n    {error}\n", paint.paint(Style::Red, "config"));
+    }
+    if let Some(keys) = &config.needs_restart {
+        let _ = write!(lines, "\n  {} a new value of {keys} waits for a restart\n", paint.paint(Style::Yellow, "config"));
+    }
+    lines
 }
 
 fn state_words(profile: &ProfileStatus) -> (String, Style) {

@@ -14,6 +14,7 @@ mod loops;
 mod memory;
 mod paths;
 mod proxy;
+mod reload;
 mod smuggling;
 mod streams;
 mod upstream_heads;
