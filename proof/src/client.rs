@@ -1,6 +1,7 @@
 //! Clients as they were measured: the interactive Claude Code, `claude -p`, and a program on an SDK. What they send, how they ask again, and
 //! what they take for an answer. Never knows that a proxy is in between.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,11 +11,12 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
+use tokio::task::AbortHandle;
 
 use crate::question::Question;
 use crate::reading::{Kind, Reading, Sign};
 use crate::trace::Trace;
-use crate::world::{TOKEN, World};
+use crate::world::{LOGIN, TOKEN, World};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +78,10 @@ const LONGEST_WAIT: u64 = 60;
 /// What one request got.
 #[derive(Debug, Clone)]
 pub(crate) struct Got {
+    /// When the request went out.
+    pub at: tokio::time::Instant,
+    /// The same for every form of the same request: the question and what of its answer was said.
+    pub key: String,
     /// Of what was asked for.
     pub streaming: bool,
     pub status: u16,
@@ -113,6 +119,11 @@ impl Got {
         self.header("x-hotspare-profile").unwrap_or_default()
     }
 
+    /// The exchange's id, as the gateway says.
+    pub(crate) fn exchange(&self) -> Option<u64> {
+        u64::from_str_radix(self.header("x-hotspare-request-id")?.strip_prefix("hs_")?, 16).ok()
+    }
+
     fn is_stream(&self) -> bool {
         self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
     }
@@ -143,16 +154,19 @@ pub(crate) struct Answer {
 }
 
 /// One client's conversation.
-pub(crate) struct Session<'a> {
-    pub world: &'a World,
+pub(crate) struct Session {
+    pub world: Arc<World>,
     pub client: Client,
     /// Its id, as the client sends it.
     pub id: String,
+    /// The model asked for.
+    pub model: &'static str,
     /// A subagent's id.
     pub agent: Option<String>,
     /// What the client asks for, without the question: earlier turns.
     pub history: Vec<Value>,
     sender: Option<http1::SendRequest<Full<Bytes>>>,
+    connection: Option<AbortHandle>,
     requests: Vec<Got>,
 }
 
@@ -172,9 +186,28 @@ enum Part {
     Error(String),
 }
 
-impl<'a> Session<'a> {
-    pub(crate) fn new(world: &'a World, client: Client, id: impl Into<String>) -> Self {
-        Self { world, client, id: id.into(), agent: None, history: Vec::new(), sender: None, requests: Vec::new() }
+/// A client that goes closes its connection.
+impl Drop for Session {
+    fn drop(&mut self) {
+        if let Some(connection) = &self.connection {
+            connection.abort();
+        }
+    }
+}
+
+impl Session {
+    pub(crate) fn new(world: &Arc<World>, client: Client, id: impl Into<String>) -> Self {
+        Self {
+            world: world.clone(),
+            client,
+            id: id.into(),
+            model: "claude-opus-5-5",
+            agent: None,
+            history: Vec::new(),
+            sender: None,
+            connection: None,
+            requests: Vec::new(),
+        }
     }
 
     fn trace(&self) -> &Trace {
@@ -358,7 +391,7 @@ impl<'a> Session<'a> {
         messages.extend_from_slice(said);
         let max_tokens = if streaming { 128_000 } else { 64_000 };
         json!({
-            "model": "claude-opus-5-5", "max_tokens": max_tokens, "system": [{"type": "text", "text": "You answer."}],
+            "model": self.model, "max_tokens": max_tokens, "system": [{"type": "text", "text": "You answer."}],
             "messages": messages, "stream": streaming,
         })
         .to_string()
@@ -372,6 +405,7 @@ impl<'a> Session<'a> {
             .header(header::CONTENT_TYPE, "application/json")
             .header("anthropic-version", "2023-06-01")
             .header("x-claude-code-session-id", &self.id)
+            .header(header::AUTHORIZATION, format!("Bearer {LOGIN}"))
             .header("x-hotspare-token", TOKEN);
         if let Some(agent) = &self.agent {
             request = request.header("x-claude-code-agent-id", agent);
@@ -388,7 +422,7 @@ impl<'a> Session<'a> {
         }
         let io = self.world.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
-        tokio::spawn(connection);
+        self.connection = Some(tokio::spawn(connection).abort_handle());
         Ok(sender)
     }
 
@@ -396,8 +430,16 @@ impl<'a> Session<'a> {
     pub(crate) async fn send(&mut self, question: Question, said: &[Value], streaming: bool) -> Got {
         let body = self.body(question, said, streaming);
         self.trace().line(&self.id, format_args!("asks, {} bytes{}", body.len(), if streaming { "" } else { ", not streaming" }));
-        let mut got =
-            Got { streaming, status: 0, headers: HeaderMap::new(), end: End::Broken, reading: Reading::default(), body: Bytes::new() };
+        let mut got = Got {
+            at: tokio::time::Instant::now(),
+            key: format!("{} {} {} {}", self.id, self.agent.as_deref().unwrap_or_default(), question.prompt(), Value::from(said)),
+            streaming,
+            status: 0,
+            headers: HeaderMap::new(),
+            end: End::Broken,
+            reading: Reading::default(),
+            body: Bytes::new(),
+        };
         if let Ok(mut sender) = self.sender().await {
             let request = self.request(body);
             match tokio::time::timeout(HEAD_WAIT, sender.send_request(request)).await {

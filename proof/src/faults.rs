@@ -388,10 +388,10 @@ pub(crate) struct Broken {
 }
 
 /// An answer that breaks at a place. Where the answer has no such place, as the rest of one may, it breaks at its first content.
-pub(crate) fn broken(events: &[Event], fault: StreamFault, position: Position, variant: usize) -> Broken {
+pub(crate) fn broken(events: &[Event], fault: StreamFault, position: Position, variant: usize, pace: Duration) -> Broken {
     let (whole, part) = position.find(events).or_else(|| Position::FirstDelta.find(events)).unwrap_or((0, 0));
     let pieces: Vec<Vec<u8>> = events.iter().map(|event| event.bytes().to_vec()).collect();
-    let mut writer = Writer::new(fault == StreamFault::WrongLength, pieces.iter().map(Vec::len).sum());
+    let mut writer = Writer::new(fault == StreamFault::WrongLength, pieces.iter().map(Vec::len).sum(), pace);
     for piece in &pieces[..whole] {
         writer.write(piece);
     }
@@ -458,27 +458,32 @@ pub(crate) fn broken(events: &[Event], fault: StreamFault, position: Position, v
     }
 }
 
-/// A whole answer.
-pub(crate) fn healthy(events: &[Event]) -> Script {
-    Script::new().sse().events(events).end()
+/// A whole answer, with a pause before each event.
+fn healthy(events: &[Event], pace: Duration) -> Script {
+    let mut writer = Writer::new(false, 0, pace);
+    for event in events {
+        writer.write(&event.bytes());
+    }
+    writer.finish(Script::end).script
 }
 
 /// Writes body bytes, chunked or not, and keeps them.
 struct Writer {
     script: Script,
     chunked: bool,
+    pace: Duration,
     sent: Vec<u8>,
 }
 
 impl Writer {
-    fn new(wrong_length: bool, length: usize) -> Self {
+    fn new(wrong_length: bool, length: usize, pace: Duration) -> Self {
         let script = if wrong_length {
             let length = (length + 1000).to_string();
             Script::new().head(200, &[("Content-Type", "text/event-stream"), ("Content-Length", &length)])
         } else {
             Script::new().sse()
         };
-        Self { script, chunked: !wrong_length, sent: Vec::new() }
+        Self { script, chunked: !wrong_length, pace, sent: Vec::new() }
     }
 
     fn write(&mut self, bytes: &[u8]) {
@@ -486,7 +491,10 @@ impl Writer {
             return;
         }
         self.sent.extend_from_slice(bytes);
-        let script = std::mem::take(&mut self.script);
+        let mut script = std::mem::take(&mut self.script);
+        if !self.pace.is_zero() {
+            script = script.sleep(self.pace);
+        }
         self.script = if self.chunked { script.chunk(bytes.to_vec()) } else { script.raw(bytes.to_vec()) };
     }
 
@@ -512,10 +520,10 @@ impl Writer {
 }
 
 /// What a provider without a fault does with a question.
-pub(crate) fn answer(question: Question, said: &str, streaming: bool) -> Script {
+pub(crate) fn answer(question: Question, said: &str, streaming: bool, pace: Duration) -> Script {
     let confused = || Script::error(400, "invalid_request_error", "what was said before is no beginning of the answer");
     if streaming {
-        question.rest(said).map_or_else(confused, |events| healthy(&events))
+        question.rest(said).map_or_else(confused, |events| healthy(&events, pace))
     } else {
         let body = question.rest_whole(said);
         body.map_or_else(confused, |body| Script::new().body(200, &[("Content-Type", "application/json")], body))
@@ -545,10 +553,10 @@ mod tests {
         let events = Question { number: 1, shape: Shape::TextTool }.rest("").unwrap();
         let all: Vec<u8> = events.iter().flat_map(|event| event.bytes().to_vec()).collect();
         for position in Position::ALL.into_iter().filter(|position| position.is_in(Shape::TextTool)) {
-            let broken = broken(&events, StreamFault::Truncated, position, 0);
+            let broken = broken(&events, StreamFault::Truncated, position, 0, Duration::ZERO);
             assert!(all.starts_with(&broken.sent) && broken.sent.len() < all.len(), "{position:?}");
         }
-        let cut = broken(&events, StreamFault::Truncated, Position::MidChar, 0);
+        let cut = broken(&events, StreamFault::Truncated, Position::MidChar, 0, Duration::ZERO);
         assert!(std::str::from_utf8(&cut.sent).is_err());
     }
 }

@@ -6,6 +6,7 @@ mod faults;
 mod matrix;
 mod question;
 mod reading;
+mod sim;
 mod trace;
 #[expect(dead_code, reason = "the simulation and the real sockets come next")]
 mod world;
@@ -19,8 +20,12 @@ fn main() -> ExitCode {
         ["matrix"] => matrix::run(false),
         ["matrix", "--check"] => matrix::run(true),
         ["matrix", "--cell", name] => matrix::replay(name),
+        ["sim"] => sim::run(None),
+        ["sim", "--seeds", count] if count.parse::<u64>().is_ok() => sim::run(count.parse().ok()),
+        ["sim", "--seed", seed] if seed.parse::<u64>().is_ok() => sim::replay(seed.parse().unwrap_or_default()),
         _ => {
             eprintln!("usage: cargo xtask matrix [--check | --cell NAME]");
+            eprintln!("       cargo xtask sim [--seeds COUNT | --seed SEED]");
             return ExitCode::from(2);
         }
     };

@@ -1,7 +1,7 @@
 //! What the simulated model knows: each question has one right answer, and whoever asks for the rest of it gets exactly the rest. Never
 //! forgives: a client that ends with other words has lost or doubled some.
 
-use hotspare_testkit::{Event, answers};
+use hotspare_testkit::{Event, Received, answers};
 use serde_json::{Value, json};
 
 /// What an answer is made of.
@@ -58,6 +58,16 @@ impl Question {
     /// The right input of the tool call.
     pub(crate) fn input(self) -> String {
         json!({"file": format!("/tmp/answer-{}.txt", self.number), "limit": 20}).to_string()
+    }
+
+    /// The question of a message request, what of its answer the request holds, and whether it streams.
+    pub(crate) fn asked_by(request: &Received) -> Option<(Self, String, bool)> {
+        if request.method != "POST" || request.path() != "/v1/messages" {
+            return None;
+        }
+        let body = request.json();
+        let (question, said) = Self::of_request(&body)?;
+        Some((question, said, body["stream"] == true))
     }
 
     /// The question of a request, and how much of its answer the request already holds.

@@ -152,3 +152,25 @@ impl Reading {
         self.stop_reason.is_some()
     }
 }
+
+/// The body without our own pings, which may stand between any two events.
+pub(crate) fn without_pings(body: &[u8]) -> Vec<u8> {
+    const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
+    let mut left = Vec::with_capacity(body.len());
+    let mut rest = body;
+    while let Some(first) = rest.first() {
+        if let Some(after) = rest.strip_prefix(PING) {
+            rest = after;
+        } else {
+            left.push(*first);
+            rest = &rest[1..];
+        }
+    }
+    left
+}
+
+/// The events of a body as text.
+pub(crate) fn events(body: &[u8]) -> Vec<String> {
+    let text = String::from_utf8_lossy(body);
+    text.split("\n\n").filter(|event| !event.is_empty()).map(str::to_owned).collect()
+}

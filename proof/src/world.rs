@@ -1,7 +1,7 @@
 //! A gateway between clients and scripted providers, in memory or on real sockets: the real proxy code, with nothing of the machine in it
 //! that a test does not give. Never judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -37,6 +37,8 @@ pub(crate) type Play = Arc<dyn Fn(&Received) -> Script + Send + Sync>;
 pub(crate) struct Profile {
     pub name: &'static str,
     pub play: Play,
+    /// Whether it passes the client's own login on instead of a credential of its own.
+    pub login: bool,
     /// What becomes of connections to it; in memory only.
     pub dial: Dial,
 }
@@ -58,12 +60,26 @@ pub(crate) struct Told {
     pub events: Vec<Event>,
 }
 
+impl Told {
+    /// The kinds of the attempts, in order.
+    pub(crate) fn kinds(&self) -> Vec<String> {
+        let kind = |event: &Event| if let Event::Asked { kind, .. } = event { Some(format!("{kind:?}")) } else { None };
+        self.events.iter().filter_map(kind).collect()
+    }
+
+    /// Whether another profile went on in the same message.
+    pub(crate) fn resumes(&self) -> bool {
+        self.kinds().iter().any(|kind| kind == "Resume")
+    }
+}
+
 /// A gateway between clients and providers.
 pub(crate) struct World {
     pub gateway: Arc<Gateway>,
     pub network: Network,
     pub trace: Trace,
     pub providers: BTreeMap<&'static str, Upstream>,
+    logins: BTreeSet<&'static str>,
     told: Arc<Watch>,
     wall_ahead: Arc<AtomicU64>,
     place: Place,
@@ -88,6 +104,9 @@ impl Drop for World {
 pub(crate) fn host(name: &str) -> String {
     format!("{name}.test")
 }
+
+/// The login that every client sends along.
+pub(crate) const LOGIN: &str = "sk-ant-test-login";
 
 /// The credential of a profile, which nobody else may ever see.
 pub(crate) fn credential(name: &str) -> String {
@@ -114,7 +133,7 @@ impl World {
         let (outside, wall_ahead) = with_wall_and_dice(outside, plan.seed);
         let options = options(outside, &told);
         let gateway = Gateway::at(&config(plan, &urls)?, local, options)?;
-        Ok(Self { gateway, network, trace, providers, told, wall_ahead, place: Place::Memory, serving: None })
+        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, place: Place::Memory, serving: None })
     }
 
     /// On real sockets of the loopback device. Profiles whose dial does not work are refused.
@@ -137,7 +156,7 @@ impl World {
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending())).abort_handle();
         let wall_ahead = Arc::default();
         let (network, place) = (Network::new(), Place::Sockets);
-        Ok(Self { gateway, network, trace, providers, told, wall_ahead, place, serving: Some(serving) })
+        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, place, serving: Some(serving) })
     }
 
     /// A client's connection to the gateway.
@@ -170,7 +189,7 @@ impl World {
     pub(crate) fn strayed_credentials(&self) -> Vec<String> {
         let mut strayed = Vec::new();
         for (name, provider) in &self.providers {
-            let own = credential(name);
+            let own = if self.logins.contains(name) { LOGIN.to_owned() } else { credential(name) };
             for request in provider.requests() {
                 let head = String::from_utf8_lossy(&request.raw_head).into_owned();
                 let foreign = head.match_indices("sk-ant-test-").any(|(at, _)| !head[at..].starts_with(&own));
@@ -181,6 +200,10 @@ impl World {
         }
         strayed
     }
+}
+
+fn logins(plan: &Plan) -> BTreeSet<&'static str> {
+    plan.profiles.iter().filter(|profile| profile.login).map(|profile| profile.name).collect()
 }
 
 fn told_play(profile: &Profile, trace: &Trace) -> impl Fn(&Received) -> Script + Send + Sync + 'static {
@@ -205,7 +228,8 @@ fn config(plan: &Plan, urls: &BTreeMap<&'static str, String>) -> anyhow::Result<
         .iter()
         .map(|profile| {
             let url = urls.get(profile.name).cloned().unwrap_or_default();
-            (profile.name.to_owned(), json!({"base_url": url, "auth": {"value": credential(profile.name)}}))
+            let auth = if profile.login { json!("client") } else { json!({"value": credential(profile.name)}) };
+            (profile.name.to_owned(), json!({"base_url": url, "auth": auth}))
         })
         .collect();
     let text = json!({"failover_policy": policy, "profiles": profiles}).to_string();

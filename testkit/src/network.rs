@@ -83,6 +83,11 @@ impl Network {
         self.with(host, |host| host.route.set_severed(severed));
     }
 
+    /// Whether the way to a host is severed.
+    pub fn is_severed(&self, host: &str) -> bool {
+        self.with(host, |host| host.route.is_severed())
+    }
+
     /// Resets every connection to a host, as a machine does that has slept.
     pub fn reset_connections(&self, host: &str) {
         self.with(host, |host| host.route.clone()).reset_all();

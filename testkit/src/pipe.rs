@@ -52,6 +52,10 @@ impl Route {
         waiting.into_iter().for_each(Waker::wake);
     }
 
+    pub(crate) fn is_severed(&self) -> bool {
+        self.state().severed
+    }
+
     pub(crate) fn poll_passable(&self, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if !state.severed {

@@ -1,5 +1,6 @@
 //! Plays scripts to whoever connects. Never outlives its owner: dropping it ends every connection.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -32,6 +33,7 @@ struct Shared {
 #[derive(Default)]
 struct Log {
     requests: Vec<Received>,
+    playing: BTreeSet<usize>,
     hung_up: Vec<(u64, Instant)>,
 }
 
@@ -138,6 +140,12 @@ impl Upstream {
     /// Of those, the `POST /v1/messages`.
     pub fn messages(&self) -> Vec<Received> {
         self.requests().into_iter().filter(is_message).collect()
+    }
+
+    /// Requests whose script is not over, and whose peer has not gone.
+    pub fn playing(&self) -> Vec<Received> {
+        let log = self.shared.log();
+        log.playing.iter().filter_map(|index| log.requests.get(*index)).cloned().collect()
     }
 
     /// Waits until so many requests have come.
@@ -258,14 +266,39 @@ async fn converse(mut stream: impl Peer, number: u64, shared: &Shared) -> io::Re
             received.body = request::read_body(&mut stream, &mut buffer, &received).await?;
         }
         let script = if shared.reads_first { (shared.play)(&received) } else { early };
-        shared.log().requests.push(received);
-        shared.changed();
-        if !play(&mut stream, &mut buffer, script, number, shared).await? {
+        let playing = Playing::begin(shared, received);
+        let goes_on = play(&mut stream, &mut buffer, script, number, shared).await?;
+        drop(playing);
+        if !goes_on {
             return Ok(());
         }
     }
     hung_up(number, shared);
     Ok(())
+}
+
+/// A request is in the log, and counts as playing while this lives.
+struct Playing<'a> {
+    shared: &'a Shared,
+    index: usize,
+}
+
+impl<'a> Playing<'a> {
+    fn begin(shared: &'a Shared, received: Received) -> Self {
+        let mut log = shared.log();
+        let index = log.requests.len();
+        log.requests.push(received);
+        log.playing.insert(index);
+        drop(log);
+        shared.changed();
+        Self { shared, index }
+    }
+}
+
+impl Drop for Playing<'_> {
+    fn drop(&mut self) {
+        self.shared.log().playing.remove(&self.index);
+    }
 }
 
 fn hung_up(number: u64, shared: &Shared) {

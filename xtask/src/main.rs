@@ -18,6 +18,8 @@ usage: cargo xtask COMMAND
                     --quick · --without hotspare|nginx · --hotspare BINARY (another build)
   matrix [--check]  every fault at every place on a paused clock; writes docs/fault-matrix.md, or says whether it is
                     up to date; `--cell NAME` runs one cell and shows all that happens in it
+  sim               1,000 simulated days from as many seeds, with the design's invariants checked;
+                    `--seeds COUNT`, or `--seed SEED` for one day with all that happens in it
   schema [--check]  write docs/config.schema.json, or say whether it is up to date
   help              this text
 ";
@@ -30,7 +32,7 @@ fn main() -> ExitCode {
         ["e2e", options @ ..] => e2e::run(options),
         ["bench", options @ ..] => bench::run(options),
         ["bench-upstream"] => bench::upstream::serve(),
-        ["matrix", ..] => workspace::proof(&args),
+        ["matrix" | "sim", ..] => workspace::proof(&args),
         ["schema"] => schema::write(),
         ["schema", "--check"] => schema::check(),
         ["help" | "--help" | "-h"] => {

@@ -6,8 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context;
-use hotspare_gateway::Event;
-use hotspare_testkit::{Dial, Received, Script};
+use hotspare_testkit::{Dial, Script};
 use serde_json::{Value, json};
 
 use super::cell::{Cell, Fleet};
@@ -15,7 +14,8 @@ use super::expect::{self, Outcome};
 use crate::client::{Client, End, Got, Session, Turn};
 use crate::faults::{self, ERROR_TYPES, HeadFault, Position, StreamFault};
 use crate::question::{Question, Shape};
-use crate::world::{Plan, Play, Profile, World};
+use crate::reading::without_pings;
+use crate::world::{Plan, Play, Profile, Told, World};
 
 /// Longest that a turn may take on the paused clock: no client waits so long.
 const LONGEST_TURN: Duration = Duration::from_secs(24 * 3600);
@@ -60,7 +60,7 @@ struct Run {
 
 async fn turn(cell: Cell, client: Client, variant: usize, traced: bool) -> anyhow::Result<Run> {
     let sent: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
-    let world = World::in_memory(&Plan { profiles: profiles(cell, variant, &sent), policy: json!({}), seed: 1, traced })?;
+    let world = Arc::new(World::in_memory(&Plan { profiles: profiles(cell, variant, &sent), policy: json!({}), seed: 1, traced })?);
     let shape = if let Cell::Stream { shape, .. } = cell { shape } else { Shape::Text };
     let question = Question { number: 17, shape };
     let streaming = !matches!(cell, Cell::Head { streaming: false, .. });
@@ -86,8 +86,8 @@ fn earlier_thinking() -> Vec<Value> {
 }
 
 fn profiles(cell: Cell, variant: usize, sent: &Arc<Mutex<Option<Vec<u8>>>>) -> Vec<Profile> {
-    let faulty = |name, primary| Profile { name, play: faulty(cell, variant, primary, sent.clone()), dial: dial(cell) };
-    let healthy = |name, delay| Profile { name, play: healthy(delay), dial: Dial::Works };
+    let faulty = |name, primary| Profile { name, play: faulty(cell, variant, primary, sent.clone()), login: false, dial: dial(cell) };
+    let healthy = |name, delay| Profile { name, play: healthy(delay), login: false, dial: Dial::Works };
     match cell.fleet() {
         Fleet::Backup => vec![faulty("a", true), healthy("b", Duration::ZERO)],
         Fleet::SlowBackup => vec![faulty("a", true), healthy("b", Duration::from_secs(3))],
@@ -100,41 +100,31 @@ fn dial(cell: Cell) -> Dial {
     if let Cell::Head { fault, .. } = cell { fault.dial() } else { Dial::Works }
 }
 
-/// The question of a message request, what of its answer it holds, and whether it streams.
-fn asked(request: &Received) -> Option<(Question, String, bool)> {
-    if request.method != "POST" || request.path() != "/v1/messages" {
-        return None;
-    }
-    let body = request.json();
-    let (question, said) = Question::of_request(&body)?;
-    Some((question, said, body["stream"] == true))
-}
-
 fn healthy(delay: Duration) -> Play {
     Arc::new(move |request| {
-        let Some((question, said, streaming)) = asked(request) else { return Script::not_found() };
-        let answer = faults::answer(question, &said, streaming);
+        let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
+        let answer = faults::answer(question, &said, streaming, Duration::ZERO);
         if delay.is_zero() { answer } else { answer.after(delay) }
     })
 }
 
 fn faulty(cell: Cell, variant: usize, primary: bool, sent: Arc<Mutex<Option<Vec<u8>>>>) -> Play {
     Arc::new(move |request| {
-        let Some((question, said, streaming)) = asked(request) else { return Script::not_found() };
+        let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
         match cell {
             Cell::Head { fault: HeadFault::ProviderBound400, fleet, .. } => match fleet {
                 // The primary is down, so that the spare's refusal is what counts.
                 Fleet::TwoBackups if primary => HeadFault::S503.script(),
                 Fleet::NoneHealthy => HeadFault::ProviderBound400.script(),
                 _ if request.json()["messages"].to_string().contains(r#""type":"thinking""#) => HeadFault::ProviderBound400.script(),
-                _ => faults::answer(question, &said, streaming),
+                _ => faults::answer(question, &said, streaming, Duration::ZERO),
             },
             Cell::Head { fault, .. } => fault.script(),
             // The fault is the stream's; asked without one, this provider is plainly down.
             Cell::Stream { .. } if !streaming => HeadFault::S500.script(),
             Cell::Stream { fault, position, .. } => {
-                let Some(events) = question.rest(&said) else { return faults::answer(question, &said, streaming) };
-                let broken = faults::broken(&events, fault, position, variant);
+                let Some(events) = question.rest(&said) else { return faults::answer(question, &said, streaming, Duration::ZERO) };
+                let broken = faults::broken(&events, fault, position, variant, Duration::ZERO);
                 if primary {
                     sent.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(broken.sent);
                 }
@@ -153,7 +143,7 @@ fn compare(cell: Cell, client: Client, question: Question, world: &World, turn: 
     }
     let visible_error = judge_answer(cell, client, question, turn, outcome, &mut failures);
     if let (Outcome::Passed, Some(sent), Some(first)) = (outcome, sent, turn.requests.first()) {
-        let had = without_our_pings(&first.reading.raw);
+        let had = without_pings(&first.reading.raw);
         let same = if kills(cell) { sent.starts_with(&had) } else { sent == had };
         if !same {
             failures.push("the client's bytes are not the primary's".into());
@@ -164,22 +154,6 @@ fn compare(cell: Cell, client: Client, question: Question, world: &World, turn: 
     }
     failures.extend(world.strayed_credentials().into_iter().map(|stray| format!("a credential strayed: {stray}")));
     Run { outcome, failures, visible_error, trace: world.trace.text() }
-}
-
-/// While the end of a tool call is withheld the client is kept awake.
-fn without_our_pings(body: &[u8]) -> Vec<u8> {
-    const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
-    let mut left = Vec::with_capacity(body.len());
-    let mut rest = body;
-    while let Some(first) = rest.first() {
-        if let Some(after) = rest.strip_prefix(PING) {
-            rest = after;
-        } else {
-            left.push(*first);
-            rest = &rest[1..];
-        }
-    }
-    left
 }
 
 fn kills(cell: Cell) -> bool {
@@ -195,11 +169,7 @@ fn observed(got: &Got, world: &World) -> Outcome {
     if got.status != 200 {
         return Outcome::Refused(got.status);
     }
-    let told = world.told();
-    let id = got.headers.get("x-hotspare-request-id").and_then(|id| id.to_str().ok()).and_then(|id| id.strip_prefix("hs_"));
-    let events = id.and_then(|id| u64::from_str_radix(id, 16).ok()).and_then(|id| told.get(&id)).map(|told| &told.events);
-    let resumed = events
-        .is_some_and(|events| events.iter().any(|event| matches!(event, Event::Asked { kind, .. } if format!("{kind:?}") == "Resume")));
+    let resumed = got.exchange().and_then(|id| world.told().get(&id).map(Told::resumes)).unwrap_or(false);
     let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper);
     if got.reading.garbage {
         Outcome::AsIs

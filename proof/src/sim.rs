@@ -1,0 +1,208 @@
+//! Simulates whole days: several people at work, providers that break and recover, a network that tears, a machine that sleeps. Everything
+//! follows from a seed, through the real proxy code; the same seed is the same run to the letter.
+
+mod diary;
+mod invariants;
+mod people;
+mod weather;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use serde_json::{Value, json};
+
+use crate::world::{Plan, Profile, World};
+use diary::Diary;
+use weather::Sky;
+
+/// Seeds of a run in continuous integration.
+const SEEDS: u64 = 1000;
+
+/// Every so many seeds one is run twice and its two traces are compared.
+const TWICE_EVERY: u64 = 20;
+
+/// Longest simulated time: nobody asks for so long.
+const LONGEST: Duration = Duration::from_secs(48 * 3600);
+
+/// What there is in one seed's world.
+pub(crate) struct Scene {
+    pub names: Vec<&'static str>,
+    /// A profile that is never down.
+    pub anchor: Option<&'static str>,
+    /// The primary passes the client's login on.
+    pub login: bool,
+    /// Nothing ever breaks but one person's own requests.
+    pub calm: bool,
+    /// The machine sleeps now and then, and its wall clock jumps.
+    pub sleeps: bool,
+    pub people: usize,
+    policy: Value,
+}
+
+impl Scene {
+    fn of_seed(seed: u64) -> Self {
+        let mut dice = SmallRng::seed_from_u64(seed);
+        let count = dice.random_range(2..=4);
+        let names = ["a", "b", "c", "d"][..count].to_vec();
+        let anchor = dice.random_bool(0.7).then(|| names[dice.random_range(0..count)]);
+        let mut chains = Vec::new();
+        if dice.random_bool(0.3) {
+            let mut other = names.clone();
+            other.rotate_left(1);
+            chains.push(json!({"match": {"model": "claude-haiku*"}, "profiles": other}));
+        }
+        chains.push(json!({"profiles": names}));
+        let on_exhausted = if dice.random_bool(0.8) { "wait" } else { "fail" };
+        Self {
+            anchor,
+            login: dice.random_bool(0.25),
+            calm: dice.random_bool(0.05),
+            sleeps: dice.random_bool(0.3),
+            people: dice.random_range(1..=4),
+            policy: json!({"chains": chains, "on_exhausted": on_exhausted}),
+            names,
+        }
+    }
+}
+
+/// What one seed came to.
+#[derive(Default)]
+struct Outcome {
+    violations: Vec<String>,
+    turns: u64,
+    requests: u64,
+    upstream: u64,
+    faults: u64,
+    aborts: u64,
+    visible_errors: u64,
+    trace: String,
+}
+
+/// Runs many seeds.
+pub(crate) fn run(seeds: Option<u64>) -> anyhow::Result<()> {
+    let seeds = seeds.unwrap_or(SEEDS);
+    let begun = Instant::now();
+    let next = AtomicU64::new(0);
+    let total: Mutex<Outcome> = Mutex::default();
+    let failed: Mutex<Vec<u64>> = Mutex::default();
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
+            scope.spawn(|| {
+                loop {
+                    let seed = next.fetch_add(1, Ordering::Relaxed);
+                    if seed >= seeds {
+                        return;
+                    }
+                    let outcome = one(seed);
+                    if !outcome.violations.is_empty() {
+                        failed.lock().expect("nobody panics with the lock").push(seed);
+                        report(seed, &outcome.violations);
+                    }
+                    add(&mut total.lock().expect("nobody panics with the lock"), outcome);
+                }
+            });
+        }
+    });
+    let total = total.into_inner().expect("nobody panics with the lock");
+    let failed = failed.into_inner().expect("nobody panics with the lock");
+    println!(
+        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I12, \
+         client-visible errors while a healthy profile is left: {}, {} seeds failed, {:.1} s",
+        total.turns,
+        total.requests,
+        total.upstream,
+        total.faults,
+        total.aborts,
+        total.violations.len(),
+        total.visible_errors,
+        failed.len(),
+        begun.elapsed().as_secs_f64()
+    );
+    ensure!(failed.is_empty(), "{} seeds failed", failed.len());
+    Ok(())
+}
+
+fn report(seed: u64, violations: &[String]) {
+    for violation in violations.iter().take(3) {
+        println!("FAILED seed {seed}: {violation}");
+    }
+    println!("       replay: cargo xtask sim --seed {seed}");
+}
+
+/// Runs one seed and shows everything that happened in it.
+pub(crate) fn replay(seed: u64) -> anyhow::Result<()> {
+    let outcome = live(seed, true);
+    println!("{}", outcome.trace);
+    report(seed, &outcome.violations);
+    ensure!(outcome.violations.is_empty(), "seed {seed} failed");
+    Ok(())
+}
+
+/// One seed; now and then twice, to see that nothing but the seed decides.
+fn one(seed: u64) -> Outcome {
+    if !seed.is_multiple_of(TWICE_EVERY) {
+        return live(seed, false);
+    }
+    let (mut first, second) = (live(seed, true), live(seed, true));
+    if first.trace != second.trace {
+        let at = first.trace.lines().zip(second.trace.lines()).position(|(one, other)| one != other);
+        first.violations.push(format!("two runs of the seed differ, first in line {at:?} of the trace"));
+    }
+    first
+}
+
+fn add(total: &mut Outcome, one: Outcome) {
+    total.violations.extend(one.violations);
+    total.turns += one.turns;
+    total.requests += one.requests;
+    total.upstream += one.upstream;
+    total.faults += one.faults;
+    total.aborts += one.aborts;
+    total.visible_errors += one.visible_errors;
+}
+
+fn live(seed: u64, traced: bool) -> Outcome {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
+    let lived = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(days(seed, traced)));
+    lived.unwrap_or_else(|error| Outcome { violations: vec![format!("the world does not begin: {error:#}")], ..Outcome::default() })
+}
+
+async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
+    let scene = Arc::new(Scene::of_seed(seed));
+    let sky = Arc::new(Sky::new(&scene));
+    let profile = |name: &'static str| Profile {
+        name,
+        play: weather::play(name, &sky),
+        login: scene.login && name == scene.names[0],
+        dial: hotspare_testkit::Dial::Works,
+    };
+    let profiles = scene.names.iter().map(|name| profile(name)).collect();
+    let world = Arc::new(World::in_memory(&Plan { profiles, policy: scene.policy.clone(), seed, traced })?);
+    let diary = Arc::new(Diary::default());
+    let weather = tokio::spawn(weather::change(world.clone(), scene.clone(), sky.clone(), seed));
+    let mut people = tokio::task::JoinSet::new();
+    for number in 0..scene.people {
+        people.spawn(people::live(world.clone(), scene.clone(), diary.clone(), seed, number));
+    }
+    let lived = tokio::time::timeout(LONGEST, async { while people.join_next().await.is_some() {} }).await;
+    weather.abort();
+    let mut violations = invariants::check(&world, &scene, &sky, &diary);
+    if lived.is_err() {
+        violations.push("somebody waits for ever".into());
+    }
+    let counts = diary.counts();
+    Ok(Outcome {
+        violations,
+        turns: counts.turns,
+        requests: counts.requests,
+        aborts: counts.aborts,
+        visible_errors: counts.visible_errors,
+        upstream: world.providers.values().map(|provider| provider.requests().len() as u64).sum(),
+        faults: sky.faults_met(),
+        trace: world.trace.text(),
+    })
+}

@@ -1,0 +1,185 @@
+//! Providers that break and recover, and a network that tears, as the seed has it. Keeps a record of what each provider did with each request.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hotspare_testkit::{Dial, Received, Script};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
+use tokio::time::Instant;
+
+use super::Scene;
+use crate::faults::{self, HeadFault, Position, StreamFault};
+use crate::question::Question;
+use crate::world::{Play, World, host};
+
+/// Questions from here on are refused by every provider: the request's own fault.
+pub(crate) const POISONED: u64 = 900_000;
+
+/// Between two events of an answer, so that things can happen in the middle of one.
+const PACE: Duration = Duration::from_millis(400);
+
+/// What a provider does at a time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mood {
+    Well,
+    /// Well, after so many seconds.
+    Slow(u64),
+    Head(HeadFault),
+    Stream(StreamFault, Position, usize),
+}
+
+/// What a provider did with one request.
+#[derive(Debug, Clone)]
+pub(crate) struct Served {
+    pub profile: &'static str,
+    pub person: String,
+    pub at: Instant,
+    pub mood: Mood,
+    /// The body's bytes, where it was a stream.
+    pub sent: Vec<u8>,
+}
+
+/// The moods of all providers, and what they did.
+pub(crate) struct Sky {
+    inside: Mutex<Inside>,
+}
+
+struct Inside {
+    moods: BTreeMap<&'static str, Mood>,
+    served: Vec<Served>,
+}
+
+impl Sky {
+    pub(crate) fn new(scene: &Scene) -> Self {
+        let moods = scene.names.iter().map(|name| (*name, Mood::Well)).collect();
+        Self { inside: Mutex::new(Inside { moods, served: Vec::new() }) }
+    }
+
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn served(&self) -> Vec<Served> {
+        self.inside().served.clone()
+    }
+
+    pub(crate) fn faults_met(&self) -> u64 {
+        self.inside().served.iter().filter(|served| !matches!(served.mood, Mood::Well | Mood::Slow(_))).count() as u64
+    }
+}
+
+/// Who asks, as every provider can read it.
+pub(crate) fn person_of(request: &Received) -> String {
+    let session = request.header("x-claude-code-session-id").unwrap_or_default();
+    format!("{session}/{}", request.header("x-claude-code-agent-id").unwrap_or_default())
+}
+
+/// A provider under this sky.
+pub(crate) fn play(name: &'static str, sky: &Arc<Sky>) -> Play {
+    let sky = sky.clone();
+    Arc::new(move |request| {
+        let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
+        let mut inside = sky.inside();
+        let mood = inside.moods.get(name).copied().unwrap_or(Mood::Well);
+        let (script, sent) = act(mood, question, &said, streaming);
+        inside.served.push(Served { profile: name, person: person_of(request), at: Instant::now(), mood, sent });
+        script
+    })
+}
+
+fn act(mood: Mood, question: Question, said: &str, streaming: bool) -> (Script, Vec<u8>) {
+    if question.number >= POISONED {
+        return (HeadFault::Plain400.script(), Vec::new());
+    }
+    let well = || {
+        let events = question.rest(said).unwrap_or_default();
+        let sent = events.iter().flat_map(|event| event.bytes().to_vec()).collect();
+        (faults::answer(question, said, streaming, PACE), sent)
+    };
+    match mood {
+        Mood::Well => well(),
+        Mood::Slow(seconds) => {
+            let (script, sent) = well();
+            (script.after(Duration::from_secs(seconds)), sent)
+        }
+        Mood::Head(fault) => (fault.script(), Vec::new()),
+        Mood::Stream(..) if !streaming => (HeadFault::S500.script(), Vec::new()),
+        Mood::Stream(fault, position, variant) => match question.rest(said) {
+            None => well(),
+            Some(events) => {
+                let broken = faults::broken(&events, fault, position, variant, PACE);
+                (broken.script, broken.sent)
+            }
+        },
+    }
+}
+
+/// Changes the weather until it is stopped.
+pub(crate) async fn change(world: Arc<World>, scene: Arc<Scene>, sky: Arc<Sky>, seed: u64) {
+    let mut dice = SmallRng::seed_from_u64(seed ^ 0x57ea_7e12);
+    loop {
+        if scene.calm {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(dice.random_range(500..30_000))).await;
+        let name = scene.names[dice.random_range(0..scene.names.len())];
+        let anchored = scene.anchor == Some(name);
+        match dice.random_range(0..100) {
+            0..70 if !anchored => set_mood(&world, &sky, name, mood(&mut dice)),
+            70..78 if !anchored => sever(&world, name, dice.random_bool(0.5)),
+            78..86 => {
+                let latency = Duration::from_millis(dice.random_range(0..400));
+                world.trace.line("weather", format_args!("latency of {name}: {latency:?}"));
+                world.network.set_latency(&host(name), latency);
+            }
+            86..93 => {
+                world.trace.line("weather", format_args!("connections of {name} are reset"));
+                world.network.reset_connections(&host(name));
+            }
+            93..96 if scene.sleeps => {
+                world.trace.line("weather", "the machine slept");
+                world.wall_jumps(Duration::from_secs(dice.random_range(60..8 * 3600)));
+                for name in &scene.names {
+                    world.network.reset_connections(&host(name));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn set_mood(world: &World, sky: &Sky, name: &'static str, mood: Mood) {
+    world.trace.line("weather", format_args!("{name} is {mood:?}"));
+    sky.inside().moods.insert(name, mood);
+    let dial = if let Mood::Head(fault) = mood { fault.dial() } else { Dial::Works };
+    world.network.set_dial(&host(name), dial);
+}
+
+fn sever(world: &World, name: &'static str, severed: bool) {
+    world.trace.line("weather", format_args!("{name} is {}", if severed { "severed" } else { "joined again" }));
+    world.network.set_severed(&host(name), severed);
+}
+
+/// Any mood; being well is the most frequent. What the request itself is to blame for is no weather.
+fn mood(dice: &mut SmallRng) -> Mood {
+    match dice.random_range(0..10) {
+        0..3 => Mood::Well,
+        3 => Mood::Slow(dice.random_range(1..30)),
+        4..7 => loop {
+            let fault = HeadFault::ALL[dice.random_range(0..HeadFault::ALL.len())];
+            if !matches!(fault, HeadFault::Plain400 | HeadFault::S413 | HeadFault::ProviderBound400) {
+                break Mood::Head(fault);
+            }
+        },
+        _ => loop {
+            let fault = StreamFault::ALL[dice.random_range(0..StreamFault::ALL.len())];
+            let position = Position::ALL[dice.random_range(0..Position::ALL.len())];
+            // What the design passes on as it came is for the matrix.
+            if faults::fits(fault, position) && !matches!(fault, StreamFault::Duplicate | StreamFault::Garbage) {
+                break Mood::Stream(fault, position, dice.random_range(0..3));
+            }
+        },
+    }
+}
