@@ -39,6 +39,8 @@ pub(crate) struct Scene {
     pub calm: bool,
     /// The machine sleeps now and then, and its wall clock jumps.
     pub sleeps: bool,
+    /// With nobody left the client is told at once and for good, instead of to wait.
+    pub fails: bool,
     pub people: usize,
     policy: Value,
 }
@@ -56,12 +58,14 @@ impl Scene {
             chains.push(json!({"match": {"model": "claude-haiku*"}, "profiles": other}));
         }
         chains.push(json!({"profiles": names}));
-        let on_exhausted = if dice.random_bool(0.8) { "wait" } else { "fail" };
+        let fails = dice.random_bool(0.2);
+        let on_exhausted = if fails { "fail" } else { "wait" };
         Self {
             anchor,
             login: dice.random_bool(0.25),
             calm: dice.random_bool(0.05),
             sleeps: dice.random_bool(0.3),
+            fails,
             people: dice.random_range(1..=4),
             policy: json!({"chains": chains, "on_exhausted": on_exhausted}),
             names,

@@ -67,6 +67,12 @@ impl Told {
         self.events.iter().filter_map(kind).collect()
     }
 
+    /// Attempts that count: one on a kept connection that turned out dead reached nobody.
+    pub(crate) fn attempts(&self) -> usize {
+        let stale = |event: &&Event| matches!(event, Event::Failed { failure, .. } if failure.kind == FailureKind::StaleConnection);
+        self.kinds().len() - self.events.iter().filter(stale).count()
+    }
+
     /// Whether another profile went on in the same message.
     pub(crate) fn resumes(&self) -> bool {
         self.kinds().iter().any(|kind| kind == "Resume")

@@ -55,7 +55,7 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
 /// I1 and I3: after a commit at most one more request, a resume; never more than four in all. I7: a cancel is nobody's failure.
 fn exchange(id: u64, told: &Told, wrong: &mut Vec<String>) {
     let id = id & 0xffff;
-    let asked = told.events.iter().filter(|event| matches!(event, Event::Asked { .. })).count();
+    let asked = told.attempts();
     if asked > MOST_ATTEMPTS {
         wrong.push(format!("I3: exchange #{id} made {asked} upstream requests"));
     }
@@ -155,7 +155,7 @@ fn is_hand_back(had: &[u8], sent: &[u8]) -> bool {
 fn per_key(pages: &[Page], told: &BTreeMap<u64, Told>, wrong: &mut Vec<String>) {
     let mut by_key: BTreeMap<&str, Vec<(Instant, usize)>> = BTreeMap::new();
     for got in pages.iter().filter_map(|page| page.turn.as_ref()).flat_map(|turn| &turn.requests) {
-        let asked = got.exchange().and_then(|id| told.get(&id)).map_or(0, |told| told.kinds().len());
+        let asked = got.exchange().and_then(|id| told.get(&id)).map_or(0, Told::attempts);
         by_key.entry(&got.key).or_default().push((got.at, asked));
     }
     for (key, asked) in by_key {

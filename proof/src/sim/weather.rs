@@ -134,11 +134,12 @@ pub(crate) async fn change(world: Arc<World>, scene: Arc<Scene>, sky: Arc<Sky>, 
                 world.trace.line("weather", format_args!("latency of {name}: {latency:?}"));
                 world.network.set_latency(&host(name), latency);
             }
-            86..93 => {
+            // Who wants to be told at once is told of the one break that the last good profile has, too.
+            86..93 if !(anchored && scene.fails) => {
                 world.trace.line("weather", format_args!("connections of {name} are reset"));
                 world.network.reset_connections(&host(name));
             }
-            93..96 if scene.sleeps => {
+            93..96 if scene.sleeps && !scene.fails => {
                 world.trace.line("weather", "the machine slept");
                 world.wall_jumps(Duration::from_secs(dice.random_range(60..8 * 3600)));
                 for name in &scene.names {
