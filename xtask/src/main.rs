@@ -20,7 +20,7 @@ usage: cargo xtask COMMAND
                     up to date; `--cell NAME` runs one cell and shows all that happens in it
   sim               1,000 simulated days from as many seeds, with the design's invariants checked;
                     `--seeds COUNT`, or `--seed SEED` for one day with all that happens in it
-  schema [--check]  write docs/config.schema.json, or say whether it is up to date
+  schema [--check]  write docs/*.schema.json, or say whether they are up to date
   help              this text
 ";
 

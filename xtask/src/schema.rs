@@ -1,4 +1,4 @@
-//! Keeps `docs/config.schema.json` equal to what the binary prints. Never edits the schema: it comes from the types.
+//! Keeps the published schemas in `docs` equal to what the binary prints. Never edits a schema: they come from the types.
 
 use std::fs;
 use std::process::Command;
@@ -7,24 +7,34 @@ use anyhow::{Context, bail, ensure};
 
 use crate::workspace;
 
-const FILE: &str = "docs/config.schema.json";
+/// Each file, and what prints it.
+const SCHEMAS: [(&str, &[&str]); 3] = [
+    ("docs/config.schema.json", &["config", "schema"]),
+    ("docs/exchange.schema.json", &["schema", "exchange"]),
+    ("docs/usage.schema.json", &["schema", "usage"]),
+];
 
-/// Writes the file.
+/// Writes the files.
 pub(crate) fn write() -> anyhow::Result<()> {
-    fs::write(workspace::root().join(FILE), printed()?).with_context(|| format!("cannot write `{FILE}`"))
-}
-
-/// Fails when the file is not what the binary prints.
-pub(crate) fn check() -> anyhow::Result<()> {
-    let kept = fs::read(workspace::root().join(FILE)).with_context(|| format!("cannot read `{FILE}`"))?;
-    if kept != printed()? {
-        bail!("`{FILE}` is out of date: run `cargo xtask schema`");
+    for (file, command) in SCHEMAS {
+        fs::write(workspace::root().join(file), printed(command)?).with_context(|| format!("cannot write `{file}`"))?;
     }
     Ok(())
 }
 
-fn printed() -> anyhow::Result<Vec<u8>> {
-    let output = Command::new(workspace::hotspare(false)?).args(["config", "schema"]).output().context("`hotspare` does not start")?;
-    ensure!(output.status.success(), "`hotspare config schema` failed: {}", String::from_utf8_lossy(&output.stderr).trim());
+/// Fails when a file is not what the binary prints.
+pub(crate) fn check() -> anyhow::Result<()> {
+    for (file, command) in SCHEMAS {
+        let kept = fs::read(workspace::root().join(file)).with_context(|| format!("cannot read `{file}`: run `cargo xtask schema`"))?;
+        if kept != printed(command)? {
+            bail!("`{file}` is out of date: run `cargo xtask schema`");
+        }
+    }
+    Ok(())
+}
+
+fn printed(command: &[&str]) -> anyhow::Result<Vec<u8>> {
+    let output = Command::new(workspace::hotspare(false)?).args(command).output().context("`hotspare` does not start")?;
+    ensure!(output.status.success(), "`hotspare {}` failed: {}", command.join(" "), String::from_utf8_lossy(&output.stderr).trim());
     Ok(output.stdout)
 }

@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Keeps Claude Code working when its API does not.
 #[derive(Debug, Parser)]
@@ -31,11 +32,27 @@ pub(crate) enum Command {
     Serve(Serve),
     /// What serves now, and what happened last
     Status(StatusArgs),
+    /// How one exchange went: who was asked, what failed, who answered
+    #[command(
+        after_help = "Examples:  hotspare why                    the last exchange\n           hotspare why hs_00696f5ac8000001    one of those that `hotspare logs` lists; its last digits are enough"
+    )]
+    Why(WhyArgs),
+    /// The exchanges of late, one line each
+    #[command(after_help = "Examples:  hotspare logs -f\n           hotspare logs --failovers --since 1d")]
+    Logs(LogsArgs),
+    /// Tokens per profile and day
+    Usage(UsageArgs),
     /// Check and describe the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
     /// Show three failovers with simulated providers; no account needed
     Demo,
+    /// Print the JSON Schema of what `--json` prints
+    Schema {
+        /// Of what
+        #[arg(value_enum)]
+        of: Shape,
+    },
 }
 
 /// What lies over the files of the configuration.
@@ -78,6 +95,57 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hotspare why`.
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// An exchange's id, or its first or last digits; `last` is the last one that asked a model
+    #[arg(default_value = "last", value_name = "ID")]
+    pub exchange: String,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hotspare logs`.
+#[derive(Debug, Args)]
+pub(crate) struct LogsArgs {
+    /// Go on with each exchange that ends from now on
+    #[arg(short, long)]
+    pub follow: bool,
+    /// Only those that left their chain's first profile
+    #[arg(long)]
+    pub failovers: bool,
+    /// Only those of so long: 90s, 15m, 2h, 7d
+    #[arg(long, value_name = "TIME", value_parser = crate::words::parse_duration)]
+    pub since: Option<Duration>,
+    /// At most so many of the latest; 30 where `--since` says nothing
+    #[arg(long, value_name = "N")]
+    pub limit: Option<u32>,
+    /// Print JSON, one line for each
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hotspare usage`.
+#[derive(Debug, Args)]
+pub(crate) struct UsageArgs {
+    /// Of so long: 12h, 7d
+    #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::words::parse_duration)]
+    pub since: Duration,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// What `--json` prints.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shape {
+    /// One exchange: `why --json`, and each line of `logs --json`
+    Exchange,
+    /// `usage --json`
+    Usage,
 }
 
 /// `hotspare config …`.

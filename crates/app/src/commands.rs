@@ -2,17 +2,23 @@
 
 pub(crate) mod config;
 pub(crate) mod demo;
+pub(crate) mod logs;
 pub(crate) mod run;
+pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod usage;
+pub(crate) mod why;
 
 use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use hotspare_config::{Config, Context, Locations};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
+use hotspare_store::Reader;
 use tokio::runtime::Runtime;
 
 use crate::cli;
@@ -73,6 +79,22 @@ pub(crate) async fn check_credentials(config: &Config) -> Result<(), CliError> {
     let told: Vec<String> = missing.iter().map(|(name, error)| format!("profile `{name}` has no credential: {error}")).collect();
     let hint = format!("set it, or change `auth` of profile `{name}` in the configuration (`hotspare config path`)");
     Err(CliError::new(Exit::LoginNeeded, told.join("; ")).hint(hint))
+}
+
+/// The ledger of this user, whether or not anything runs; none when nothing was ever recorded.
+pub(crate) fn ledger(locations: &Locations) -> Result<Option<Reader>, CliError> {
+    Ok(Reader::open(&locations.state_dir)?)
+}
+
+/// The time so long ago, in milliseconds since 1970 (UTC).
+pub(crate) fn ms_ago(time: Duration) -> u64 {
+    let now = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    u64::try_from(now.saturating_sub(time).as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What to say where nothing was ever recorded.
+pub(crate) fn nothing_recorded() -> CliError {
+    CliError::new(Exit::Failed, "no exchange is recorded yet").hint("protect a session: `hotspare run -- claude`")
 }
 
 /// `work → spare`, as the default chain has it.

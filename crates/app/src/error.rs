@@ -67,6 +67,12 @@ impl fmt::Display for CliError {
 
 impl std::error::Error for CliError {}
 
+impl From<hotspare_store::Fault> for CliError {
+    fn from(fault: hotspare_store::Fault) -> Self {
+        Self::new(Exit::Failed, fault.to_string())
+    }
+}
+
 impl From<std::io::Error> for CliError {
     fn from(error: std::io::Error) -> Self {
         Self::new(Exit::Failed, error.to_string())

@@ -6,6 +6,7 @@ mod commands;
 mod error;
 mod output;
 mod state;
+mod words;
 
 use std::process::ExitCode;
 
@@ -33,8 +34,12 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Run(run)) => commands::run::run(run),
         Some(Command::Serve(serve)) => commands::serve::serve(&serve),
         Some(Command::Status(status)) => commands::status::status(&status),
+        Some(Command::Why(why)) => commands::why::why(&why),
+        Some(Command::Logs(logs)) => commands::logs::logs(&logs),
+        Some(Command::Usage(usage)) => commands::usage::usage(&usage),
         Some(Command::Config(config)) => commands::config::config(config),
         Some(Command::Demo) => commands::demo::demo(),
+        Some(Command::Schema { of }) => commands::schema::schema(of),
     }
 }
 

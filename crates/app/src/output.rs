@@ -48,6 +48,42 @@ impl Paint {
     }
 }
 
+/// How stdout shows things.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Look {
+    /// Colours.
+    pub paint: Paint,
+    /// Whether more than ASCII can be shown.
+    pub unicode: bool,
+    /// Columns; none where lines may be as long as they are.
+    pub width: Option<usize>,
+}
+
+/// Columns of a terminal that does not say, and of pictures in a file.
+pub(crate) const DEFAULT_WIDTH: usize = 80;
+
+impl Look {
+    /// Of this process's stdout.
+    pub(crate) fn of_stdout() -> Self {
+        let out = io::stdout();
+        let columns = || rustix::termios::tcgetwinsize(io::stdout()).map(|size| usize::from(size.ws_col)).ok();
+        let width = out.is_terminal().then(|| columns().filter(|columns| *columns > 0).unwrap_or(DEFAULT_WIDTH));
+        Self { paint: Paint(colored(&out)), unicode: speaks_unicode(&|name| std::env::var(name).ok()), width }
+    }
+
+    /// The sign, or what stands for it in ASCII.
+    pub(crate) fn sign(self, unicode: &'static str, ascii: &'static str) -> &'static str {
+        if self.unicode { unicode } else { ascii }
+    }
+}
+
+/// The locale's character set, as POSIX ranks the variables.
+fn speaks_unicode(env: &dyn Fn(&str) -> Option<String>) -> bool {
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env(name).filter(|value| !value.is_empty()));
+    let locale = locale.unwrap_or_default().to_ascii_lowercase();
+    locale.ends_with("utf-8") || locale.ends_with("utf8") || locale.contains("utf-8@") || locale.contains("utf8@")
+}
+
 /// Writes one line to stderr: talk.
 pub(crate) fn talk(line: &str) {
     // Nobody is left to be told when stderr is gone.
@@ -56,9 +92,32 @@ pub(crate) fn talk(line: &str) {
 
 /// Writes to stdout: data. A closed pipe is no error.
 pub(crate) fn data(text: &str) -> io::Result<()> {
+    still_read(text).map(|_| ())
+}
+
+/// Writes to stdout. Returns whether anybody still reads it.
+pub(crate) fn still_read(text: &str) -> io::Result<bool> {
     let mut out = io::stdout().lock();
     match writeln!(out, "{text}").and_then(|()| out.flush()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        outcome => outcome,
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_locale_says_what_can_be_shown() {
+        let speaks =
+            |vars: &[(&str, &str)]| speaks_unicode(&|name| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned()));
+        assert!(speaks(&[("LANG", "en_US.UTF-8")]));
+        assert!(speaks(&[("LANG", "C"), ("LC_CTYPE", "C.utf8")]));
+        assert!(speaks(&[("LC_ALL", ""), ("LANG", "de_DE.utf8@euro")]));
+        assert!(!speaks(&[("LC_ALL", "C"), ("LANG", "en_US.UTF-8")]));
+        assert!(!speaks(&[("LANG", "en_US.ISO-8859-1")]));
+        assert!(!speaks(&[]));
     }
 }

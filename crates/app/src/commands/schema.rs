@@ -1,0 +1,40 @@
+//! `hotspare schema`: describes what the read commands print with `--json`. Never edits a schema: they come from the types.
+
+use std::process::ExitCode;
+
+use hotspare_core::ExchangeRecord;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use schemars::{JsonSchema, Schema};
+use serde_json::Value;
+
+use crate::cli::Shape;
+use crate::commands::usage::Usage;
+use crate::error::{CliError, Exit};
+use crate::output;
+
+/// Runs `hotspare schema`.
+pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
+    let schema = match of {
+        Shape::Exchange => schema_of::<ExchangeRecord>("hotspare exchange"),
+        Shape::Usage => schema_of::<Usage>("hotspare usage"),
+    };
+    let text = serde_json::to_string_pretty(&schema)
+        .map_err(|error| CliError::new(Exit::Failed, format!("the schema cannot be written: {error}")))?;
+    output::data(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn schema_of<T: JsonSchema>(title: &str) -> Value {
+    let mut schema = SchemaSettings::draft2020_12().for_serialize().into_generator().into_root_schema_for::<T>();
+    schema.insert("title".to_owned(), title.into());
+    schemars::transform::Transform::transform(&mut RecursiveTransform(unwrapped), &mut schema);
+    schema.to_value()
+}
+
+/// The line ends of a doc comment are no part of what it says.
+fn unwrapped(schema: &mut Schema) {
+    if let Some(Value::String(description)) = schema.get_mut("description") {
+        *description = description.replace('\n', " ");
+    }
+}
