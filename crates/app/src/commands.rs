@@ -10,6 +10,7 @@ pub(crate) mod status;
 pub(crate) mod usage;
 pub(crate) mod why;
 
+use std::fmt::Write as _;
 use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,13 +56,13 @@ pub(crate) fn context(layers: &cli::Layers) -> Result<Context, CliError> {
 pub(crate) fn load(locations: &Locations, context: &Context) -> Result<Config, CliError> {
     let config = hotspare_config::load(locations, context).map_err(|errors| invalid(&errors))?;
     for warning in &config.warnings {
-        output::talk(warning.render(output::colored(&stderr())).trim_end());
+        output::talk(warning.render_within(output::colored(&stderr()), output::columns(&stderr())).trim_end());
     }
     Ok(config)
 }
 
 fn invalid(errors: &hotspare_config::Errors) -> CliError {
-    CliError::drawn(Exit::ConfigInvalid, errors.render(output::colored(&stderr())))
+    CliError::drawn(Exit::ConfigInvalid, errors.render_within(output::colored(&stderr()), output::columns(&stderr())))
 }
 
 /// One thread carries the whole data path: a wake-up across threads costs more than the work between two.
@@ -73,12 +74,15 @@ pub(crate) fn runtime() -> Result<Runtime, CliError> {
 pub(crate) async fn check_credentials(config: &Config) -> Result<(), CliError> {
     let snapshot = Snapshot::compile(config);
     let missing = snapshot.missing_credentials().await;
-    let Some((name, _)) = missing.first() else {
+    let Some(((name, error), others)) = missing.split_first() else {
         return Ok(());
     };
-    let told: Vec<String> = missing.iter().map(|(name, error)| format!("profile `{name}` has no credential: {error}")).collect();
+    let mut told = format!("profile `{name}` has no credential: {error}");
+    for (name, error) in others {
+        let _ = write!(told, "\n          profile `{name}` neither: {error}");
+    }
     let hint = format!("set it, or change `auth` of profile `{name}` in the configuration (`hotspare config path`)");
-    Err(CliError::new(Exit::LoginNeeded, told.join("; ")).hint(hint))
+    Err(CliError::new(Exit::LoginNeeded, told).hint(hint))
 }
 
 /// The ledger of this user, whether or not anything runs; none when nothing was ever recorded.

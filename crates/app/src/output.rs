@@ -1,6 +1,7 @@
 //! Writes to people: colour where it is wanted, plain text everywhere else. Never means anything by colour alone.
 
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 
 /// Whether a stream gets colour: `CLICOLOR_FORCE`, `NO_COLOR`, `TERM=dumb` and being a terminal decide, in that order.
 pub(crate) fn colored(stream: &impl IsTerminal) -> bool {
@@ -10,6 +11,14 @@ pub(crate) fn colored(stream: &impl IsTerminal) -> bool {
     }
     let dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
     !set("NO_COLOR") && !dumb && stream.is_terminal()
+}
+
+/// Columns of a stream that is no terminal: nothing breaks its lines.
+const UNBROKEN: usize = 140;
+
+/// Columns to write for.
+pub(crate) fn columns(stream: &impl AsFd) -> usize {
+    rustix::termios::tcgetwinsize(stream).ok().map(|size| usize::from(size.ws_col)).filter(|columns| *columns > 0).unwrap_or(UNBROKEN)
 }
 
 /// A text style.

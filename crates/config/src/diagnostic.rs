@@ -13,6 +13,12 @@ use crate::codes::Code;
 use crate::layers::Layer;
 use crate::source::{At, line_column};
 
+/// Columns where nobody says how wide the terminal is.
+const WIDTH: usize = 140;
+
+/// Columns before the words of a `help` or a `note`.
+const ADVICE_INDENT: usize = 14;
+
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
@@ -109,6 +115,11 @@ impl Diagnostic {
 
     /// The diagnostic as people read it, without a line end. Colour is the caller's choice (`NO_COLOR`, not a terminal).
     pub fn render(&self, color: bool) -> String {
+        self.render_within(color, WIDTH)
+    }
+
+    /// The same for a terminal of so many columns.
+    pub fn render_within(&self, color: bool, columns: usize) -> String {
         let level = match self.severity {
             Severity::Error => Level::ERROR,
             Severity::Warning => Level::WARNING,
@@ -120,17 +131,17 @@ impl Diagnostic {
             _ => group.element(Origin::path(path.as_ref())),
         };
         for text in &self.help {
-            group = group.element(Level::HELP.message(normalized(text)));
+            group = group.element(Level::HELP.message(wrapped(text, columns)));
         }
         for text in &self.notes {
-            group = group.element(Level::NOTE.message(normalized(text)));
+            group = group.element(Level::NOTE.message(wrapped(text, columns)));
         }
         // The user's own layer is what people expect; any other is worth a word.
         if let Some(layer) = self.layer.filter(|layer| *layer != Layer::User) {
             group = group.element(Level::NOTE.message(layer.told()));
         }
         let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-        renderer.decor_style(DecorStyle::Ascii).render(&[group])
+        renderer.decor_style(DecorStyle::Ascii).term_width(columns).render(&[group])
     }
 
     /// Only the lines in question go to the renderer: it looks at every character that it gets.
@@ -147,6 +158,27 @@ impl Diagnostic {
             .annotation(AnnotationKind::Primary.span(shifted(span)).label(self.label.as_str()))
             .annotations(second.map(|(also, label)| AnnotationKind::Context.span(shifted(also)).label(label.as_str())))
     }
+}
+
+/// Advice in lines that a terminal need not break; the first and the others stand behind about as much.
+fn wrapped(text: &str, columns: usize) -> String {
+    let room = columns.saturating_sub(ADVICE_INDENT).max(ADVICE_INDENT);
+    let mut lines: Vec<String> = Vec::new();
+    for line in normalized(text).lines() {
+        lines.push(String::new());
+        for word in line.split(' ') {
+            let last = lines.last_mut().expect("pushed above");
+            if last.is_empty() {
+                word.clone_into(last);
+            } else if last.chars().count() + 1 + word.chars().count() <= room {
+                last.push(' ');
+                last.push_str(word);
+            } else {
+                lines.push(word.to_owned());
+            }
+        }
+    }
+    lines.join("\n")
 }
 
 /// The renderer trusts messages, and some quote the user's file: control characters must not reach a terminal.
@@ -167,7 +199,12 @@ pub struct Errors(pub Vec<Diagnostic>);
 impl Errors {
     /// All diagnostics as people read them, an empty line between two.
     pub fn render(&self, color: bool) -> String {
-        self.0.iter().map(|diagnostic| diagnostic.render(color)).collect::<Vec<_>>().join("\n\n")
+        self.render_within(color, WIDTH)
+    }
+
+    /// The same for a terminal of so many columns.
+    pub fn render_within(&self, color: bool, columns: usize) -> String {
+        self.0.iter().map(|diagnostic| diagnostic.render_within(color, columns)).collect::<Vec<_>>().join("\n\n")
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn demo() -> Result<ExitCode, CliError> {
     let paint = Paint(output::colored(&stdout()));
     let live = stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     output::data(&format!(
-        "{}\nTwo simulated providers on this machine, the real data path between them. No account, no network.",
+        "{}\nTwo simulated providers on this machine, the real data path between them.\nNo account, no network.",
         paint.paint(Style::Bold, "hotspare demo")
     ))?;
     let runtime = commands::runtime()?;

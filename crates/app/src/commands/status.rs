@@ -82,7 +82,7 @@ fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
         ("⇄", "On the spare", Style::Yellow)
     };
     let mut text = format!(
-        "{}   {} → {}   ({} since {})",
+        "{}   {} → {}   ({}, up {})",
         paint.paint(style, &format!("{sign} {word}")),
         status.address.trim_start_matches("http://"),
         paint.paint(Style::Bold, &status.serving),
@@ -91,22 +91,23 @@ fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
     );
     if let Some(last) = &status.last_failover {
         let to = last.to.as_deref().map_or_else(|| "nobody could answer".to_owned(), |to| format!("{to} took over"));
-        let _ = write!(text, "\n  last  {}: {}, {to}, {} ago", last.from, last.why, duration(last.ago_s));
+        let _ = write!(text, "\n  last  {}: {}, {to}, {}", last.from, last.why, ago(last.ago_s));
     }
     let _ = write!(text, "\n  {} requests, {} served by a spare, {} in flight\n", status.exchanges, status.failovers, status.in_flight);
     if let Some(config) = &status.config {
         text.push_str(&config_lines(config, paint));
     }
     let width = status.profiles.iter().map(|profile| profile.name.chars().count()).max().unwrap_or(7).max(7);
-    let _ = write!(text, "{}", paint.paint(Style::Dim, &format!("\n  #  {:<width$}  {:<22}  LAST FAILURE", "PROFILE", "STATE")));
-    for (place, profile) in status.profiles.iter().enumerate() {
+    let states: Vec<(String, Style)> = status.profiles.iter().map(state_words).collect();
+    let state_width = states.iter().map(|(words, _)| words.chars().count()).max().unwrap_or(5).max(20);
+    let _ = write!(text, "{}", paint.paint(Style::Dim, &format!("\n  #  {:<width$}  {:<state_width$}  LAST FAILURE", "PROFILE", "STATE")));
+    for (place, (profile, (state, style))) in status.profiles.iter().zip(states).enumerate() {
         let mark = if profile.name == status.serving { "▶" } else { " " };
-        let (state, style) = state_words(profile);
         let failure = match (&profile.last_failure, profile.last_failure_ago_s) {
-            (Some(words), Some(ago)) => format!("{words}, {} ago", duration(ago)),
-            _ => "none".to_owned(),
+            (Some(words), Some(ago)) => format!("{words}, {}", self::ago(ago)),
+            _ => paint.paint(Style::Dim, "none"),
         };
-        let state = paint.paint(style, &format!("{state:<22}"));
+        let state = paint.paint(style, &format!("{state:<state_width$}"));
         let _ = write!(text, "\n{mark} {:<2} {:<width$}  {state}  {failure}", place + 1, profile.name);
     }
     text
@@ -131,10 +132,14 @@ fn state_words(profile: &ProfileStatus) -> (String, Style) {
     let back = profile.back_in_s.map(duration).unwrap_or_default();
     match profile.state.as_str() {
         "serving" => ("● serving".to_owned(), Style::Green),
-        "cooling" => (format!("◐ cooling, {back}"), Style::Yellow),
-        "blocked" => (format!("✖ blocked, {back}"), Style::Red),
+        "cooling" => (format!("◐ cooling, {back} left"), Style::Yellow),
+        "blocked" => (format!("✖ blocked, {back} left"), Style::Red),
         _ => ("○ ready".to_owned(), Style::Dim),
     }
+}
+
+fn ago(seconds: u64) -> String {
+    if seconds == 0 { "just now".to_owned() } else { format!("{} ago", duration(seconds)) }
 }
 
 fn duration(seconds: u64) -> String {

@@ -97,8 +97,8 @@ impl Stage {
         for _ in 0..TRIES {
             match self.ask(&mut text, timeline).await? {
                 Ended::Whole => return Ok(text),
-                Ended::AskForRest => timeline.note("the client has the first part and asks for the rest by itself")?,
-                Ended::Broken => timeline.note("the client asks again by itself")?,
+                Ended::AskForRest => timeline.note("has the first part, and asks for the rest by itself")?,
+                Ended::Broken => timeline.note("asks again by itself")?,
             }
         }
         Ok(text)

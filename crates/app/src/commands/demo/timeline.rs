@@ -10,14 +10,14 @@ use hotspare_gateway::Event;
 
 use crate::output::{Paint, Style};
 
-/// Columns of a lane.
-const COLUMNS: usize = 36;
+/// Columns of a lane: what is left of the narrowest terminal holds its label.
+const COLUMNS: usize = 28;
 
 /// Time that one column stands for.
-const COLUMN: Duration = Duration::from_millis(100);
+const COLUMN: Duration = Duration::from_millis(120);
 
 /// Columns before a lane, and before the answer.
-const NAME_COLUMNS: usize = 10;
+const NAME_COLUMNS: usize = 11;
 
 /// Columns of a terminal that does not say.
 const DEFAULT_WIDTH: usize = 80;
@@ -36,6 +36,8 @@ struct Lane {
     bars: Vec<Bar>,
     words: Cow<'static, str>,
     failed: bool,
+    /// When the last try ended.
+    ended: Option<Duration>,
 }
 
 /// One act's picture.
@@ -44,13 +46,15 @@ pub(super) struct Timeline {
     paint: Paint,
     start: Instant,
     lanes: [Lane; 2],
+    /// What the client did by itself.
+    notes: Vec<String>,
     drawn: bool,
 }
 
 impl Timeline {
     /// An empty picture. `live`: it is redrawn in place.
     pub(super) fn new(live: bool, paint: Paint) -> Self {
-        Self { live, paint, start: Instant::now(), lanes: [Lane::default(), Lane::default()], drawn: false }
+        Self { live, paint, start: Instant::now(), lanes: [Lane::default(), Lane::default()], notes: Vec::new(), drawn: false }
     }
 
     fn lane(&mut self, profile: &str) -> Option<&mut Lane> {
@@ -108,6 +112,7 @@ impl Timeline {
     /// A remark on what the client does.
     pub(super) fn note(&mut self, text: &str) -> io::Result<()> {
         let now = self.start.elapsed();
+        self.notes.push(format!("{} s: {text}", tenths(now)));
         self.line(now, "client", text)
     }
 
@@ -135,15 +140,15 @@ impl Timeline {
         for (name, lane) in LANES.iter().zip(&self.lanes) {
             writeln!(
                 picture,
-                "\u{1b}[2K  {name:<8}{}  {}",
+                "\u{1b}[2K  {name:<9}{}  {}",
                 lane.bar(now, self.paint),
-                lane.label(self.paint, width.saturating_sub(NAME_COLUMNS + COLUMNS + 5))
+                lane.label(self.paint, width.saturating_sub(NAME_COLUMNS + COLUMNS + 3))
             )?;
         }
         writeln!(
             picture,
             "\u{1b}[2K  {}{}",
-            self.paint.paint(Style::Dim, "client  "),
+            self.paint.paint(Style::Dim, "client   "),
             tail(answer, width.saturating_sub(NAME_COLUMNS + 1))
         )?;
         self.drawn = true;
@@ -157,14 +162,19 @@ impl Timeline {
         self.draw(answer)?;
         if !self.live {
             let now = self.start.elapsed();
-            self.line(now, "client", &format!("has the whole answer: \"{answer}\""))?;
+            return self.line(now, "client", &format!("has the whole answer: \"{answer}\""));
         }
-        Ok(())
+        let mut out = io::stdout().lock();
+        for note in &self.notes {
+            writeln!(out, "{:NAME_COLUMNS$}{}", "", self.paint.paint(Style::Dim, note))?;
+        }
+        out.flush()
     }
 }
 
 impl Lane {
     fn close(&mut self, now: Duration) {
+        self.ended = Some(now);
         if let Some(bar) = self.bars.last_mut() {
             bar.to = Some(now);
         }
@@ -184,13 +194,17 @@ impl Lane {
         paint.paint(style, &cells)
     }
 
+    /// What is going on there, and since when it is over: never longer than the room for it.
     fn label(&self, paint: Paint, room: usize) -> String {
-        match (&*self.words, self.failed) {
-            ("", _) => paint.paint(Style::Dim, "ready"),
-            (words, true) => paint.paint(Style::Red, &format!("✖ {}", shortened(words, room))),
-            ("answered", false) => paint.paint(Style::Green, "✔ answered"),
-            (words, false) => words.to_owned(),
-        }
+        let ended = self.ended.map_or_else(String::new, |at| format!(" at {} s", tenths(at)));
+        let (sign, style) = match (&*self.words, self.failed) {
+            ("", _) => return paint.paint(Style::Dim, "ready"),
+            (_, true) => ("✖ ", Style::Red),
+            ("answered", false) => ("✔ ", Style::Green),
+            (words, false) => return words.to_owned(),
+        };
+        let words = shortened(&self.words, room.saturating_sub(sign.chars().count() + ended.len()));
+        paint.paint(style, &format!("{sign}{words}{ended}"))
     }
 }
 
@@ -221,11 +235,17 @@ fn tail(answer: &str, room: usize) -> String {
     format!("…{end}")
 }
 
-/// The start of a label, as far as the line has room.
+/// The start of a label, as far as the line has room, cut between two words.
 fn shortened(words: &str, room: usize) -> String {
     if words.chars().count() <= room {
         return words.to_owned();
     }
     let start: String = words.chars().take(room.saturating_sub(1)).collect();
-    format!("{start}…")
+    let whole_words = start.rsplit_once(' ').map_or(start.as_str(), |(whole, _)| whole);
+    format!("{whole_words}…")
+}
+
+/// `1.2`.
+fn tenths(time: Duration) -> String {
+    format!("{:.1}", time.as_secs_f64())
 }
