@@ -8,6 +8,7 @@ use hotspare_core::{ChainEntry, ChainRule, Policy};
 use crate::chains::chain;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::log::{self, Log};
 use crate::policy;
 use crate::profiles::{self, Names, Profile};
 use crate::projects::Project;
@@ -26,6 +27,8 @@ pub struct Config {
     pub profiles: Vec<Profile>,
     /// The listener.
     pub server: Server,
+    /// What is remembered.
+    pub log: Log,
     /// What is valid but probably not meant.
     pub warnings: Vec<Diagnostic>,
     /// The files that had a say, the one with the last word first.
@@ -53,7 +56,7 @@ pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings)
     let server = table.take("server").map(|field| server::read(&field, findings)).unwrap_or_default();
     table.not_yet("hooks", "remove them: `failover_policy.triggers` alone decides what starts a failover", findings);
     table.not_yet("notify", "remove it: `hotspare status` tells which profile serves", findings);
-    table.not_yet("log", "remove it: messages go to standard error", findings);
+    let log = table.take("log").map(|field| log::read(&field, findings)).unwrap_or_default();
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
     let profiles = profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
@@ -73,7 +76,7 @@ pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings)
             report_nobody_left(profiles_field.as_ref()?, findings);
         }
     }
-    Some(finish(policy, rules, profiles, server))
+    Some(finish(policy, rules, profiles, server, log))
 }
 
 fn report_nobody_left(profiles: &Field<'_>, findings: &mut Findings) {
@@ -93,18 +96,18 @@ fn warn_of_missing_policy(profiles: &Field<'_>, findings: &mut Findings) {
 
 /// The configuration of a user who has none.
 pub(crate) fn implicit() -> Config {
-    finish(Policy::default(), Vec::new(), Vec::new(), Server::default())
+    finish(Policy::default(), Vec::new(), Vec::new(), Server::default(), Log::default())
 }
 
 /// Without a chain the client's own login is all there is.
-fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>, server: Server) -> Config {
+fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>, server: Server, log: Log) -> Config {
     let implicit = rules.is_empty();
     if implicit {
         profiles = vec![Profile::client_login("claude")];
         let entry = ChainEntry { profile: ProfileId(0), model: None };
         rules = vec![ChainRule { model: None, chain: chain("default", vec![entry], None) }];
     }
-    Config { policy, rules, profiles, server, warnings: Vec::new(), sources: Vec::new(), projects: Vec::new(), implicit }
+    Config { policy, rules, profiles, server, log, warnings: Vec::new(), sources: Vec::new(), projects: Vec::new(), implicit }
 }
 
 /// Keys of the policy that stand one level too high, as in other tools.

@@ -39,6 +39,9 @@ const HARMLESS_KEYS: &[&str] = &[
     "max_body",
     "max_connections",
     "mode",
+    "log",
+    "retain",
+    "bodies",
     "failover_policy",
     "locked",
 ];
@@ -46,6 +49,7 @@ const HARMLESS_KEYS: &[&str] = &[
 /// Words of the format itself, and those that people take for them: harmless wherever they stand, like the keys above.
 const HARMLESS_WORDS: &[&str] = &[
     "",
+    "never",
     "auth",
     "value",
     "yes",

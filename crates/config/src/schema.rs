@@ -70,6 +70,8 @@ struct File {
     profiles: Option<HashMap<String, Option<Profile>>>,
     /// The listener and its limits.
     server: Option<Server>,
+    /// What is remembered of exchanges.
+    log: Option<Log>,
     /// Keys that no other layer may set. Only in the managed configuration of a machine.
     #[schemars(example = json!(["failover_policy.triggers", "profiles"]))]
     locked: Option<Vec<String>>,
@@ -368,4 +370,21 @@ struct Server {
     /// Most client connections at one time. Default: 256.
     #[schemars(range(min = 1, max = 10_000))]
     max_connections: Option<u16>,
+}
+
+/// What is remembered of exchanges: who was asked, what failed, times, counts of tokens and bytes.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct Log {
+    /// For how long, `"1h"` to `"365d"`. Default: 14d.
+    #[schemars(regex(pattern = "^[1-9][0-9]*(h|d)$"))]
+    retain: Option<String>,
+    /// Whether prompts and answers are kept: they never are.
+    bodies: Option<Bodies>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Bodies {
+    Never,
 }

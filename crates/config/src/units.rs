@@ -8,6 +8,9 @@ use crate::reader::{Field, Findings};
 /// Longest duration that means anything here.
 const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
+/// How long exchanges may be remembered.
+const RETENTION_RANGE: std::ops::RangeInclusive<Duration> = Duration::from_secs(3600)..=Duration::from_secs(365 * 24 * 3600);
+
 /// Smallest and largest request body that may be set as the limit.
 const BODY_RANGE: std::ops::RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
 
@@ -19,6 +22,18 @@ pub(crate) fn duration(field: &Field<'_>, findings: &mut Findings) -> Option<Dur
         findings
             .error(codes::BAD_DURATION, &field.at(), title, "not a duration in the range")
             .help("write a whole number and a unit: `\"250ms\"`, `\"5s\"`, `\"2m\"`, `\"1h\"`; from 1 ms to 24 h");
+    }
+    parsed
+}
+
+/// A field that says how long something is kept: `"12h"`, `"14d"`.
+pub(crate) fn retention(field: &Field<'_>, findings: &mut Findings) -> Option<Duration> {
+    let parsed = parse_retention(field.string(findings)?).filter(|time| RETENTION_RANGE.contains(time));
+    if parsed.is_none() {
+        let title = format!("`{}` is not a time in the allowed range: `{}`", field.path, field.at().quote());
+        findings
+            .error(codes::BAD_DURATION, &field.at(), title, "not a time in the range")
+            .help("write a whole number and a unit: `\"12h\"`, `\"14d\"`; from 1 h to 365 d");
     }
     parsed
 }
@@ -46,6 +61,15 @@ pub(crate) fn parse_duration(text: &str) -> Option<Duration> {
         _ => return None,
     };
     (duration <= LONGEST).then_some(duration)
+}
+
+fn parse_retention(text: &str) -> Option<Duration> {
+    let (count, unit) = split(text)?;
+    match unit {
+        "h" => count.checked_mul(3600).map(Duration::from_secs),
+        "d" => count.checked_mul(24 * 3600).map(Duration::from_secs),
+        _ => None,
+    }
 }
 
 fn parse_size(text: &str) -> Option<u64> {
@@ -95,6 +119,15 @@ mod tests {
             "٥s",
         ] {
             assert_eq!(parse_duration(wrong), None, "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_kept_is_kept_for_hours_or_days() {
+        assert_eq!(parse_retention("12h"), Some(Duration::from_secs(43_200)));
+        assert_eq!(parse_retention("14d"), Some(Duration::from_secs(1_209_600)));
+        for wrong in ["", "14", "d", "0d", "014d", "14 d", "14D", "2w", "90m", "99999999999999999999d", "9999999999999999999d"] {
+            assert_eq!(parse_retention(wrong), None, "{wrong:?}");
         }
     }
 
