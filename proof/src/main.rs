@@ -7,8 +7,8 @@ mod matrix;
 mod question;
 mod reading;
 mod sim;
+mod sockets;
 mod trace;
-#[expect(dead_code, reason = "the simulation and the real sockets come next")]
 mod world;
 
 use std::process::ExitCode;
@@ -23,9 +23,13 @@ fn main() -> ExitCode {
         ["sim"] => sim::run(None),
         ["sim", "--seeds", count] if count.parse::<u64>().is_ok() => sim::run(count.parse().ok()),
         ["sim", "--seed", seed] if seed.parse::<u64>().is_ok() => sim::replay(seed.parse().unwrap_or_default()),
+        ["sockets"] => sockets::run(),
+        ["sockets", "--lossy"] => sockets::run_lossy(),
+        ["provider", signal, position] => sockets::provider(signal, position),
         _ => {
             eprintln!("usage: cargo xtask matrix [--check | --cell NAME]");
             eprintln!("       cargo xtask sim [--seeds COUNT | --seed SEED]");
+            eprintln!("       cargo xtask sockets");
             return ExitCode::from(2);
         }
     };

@@ -12,8 +12,9 @@ use std::time::Instant;
 
 use anyhow::{bail, ensure};
 
-use cell::{Cell, all};
-use run::Verdict;
+use cell::all;
+pub(crate) use cell::{Cell, Fleet, all as all_cells};
+pub(crate) use run::{Verdict, judge_on_sockets};
 
 /// Where the table is kept, from the workspace's root.
 const FILE: &str = "docs/fault-matrix.md";

@@ -178,12 +178,8 @@ fn live(seed: u64, traced: bool) -> Outcome {
 async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
     let scene = Arc::new(Scene::of_seed(seed));
     let sky = Arc::new(Sky::new(&scene));
-    let profile = |name: &'static str| Profile {
-        name,
-        play: weather::play(name, &sky),
-        login: scene.login && name == scene.names[0],
-        dial: hotspare_testkit::Dial::Works,
-    };
+    let profile =
+        |name: &'static str| Profile { login: scene.login && name == scene.names[0], ..Profile::new(name, weather::play(name, &sky)) };
     let profiles = scene.names.iter().map(|name| profile(name)).collect();
     let world = Arc::new(World::in_memory(&Plan { profiles, policy: scene.policy.clone(), seed, traced })?);
     let diary = Arc::new(Diary::default());

@@ -22,6 +22,8 @@ use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
 
+use crate::faults;
+use crate::question::Question;
 use crate::trace::Trace;
 
 /// Opens the gateway to clients.
@@ -41,6 +43,23 @@ pub(crate) struct Profile {
     pub login: bool,
     /// What becomes of connections to it; in memory only.
     pub dial: Dial,
+    /// Where it is, when it is not played here; on sockets only.
+    pub url: Option<String>,
+}
+
+impl Profile {
+    /// One with a credential of its own, that can be reached.
+    pub(crate) fn new(name: &'static str, play: Play) -> Self {
+        Self { name, play, login: false, dial: Dial::Works, url: None }
+    }
+}
+
+/// A provider without a fault.
+pub(crate) fn play_well() -> Play {
+    Arc::new(|request| match Question::asked_by(request) {
+        Some((question, said, streaming)) => faults::answer(question, &said, streaming, Duration::ZERO),
+        None => Script::not_found(),
+    })
 }
 
 /// What a world is made of.
@@ -148,6 +167,10 @@ impl World {
         let mut providers = BTreeMap::new();
         let mut urls = BTreeMap::new();
         for profile in &plan.profiles {
+            if let Some(url) = &profile.url {
+                urls.insert(profile.name, url.clone());
+                continue;
+            }
             if profile.dial != Dial::Works {
                 urls.insert(profile.name, format!("http://{}", hotspare_testkit::refused_addr()?));
                 continue;

@@ -20,6 +20,7 @@ usage: cargo xtask COMMAND
                     up to date; `--cell NAME` runs one cell and shows all that happens in it
   sim               1,000 simulated days from as many seeds, with the design's invariants checked;
                     `--seeds COUNT`, or `--seed SEED` for one day with all that happens in it
+  sockets           the matrix's cells that real sockets can play, and providers stopped or killed as processes
   schema [--check]  write docs/*.schema.json, or say whether they are up to date
   help              this text
 ";
@@ -32,7 +33,7 @@ fn main() -> ExitCode {
         ["e2e", options @ ..] => e2e::run(options),
         ["bench", options @ ..] => bench::run(options),
         ["bench-upstream"] => bench::upstream::serve(),
-        ["matrix" | "sim", ..] => workspace::proof(&args),
+        ["matrix" | "sim" | "sockets", ..] => workspace::proof(&args),
         ["schema"] => schema::write(),
         ["schema", "--check"] => schema::check(),
         ["help" | "--help" | "-h"] => {

@@ -31,25 +31,57 @@ pub(crate) struct Verdict {
     pub trace: String,
 }
 
-/// Runs one cell.
+impl Verdict {
+    fn new(cell: Cell) -> Self {
+        Self { cell, outcomes: BTreeMap::new(), failures: Vec::new(), visible_errors: 0, runs: 0, trace: String::new() }
+    }
+
+    fn add(&mut self, client: Client, kind: &str, run: Run) {
+        self.runs += 1;
+        if !run.trace.is_empty() {
+            let _ = writeln!(self.trace, "── {} {kind}\n{}", client.word(), run.trace);
+        }
+        self.visible_errors += usize::from(run.visible_error);
+        self.failures.extend(run.failures.into_iter().map(|failure| format!("{}: {failure}", client.word())));
+        self.outcomes.entry(client.word()).or_default().push(run.outcome);
+    }
+}
+
+/// How many forms of its fault a cell has.
+fn variants(cell: Cell) -> usize {
+    if matches!(cell, Cell::Stream { fault: StreamFault::ErrorEvent, .. }) { ERROR_TYPES.len() } else { 1 }
+}
+
+/// Runs one cell in memory, on a paused clock.
 pub(crate) fn judge(cell: Cell, traced: bool) -> anyhow::Result<Verdict> {
-    let mut verdict = Verdict { cell, outcomes: BTreeMap::new(), failures: Vec::new(), visible_errors: 0, runs: 0, trace: String::new() };
-    let variants = if matches!(cell, Cell::Stream { fault: StreamFault::ErrorEvent, .. }) { ERROR_TYPES.len() } else { 1 };
+    let mut verdict = Verdict::new(cell);
     for client in Client::ALL {
-        for (variant, kind) in ERROR_TYPES.iter().enumerate().take(variants) {
+        for (variant, kind) in ERROR_TYPES.iter().enumerate().take(variants(cell)) {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-            let run = runtime.block_on(turn(cell, client, variant, traced)).with_context(|| format!("cell {cell}"))?;
-            verdict.runs += 1;
-            if !run.trace.is_empty() {
-                let _ = writeln!(verdict.trace, "── {} {kind}\n{}", client.word(), run.trace);
-            }
-            verdict.visible_errors += usize::from(run.visible_error);
-            verdict.failures.extend(run.failures.into_iter().map(|failure| format!("{}: {failure}", client.word())));
-            verdict.outcomes.entry(client.word()).or_default().push(run.outcome);
+            let run = runtime.block_on(in_memory(cell, client, variant, traced)).with_context(|| format!("cell {cell}"))?;
+            verdict.add(client, kind, run);
         }
     }
     Ok(verdict)
 }
+
+/// Runs one cell on real sockets; no turn may take longer than `longest`.
+pub(crate) async fn judge_on_sockets(cell: Cell, longest: Duration) -> anyhow::Result<Verdict> {
+    let mut verdict = Verdict::new(cell);
+    for client in Client::ALL {
+        for (variant, kind) in ERROR_TYPES.iter().enumerate().take(variants(cell)) {
+            let sent = Sent::default();
+            let policy = crate::sockets::short_clocks();
+            let plan = Plan { profiles: profiles(cell, variant, &sent), policy, seed: 1, traced: false };
+            let world = Arc::new(World::on_sockets(&plan).await.with_context(|| format!("cell {cell}"))?);
+            verdict.add(client, kind, turn(&world, cell, client, &sent, longest).await);
+        }
+    }
+    Ok(verdict)
+}
+
+/// The primary's first body.
+type Sent = Arc<Mutex<Option<Vec<u8>>>>;
 
 struct Run {
     outcome: Outcome,
@@ -58,22 +90,26 @@ struct Run {
     trace: String,
 }
 
-async fn turn(cell: Cell, client: Client, variant: usize, traced: bool) -> anyhow::Result<Run> {
-    let sent: Arc<Mutex<Option<Vec<u8>>>> = Arc::default();
+async fn in_memory(cell: Cell, client: Client, variant: usize, traced: bool) -> anyhow::Result<Run> {
+    let sent = Sent::default();
     let world = Arc::new(World::in_memory(&Plan { profiles: profiles(cell, variant, &sent), policy: json!({}), seed: 1, traced })?);
+    Ok(turn(&world, cell, client, &sent, LONGEST_TURN).await)
+}
+
+async fn turn(world: &Arc<World>, cell: Cell, client: Client, sent: &Sent, longest: Duration) -> Run {
     let shape = if let Cell::Stream { shape, .. } = cell { shape } else { Shape::Text };
     let question = Question { number: 17, shape };
     let streaming = !matches!(cell, Cell::Head { streaming: false, .. });
-    let mut session = Session::new(&world, client, client.word());
+    let mut session = Session::new(world, client, client.word());
     if let Cell::Head { fault: HeadFault::ProviderBound400, .. } = cell {
         session.history = earlier_thinking();
     }
-    let turn = tokio::time::timeout(LONGEST_TURN, session.ask(question, streaming)).await;
+    let turn = tokio::time::timeout(longest, session.ask(question, streaming)).await;
     let Ok(turn) = turn else {
-        return Ok(Run { outcome: Outcome::Cut, failures: vec!["the turn hangs".into()], visible_error: true, trace: world.trace.text() });
+        return Run { outcome: Outcome::Cut, failures: vec!["the turn hangs".into()], visible_error: true, trace: world.trace.text() };
     };
     let sent = sent.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Ok(compare(cell, client, question, &world, &turn, sent.as_deref()))
+    compare(cell, client, question, world, &turn, sent.as_deref())
 }
 
 /// An earlier turn whose thinking another provider signed.
@@ -85,9 +121,9 @@ fn earlier_thinking() -> Vec<Value> {
     ]
 }
 
-fn profiles(cell: Cell, variant: usize, sent: &Arc<Mutex<Option<Vec<u8>>>>) -> Vec<Profile> {
-    let faulty = |name, primary| Profile { name, play: faulty(cell, variant, primary, sent.clone()), login: false, dial: dial(cell) };
-    let healthy = |name, delay| Profile { name, play: healthy(delay), login: false, dial: Dial::Works };
+fn profiles(cell: Cell, variant: usize, sent: &Sent) -> Vec<Profile> {
+    let faulty = |name, primary| Profile { dial: dial(cell), ..Profile::new(name, faulty(cell, variant, primary, sent.clone())) };
+    let healthy = |name, delay| Profile::new(name, healthy(delay));
     match cell.fleet() {
         Fleet::Backup => vec![faulty("a", true), healthy("b", Duration::ZERO)],
         Fleet::SlowBackup => vec![faulty("a", true), healthy("b", Duration::from_secs(3))],
@@ -108,7 +144,7 @@ fn healthy(delay: Duration) -> Play {
     })
 }
 
-fn faulty(cell: Cell, variant: usize, primary: bool, sent: Arc<Mutex<Option<Vec<u8>>>>) -> Play {
+fn faulty(cell: Cell, variant: usize, primary: bool, sent: Sent) -> Play {
     Arc::new(move |request| {
         let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
         match cell {
