@@ -112,7 +112,17 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
 
 /// Keys of the policy that stand one level too high, as in other tools.
 fn misplaced(key: &str) -> Option<String> {
-    const POLICY_KEYS: [&str; 8] =
-        ["enabled", "primary_profile", "secondary_profile", "triggers", "max_failover_attempts", "chains", "on_exhausted", "mid_stream"];
+    const POLICY_KEYS: [&str; 10] = [
+        "enabled",
+        "primary_profile",
+        "secondary_profile",
+        "triggers",
+        "max_failover_attempts",
+        "chains",
+        "on_exhausted",
+        "mid_stream",
+        "failback",
+        "hedge",
+    ];
     POLICY_KEYS.contains(&key).then(|| format!("put `{key}` into `\"failover_policy\": {{ … }}`"))
 }

@@ -1,7 +1,7 @@
 //! Reads `failover_policy`: the pair, the triggers, the limits. Never holds a default of its own: those are the core's.
 
 use hotspare_core::policy::{ClockOverrides, Clocks, MAX_HOPS, TriggerName};
-use hotspare_core::{ChainEntry, ChainRule, MidStream, OnExhausted, Policy, Triggers};
+use hotspare_core::{ChainEntry, ChainRule, Failback, FailbackAt, MidStream, OnExhausted, Policy, Triggers};
 
 use crate::chains::{self, chain};
 use crate::codes;
@@ -37,9 +37,16 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings
         policy.mid_stream = ending;
     }
     if let Some(field) = table.take("clocks") {
-        policy.clocks = Clocks::default().overridden(&clocks(&field, findings));
+        let named = clocks(&field, findings);
+        policy.head_is_named = named.head.is_some();
+        policy.clocks = Clocks::default().overridden(&named);
     }
-    table.not_yet("failback", "remove it: after its cooldown the primary is tried again by the next request", findings);
+    if let Some(field) = table.take("failback") {
+        policy.failback = failback(&field, findings);
+    }
+    if let Some(hedge) = table.take("hedge").and_then(|field| field.bool(findings)) {
+        policy.hedge = hedge;
+    }
     let mut rules = chain_list.as_ref().map(|field| chains::read(field, names, findings)).unwrap_or_default();
     let asks = primary.is_some() || chain_list.is_some();
     if names.is_empty() && !(names.any_dropped() && asks) {
@@ -53,11 +60,28 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings
 
 /// What the client hears at the end; for the policy and for a chain.
 pub(crate) fn on_exhausted(field: &Field<'_>, findings: &mut Findings) -> Option<OnExhausted> {
-    field.word(
-        &[("wait", OnExhausted::Wait), ("fail", OnExhausted::Fail)],
-        &[("hold", "use `\"wait\"`: the client waits and asks again")],
-        findings,
-    )
+    field.word(&[("wait", OnExhausted::Wait), ("hold", OnExhausted::Hold), ("fail", OnExhausted::Fail)], &[], findings)
+}
+
+/// Good answers that may be asked for before a breaker closes.
+const AFTER_GOOD: std::ops::RangeInclusive<u64> = 1..=10;
+
+/// When a session goes home.
+fn failback(field: &Field<'_>, findings: &mut Findings) -> Failback {
+    let mut failback = Failback::default();
+    let Some(mut table) = field.table(findings) else { return failback };
+    if let Some(good) = table.take("after_good").and_then(|field| field.number(*AFTER_GOOD.start(), *AFTER_GOOD.end(), findings)) {
+        failback.after_good = u32::try_from(good).expect("in a small range");
+    }
+    if let Some(stay) = table.take("min_stay").and_then(|field| duration(&field, findings)) {
+        failback.min_stay = stay;
+    }
+    let words = [("cold_cache", FailbackAt::ColdCache), ("turn", FailbackAt::Turn), ("manual", FailbackAt::Manual)];
+    if let Some(at) = table.take("at").and_then(|field| field.word(&words, &[], findings)) {
+        failback.at = at;
+    }
+    table.finish(findings);
+    failback
 }
 
 /// The separate time limits; for the policy and for a profile.

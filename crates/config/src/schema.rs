@@ -115,8 +115,37 @@ struct FailoverPolicy {
     on_exhausted: Option<OnExhausted>,
     /// How an answer ends that breaks after the client has begun to read it. Default: auto.
     mid_stream: Option<MidStream>,
+    /// When a session goes back to a better profile that is well again.
+    failback: Option<Failback>,
+    /// Whether an answer that starts slowly may be raced by the next profile. Each race is billed twice. Default: false.
+    hedge: Option<bool>,
     /// The separate time limits of one attempt.
     clocks: Option<Clocks>,
+}
+
+/// When a session goes back to a better profile that is well again.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(example = json!({ "after_good": 2, "min_stay": "2m", "at": "cold_cache" }))]
+struct Failback {
+    /// Good answers after which a profile that failed counts as well again. Default: 2.
+    #[schemars(range(min = 1, max = 10))]
+    after_good: Option<u8>,
+    /// Shortest time that a session stays where it went. Default: 2m.
+    min_stay: Option<Duration>,
+    /// What a session waits for. Default: `cold_cache`.
+    at: Option<FailbackAt>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum FailbackAt {
+    /// A turn at which the way back costs no warm prompt cache.
+    ColdCache,
+    /// The next turn.
+    Turn,
+    /// `hotspare switch` or `reset`.
+    Manual,
 }
 
 /// One profile's name, or an ordered list of names.
@@ -210,6 +239,8 @@ struct ProfileAndModel {
 enum OnExhausted {
     /// An answer that makes the client wait and ask again.
     Wait,
+    /// An answer that stays open until a profile recovers, for at most 9 minutes; for work that nobody watches.
+    Hold,
     /// An error at once, with a line for each profile.
     Fail,
 }

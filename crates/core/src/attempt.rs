@@ -1,11 +1,13 @@
 //! One try of an exchange at one profile: what is to be done, and what became of it. Never does it.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::Failure;
+use crate::record::Decision;
 use crate::route::{Candidate, ProfileId};
 
 /// A try's number within its exchange, from 0.
@@ -79,4 +81,10 @@ pub struct AttemptRecord {
     pub ended: Option<Instant>,
     /// What it failed with, if it failed.
     pub failure: Option<Failure>,
+    /// What was done next; none: it still runs.
+    pub decision: Option<Decision>,
+    /// The model that it was asked for, where that is not the client's own.
+    pub model: Option<Arc<str>>,
+    /// Whether its answer was thrown away although it may be paid for.
+    pub wasted: bool,
 }

@@ -51,10 +51,14 @@ pub struct Position {
     pub closed_thinking: bool,
     /// A tool call is closed.
     pub closed_tool_call: bool,
+    /// A block of a server-side tool is closed: its content is bound to its provider.
+    pub closed_server_tool: bool,
     /// Server-side tool calls whose result block is not closed yet.
     pub unanswered_server_tools: u32,
     /// The open block, if any.
     pub open: Option<OpenBlock>,
+    /// The first place in the message's content that no block has taken.
+    pub next_index: u64,
     /// `message_delta` with a stop reason came.
     pub stop_reason: bool,
     /// `message_stop` came.
@@ -72,6 +76,7 @@ impl Position {
         if kind == BlockKind::ServerTool {
             self.unanswered_server_tools += 1;
         }
+        self.next_index = self.next_index.max(index.saturating_add(1));
         self.open = Some(OpenBlock { index, kind, begun: false });
     }
 
@@ -88,13 +93,26 @@ impl Position {
             return;
         };
         match open.kind {
-            BlockKind::Text | BlockKind::ServerTool => self.closed_text = true,
+            BlockKind::Text => self.closed_text = true,
+            BlockKind::ServerTool => {
+                self.closed_text = true;
+                self.closed_server_tool = true;
+            }
             BlockKind::ServerToolResult => {
                 self.closed_text = true;
+                self.closed_server_tool = true;
                 self.unanswered_server_tools = self.unanswered_server_tools.saturating_sub(1);
             }
             BlockKind::Thinking => self.closed_thinking = true,
             BlockKind::ToolCall => self.closed_tool_call = true,
+        }
+    }
+
+    /// Whether the answer can go on as text: text is open, or nothing is after closed text.
+    fn ends_in_text(&self) -> bool {
+        match self.open {
+            Some(open) => open.kind == BlockKind::Text,
+            None => self.closed_text,
         }
     }
 
@@ -114,20 +132,36 @@ pub enum Ending {
     HandBack,
 }
 
-/// Chooses the ending of a broken answer by what the client has seen closed, and by who the client is (measured, 2.1.330).
-pub fn ending(position: &Position, client: ClientKind, wish: MidStream) -> Ending {
+/// What to do about a broken answer that the client has begun to read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repair {
+    /// It ends so.
+    End(Ending),
+    /// The next profile goes on with it in the same stream; where none can, it ends so.
+    Resume {
+        /// The ending where no profile can.
+        otherwise: Ending,
+    },
+}
+
+/// Chooses what becomes of a broken answer by what the client has seen closed, and by who the client is (measured, 2.1.330).
+pub fn repair(position: &Position, client: ClientKind, wish: MidStream) -> Repair {
     if position.is_complete() {
-        return Ending::Complete;
-    }
-    if wish == MidStream::Cut || !client.is_claude() {
-        return Ending::Cut;
+        return Repair::End(Ending::Complete);
     }
     // A closed tool call may already be running, and auto mode has no verdict for it: nothing may be made up after it.
-    if position.closed_tool_call || position.unanswered_server_tools > 0 {
-        return Ending::Cut;
+    if wish == MidStream::Cut || position.closed_tool_call || position.unanswered_server_tools > 0 {
+        return Repair::End(Ending::Cut);
     }
     let text_would_be_lost = position.closed_text || (position.closed_thinking && position.open_text_begun());
-    if text_would_be_lost { Ending::HandBack } else { Ending::Cut }
+    let resumable = position.ends_in_text() && !position.closed_server_tool && (text_would_be_lost || position.open_text_begun());
+    match client {
+        ClientKind::ClaudeInteractive if text_would_be_lost => Repair::End(Ending::HandBack),
+        ClientKind::ClaudePrint if text_would_be_lost && resumable => Repair::Resume { otherwise: Ending::HandBack },
+        ClientKind::ClaudePrint if text_would_be_lost => Repair::End(Ending::HandBack),
+        ClientKind::Program if resumable => Repair::Resume { otherwise: Ending::Cut },
+        ClientKind::ClaudeInteractive | ClientKind::ClaudePrint | ClientKind::Program => Repair::End(Ending::Cut),
+    }
 }
 
 #[cfg(test)]
@@ -146,40 +180,47 @@ mod tests {
         position.close();
     }
 
+    const CUT: Repair = Repair::End(Ending::Cut);
+    const HAND_BACK: Repair = Repair::End(Ending::HandBack);
+    const RESUME: Repair = Repair::Resume { otherwise: Ending::HandBack };
+    const RESUME_OR_CUT: Repair = Repair::Resume { otherwise: Ending::Cut };
+
     #[track_caller]
-    fn check(position: &Position, claude: Ending, program: Ending) {
-        assert_eq!(ending(position, ClientKind::ClaudeInteractive, MidStream::Auto), claude);
-        assert_eq!(ending(position, ClientKind::ClaudePrint, MidStream::Auto), claude);
-        assert_eq!(ending(position, ClientKind::Program, MidStream::Auto), program);
-        let cut = if position.is_complete() { Ending::Complete } else { Ending::Cut };
-        assert_eq!(ending(position, ClientKind::ClaudeInteractive, MidStream::Cut), cut);
+    fn check(position: &Position, interactive: Repair, print: Repair, program: Repair) {
+        assert_eq!(repair(position, ClientKind::ClaudeInteractive, MidStream::Auto), interactive);
+        assert_eq!(repair(position, ClientKind::ClaudePrint, MidStream::Auto), print);
+        assert_eq!(repair(position, ClientKind::Program, MidStream::Auto), program);
+        let cut = Repair::End(if position.is_complete() { Ending::Complete } else { Ending::Cut });
+        for client in [ClientKind::ClaudeInteractive, ClientKind::ClaudePrint, ClientKind::Program] {
+            assert_eq!(repair(position, client, MidStream::Cut), cut);
+        }
+    }
+
+    fn open(kind: BlockKind) -> Position {
+        position(|p| {
+            p.open(0, kind);
+            p.begin();
+        })
     }
 
     #[test]
-    fn nothing_closed_is_cut_whatever_is_open() {
-        check(&position(|_| ()), Ending::Cut, Ending::Cut);
-        for kind in [BlockKind::Text, BlockKind::Thinking, BlockKind::ToolCall] {
-            check(
-                &position(|p| {
-                    p.open(0, kind);
-                    p.begin();
-                }),
-                Ending::Cut,
-                Ending::Cut,
-            );
-        }
+    fn nothing_closed_is_cut_but_a_program_s_open_text_goes_on() {
+        check(&position(|_| ()), CUT, CUT, CUT);
+        check(&open(BlockKind::Text), CUT, CUT, RESUME_OR_CUT);
+        check(&open(BlockKind::Thinking), CUT, CUT, CUT);
+        check(&open(BlockKind::ToolCall), CUT, CUT, CUT);
     }
 
     #[test]
     fn thinking_alone_is_cut_until_text_has_begun() {
-        check(&position(|p| block(p, BlockKind::Thinking)), Ending::Cut, Ending::Cut);
+        check(&position(|p| block(p, BlockKind::Thinking)), CUT, CUT, CUT);
         let mut begun = position(|p| {
             block(p, BlockKind::Thinking);
             p.open(1, BlockKind::Text);
         });
-        check(&begun, Ending::Cut, Ending::Cut);
+        check(&begun, CUT, CUT, CUT);
         begun.begin();
-        check(&begun, Ending::HandBack, Ending::Cut);
+        check(&begun, HAND_BACK, RESUME, RESUME_OR_CUT);
     }
 
     #[test]
@@ -189,21 +230,24 @@ mod tests {
             p.open(1, BlockKind::ToolCall);
             p.begin();
         });
-        check(&position, Ending::Cut, Ending::Cut);
+        check(&position, CUT, CUT, CUT);
     }
 
     #[test]
-    fn closed_text_is_handed_back_with_whatever_is_open() {
-        for open in [None, Some(BlockKind::Text), Some(BlockKind::ToolCall), Some(BlockKind::Thinking)] {
-            let position = position(|p| {
+    fn closed_text_goes_on_as_text_and_is_handed_back_within_anything_else() {
+        let after_text = |open: Option<BlockKind>| {
+            position(|p| {
                 block(p, BlockKind::Text);
                 if let Some(kind) = open {
                     p.open(1, kind);
                     p.begin();
                 }
-            });
-            check(&position, Ending::HandBack, Ending::Cut);
-        }
+            })
+        };
+        check(&after_text(None), HAND_BACK, RESUME, RESUME_OR_CUT);
+        check(&after_text(Some(BlockKind::Text)), HAND_BACK, RESUME, RESUME_OR_CUT);
+        check(&after_text(Some(BlockKind::ToolCall)), HAND_BACK, HAND_BACK, CUT);
+        check(&after_text(Some(BlockKind::Thinking)), HAND_BACK, HAND_BACK, CUT);
     }
 
     #[test]
@@ -212,7 +256,7 @@ mod tests {
             block(p, BlockKind::Text);
             block(p, BlockKind::ToolCall);
         });
-        check(&position, Ending::Cut, Ending::Cut);
+        check(&position, CUT, CUT, CUT);
     }
 
     #[test]
@@ -221,13 +265,15 @@ mod tests {
             block(p, BlockKind::Text);
             block(p, BlockKind::ServerTool);
         });
-        check(&position, Ending::Cut, Ending::Cut);
+        check(&position, CUT, CUT, CUT);
         block(&mut position, BlockKind::ServerToolResult);
-        check(&position, Ending::HandBack, Ending::Cut);
+        // Nobody else can go on with it: its results are bound to their provider.
+        check(&position, HAND_BACK, HAND_BACK, CUT);
     }
 
     #[test]
     fn a_stop_reason_completes() {
-        check(&position(|p| p.stop_reason = true), Ending::Complete, Ending::Complete);
+        let complete = Repair::End(Ending::Complete);
+        check(&position(|p| p.stop_reason = true), complete, complete, complete);
     }
 }

@@ -3,45 +3,47 @@
 //! The shell calls [`Exchange::poll`] until it gets [`Action::Wait`], then waits for its sockets or the deadline, reports what happened
 //! with one of the `on_*` functions, and polls again.
 
+mod answers;
+mod run;
+
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use self::run::{Due, Phase, Run};
 use crate::attempt::{AttemptId, AttemptKind, AttemptPlan, AttemptRecord};
-use crate::commitment::{self, Commitment, Ending, Position};
+use crate::commitment::{self, Commitment, Ending, Position, Repair};
 use crate::facts::{Endpoint, RequestFacts};
-use crate::failure::{Failure, FailureKind, NextStep, Stage, Verdict};
-use crate::health::Health;
+use crate::failure::{Failure, FailureKind, Grip, NextStep, Stage, Strike};
+use crate::health::{Standing, Victim};
 use crate::policy::{
-    CLIENT_WAIT, HOLD_TIME, MAX_ATTEMPTS, OnExhausted, Policy, RETRY_IN_PLACE_CAP, SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING,
-    WAIT_IN_PLACE,
+    BUDGET_STEP, HOLD_LOOKS, HOLD_OPEN, HOLD_TIME, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy, RETRY_IN_PLACE_CAP, SESSION_DETOUR,
+    SESSION_DETOUR_AFTER_THINKING, WAIT_IN_PLACE, WINDOW_HEDGE_LIMIT,
 };
-use crate::retries::RetryMemory;
+use crate::record::Decision;
 use crate::route::{Candidate, Plan, ProfileId};
-
-/// What the exchange may know and change of the world while it decides.
-pub struct World<'a> {
-    /// Which profiles failed lately.
-    pub health: &'a mut Health,
-    /// Which sessions and requests failed lately.
-    pub memory: &'a mut RetryMemory,
-    /// The request's key (session, path and body, hashed), where it could be computed.
-    pub request_key: Option<u64>,
-    /// A throw of the dice in `0.0..1.0`.
-    pub dice: f64,
-}
+use crate::window::LimitReading;
+use crate::world::Surroundings;
 
 /// What the shell is to do next.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
-    /// Begin this attempt; whatever ran before is over.
+    /// Begin this attempt. Attempts that were begun before and have not failed go on.
     Start(AttemptPlan),
+    /// Drop this attempt: another was faster.
+    Cancel(AttemptId),
     /// Nothing, until something happens or this instant comes.
     Wait(Option<Instant>),
-    /// Send the head and all that is held; from here on the answer is this attempt's.
-    Commit,
+    /// Send a head of our own and keep it alive: the answer comes when a profile recovers.
+    HoldOpen,
+    /// Make a new plan and give it to [`Exchange::on_plan`].
+    PlanAnew,
+    /// Send this attempt's head and all that is held; from here on the answer is this attempt's. For [`AttemptKind::Resume`] and after
+    /// [`Action::HoldOpen`] the client has a head already: only content goes on.
+    Commit(AttemptId),
     /// Nothing was sent: this is the answer, and the exchange is over.
     Answer(Answer),
     /// The committed answer ends so, and the exchange is over.
@@ -59,6 +61,13 @@ pub enum Answer {
         retry_after: Option<u32>,
         /// Whether `x-should-retry: false` is put in.
         final_word: bool,
+    },
+    /// The last refusal of a blocked profile that passes the client's own login on, as it came then.
+    Remembered {
+        /// The profile.
+        profile: ProfileId,
+        /// The answer where no refusal is remembered.
+        instead: LocalAnswer,
     },
     /// Words of our own.
     Local(LocalAnswer),
@@ -121,28 +130,12 @@ pub enum BodyKind {
     Opaque,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    /// Waiting for the head.
-    Head,
-    /// Head and first events are held back.
-    Held,
-    /// The client has bytes.
-    Flowing,
-}
-
-#[derive(Debug, Clone)]
-struct Running {
-    id: AttemptId,
-    candidate: Candidate,
-    phase: Phase,
-    body: BodyKind,
-    /// When the request, or its last part, went out.
-    sent: Instant,
-    head: Instant,
-    last_bytes: Instant,
-    last_content: Instant,
-    succeeded: bool,
+/// An answer that is kept open until a profile recovers.
+#[derive(Debug, Clone, Copy)]
+struct Holding {
+    since: Instant,
+    /// When the profiles are looked at again; none while one is asked.
+    wake: Option<Instant>,
 }
 
 /// One client request and its answer.
@@ -154,74 +147,77 @@ pub struct Exchange {
     started: Instant,
     attempts: Vec<AttemptRecord>,
     attempts_allowed: usize,
-    next_candidate: usize,
+    /// Not asked yet.
+    queue: VecDeque<Candidate>,
+    asked: Vec<Candidate>,
     hops: usize,
-    bare_limit_hops: usize,
+    /// Addresses that said "too many requests".
+    throttled_at: Vec<u64>,
     fresh_retry_used: bool,
+    reread_used: bool,
     in_place_retry_used: bool,
+    resumed: bool,
     replayable: bool,
-    running: Option<Running>,
+    /// Under way: one, or two that race.
+    runs: Vec<Run>,
     commitment: Commitment,
-    pending: Option<Action>,
+    holding: Option<Holding>,
+    pending: VecDeque<Action>,
     outcome: Option<Outcome>,
 }
 
 impl Exchange {
-    /// Begins with the plan's first candidate. `attempts_left` is what the request's own retries have left of their common limit.
-    pub fn new(now: Instant, facts: RequestFacts, plan: Plan, policy: Arc<Policy>, attempts_left: u32) -> Self {
+    /// Begins with the plan's first candidate.
+    pub fn new(now: Instant, facts: RequestFacts, plan: Plan, policy: Arc<Policy>, at: &mut Surroundings<'_>) -> Self {
+        let left = at.world.retries.attempts_left(now, at.request_key);
+        if policy.hedge {
+            at.world.hedges.on_request(now);
+        }
         let mut exchange = Self {
+            queue: plan.candidates.iter().cloned().collect(),
             facts,
             plan,
             policy,
             started: now,
             attempts: Vec::with_capacity(1),
-            attempts_allowed: MAX_ATTEMPTS.min(attempts_left as usize).max(1),
-            next_candidate: 0,
+            attempts_allowed: MAX_ATTEMPTS.min(left as usize).max(1),
+            asked: Vec::with_capacity(1),
             hops: 0,
-            bare_limit_hops: 0,
+            throttled_at: Vec::new(),
             fresh_retry_used: false,
+            reread_used: false,
             in_place_retry_used: false,
+            resumed: false,
             replayable: true,
-            running: None,
+            runs: Vec::with_capacity(1),
             commitment: Commitment::Open,
-            pending: None,
+            holding: None,
+            pending: VecDeque::new(),
             outcome: None,
         };
-        match exchange.plan.candidates.first().cloned() {
-            Some(first) => exchange.start(now, first, AttemptKind::Initial, false, Duration::ZERO),
-            None => exchange.answer(Answer::Local(LocalAnswer { status: 424, error_type: "invalid_request_error", retry_after: None })),
+        match exchange.queue.pop_front() {
+            Some(first) => exchange.start(now, first, AttemptKind::Initial, false, Duration::ZERO, at),
+            None => exchange.answer_without_asking(now, at),
         }
         exchange
     }
 
     /// The next thing to do.
     pub fn poll(&mut self) -> Action {
-        self.pending.take().unwrap_or_else(|| Action::Wait(self.poll_timeout()))
+        self.pending.pop_front().unwrap_or_else(|| Action::Wait(self.poll_timeout()))
+    }
+
+    /// Whether [`Exchange::poll`] has something to do.
+    pub fn has_action(&self) -> bool {
+        !self.pending.is_empty()
     }
 
     /// When [`Exchange::on_timer`] must be called if nothing else happens before.
     pub fn poll_timeout(&self) -> Option<Instant> {
-        let running = self.running.as_ref()?;
-        let clocks = &running.candidate.terms.clocks;
-        match running.phase {
-            Phase::Head => Some(running.sent + clocks.head),
-            Phase::Held => {
-                let first_content = match running.body {
-                    BodyKind::Stream => running.head + clocks.first_content,
-                    BodyKind::Whole | BodyKind::Opaque => running.head + clocks.content_idle.max(HOLD_TIME),
-                };
-                Some(first_content.min(running.last_bytes + clocks.bytes_idle).min(self.hold_ends(running)))
-            }
-            Phase::Flowing if running.succeeded => Some(running.last_bytes + clocks.bytes_idle),
-            Phase::Flowing => {
-                let bytes = running.last_bytes + clocks.bytes_idle;
-                Some(if running.body == BodyKind::Stream { bytes.min(running.last_content + clocks.content_idle) } else { bytes })
-            }
-        }
-    }
-
-    fn hold_ends(&self, running: &Running) -> Instant {
-        if running.body == BodyKind::Stream { self.started + HOLD_TIME } else { running.head + 2 * HOLD_TIME }
+        let runs = self.runs.iter().map(|run| run.deadline(self.started));
+        let holding = self.holding.filter(|_| self.commitment != Commitment::Committed);
+        let hold = holding.map(|holding| holding.wake.unwrap_or(holding.since + HOLD_OPEN).min(holding.since + HOLD_OPEN));
+        runs.chain(hold).chain(self.hedge_due()).min()
     }
 
     /// The request body cannot be sent a second time: from the first body byte on this attempt is the last.
@@ -230,190 +226,244 @@ impl Exchange {
     }
 
     /// A good head came. An opaque body is committed at once.
-    pub fn on_head(&mut self, now: Instant, body: BodyKind) {
-        let Some(running) = &mut self.running else { return };
-        running.body = body;
-        running.phase = Phase::Held;
-        running.head = now;
-        running.last_bytes = now;
-        running.last_content = now;
-        let id = running.id;
-        if let Some(record) = self.attempts.get_mut(usize::from(id.0)) {
-            record.head = Some(now);
+    pub fn on_head(&mut self, now: Instant, id: AttemptId, body: BodyKind, at: &mut Surroundings<'_>) {
+        let Some(run) = self.run_mut(id) else { return };
+        run.body = body;
+        run.phase = Phase::Held;
+        run.head = now;
+        run.last_bytes = now;
+        run.last_content = now;
+        let (profile, host, sent) = (run.candidate.profile, run.candidate.terms.host, run.sent);
+        if self.facts.endpoint.moves_health() {
+            at.world.health.on_head(profile, host, now.saturating_duration_since(sent));
         }
-        self.commitment = Commitment::Held;
+        self.record_mut(id).head = Some(now);
+        if self.commitment == Commitment::Open {
+            self.commitment = Commitment::Held;
+        }
         if body == BodyKind::Opaque {
-            self.commit(now);
+            self.commit(now, id);
         }
     }
 
+    /// What an answer's head said of limits.
+    pub fn on_limits(&mut self, now: Instant, id: AttemptId, reading: &LimitReading, at: &mut Surroundings<'_>) {
+        let Some(run) = self.run_mut(id) else { return };
+        let candidate = run.candidate.clone();
+        let victim = self.victim(now, &candidate, at);
+        at.world.health.on_limits(now, &victim, reading, at.dice);
+    }
+
     /// Bytes came, whatever they hold.
-    pub fn on_bytes(&mut self, now: Instant) {
-        if let Some(running) = &mut self.running {
-            running.last_bytes = now;
+    pub fn on_bytes(&mut self, now: Instant, id: AttemptId) {
+        if let Some(run) = self.run_mut(id) {
+            run.last_bytes = now;
         }
     }
 
     /// An event with content came. The first one commits.
-    pub fn on_content(&mut self, now: Instant) {
-        let Some(running) = &mut self.running else { return };
-        running.last_content = now;
-        let (held, id) = (running.phase == Phase::Held, running.id);
-        if let Some(record) = self.attempts.get_mut(usize::from(id.0)) {
-            record.first_content.get_or_insert(now);
-        }
+    pub fn on_content(&mut self, now: Instant, id: AttemptId) {
+        let Some(run) = self.run_mut(id) else { return };
+        run.last_content = now;
+        let held = run.phase == Phase::Held;
+        self.record_mut(id).first_content.get_or_insert(now);
         if held {
-            self.commit(now);
+            self.commit(now, id);
         }
     }
 
     /// What is held has reached its bound: it is released.
-    pub fn on_held_full(&mut self, now: Instant) {
-        self.commit(now);
+    pub fn on_held_full(&mut self, now: Instant, id: AttemptId) {
+        self.commit(now, id);
     }
 
-    /// The answer is whole in meaning: a stop reason came, or one JSON document ended. Bytes may still follow.
-    pub fn on_success(&mut self, now: Instant, world: &mut World<'_>) {
-        let Some(running) = &mut self.running else { return };
-        if std::mem::replace(&mut running.succeeded, true) {
+    /// The answer is whole in meaning: a stop reason came, or one JSON document ended. Bytes may still follow. `mid_turn`: it asks for a
+    /// tool, so the client's turn goes on.
+    pub fn on_success(&mut self, now: Instant, id: AttemptId, mid_turn: bool, at: &mut Surroundings<'_>) {
+        let Some(run) = self.run_mut(id) else { return };
+        if std::mem::replace(&mut run.succeeded, true) {
             return;
         }
-        let profile = running.candidate.profile;
-        let family = running.candidate.family(&self.facts);
+        let (candidate, began, kind) = (run.candidate.clone(), run.began, run.kind);
+        let family = candidate.family(&self.facts);
         if self.facts.endpoint.moves_health() {
-            world.health.on_success(now, profile, family);
+            at.world.health.on_success(now, candidate.profile, family, began, self.policy.failback.after_good);
+            if let Some(session) = self.facts.session {
+                at.world.affinity.on_served(now, session, candidate.profile, self.facts.cache_life, mid_turn);
+            }
         }
-        self.commit(now);
+        if kind == AttemptKind::Initial {
+            at.world.budget.refund();
+        }
+        self.commit(now, id);
     }
 
     /// The upstream ended its answer properly.
-    pub fn on_end(&mut self, now: Instant, position: &Position, world: &mut World<'_>) {
-        let Some(running) = &self.running else { return };
-        if running.succeeded || running.body == BodyKind::Opaque {
-            self.end(now, Ending::Complete);
-            return;
+    pub fn on_end(&mut self, now: Instant, id: AttemptId, position: &Position, at: &mut Surroundings<'_>) {
+        let Some(run) = self.run(id) else { return };
+        if run.succeeded || run.body == BodyKind::Opaque {
+            return self.end(now, Ending::Complete);
         }
-        let failure = Failure::new(FailureKind::StreamDied, self.stage(), "ended before the answer was complete");
-        self.on_failure(now, failure, position, world);
+        let failure = Failure::new(FailureKind::StreamDied, run.stage(), "ended before the answer was complete");
+        self.on_failure(now, id, failure, position, at);
     }
 
     /// A deadline of [`Exchange::poll_timeout`] came. `sent` is when the last part of the request went out.
-    pub fn on_timer(&mut self, now: Instant, sent: Option<Instant>, position: &Position, world: &mut World<'_>) {
-        if let (Some(running), Some(sent)) = (&mut self.running, sent) {
-            running.sent = running.sent.max(sent);
+    pub fn on_timer(&mut self, now: Instant, sent: Option<Instant>, position: &Position, at: &mut Surroundings<'_>) {
+        if let Some(sent) = sent {
+            for run in self.runs.iter_mut().filter(|run| run.phase == Phase::Head) {
+                run.sent = run.sent.max(sent);
+            }
         }
-        let (Some(running), Some(due)) = (&self.running, self.poll_timeout()) else { return };
-        if now < due {
+        if self.holding_is_over(now) {
+            return self.end(now, Ending::Cut);
+        }
+        if let Some(holding) = &mut self.holding
+            && holding.wake.is_some_and(|wake| wake <= now)
+        {
+            holding.wake = None;
+            self.pending.push_back(Action::PlanAnew);
             return;
         }
-        let clocks = &running.candidate.terms.clocks;
-        let silent = now >= running.last_bytes + clocks.bytes_idle;
-        let failure = match running.phase {
-            Phase::Head => Failure::new(FailureKind::HeadTimeout, Stage::Send, format!("no answer within {}", seconds(clocks.head))),
-            Phase::Flowing if running.succeeded => return self.end(now, Ending::Complete),
-            Phase::Held if !silent && now >= self.hold_ends(running) => return self.commit(now),
-            Phase::Held if silent => Failure::new(FailureKind::Stalled, Stage::Held, format!("silent for {}", seconds(clocks.bytes_idle))),
-            Phase::Held => Failure::new(FailureKind::Stalled, Stage::Held, format!("no content within {}", seconds(clocks.first_content))),
-            Phase::Flowing if silent => {
-                Failure::new(FailureKind::Stalled, Stage::Committed, format!("silent for {}", seconds(clocks.bytes_idle)))
-            }
-            Phase::Flowing => {
-                Failure::new(FailureKind::Stalled, Stage::Committed, format!("no content for {}", seconds(clocks.content_idle)))
-            }
-        };
-        self.on_failure(now, failure, position, world);
+        let due = self.runs.iter().map(|run| (run.id, run.due(now, self.started))).find(|(_, due)| *due != Due::Nothing);
+        match due {
+            Some((id, Due::Release)) => self.commit(now, id),
+            Some((_, Due::Complete)) => self.end(now, Ending::Complete),
+            Some((id, Due::Failed(failure))) => self.on_failure(now, id, failure, position, at),
+            Some((_, Due::Nothing)) | None => self.hedge_if_due(now, at),
+        }
     }
 
-    /// The running attempt failed. `position` is what the client has seen.
-    pub fn on_failure(&mut self, now: Instant, mut failure: Failure, position: &Position, world: &mut World<'_>) {
-        let Some(running) = self.running.clone() else { return };
-        if self.commitment == Commitment::Committed {
+    /// An attempt failed. `position` is what the client has seen.
+    pub fn on_failure(&mut self, now: Instant, id: AttemptId, mut failure: Failure, position: &Position, at: &mut Surroundings<'_>) {
+        let Some(place) = self.runs.iter().position(|run| run.id == id) else { return };
+        let run = self.runs[place].clone();
+        if run.phase == Phase::Flowing {
             failure.stage = Stage::Committed;
         }
-        if running.succeeded {
+        if run.succeeded {
             // Everything that counts has come: what the upstream does after it harms nobody.
             return self.end(now, Ending::Complete);
         }
-        self.learn(now, &running, &failure, position, world);
-        if let Some(record) = self.attempts.get_mut(usize::from(running.id.0)) {
-            record.ended = Some(now);
-            record.failure = Some(failure.clone());
+        self.runs.remove(place);
+        self.learn(now, &run, &failure, position, at);
+        let record = self.record_mut(id);
+        record.ended = Some(now);
+        record.failure = Some(failure.clone());
+        if self.commitment == Commitment::Committed {
+            return self.repair(now, &run, &failure, position, at);
         }
-        self.running = None;
-        if failure.stage == Stage::Committed {
-            let ending = match running.body {
-                BodyKind::Stream => commitment::ending(position, self.facts.client, self.policy.mid_stream),
-                BodyKind::Whole | BodyKind::Opaque => Ending::Cut,
-            };
-            return self.end(now, ending);
+        if !self.runs.is_empty() {
+            // The other one of a race goes on.
+            return self.decide(id, Decision::NextProfile);
         }
         self.commitment = Commitment::Open;
-        self.go_on(now, &running, &failure, world);
+        self.go_on(now, &run, &failure, at);
     }
 
     /// The client hung up. Says nothing about the profile.
-    pub fn on_client_gone(&mut self, now: Instant) {
-        self.finish(now, Outcome::Cancelled);
-        self.running = None;
-        self.pending = None;
+    pub fn on_client_gone(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        for run in std::mem::take(&mut self.runs) {
+            at.world.health.abandon(run.candidate.profile, run.candidate.family(&self.facts));
+            let record = self.record_mut(run.id);
+            record.ended.get_or_insert(now);
+            record.decision.get_or_insert(Decision::Drop);
+        }
+        self.outcome.get_or_insert(Outcome::Cancelled);
+        self.pending.clear();
     }
 
-    fn learn(&self, now: Instant, running: &Running, failure: &Failure, position: &Position, world: &mut World<'_>) {
+    /// A new plan, asked for by [`Action::PlanAnew`].
+    pub fn on_plan(&mut self, now: Instant, plan: Plan, at: &mut Surroundings<'_>) {
+        self.queue = plan.candidates.iter().cloned().collect();
+        self.plan = plan;
+        match self.queue.pop_front() {
+            Some(first) if self.attempts.len() < MAX_ATTEMPTS_PER_KEY as usize => {
+                self.start(now, first, AttemptKind::Failover, false, Duration::ZERO, at);
+            }
+            _ => self.keep_waiting(now, at),
+        }
+    }
+
+    /// Whether the answer's own word that a limit is reached must be kept from the client: it would stop although others can serve.
+    pub fn hides_limits(&self, now: Instant, id: AttemptId, at: &Surroundings<'_>) -> bool {
+        self.run(id).is_some_and(|run| self.other_usable(now, run.candidate.profile, at))
+    }
+
+    // What is learned.
+
+    fn victim(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Victim {
+        Victim {
+            profile: candidate.profile,
+            family: candidate.family(&self.facts),
+            credential: if candidate.terms.client_login { self.facts.own_credential } else { None },
+            host: candidate.terms.host,
+            another_usable: self.other_usable(now, candidate.profile, at),
+        }
+    }
+
+    fn learn(&self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
         if !self.facts.endpoint.moves_health() {
             return;
         }
-        let profile = running.candidate.profile;
-        let family = running.candidate.family(&self.facts);
-        let credential = if running.candidate.terms.client_login { self.facts.own_credential } else { None };
-        let another = self.other_usable(now, profile, world.health);
-        world.health.on_failure(now, profile, family, failure, credential, another);
-        let died_in_hands = failure.stage == Stage::Committed;
-        if failure.verdict() == Verdict::Neutral && !died_in_hands {
+        let victim = self.victim(now, &run.candidate, at);
+        at.world.health.on_failure(now, &victim, failure, at.dice);
+        let verdict = failure.verdict();
+        if verdict.bench.is_none() && verdict.strike == Strike::None {
             return;
         }
         let time = if position.closed_thinking { SESSION_DETOUR_AFTER_THINKING } else { SESSION_DETOUR };
-        if let Some(key) = world.request_key {
-            world.memory.avoid_for_request(now, key, profile, time);
-            world.memory.count_attempts(now, key, 1);
+        if let Some(key) = at.request_key {
+            at.world.retries.avoid_for_request(now, key, victim.profile, time);
+            at.world.retries.count_attempts(now, key, 1);
         }
-        if let (true, Some(session)) = (died_in_hands, self.facts.session) {
-            world.memory.avoid_for_session(now, session, profile, time);
+        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.session) {
+            at.world.retries.avoid_for_session(now, session, victim.profile, time);
         }
     }
 
-    fn other_usable(&self, now: Instant, profile: ProfileId, health: &Health) -> bool {
+    fn other_usable(&self, now: Instant, profile: ProfileId, at: &Surroundings<'_>) -> bool {
         self.plan.candidates.iter().filter(|candidate| candidate.profile != profile).any(|candidate| {
             let family = candidate.family(&self.facts);
-            health.standing(now, candidate.profile, family, self.facts.own_credential) == crate::health::Standing::Usable
+            at.world.health.standing(now, candidate.profile, family, self.facts.own_credential) == Standing::Usable
         })
     }
 
+    // What is done.
+
     /// Nothing was sent and an attempt failed: what now?
-    fn go_on(&mut self, now: Instant, running: &Running, failure: &Failure, world: &World<'_>) {
-        let from_primary = running.candidate.profile == self.plan.primary;
+    fn go_on(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) {
+        let from_primary = run.candidate.profile == self.plan.primary;
         let step = self.step(failure, from_primary);
-        match step {
-            NextStep::SameFresh if !self.fresh_retry_used => {
-                self.fresh_retry_used = true;
-                self.start(now, running.candidate.clone(), AttemptKind::Retry, true, Duration::ZERO);
-            }
-            NextStep::Relay => self.relay_or_explain(now, running.id, failure, world),
-            NextStep::SameFresh | NextStep::NextProfile | NextStep::NextProfileOnce => {
-                if step == NextStep::NextProfileOnce {
-                    self.bare_limit_hops += 1;
-                }
-                let hop_allowed = step != NextStep::NextProfileOnce || self.bare_limit_hops <= 1;
-                if let Some(next) = self.next_profile(hop_allowed) {
-                    self.hops += 1;
-                    self.start(now, next, AttemptKind::Failover, false, Duration::ZERO);
-                } else if let Some(delay) = self.retry_in_place(failure, world.dice) {
-                    self.in_place_retry_used = true;
-                    self.start(now, running.candidate.clone(), AttemptKind::Retry, false, delay);
-                } else {
-                    self.give_up(now, world);
-                }
-            }
+        if step == NextStep::Relay {
+            return self.relay_or_explain(now, run.id, failure, at);
         }
+        if step == NextStep::SameFresh && !self.fresh_retry_used {
+            self.fresh_retry_used = true;
+            return self.again(now, run, true, Duration::ZERO, at);
+        }
+        if failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used {
+            self.reread_used = true;
+            return self.again(now, run, false, Duration::ZERO, at);
+        }
+        if step == NextStep::NextElsewhere {
+            self.throttled_at.push(run.candidate.terms.origin);
+        }
+        if let Some(next) = self.next_profile(now, failure, at) {
+            self.hops += 1;
+            self.decide(run.id, Decision::NextProfile);
+            self.start(now, next, AttemptKind::Failover, false, Duration::ZERO, at);
+        } else if let Some(delay) = self.retry_in_place(now, failure, at) {
+            self.in_place_retry_used = true;
+            self.again(now, run, false, delay, at);
+        } else {
+            self.give_up(now, at);
+        }
+    }
+
+    fn again(&mut self, now: Instant, run: &Run, fresh_connection: bool, delay: Duration, at: &mut Surroundings<'_>) {
+        self.decide(run.id, Decision::Retry);
+        self.start(now, run.candidate.clone(), AttemptKind::Retry, fresh_connection, delay, at);
     }
 
     fn step(&self, failure: &Failure, from_primary: bool) -> NextStep {
@@ -424,26 +474,45 @@ impl Exchange {
         if bound || !self.policy.triggers.fire(failure) { NextStep::Relay } else { step }
     }
 
-    fn next_profile(&mut self, hop_allowed: bool) -> Option<Candidate> {
-        if !hop_allowed || self.hops >= self.policy.max_hops || self.counted_attempts() >= self.attempts_allowed {
+    /// The next profile that may be asked, if one more may be asked at all.
+    fn next_profile(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
+        let late = self.holding.is_none() && now.saturating_duration_since(self.started) >= HOLD_TIME;
+        if late || self.hops >= self.policy.max_hops || self.counted_attempts() >= self.attempts_allowed {
             return None;
         }
-        let next = self.plan.candidates.get(self.next_candidate)?.clone();
-        Some(next)
+        let place = self.next_place(now, at)?;
+        // The first hop is free: another profile has its own breaker.
+        let cost = if failure.timed_out() { 2.0 * BUDGET_STEP } else { BUDGET_STEP };
+        if self.hops > 0 && !at.world.budget.take(now, cost) {
+            return None;
+        }
+        self.queue.remove(place)
     }
 
-    fn retry_in_place(&self, failure: &Failure, dice: f64) -> Option<Duration> {
+    /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
+    fn next_place(&self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
+        let elsewhere = |candidate: &Candidate| !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
+        let standing = |candidate: &Candidate| {
+            at.world.health.standing(now, candidate.profile, candidate.family(&self.facts), self.facts.own_credential)
+        };
+        let well = |candidate: &Candidate| candidate.insist || matches!(standing(candidate), Standing::Usable | Standing::Trial);
+        let loose = |candidate: &Candidate| matches!(standing(candidate), Standing::Cooling { grip: Grip::Loose, .. });
+        let find = |fits: &dyn Fn(&Candidate) -> bool| self.queue.iter().position(|candidate| elsewhere(candidate) && fits(candidate));
+        find(&well).or_else(|| find(&loose))
+    }
+
+    fn retry_in_place(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
         let alone = self.plan.candidates.len() == 1;
         if !alone || self.in_place_retry_used || self.counted_attempts() >= self.attempts_allowed || !self.facts.endpoint.moves_health() {
             return None;
         }
-        match (failure.kind, failure.retry_after) {
-            (FailureKind::Throttled, Some(after)) if after <= WAIT_IN_PLACE => Some(after),
-            (kind, after) if kind.may_retry_in_place() && after.unwrap_or_default() <= WAIT_IN_PLACE => {
-                Some(after.unwrap_or_default().max(RETRY_IN_PLACE_CAP.mul_f64(dice.clamp(0.0, 1.0))))
-            }
-            _ => None,
-        }
+        let after = failure.retry_after.unwrap_or_default();
+        let delay = match failure.kind {
+            FailureKind::Throttled if failure.retry_after.is_some_and(|after| after <= WAIT_IN_PLACE) => after,
+            kind if kind.may_retry_in_place() && after <= WAIT_IN_PLACE => after.max(RETRY_IN_PLACE_CAP.mul_f64(at.dice.clamp(0.0, 1.0))),
+            _ => return None,
+        };
+        at.world.budget.take(now, BUDGET_STEP).then_some(delay)
     }
 
     /// Attempts that count against the limit: all but the one on a fresh connection after a stale one.
@@ -451,8 +520,19 @@ impl Exchange {
         self.attempts.len() - usize::from(self.fresh_retry_used)
     }
 
-    fn start(&mut self, now: Instant, candidate: Candidate, kind: AttemptKind, fresh_connection: bool, delay: Duration) {
-        let id = AttemptId(u8::try_from(self.attempts.len()).expect("an exchange makes at most five attempts"));
+    fn start(
+        &mut self,
+        now: Instant,
+        candidate: Candidate,
+        kind: AttemptKind,
+        fresh_connection: bool,
+        delay: Duration,
+        at: &mut Surroundings<'_>,
+    ) {
+        let id = AttemptId(u8::try_from(self.attempts.len()).expect("an exchange makes few attempts"));
+        if self.facts.endpoint.moves_health() {
+            at.world.health.begin(now, candidate.profile, candidate.family(&self.facts));
+        }
         self.attempts.push(AttemptRecord {
             profile: candidate.profile,
             kind,
@@ -461,173 +541,171 @@ impl Exchange {
             first_content: None,
             ended: None,
             failure: None,
+            decision: None,
+            model: candidate.terms.model.clone(),
+            wasted: false,
         });
         if kind != AttemptKind::Retry {
-            self.next_candidate += 1;
+            self.asked.push(candidate.clone());
         }
-        let at = now + delay;
-        self.running = Some(Running {
-            id,
-            candidate: candidate.clone(),
-            phase: Phase::Head,
-            body: BodyKind::Opaque,
-            sent: at,
-            head: at,
-            last_bytes: at,
-            last_content: at,
-            succeeded: false,
-        });
-        self.pending = Some(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
+        if let Some(holding) = &mut self.holding {
+            holding.wake = None;
+        }
+        self.runs.push(Run::new(id, kind, candidate.clone(), now + delay));
+        self.pending.push_back(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
     }
 
-    fn commit(&mut self, now: Instant) {
-        let Some(running) = &mut self.running else { return };
-        if running.phase != Phase::Held {
+    fn commit(&mut self, now: Instant, id: AttemptId) {
+        let Some(run) = self.run_mut(id) else { return };
+        if run.phase != Phase::Held {
             return;
         }
-        running.phase = Phase::Flowing;
-        running.last_content = now;
+        run.phase = Phase::Flowing;
+        run.last_content = now;
         self.commitment = Commitment::Committed;
-        self.pending = Some(Action::Commit);
+        self.decide(id, Decision::Commit);
+        let losers: Vec<AttemptId> = self.runs.iter().map(|run| run.id).filter(|other| *other != id).collect();
+        for loser in losers {
+            self.drop_loser(now, loser);
+        }
+        self.pending.push_back(Action::Commit(id));
     }
 
-    fn stage(&self) -> Stage {
-        match self.commitment {
-            Commitment::Open => Stage::Send,
-            Commitment::Held => Stage::Held,
-            Commitment::Committed => Stage::Committed,
+    /// The other of a race was faster.
+    fn drop_loser(&mut self, now: Instant, id: AttemptId) {
+        self.runs.retain(|run| run.id != id);
+        let record = self.record_mut(id);
+        record.ended = Some(now);
+        record.decision = Some(Decision::Drop);
+        record.wasted = true;
+        self.pending.push_back(Action::Cancel(id));
+    }
+
+    /// The client has bytes of an answer that broke.
+    fn repair(&mut self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
+        let repair = match run.body {
+            BodyKind::Stream if run.kind != AttemptKind::Resume => commitment::repair(position, self.facts.client, self.policy.mid_stream),
+            // A resumed answer that breaks is not mended a second time; other bodies have no grammar to end them by.
+            BodyKind::Stream | BodyKind::Whole | BodyKind::Opaque => Repair::End(Ending::Cut),
+        };
+        match repair {
+            Repair::End(ending) => {
+                self.decide_ending(run.id, ending);
+                self.end(now, ending);
+            }
+            Repair::Resume { otherwise } => {
+                let Some(next) = self.next_to_resume(now, failure, at) else {
+                    self.decide_ending(run.id, otherwise);
+                    return self.end(now, otherwise);
+                };
+                self.resumed = true;
+                self.hops += 1;
+                self.decide(run.id, Decision::Resume);
+                self.start(now, next, AttemptKind::Resume, false, Duration::ZERO, at);
+            }
         }
     }
+
+    fn next_to_resume(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
+        let possible = !self.resumed && self.replayable && self.holding.is_none() && self.policy.enabled;
+        if !possible || !self.policy.triggers.fire(failure) || self.hops >= self.policy.max_hops {
+            return None;
+        }
+        let place = self.next_place(now, at)?;
+        self.queue.remove(place)
+    }
+
+    // An answer that is kept open.
+
+    fn may_hold(&self, at: &Surroundings<'_>) -> bool {
+        at.streamed && self.facts.endpoint == Endpoint::Messages && self.replayable && !self.plan.lone
+    }
+
+    fn begin_hold(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        self.holding = Some(Holding { since: now, wake: None });
+        self.runs.clear();
+        self.pending.push_back(Action::HoldOpen);
+        self.keep_waiting(now, at);
+    }
+
+    fn keep_waiting(&mut self, now: Instant, at: &Surroundings<'_>) {
+        let wait = self.time_to_next(now, at).clamp(Duration::from_secs(1), HOLD_LOOKS);
+        if let Some(holding) = &mut self.holding {
+            holding.wake = Some(now + wait);
+        }
+    }
+
+    fn holding_is_over(&self, now: Instant) -> bool {
+        let waiting = self.commitment != Commitment::Committed;
+        waiting && self.holding.is_some_and(|holding| now >= holding.since + HOLD_OPEN)
+    }
+
+    // Races.
+
+    /// When the lone run may be raced by the next profile.
+    fn hedge_due(&self) -> Option<Instant> {
+        let [run] = &self.runs[..] else { return None };
+        let wanted = self.policy.hedge && self.facts.hedgeable && self.attempts.len() == 1 && run.phase != Phase::Flowing;
+        wanted.then(|| run.sent + run.candidate.terms.hedge_delay)
+    }
+
+    fn hedge_if_due(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        if self.hedge_due().is_none_or(|due| now < due) {
+            return;
+        }
+        let place = self.next_place(now, at).filter(|place| {
+            let candidate = &self.queue[*place];
+            let family = candidate.family(&self.facts);
+            let usable = at.world.health.standing(now, candidate.profile, family, self.facts.own_credential) == Standing::Usable;
+            usable && at.world.health.window_used(now, candidate.profile, family) < WINDOW_HEDGE_LIMIT
+        });
+        let affordable = place.is_some() && at.world.hedges.take(now, &mut at.world.budget);
+        match place.filter(|_| affordable).and_then(|place| self.queue.remove(place)) {
+            Some(next) => {
+                self.hops += 1;
+                self.start(now, next, AttemptKind::Hedge, false, Duration::ZERO, at);
+            }
+            // Not now, and hence not for this request.
+            None => self.facts.hedgeable = false,
+        }
+    }
+
+    // The end.
 
     fn end(&mut self, now: Instant, ending: Ending) {
-        self.finish(
-            now,
-            match ending {
-                Ending::Complete => Outcome::Served,
-                Ending::Cut => Outcome::Cut,
-                Ending::HandBack => Outcome::HandedBack,
-            },
-        );
-        self.pending = Some(Action::End(ending));
-    }
-
-    fn answer(&mut self, answer: Answer) {
-        self.outcome.get_or_insert(match answer {
-            Answer::Relay { .. } => Outcome::Relayed,
-            Answer::Local(_) => Outcome::Exhausted,
+        for run in std::mem::take(&mut self.runs) {
+            self.record_mut(run.id).ended.get_or_insert(now);
+        }
+        self.outcome.get_or_insert(match ending {
+            Ending::Complete => Outcome::Served,
+            Ending::Cut => Outcome::Cut,
+            Ending::HandBack => Outcome::HandedBack,
         });
-        self.running = None;
-        self.pending = Some(Action::Answer(answer));
+        self.pending.push_back(Action::End(ending));
     }
 
-    fn finish(&mut self, now: Instant, outcome: Outcome) {
-        if let Some(record) = self.running.as_ref().and_then(|running| self.attempts.get_mut(usize::from(running.id.0))) {
-            record.ended.get_or_insert(now);
-        }
-        self.outcome.get_or_insert(outcome);
+    fn decide(&mut self, id: AttemptId, decision: Decision) {
+        self.record_mut(id).decision = Some(decision);
     }
 
-    fn relay_or_explain(&mut self, now: Instant, attempt: AttemptId, failure: &Failure, world: &World<'_>) {
-        // A spare's own 4xx never takes the place of what the primary said.
-        let primary_said_more = self
-            .attempts
-            .iter()
-            .filter_map(|record| record.failure.as_ref())
-            .any(|earlier| earlier.recoverability() > failure.recoverability());
-        if relayable(failure) && !primary_said_more {
-            self.answer(Answer::Relay { attempt, retry_after: None, final_word: false });
-        } else {
-            self.give_up(now, world);
+    fn decide_ending(&mut self, id: AttemptId, ending: Ending) {
+        match ending {
+            Ending::Complete => {}
+            Ending::Cut => self.decide(id, Decision::Cut),
+            Ending::HandBack => self.decide(id, Decision::HandBack),
         }
     }
 
-    /// Every attempt failed: the client hears the most recoverable failure, in the form that makes it do the right thing.
-    fn give_up(&mut self, now: Instant, world: &World<'_>) {
-        let best = self
-            .attempts
-            .iter()
-            .enumerate()
-            .filter_map(|(index, record)| record.failure.as_ref().map(|failure| (index, record, failure)))
-            .max_by_key(|(index, _, failure)| {
-                (failure.recoverability(), std::cmp::Reverse(failure.retry_after), std::cmp::Reverse(*index))
-            });
-        let Some((index, record, failure)) = best else {
-            return self.answer(Answer::Local(LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(1) }));
-        };
-        let attempt = AttemptId(u8::try_from(index).expect("an exchange makes at most five attempts"));
-        let client_login = self.plan.candidates.iter().any(|candidate| candidate.profile == record.profile && candidate.terms.client_login);
-        let answer = self.shape(attempt, failure, client_login, self.seconds_to_next(now, world.health));
-        self.answer(answer);
+    fn run(&self, id: AttemptId) -> Option<&Run> {
+        self.runs.iter().find(|run| run.id == id)
     }
 
-    fn shape(&self, attempt: AttemptId, failure: &Failure, client_login: bool, wait: u32) -> Answer {
-        let relay = |retry_after, final_word| Answer::Relay { attempt, retry_after, final_word };
-        if self.plan.lone && relayable(failure) {
-            // Without a spare there is nothing to decide: the client sees what it would have seen without us.
-            return relay(None, false);
-        }
-        let explain = Answer::Local(LocalAnswer { status: 424, error_type: "invalid_request_error", retry_after: None });
-        let local = |status, error_type, retry_after: u32| match self.plan.on_exhausted {
-            OnExhausted::Wait => Answer::Local(LocalAnswer { status, error_type, retry_after: Some(retry_after) }),
-            OnExhausted::Fail => explain.clone(),
-        };
-        let relay_or_wait = |retry_after: u32| match self.plan.on_exhausted {
-            OnExhausted::Wait if relayable(failure) => relay(Some(retry_after), false),
-            OnExhausted::Wait => local(503, "overloaded_error", retry_after),
-            OnExhausted::Fail => explain.clone(),
-        };
-        match failure.kind {
-            FailureKind::Overloaded | FailureKind::ServerError | FailureKind::Throttled => relay_or_wait(wait),
-            FailureKind::QuotaExhausted if client_login && relayable(failure) => relay(None, false),
-            FailureKind::Unauthorized if client_login && relayable(failure) => relay(None, false),
-            FailureKind::QuotaExhausted
-            | FailureKind::BadGateway
-            | FailureKind::ConnectRefused
-            | FailureKind::Unreachable
-            | FailureKind::Dns
-            | FailureKind::ConnectTimeout
-            | FailureKind::TlsHandshake
-            | FailureKind::StaleConnection
-            | FailureKind::ClosedBeforeHead
-            | FailureKind::StreamDied
-            | FailureKind::Stalled
-            | FailureKind::Malformed => local(503, "overloaded_error", wait),
-            FailureKind::HeadTimeout => local(504, "timeout_error", wait),
-            FailureKind::WrongContent | FailureKind::BadHead => local(502, "api_error", wait),
-            FailureKind::SpendCap if relayable(failure) => relay(None, true),
-            FailureKind::BareRateLimit
-            | FailureKind::ModelNotFound
-            | FailureKind::ProviderBound
-            | FailureKind::BadRequest
-            | FailureKind::TooLarge
-                if relayable(failure) =>
-            {
-                relay(None, false)
-            }
-            FailureKind::SpendCap
-            | FailureKind::BareRateLimit
-            | FailureKind::ModelNotFound
-            | FailureKind::ProviderBound
-            | FailureKind::BadRequest
-            | FailureKind::TooLarge
-            | FailureKind::Unauthorized
-            | FailureKind::Forbidden
-            | FailureKind::Billing
-            | FailureKind::TlsCertificate
-            | FailureKind::Redirect
-            | FailureKind::NoCredential
-            | FailureKind::CannotReplay => explain,
-        }
+    fn run_mut(&mut self, id: AttemptId) -> Option<&mut Run> {
+        self.runs.iter_mut().find(|run| run.id == id)
     }
 
-    /// Seconds until the first profile may be asked again, in the range that the client waits out.
-    fn seconds_to_next(&self, now: Instant, health: &Health) -> u32 {
-        let family = self.facts.family();
-        let profiles =
-            self.plan.candidates.iter().map(|candidate| candidate.profile).chain(self.plan.skipped.iter().map(|skipped| skipped.profile));
-        let wait = health.soonest(now, profiles, family, self.facts.own_credential).unwrap_or_default();
-        let rounded = wait.min(CLIENT_WAIT).as_millis().div_ceil(1000);
-        u32::try_from(rounded).unwrap_or(1).clamp(1, 59)
+    fn record_mut(&mut self, id: AttemptId) -> &mut AttemptRecord {
+        self.attempts.get_mut(usize::from(id.0)).expect("every attempt has its record from the start")
     }
 
     /// What was asked for.
@@ -650,6 +728,11 @@ impl Exchange {
         self.commitment
     }
 
+    /// Whether an attempt has content on the client's wire.
+    pub fn is_flowing(&self, id: AttemptId) -> bool {
+        self.run(id).is_some_and(|run| run.phase == Phase::Flowing)
+    }
+
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
@@ -659,17 +742,6 @@ impl Exchange {
     pub fn started(&self) -> Instant {
         self.started
     }
-}
-
-/// Whether there is an upstream's answer that may be passed on: a real one, with a status, and no redirect.
-fn relayable(failure: &Failure) -> bool {
-    failure.status.is_some()
-        && failure.stage == Stage::Head
-        && !matches!(failure.kind, FailureKind::Redirect | FailureKind::WrongContent | FailureKind::BadHead)
-}
-
-fn seconds(time: Duration) -> String {
-    if time.subsec_millis() == 0 { format!("{} s", time.as_secs()) } else { format!("{:.1} s", time.as_secs_f64()) }
 }
 
 #[cfg(test)]

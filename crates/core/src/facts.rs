@@ -1,6 +1,7 @@
 //! What routing may know of a request. Never the prompt.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -126,6 +127,10 @@ pub struct RequestFacts {
     pub session: Option<u64>,
     /// Fingerprint of the credential that the client itself sent, if it sent one that is not our local token.
     pub own_credential: Option<u64>,
+    /// Life of the prompt cache that the request asks for.
+    pub cache_life: Duration,
+    /// Whether racing it is harmless: a stream without server-side tools, containers or remote servers. Known only where races are on.
+    pub hedgeable: bool,
 }
 
 impl RequestFacts {

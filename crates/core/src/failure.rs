@@ -7,7 +7,7 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{LONGEST_TRUST, SHORT_THROTTLE};
+use crate::policy::{COOLDOWN_CAP, LONGEST_TRUST, SHORT_THROTTLE};
 
 /// How far an attempt had come when it failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
@@ -175,23 +175,54 @@ pub enum NextStep {
     SameFresh,
     /// The next profile.
     NextProfile,
-    /// The next profile, but no further one after that.
-    NextProfileOnce,
+    /// The next profile; once one was tried, only one at another address, for a sibling there may share the limit.
+    NextElsewhere,
     /// The client gets this very answer.
     Relay,
 }
 
 /// What a failure means for the profile; independent of [`NextStep`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// Nothing.
-    Neutral,
-    /// Not asked first for so long; grows when it happens again.
-    Cooldown(Duration, Scope),
-    /// Not asked at all for so long.
-    Block(Duration, Scope),
-    /// Not asked until its credential changes, at most for so long.
-    BlockCredential(Duration),
+pub struct Verdict {
+    /// What its circuit breaker counts.
+    pub strike: Strike,
+    /// How long it is not asked, and how strictly.
+    pub bench: Option<(Duration, Grip)>,
+    /// What both are about.
+    pub scope: Scope,
+}
+
+impl Verdict {
+    /// It says nothing about the profile.
+    pub const NEUTRAL: Self = Self { strike: Strike::None, bench: None, scope: Scope::Profile };
+
+    const fn new(strike: Strike, time: Duration, grip: Grip, scope: Scope) -> Self {
+        Self { strike, bench: Some((time, grip)), scope }
+    }
+}
+
+/// How a failure counts in a circuit breaker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Strike {
+    /// Not at all.
+    None,
+    /// In the rate of good answers, not as one of the failures in a row.
+    Soft,
+    /// In both.
+    Hard,
+}
+
+/// How strictly a bench is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Grip {
+    /// The profile is asked all the same when nobody else is left.
+    Loose,
+    /// Its end is known: asking earlier is a wasted request.
+    Firm,
+    /// Waiting alone may not help (login, billing, a used-up window): it gets no request before.
+    Hard,
+    /// As [`Grip::Hard`], but another credential ends it at once.
+    Credential,
 }
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -275,8 +306,8 @@ impl FailureKind {
     pub fn next_step(self, from_primary: bool) -> NextStep {
         match self {
             Self::StaleConnection => NextStep::SameFresh,
-            // A sibling account may share the limit on the network address, and a bare 429 may be bound to the request: one try elsewhere.
-            Self::Throttled | Self::BareRateLimit => NextStep::NextProfileOnce,
+            // A sibling account may share the limit on the network address, and a bare 429 may be bound to the request.
+            Self::Throttled | Self::BareRateLimit => NextStep::NextElsewhere,
             Self::ProviderBound if from_primary => NextStep::Relay,
             Self::BadRequest | Self::TooLarge | Self::CannotReplay => NextStep::Relay,
             Self::ConnectRefused
@@ -321,45 +352,60 @@ impl FailureKind {
 impl Failure {
     /// What it says about the profile.
     pub fn verdict(&self) -> Verdict {
+        let verdict = self.verdict_before_commit();
         if self.stage == Stage::Committed && !self.kind.counts_after_commit() {
-            return Verdict::Neutral;
+            // It moves its session (see `retries`), and the breaker counts it; nobody else is moved by one broken stream.
+            return Verdict { bench: None, ..verdict };
         }
-        self.verdict_before_commit()
+        verdict
     }
 
     fn verdict_before_commit(&self) -> Verdict {
-        let scope = if self.family_only { Scope::Family } else { Scope::Profile };
+        use Grip::{Credential, Firm, Hard as Blocked, Loose};
+        use Scope::{Family, Profile};
+        use Strike::{Hard, None as No, Soft};
+        let limited = if self.family_only { Family } else { Profile };
+        let told = self.retry_after.map(|after| after.min(COOLDOWN_CAP));
+        let grip = if told.is_some() { Firm } else { Loose };
         match self.kind {
             FailureKind::StaleConnection
             | FailureKind::BareRateLimit
             | FailureKind::ProviderBound
             | FailureKind::BadRequest
             | FailureKind::TooLarge
-            | FailureKind::Malformed
-            | FailureKind::CannotReplay => Verdict::Neutral,
+            | FailureKind::CannotReplay => Verdict::NEUTRAL,
+            FailureKind::Malformed => Verdict { strike: Soft, ..Verdict::NEUTRAL },
             FailureKind::ConnectRefused | FailureKind::Unreachable | FailureKind::Dns | FailureKind::ServerError => {
-                Verdict::Cooldown(5 * SECOND, Scope::Profile)
+                Verdict::new(Hard, 5 * SECOND, Loose, Profile)
             }
-            FailureKind::ConnectTimeout | FailureKind::TlsHandshake => Verdict::Cooldown(15 * SECOND, Scope::Profile),
-            FailureKind::TlsCertificate => Verdict::Cooldown(60 * SECOND, Scope::Profile),
+            FailureKind::ConnectTimeout | FailureKind::TlsHandshake => Verdict::new(Hard, 15 * SECOND, Loose, Profile),
+            FailureKind::TlsCertificate => Verdict::new(Hard, 60 * SECOND, Firm, Profile),
             FailureKind::HeadTimeout | FailureKind::BadHead | FailureKind::WrongContent | FailureKind::Stalled => {
-                Verdict::Cooldown(30 * SECOND, Scope::Profile)
+                Verdict::new(Hard, 30 * SECOND, Loose, Profile)
             }
-            FailureKind::ClosedBeforeHead | FailureKind::StreamDied => Verdict::Cooldown(10 * SECOND, Scope::Profile),
-            FailureKind::BadGateway => {
-                Verdict::Cooldown(self.retry_after.unwrap_or(10 * SECOND).min(crate::policy::COOLDOWN_CAP), Scope::Profile)
-            }
+            FailureKind::ClosedBeforeHead | FailureKind::StreamDied => Verdict::new(Hard, 10 * SECOND, Loose, Profile),
+            FailureKind::BadGateway => Verdict::new(Hard, told.unwrap_or(10 * SECOND), grip, Profile),
             // Capacity is per model: other families of the same profile stay usable.
-            FailureKind::Overloaded => Verdict::Cooldown(15 * SECOND, Scope::Family),
-            FailureKind::Throttled => Verdict::Cooldown(self.retry_after.unwrap_or(5 * SECOND).min(SHORT_THROTTLE), Scope::Family),
-            FailureKind::QuotaExhausted => Verdict::Block(self.retry_after.unwrap_or(300 * SECOND), scope),
-            FailureKind::SpendCap => Verdict::Block(self.retry_after.unwrap_or(HOUR), Scope::Profile),
-            FailureKind::Unauthorized => Verdict::BlockCredential(15 * 60 * SECOND),
-            FailureKind::Forbidden | FailureKind::Billing => Verdict::Block(HOUR, Scope::Profile),
-            FailureKind::ModelNotFound => Verdict::Block(HOUR, Scope::Family),
-            FailureKind::Redirect => Verdict::Block(10 * 60 * SECOND, Scope::Profile),
-            FailureKind::NoCredential => Verdict::Cooldown(15 * SECOND, Scope::Profile),
+            FailureKind::Overloaded => Verdict::new(Soft, told.unwrap_or(15 * SECOND), grip, Family),
+            FailureKind::Throttled => Verdict::new(No, told.unwrap_or(5 * SECOND).min(SHORT_THROTTLE), grip, Family),
+            FailureKind::QuotaExhausted => Verdict::new(No, self.retry_after.unwrap_or(300 * SECOND), Blocked, limited),
+            FailureKind::SpendCap => Verdict::new(No, self.retry_after.unwrap_or(HOUR), Blocked, Profile),
+            FailureKind::Unauthorized => Verdict::new(No, 15 * 60 * SECOND, Credential, Profile),
+            FailureKind::Forbidden | FailureKind::Billing => Verdict::new(No, HOUR, Blocked, Profile),
+            FailureKind::ModelNotFound => Verdict::new(No, HOUR, Blocked, Family),
+            FailureKind::Redirect => Verdict::new(Hard, 10 * 60 * SECOND, Blocked, Profile),
+            FailureKind::NoCredential => Verdict::new(No, 15 * SECOND, Firm, Profile),
         }
+    }
+
+    /// Whether it comes from this side of the network: no name, no route, nobody listening.
+    pub fn is_local_origin(&self) -> bool {
+        matches!(self.kind, FailureKind::Dns | FailureKind::Unreachable | FailureKind::ConnectRefused)
+    }
+
+    /// Whether time was lost on it: it costs the retry budget twice.
+    pub fn timed_out(&self) -> bool {
+        matches!(self.kind, FailureKind::ConnectTimeout | FailureKind::HeadTimeout | FailureKind::Stalled)
     }
 
     /// How good an answer it makes when every profile failed: higher is more recoverable. Retryable waits first, then server errors, then
@@ -412,7 +458,7 @@ mod tests {
             let failure = Failure::new(kind, Stage::Head, "4xx");
             assert_eq!(kind.next_step(true), NextStep::Relay);
             assert_eq!(kind.next_step(false), NextStep::Relay);
-            assert_eq!(failure.verdict(), Verdict::Neutral);
+            assert_eq!(failure.verdict(), Verdict::NEUTRAL);
         }
     }
 
@@ -429,18 +475,25 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_that_dies_in_the_client_s_hands_benches_nobody_else() {
+    fn a_stream_that_dies_in_the_client_s_hands_benches_nobody_else_but_counts() {
         let died = Failure::new(FailureKind::StreamDied, Stage::Committed, "reset");
-        assert_eq!(died.verdict(), Verdict::Neutral);
+        assert_eq!(died.verdict(), Verdict { strike: Strike::Hard, ..Verdict::NEUTRAL });
         let spent = Failure::new(FailureKind::QuotaExhausted, Stage::Committed, "limit");
-        assert!(matches!(spent.verdict(), Verdict::Block(..)));
+        assert!(spent.verdict().bench.is_some_and(|(_, grip)| grip == Grip::Hard));
+    }
+
+    #[test]
+    fn a_provider_s_own_time_is_kept_firmly_and_a_guess_loosely() {
+        let bench = |after| Failure::new(FailureKind::BadGateway, Stage::Head, "503").with_retry_after(after).verdict().bench;
+        assert_eq!(bench(Some(40 * SECOND)), Some((40 * SECOND, Grip::Firm)));
+        assert_eq!(bench(None), Some((10 * SECOND, Grip::Loose)));
     }
 
     #[test]
     fn a_known_reset_is_kept_in_full_and_trusted_no_longer_than_eight_days() {
         // opencodex #3809: 7999 s clamped to 15 min re-offered a drained account four times an hour.
         let failure = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_retry_after(Some(7999 * SECOND));
-        assert_eq!(failure.verdict(), Verdict::Block(7999 * SECOND, Scope::Profile));
+        assert_eq!(failure.verdict().bench, Some((7999 * SECOND, Grip::Hard)));
         let absurd = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_retry_after(Some(LONGEST_TRUST * 9));
         assert_eq!(absurd.retry_after, Some(LONGEST_TRUST));
     }

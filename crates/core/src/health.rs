@@ -1,81 +1,117 @@
 //! Remembers which profiles failed lately, and decides which may be asked. Never sends a probe: a live request is the trial.
 
+mod breaker;
+mod latency;
+mod network;
+
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
+pub use breaker::{CircuitBreaker, Permit};
+pub use latency::Latency;
+pub use network::{ClockWatch, Jump, Network};
+
 use crate::facts::ModelFamily;
-use crate::failure::{Failure, FailureKind, Scope, Verdict};
-use crate::policy::{COOLDOWN_CAP, COOLDOWN_CAP_ALONE};
+use crate::failure::{Failure, FailureKind, Grip, Scope, Strike, Verdict};
+use crate::policy::{COOLDOWN_CAP, COOLDOWN_CAP_ALONE, LONGEST_TRUST, PANIC_INTERVAL, PANIC_TIME, RESET_JITTER};
 use crate::route::ProfileId;
+use crate::window::{LimitReading, UsageWindow, Windows};
 
 /// Whether a profile may be asked now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Yes.
     Usable,
+    /// One live request may try it.
+    Trial,
     /// Not before this instant.
     Cooling {
         /// When it may be asked again.
         until: Instant,
         /// What it failed with.
         because: FailureKind,
-        /// Waiting alone does not help (login, billing, a used-up window): not even a last resort.
-        hard: bool,
+        /// How strictly that is meant.
+        grip: Grip,
     },
 }
 
 /// Why a profile, or one model family on it, is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Bench {
-    until: Instant,
-    because: FailureKind,
-    hard: bool,
-    bound_to: Binding,
+pub(crate) struct Bench {
+    since: Instant,
+    pub until: Instant,
+    pub because: FailureKind,
+    pub grip: Grip,
+    /// The client's credential that it is about, where that is what was sent: another one is another account.
+    credential: Option<u64>,
 }
 
-/// What must change for a bench to end before its time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Binding {
-    /// Nothing does it.
-    Time,
-    /// Another credential than this one (none: the profile's own).
-    Credential(Option<u64>),
-}
-
-impl Binding {
-    fn holds_for(self, credential: Option<u64>) -> bool {
-        match self {
-            Self::Time => true,
-            Self::Credential(blocked) => blocked.is_none() || blocked == credential,
-        }
+impl Bench {
+    fn holds(&self, now: Instant, credential: Option<u64>) -> bool {
+        let about = self.grip < Grip::Hard || self.credential.is_none() || self.credential == credential;
+        self.until > now && about
     }
 }
 
+/// What a bench and a breaker are about: one model family on a profile; none: all of it.
+pub(crate) type About = Option<ModelFamily>;
+
 /// What is known of one profile.
 #[derive(Debug, Clone, Default)]
-struct ProfileHealth {
-    benches: HashMap<Option<ModelFamily>, Bench>,
-    /// Failures in a row, for the growing cooldown.
-    streak: u32,
-    last_failure: Option<(Instant, Box<str>)>,
+pub(crate) struct ProfileHealth {
+    pub benches: HashMap<About, Bench>,
+    pub breakers: HashMap<About, CircuitBreaker>,
+    pub windows: Windows,
+    heads: Latency,
+    last_failure: Option<(Instant, FailureKind, Box<str>)>,
     last_success: Option<Instant>,
 }
 
-/// What is known of every profile.
+/// What is known of every profile, and of this machine's network.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
-    profiles: HashMap<ProfileId, ProfileHealth>,
+    pub(crate) profiles: HashMap<ProfileId, ProfileHealth>,
+    network: Network,
+    panic: Option<Panic>,
+}
+
+/// Every breaker is open: since when, and when a request last tried all the same.
+#[derive(Debug, Clone, Copy)]
+struct Panic {
+    since: Instant,
+    last: Instant,
+}
+
+/// What a failure happened to.
+#[derive(Debug, Clone, Copy)]
+pub struct Victim {
+    /// The profile.
+    pub profile: ProfileId,
+    /// The model family it was asked for.
+    pub family: ModelFamily,
+    /// The client's own credential, where that is what was sent.
+    pub credential: Option<u64>,
+    /// The host, where it is not this machine.
+    pub host: Option<u64>,
+    /// Whether any other profile could serve: alone, nothing is benched for long.
+    pub another_usable: bool,
 }
 
 /// One profile's state, for people.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Report {
     /// The longest bench that holds now.
     pub bench: Option<BenchReport>,
+    /// Good trials so far of a breaker that waits for more.
+    pub half_open: Option<u32>,
     /// The last failure's words.
     pub last_failure: Option<(Instant, Box<str>)>,
     /// When it last answered well.
     pub last_success: Option<Instant>,
+    /// Time to the head, 50th and 95th percentile.
+    pub head: Option<(Duration, Duration)>,
+    /// Its usage windows.
+    pub windows: Vec<UsageWindow>,
 }
 
 /// Why a profile is not asked, for people.
@@ -87,8 +123,10 @@ pub struct BenchReport {
     pub because: FailureKind,
     /// The model family it is about; none: all of them.
     pub family: Option<ModelFamily>,
-    /// Waiting alone does not help.
+    /// Waiting alone may not help.
     pub hard: bool,
+    /// It is the circuit breaker that keeps it.
+    pub open: bool,
 }
 
 impl Health {
@@ -97,59 +135,212 @@ impl Health {
         let Some(health) = self.profiles.get(&profile) else {
             return Standing::Usable;
         };
-        [None, Some(family)]
-            .iter()
-            .filter_map(|scope| health.benches.get(scope))
-            .filter(|bench| bench.until > now)
-            .filter(|bench| bench.bound_to.holds_for(credential))
-            .max_by_key(|bench| (bench.hard, bench.until))
-            .map_or(Standing::Usable, |bench| Standing::Cooling { until: bench.until, because: bench.because, hard: bench.hard })
+        let scopes = [None, Some(family)];
+        let bench = scopes.iter().filter_map(|about| health.benches.get(about)).filter(|bench| bench.holds(now, credential));
+        if let Some(bench) = bench.max_by_key(|bench| (bench.grip, bench.until)) {
+            return Standing::Cooling { until: bench.until, because: bench.because, grip: bench.grip };
+        }
+        let because = health.last_kind();
+        let permits = scopes.iter().filter_map(|about| health.breakers.get(about)).map(|breaker| breaker.permit(now));
+        permits.fold(Standing::Usable, |standing, permit| match (standing, permit) {
+            (Standing::Cooling { until, because, grip }, Permit::Denied(other)) => {
+                Standing::Cooling { until: until.max(other), because, grip }
+            }
+            (cooling @ Standing::Cooling { .. }, _) => cooling,
+            (_, Permit::Denied(until)) => Standing::Cooling { until, because, grip: Grip::Firm },
+            (_, Permit::Trial) => Standing::Trial,
+            (standing, Permit::Pass) => standing,
+        })
     }
 
-    /// Takes note of a failure. `another_usable` says whether any other profile could serve: alone, nothing is benched for long.
-    pub fn on_failure(
-        &mut self,
-        now: Instant,
-        profile: ProfileId,
-        family: ModelFamily,
-        failure: &Failure,
-        credential: Option<u64>,
-        another_usable: bool,
-    ) {
+    /// A request goes out to the profile: if its breaker waits for a trial, this is it.
+    pub fn begin(&mut self, now: Instant, profile: ProfileId, family: ModelFamily) {
+        self.each_breaker(profile, family, |breaker| breaker.begin_trial(now));
+    }
+
+    /// The request ended without a word on the profile.
+    pub fn abandon(&mut self, profile: ProfileId, family: ModelFamily) {
+        self.each_breaker(profile, family, CircuitBreaker::abandon_trial);
+    }
+
+    fn each_breaker(&mut self, profile: ProfileId, family: ModelFamily, act: impl Fn(&mut CircuitBreaker)) {
+        if let Some(health) = self.profiles.get_mut(&profile) {
+            for about in [None, Some(family)] {
+                if let Some(breaker) = health.breakers.get_mut(&about) {
+                    act(breaker);
+                }
+            }
+        }
+    }
+
+    /// Takes note of a failure. `dice` is in `0.0..1.0`.
+    pub fn on_failure(&mut self, now: Instant, victim: &Victim, failure: &Failure, dice: f64) {
         let verdict = failure.verdict();
-        if verdict == Verdict::Neutral {
+        if verdict == Verdict::NEUTRAL || self.is_not_to_blame(now, victim, failure, &verdict) {
+            return self.abandon(victim.profile, victim.family);
+        }
+        let about = match verdict.scope {
+            Scope::Profile => None,
+            Scope::Family => Some(victim.family),
+        };
+        let cap = if victim.another_usable { COOLDOWN_CAP } else { COOLDOWN_CAP_ALONE };
+        let health = self.profiles.entry(victim.profile).or_default();
+        health.last_failure = Some((now, failure.kind, failure.detail.clone()));
+        if let Some((time, grip)) = verdict.bench {
+            let time = bench_time(time, grip, failure.kind, cap, dice);
+            health.bench(now, about, Bench { since: now, until: now + time, because: failure.kind, grip, credential: victim.credential });
+        }
+        // A trial ends with any failure that speaks against the profile, a soft one too.
+        for scope in [None, Some(victim.family)] {
+            if let Some(breaker) = health.breakers.get_mut(&scope)
+                && breaker.half_open().is_some()
+            {
+                breaker.on_failure(now, Strike::Hard, cap, dice);
+            } else if scope == about {
+                health.breakers.entry(scope).or_default().on_failure(now, verdict.strike, cap, dice);
+            }
+        }
+        if !victim.another_usable {
+            self.shorten_all(now);
+        }
+    }
+
+    /// Whether the failure says nothing about the provider: the network is down, or time has just jumped.
+    fn is_not_to_blame(&mut self, now: Instant, victim: &Victim, failure: &Failure, verdict: &Verdict) -> bool {
+        if let Some(host) = victim.host {
+            if failure.is_local_origin() {
+                if self.network.on_local_failure(now, host) {
+                    self.forgive_local_failures();
+                }
+            } else if failure.status.is_some() {
+                self.network.on_contact();
+            }
+        }
+        let grave = verdict.bench.is_some_and(|(_, grip)| grip >= Grip::Hard);
+        !grave && (self.network.is_settling(now) || (victim.host.is_some() && self.network.is_down()))
+    }
+
+    /// What looked like dead providers was our own network.
+    fn forgive_local_failures(&mut self) {
+        let local = |kind| matches!(kind, FailureKind::Dns | FailureKind::Unreachable | FailureKind::ConnectRefused);
+        for health in self.profiles.values_mut() {
+            health.benches.retain(|_, bench| !local(bench.because));
+            if local(health.last_kind()) {
+                health.breakers.remove(&None);
+            }
+        }
+    }
+
+    /// With nobody else usable no breaker may stay open for longer than the short cap: a recovered profile must not stay benched.
+    fn shorten_all(&mut self, now: Instant) {
+        for breaker in self.profiles.values_mut().flat_map(|health| health.breakers.values_mut()) {
+            breaker.shorten(now, COOLDOWN_CAP_ALONE);
+        }
+    }
+
+    /// Takes note of a whole, good answer to a request that went out at `sent`: whatever benched the profile or the family before is over.
+    /// `after_good` such answers close an open breaker.
+    pub fn on_success(&mut self, now: Instant, profile: ProfileId, family: ModelFamily, sent: Instant, after_good: u32) {
+        self.panic = None;
+        let health = self.profiles.entry(profile).or_default();
+        health.last_success = Some(now);
+        for about in [None, Some(family)] {
+            // What was learned after the request went out is newer than its answer.
+            if health.benches.get(&about).is_some_and(|bench| bench.since <= sent) {
+                health.benches.remove(&about);
+            }
+            health.breakers.entry(about).or_default().on_success(now, after_good);
+        }
+    }
+
+    /// An answer's head came, so long after the request went out.
+    pub fn on_head(&mut self, profile: ProfileId, host: Option<u64>, took: Duration) {
+        if host.is_some() {
+            self.network.on_contact();
+        }
+        self.profiles.entry(profile).or_default().heads.add(took);
+    }
+
+    /// Takes note of what an answer said of limits. An account over its limit is not asked by the next request, also where this one was
+    /// still answered (paid overage).
+    pub fn on_limits(&mut self, now: Instant, victim: &Victim, reading: &LimitReading, dice: f64) {
+        let health = self.profiles.entry(victim.profile).or_default();
+        health.windows.note(now, reading);
+        if !reading.rejected {
             return;
         }
-        let health = self.profiles.entry(profile).or_default();
-        health.last_failure = Some((now, failure.detail.clone()));
-        health.streak = health.streak.saturating_add(1);
-        let (scope, bench) = match verdict {
-            Verdict::Neutral => return,
-            Verdict::Cooldown(base, scope) => {
-                let cap = if another_usable { COOLDOWN_CAP } else { COOLDOWN_CAP_ALONE };
-                let time = grown(base, health.streak, cap);
-                (scope, Bench { until: now + time, because: failure.kind, hard: false, bound_to: Binding::Time })
-            }
-            Verdict::Block(time, scope) => (scope, Bench { until: now + time, because: failure.kind, hard: true, bound_to: Binding::Time }),
-            Verdict::BlockCredential(time) => {
-                (Scope::Profile, Bench { until: now + time, because: failure.kind, hard: true, bound_to: Binding::Credential(credential) })
-            }
-        };
-        let key = match scope {
-            Scope::Profile => None,
-            Scope::Family => Some(family),
-        };
-        health.benches.insert(key, bench);
+        let because = FailureKind::QuotaExhausted;
+        let time = bench_time(reading.resets_in.unwrap_or(COOLDOWN_CAP), Grip::Hard, because, COOLDOWN_CAP, dice);
+        let bench = Bench { since: now, until: now + time, because, grip: Grip::Hard, credential: victim.credential };
+        health.bench(now, reading.family_only.then_some(victim.family), bench);
+        health.last_failure = Some((now, because, "usage limit reached".into()));
     }
 
-    /// Takes note of a whole, good answer: whatever benched the profile or the family is over.
-    pub fn on_success(&mut self, now: Instant, profile: ProfileId, family: ModelFamily) {
-        let health = self.profiles.entry(profile).or_default();
-        health.streak = 0;
-        health.last_success = Some(now);
-        if !health.benches.is_empty() {
-            health.benches.remove(&None);
-            health.benches.remove(&Some(family));
+    /// The used part of the fullest usage window that counts.
+    pub fn window_used(&self, now: Instant, profile: ProfileId, family: ModelFamily) -> f64 {
+        self.profiles.get(&profile).map_or(0.0, |health| health.windows.used(now, family))
+    }
+
+    /// How long a head may take, fitted to what was measured.
+    pub fn head_clock(&self, profile: ProfileId, given: Duration) -> Duration {
+        self.profiles.get(&profile).map_or(given, |health| health.heads.head_clock(given))
+    }
+
+    /// How long a start may take before it is raced.
+    pub fn hedge_delay(&self, profile: ProfileId) -> Duration {
+        self.profiles.get(&profile).map_or_else(|| Latency::default().hedge_delay(), |health| health.heads.hedge_delay())
+    }
+
+    /// The share of sessions that may come back to the profile now.
+    pub fn ramp(&self, now: Instant, profile: ProfileId) -> f64 {
+        let health = self.profiles.get(&profile);
+        health.and_then(|health| health.breakers.get(&None)).map_or(1.0, |breaker| breaker.ramp(now))
+    }
+
+    /// Every breaker is open: whether this request may try one all the same. Asking takes the place of the one that may.
+    pub fn admit_panic(&mut self, now: Instant) -> bool {
+        let Some(panic) = &mut self.panic else {
+            self.panic = Some(Panic { since: now, last: now });
+            return true;
+        };
+        let due = now.saturating_duration_since(panic.since) < PANIC_TIME && now.saturating_duration_since(panic.last) >= PANIC_INTERVAL;
+        if due {
+            panic.last = now;
+        }
+        due
+    }
+
+    /// This machine's network.
+    pub fn network(&mut self) -> &mut Network {
+        &mut self.network
+    }
+
+    /// Time until the network is tried again, while it is down.
+    pub fn offline_for(&self, now: Instant) -> Option<Duration> {
+        self.network.next_probe_in(now)
+    }
+
+    /// The clock jumped. Time that passed unseen has passed for every wait too.
+    pub fn on_jump(&mut self, now: Instant, jump: Jump) {
+        self.network.on_jump(now);
+        let Jump::Forward(by) = jump else { return };
+        for health in self.profiles.values_mut() {
+            for bench in health.benches.values_mut() {
+                bench.until = bench.until.checked_sub(by).unwrap_or(bench.until);
+            }
+            health.breakers.values_mut().for_each(|breaker| breaker.shift_back(by));
+            health.windows.shift_back(by);
+        }
+    }
+
+    /// Forgets what benched one profile, or every one: `hotspare reset`.
+    pub fn reset(&mut self, profile: Option<ProfileId>) {
+        self.panic = None;
+        for (id, health) in &mut self.profiles {
+            if profile.is_none_or(|only| only == *id) {
+                health.benches.clear();
+                health.breakers.clear();
+            }
         }
     }
 
@@ -164,7 +355,7 @@ impl Health {
         let mut soonest: Option<Duration> = None;
         for profile in profiles {
             let wait = match self.standing(now, profile, family, credential) {
-                Standing::Usable => return None,
+                Standing::Usable | Standing::Trial => return None,
                 Standing::Cooling { until, .. } => until.duration_since(now),
             };
             soonest = Some(soonest.map_or(wait, |so_far| so_far.min(wait)));
@@ -174,98 +365,52 @@ impl Health {
 
     /// What is known of a profile, for `status`.
     pub fn report(&self, now: Instant, profile: ProfileId) -> Report {
-        let health = self.profiles.get(&profile);
-        let bench = health.and_then(|health| {
-            health
-                .benches
-                .iter()
-                .filter(|(_, bench)| bench.until > now)
-                .max_by_key(|(_, bench)| bench.until)
-                .map(|(family, bench)| BenchReport { until: bench.until, because: bench.because, family: *family, hard: bench.hard })
+        let Some(health) = self.profiles.get(&profile) else { return Report::default() };
+        let benches = health.benches.iter().filter(|(_, bench)| bench.until > now).map(|(family, bench)| BenchReport {
+            until: bench.until,
+            because: bench.because,
+            family: *family,
+            hard: bench.grip >= Grip::Hard,
+            open: false,
+        });
+        let because = health.last_kind();
+        let open = health.breakers.iter().filter_map(|(family, breaker)| {
+            let (until, _) = breaker.open_until().filter(|(until, _)| *until > now)?;
+            Some(BenchReport { until, because, family: *family, hard: false, open: true })
         });
         Report {
-            bench,
-            last_failure: health.and_then(|health| health.last_failure.clone()),
-            last_success: health.and_then(|health| health.last_success),
+            bench: benches.chain(open).max_by_key(|bench| bench.until),
+            half_open: health.breakers.get(&None).and_then(CircuitBreaker::half_open),
+            last_failure: health.last_failure.as_ref().map(|(at, _, words)| (*at, words.clone())),
+            last_success: health.last_success,
+            head: health.heads.percentile(50).zip(health.heads.percentile(95)),
+            windows: health.windows.all(now).cloned().collect(),
         }
     }
 }
 
-/// Doubles with each failure in a row, up to the cap; a provider's own longer wish is kept.
-fn grown(base: Duration, streak: u32, cap: Duration) -> Duration {
-    let doublings = streak.saturating_sub(1).min(16);
-    base.saturating_mul(1 << doublings).min(cap.max(base))
+impl ProfileHealth {
+    fn last_kind(&self) -> FailureKind {
+        self.last_failure.as_ref().map_or(FailureKind::ServerError, |(_, kind, _)| *kind)
+    }
+
+    /// A later bench never loosens a stricter one that still holds.
+    pub(crate) fn bench(&mut self, now: Instant, about: About, bench: Bench) {
+        let stricter = self.benches.get(&about).is_some_and(|old| old.until > now && old.grip > bench.grip);
+        if !stricter {
+            self.benches.insert(about, bench);
+        }
+    }
+}
+
+/// How long a bench lasts: nothing is benched for more than its cap, and a used-up window a little beyond its reset.
+fn bench_time(told: Duration, grip: Grip, kind: FailureKind, cap: Duration, dice: f64) -> Duration {
+    match grip {
+        Grip::Loose | Grip::Firm => told.min(cap),
+        Grip::Hard if kind == FailureKind::QuotaExhausted => (told + RESET_JITTER.mul_f64(dice.clamp(0.0, 1.0))).min(LONGEST_TRUST),
+        Grip::Hard | Grip::Credential => told.min(LONGEST_TRUST),
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::failure::Stage;
-    use hotspare_testkit::VirtualClock;
-
-    const P: ProfileId = ProfileId(0);
-    const OPUS: ModelFamily = ModelFamily::Opus;
-
-    fn failure(kind: FailureKind) -> Failure {
-        Failure::new(kind, Stage::Head, "failed")
-    }
-
-    fn secs(seconds: u64) -> Duration {
-        Duration::from_secs(seconds)
-    }
-
-    #[test]
-    fn a_failed_profile_is_usable_again_after_its_cooldown() {
-        let now = VirtualClock::new().now();
-        let mut health = Health::default();
-        health.on_failure(now, P, OPUS, &failure(FailureKind::HeadTimeout), None, true);
-        assert!(matches!(health.standing(now + secs(29), P, OPUS, None), Standing::Cooling { hard: false, .. }));
-        assert_eq!(health.standing(now + secs(30), P, OPUS, None), Standing::Usable);
-    }
-
-    #[test]
-    fn overload_benches_its_model_family_alone() {
-        let now = VirtualClock::new().now();
-        let mut health = Health::default();
-        health.on_failure(now, P, OPUS, &failure(FailureKind::Overloaded), None, true);
-        assert_eq!(health.standing(now, P, ModelFamily::Haiku, None), Standing::Usable);
-        assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { .. }));
-    }
-
-    #[test]
-    fn cooldowns_grow_and_are_capped_and_shorter_when_alone() {
-        let now = VirtualClock::new().now();
-        for (another, cap) in [(true, COOLDOWN_CAP), (false, COOLDOWN_CAP_ALONE)] {
-            let mut health = Health::default();
-            let mut last = Duration::ZERO;
-            for _ in 0..40 {
-                health.on_failure(now, P, OPUS, &failure(FailureKind::ServerError), None, another);
-                let Standing::Cooling { until, .. } = health.standing(now, P, OPUS, None) else {
-                    panic!("benched after a failure");
-                };
-                assert!(until - now >= last && until - now <= cap);
-                last = until - now;
-            }
-            assert_eq!(last, cap);
-        }
-    }
-
-    #[test]
-    fn a_dead_login_is_over_when_another_credential_comes() {
-        let now = VirtualClock::new().now();
-        let mut health = Health::default();
-        health.on_failure(now, P, OPUS, &failure(FailureKind::Unauthorized), Some(1), true);
-        assert!(matches!(health.standing(now, P, OPUS, Some(1)), Standing::Cooling { hard: true, .. }));
-        assert_eq!(health.standing(now, P, OPUS, Some(2)), Standing::Usable);
-    }
-
-    #[test]
-    fn a_good_answer_ends_the_bench() {
-        let now = VirtualClock::new().now();
-        let mut health = Health::default();
-        health.on_failure(now, P, OPUS, &failure(FailureKind::ServerError), None, true);
-        health.on_success(now, P, OPUS);
-        assert_eq!(health.standing(now, P, OPUS, None), Standing::Usable);
-        assert_eq!(health.soonest(now, [P].into_iter(), OPUS, None), None);
-    }
-}
+mod tests;

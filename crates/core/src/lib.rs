@@ -3,7 +3,9 @@
 //!
 //! To follow a decision start at [`exchange::Exchange::poll`]; the table behind it is [`failure::FailureKind`].
 
+pub mod affinity;
 pub mod attempt;
+pub mod budget;
 pub mod commitment;
 pub mod exchange;
 pub mod facts;
@@ -15,16 +17,20 @@ pub mod policy;
 pub mod record;
 pub mod retries;
 pub mod route;
+pub mod window;
+pub mod world;
 
 pub use attempt::{AttemptId, AttemptKind, AttemptPlan};
-pub use commitment::{Commitment, Ending, Position};
-pub use exchange::{Action, Answer, BodyKind, Exchange, LocalAnswer, Outcome, World};
+pub use commitment::{Commitment, Ending, Position, Repair};
+pub use exchange::{Action, Answer, BodyKind, Exchange, LocalAnswer, Outcome};
 pub use facts::{ClientKind, Endpoint, ModelFamily, RequestFacts};
-pub use failure::{Failure, FailureKind, NextStep, Scope, Stage, Verdict};
+pub use failure::{Failure, FailureKind, Grip, NextStep, Scope, Stage, Strike, Verdict};
 pub use health::Health;
 pub use models::ClaudeModel;
 pub use platform::{Platform, Preset};
-pub use policy::{Clocks, MidStream, OnExhausted, Policy, Triggers};
+pub use policy::{Clocks, Failback, FailbackAt, MidStream, OnExhausted, Policy, Triggers};
 pub use record::{AttemptEntry, Decision, ExchangeRecord, Tokens};
 pub use retries::RetryMemory;
 pub use route::{Candidate, Chain, ChainEntry, ChainRule, ModelPattern, Plan, ProfileId, Terms};
+pub use window::{LimitReading, UsageWindow, WindowReading, WindowStatus};
+pub use world::{Surroundings, Switch, World};

@@ -86,8 +86,40 @@ pub enum OnExhausted {
     /// 503 with a `retry-after` that the client waits out (1 to 59 s).
     #[default]
     Wait,
+    /// The answer begins at once and is kept alive until a profile recovers, at most [`HOLD_OPEN`]; then it is cut, and the client asks
+    /// again. For work that nobody watches. A request for a whole answer is told to wait instead.
+    Hold,
     /// 424 at once, with one line for each profile.
     Fail,
+}
+
+/// When a session goes home to a better profile that is well again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Failback {
+    /// Good answers that close an open circuit breaker.
+    pub after_good: u32,
+    /// Shortest time that a session stays where it went.
+    pub min_stay: Duration,
+    /// What a session waits for.
+    pub at: FailbackAt,
+}
+
+/// What a session waits for before it goes home.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum FailbackAt {
+    /// A turn's beginning at which going home costs no warm prompt cache: home's is still warm, or the other's is cold too.
+    #[default]
+    ColdCache,
+    /// The next turn.
+    Turn,
+    /// `hotspare switch` or `reset`.
+    Manual,
+}
+
+impl Default for Failback {
+    fn default() -> Self {
+        Self { after_good: 2, min_stay: Duration::from_secs(120), at: FailbackAt::ColdCache }
+    }
 }
 
 /// Which failures with an HTTP status start a failover. Failures without one always do.
@@ -218,6 +250,12 @@ pub struct Policy {
     pub on_exhausted: OnExhausted,
     /// The policy's clocks; a profile may override them.
     pub clocks: Clocks,
+    /// Whether the user named the `head` clock: then it is not fitted to what was measured.
+    pub head_is_named: bool,
+    /// When a session goes home.
+    pub failback: Failback,
+    /// Whether a slow start may be raced by the next profile. Each race is billed twice.
+    pub hedge: bool,
 }
 
 impl Default for Policy {
@@ -229,6 +267,9 @@ impl Default for Policy {
             mid_stream: MidStream::Auto,
             on_exhausted: OnExhausted::Wait,
             clocks: Clocks::default(),
+            head_is_named: false,
+            failback: Failback::default(),
+            hedge: false,
         }
     }
 }
@@ -244,6 +285,15 @@ pub const MAX_ATTEMPTS_PER_KEY: u32 = 12;
 
 /// Longest time a stream's head is held back while no content has come. The client waits 360 s (measured).
 pub const HOLD_TIME: Duration = Duration::from_secs(240);
+
+/// Longest from the request's arrival to a head: the client gives up after 360 s (measured), and must hear of it before.
+pub const CLIENT_PATIENCE: Duration = Duration::from_secs(330);
+
+/// Most by which the waits told to several clients are set apart.
+pub const WAIT_JITTER: Duration = Duration::from_secs(5);
+
+/// While an answer is kept open, the profiles are looked at again at least so often.
+pub const HOLD_LOOKS: Duration = Duration::from_secs(10);
 
 /// Most bytes of a stream held back before the head is released.
 pub const HOLD_BYTES: usize = 256 * 1024;
@@ -275,6 +325,104 @@ pub const COOLDOWN_CAP_ALONE: Duration = Duration::from_secs(60);
 
 /// Longest pause before the one retry in place.
 pub const RETRY_IN_PLACE_CAP: Duration = Duration::from_millis(250);
+
+/// Hard failures in a row that open a circuit breaker.
+pub const BREAKER_FAILURES: u32 = 3;
+
+/// A circuit breaker looks at the rate of good answers over a minute: so many parts of [`BREAKER_BUCKET`], the oldest of which falls out
+/// as a whole.
+pub const BREAKER_BUCKETS: usize = 10;
+
+/// One part of that minute.
+pub const BREAKER_BUCKET: Duration = Duration::from_secs(6);
+
+/// Fewest answers in the window from which a rate is read.
+pub const BREAKER_SAMPLES: u32 = 5;
+
+/// How long a circuit breaker stays open the first time; it doubles with each time after that.
+pub const BREAKER_OPEN: Duration = Duration::from_secs(15);
+
+/// Closed for so long, a circuit breaker forgets how often it has opened.
+pub const BREAKER_FORGETS: Duration = Duration::from_secs(600);
+
+/// A trial that says nothing for so long is taken for lost, and another may be made.
+pub const TRIAL_TIME: Duration = Duration::from_secs(240);
+
+/// A profile that came back takes a growing share of the sessions over so long.
+pub const RAMP_TIME: Duration = Duration::from_secs(60);
+
+/// The share it begins with.
+pub const RAMP_START: f64 = 0.1;
+
+/// While every profile's breaker is open, one request may try the soonest so often …
+pub const PANIC_INTERVAL: Duration = Duration::from_secs(5);
+
+/// … for so long. Afterwards the breakers' own trials are all: a total outage must not be hammered (at most 0.2 requests to providers
+/// per user and minute; an interval of 5 s without an end would be 0.6 with 20 users).
+pub const PANIC_TIME: Duration = Duration::from_secs(30);
+
+/// A used-up window is left alone until its reset and up to so much longer, so that not everyone comes back at once.
+pub const RESET_JITTER: Duration = Duration::from_secs(30);
+
+/// From this share of a usage window on, new sessions begin elsewhere.
+pub const WINDOW_NEARLY_FULL: f64 = 0.98;
+
+/// From this share of a usage window on, nothing is raced there.
+pub const WINDOW_HEDGE_LIMIT: f64 = 0.8;
+
+/// Failures of this side at two hosts within so long mean that the network is down.
+pub const OFFLINE_WITHIN: Duration = Duration::from_secs(5);
+
+/// While the network is down one request tries it so often at first …
+pub const OFFLINE_PROBE_FIRST: Duration = Duration::from_secs(2);
+
+/// … and so often at last.
+pub const OFFLINE_PROBE_LAST: Duration = Duration::from_secs(10);
+
+/// The wall clock and the steady clock this far apart mean that the machine slept, or that its clock was set.
+pub const CLOCK_JUMP: Duration = Duration::from_secs(30);
+
+/// After a jump of the clock failures say nothing for so long: sockets are dead, the network is coming up.
+pub const CLOCK_SETTLES: Duration = Duration::from_secs(10);
+
+/// Life of a prompt cache where the client asks for no other (the provider's documentation).
+pub const CACHE_LIFE: Duration = Duration::from_secs(300);
+
+/// Life of a prompt cache where the client asks for the long one: the main conversation of a subscription.
+pub const CACHE_LIFE_LONG: Duration = Duration::from_secs(3600);
+
+/// What the retry budget holds at most, and at the start.
+pub const BUDGET: f64 = 10.0;
+
+/// What a retry in place costs, and a further hop. The first hop is free: another profile has its own breaker.
+pub const BUDGET_STEP: f64 = 1.0;
+
+/// What a race costs.
+pub const BUDGET_HEDGE: f64 = 2.0;
+
+/// What a first attempt that answers well puts back.
+pub const BUDGET_REFUND: f64 = 0.2;
+
+/// Time in which one step comes back by itself.
+pub const BUDGET_FLOOR: Duration = Duration::from_secs(10);
+
+/// Shortest time after which a slow start is raced; the profile's own 95th percentile where that is longer.
+pub const HEDGE_DELAY: Duration = Duration::from_secs(10);
+
+/// Most races, as a share of the requests of [`HEDGE_WINDOW`].
+pub const HEDGE_SHARE: f64 = 0.05;
+
+/// The time over which races are counted.
+pub const HEDGE_WINDOW: Duration = Duration::from_secs(600);
+
+/// Longest that an answer is kept open while no profile is usable: the client sits through 600 s of pings once (measured).
+pub const HOLD_OPEN: Duration = Duration::from_secs(540);
+
+/// Fewest measured heads from which the `head` clock is fitted: four times their 99th percentile, within 20 to 120 s.
+pub const HEAD_SAMPLES: usize = 20;
+
+/// The range of a fitted `head` clock.
+pub const HEAD_RANGE: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(120));
 
 /// Longest `retry-after` that a lone profile's throttle is waited out in place.
 pub const WAIT_IN_PLACE: Duration = Duration::from_secs(2);

@@ -1,13 +1,14 @@
 //! Decides which profiles are asked, in which order, and why one is left out. Never sends anything.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use crate::affinity::Stay;
 use crate::facts::{ModelFamily, RequestFacts};
-use crate::failure::FailureKind;
-use crate::health::{Health, Standing};
-use crate::policy::{Clocks, OnExhausted, Policy};
-use crate::retries::Detours;
+use crate::failure::{FailureKind, Grip};
+use crate::health::Standing;
+use crate::policy::{Clocks, OnExhausted, Policy, WINDOW_NEARLY_FULL};
+use crate::world::World;
 
 /// A profile: its place in a configuration's list, and in a snapshot the number that it keeps from one configuration to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -84,6 +85,8 @@ pub struct Candidate {
     pub profile: ProfileId,
     /// How.
     pub terms: Terms,
+    /// It is asked whatever its standing says: nobody else is there to ask.
+    pub insist: bool,
 }
 
 /// What holds for one request at one profile.
@@ -93,8 +96,18 @@ pub struct Terms {
     pub model: Option<Arc<str>>,
     /// The policy's clocks with the profile's own put over them.
     pub clocks: Clocks,
+    /// Whether `clocks.head` may be fitted to what was measured: nobody has named it.
+    pub fits_head: bool,
+    /// How long its start may take before it is raced, where races are on.
+    pub hedge_delay: Duration,
     /// Whether it passes the client's own login on: then its 401 and its limit are the client's to see.
     pub client_login: bool,
+    /// Whether its credential can be read anew after a 401.
+    pub rereadable: bool,
+    /// Its address, hashed: profiles with the same may share a limit.
+    pub origin: u64,
+    /// Its host, hashed, where that is not this machine: what fails there may be the network.
+    pub host: Option<u64>,
 }
 
 impl Candidate {
@@ -120,6 +133,8 @@ pub enum SkipReason {
     NoClientCredential,
     /// Its own credential cannot be had; the text says why.
     NoCredential(Arc<str>),
+    /// This machine's network is down.
+    Offline,
 }
 
 /// A profile left out, with its reason.
@@ -138,7 +153,7 @@ pub struct Plan {
     pub chain: Arc<str>,
     /// Asked in this order.
     pub candidates: Vec<Candidate>,
-    /// Left out.
+    /// Left out, or asked only if nobody else is left.
     pub skipped: Vec<Skipped>,
     /// The chain's primary, usable or not.
     pub primary: ProfileId,
@@ -146,6 +161,8 @@ pub struct Plan {
     pub on_exhausted: OnExhausted,
     /// No other profile stands behind the primary.
     pub lone: bool,
+    /// A profile that passes the client's own login on and is blocked: its last refusal is the client's to see when nobody can answer.
+    pub blocked_login: Option<ProfileId>,
 }
 
 /// What a profile can do for one request, told by whoever holds the profiles.
@@ -169,55 +186,163 @@ pub fn chain_for<'a>(rules: &'a [ChainRule], facts: &RequestFacts) -> Option<&'a
         .map(|rule| &rule.chain)
 }
 
-/// Orders the chain's profiles: the usable ones as the chain has them, then those that this session or this request avoids, then those
-/// that cool down, soonest first. A profile that is blocked (login, billing, used-up window) is left out unless it is all there is.
+/// How ready a profile is; the order is the order of asking.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Readiness {
+    /// Well.
+    Ready,
+    /// Well, but not for this session now: it is nearly used up, or comes back slowly, or is on trial with others.
+    Reluctant,
+    /// It failed this session or this request a moment ago.
+    Avoided,
+    /// It cools down, but not by anybody's word.
+    LastResort,
+}
+
+struct Ranked {
+    readiness: Readiness,
+    candidate: Candidate,
+}
+
+/// Orders the chain's profiles for one request. The session's own profile comes first while it is well, unless the session may go home to
+/// a better one; then the chain's order, the well ones before those that failed a moment ago. A profile that is blocked is left out, and
+/// so is one whose breaker is open, unless every one is: then a request now and then tries the one that is back soonest.
 pub fn plan(
     now: Instant,
     facts: &RequestFacts,
     chain: &Chain,
     policy: &Policy,
-    health: &Health,
-    detours: &Detours,
+    world: &mut World,
+    request_key: Option<u64>,
     fit: impl Fn(&ChainEntry) -> Fit,
 ) -> Plan {
-    let mut usable = Vec::new();
-    let mut avoided = Vec::new();
-    let mut cooling = Vec::new();
-    let mut blocked = Vec::new();
-    let mut skipped = Vec::new();
     let entries = if policy.enabled { &chain.entries[..] } else { &chain.entries[..1] };
-    for entry in entries {
-        let terms = match fit(entry) {
-            Fit::Fits(terms) => terms,
-            Fit::Cannot(reason) => {
-                skipped.push(Skipped { profile: entry.profile, reason });
-                continue;
-            }
-        };
-        let candidate = Candidate { profile: entry.profile, terms };
-        match health.standing(now, entry.profile, candidate.family(facts), facts.own_credential) {
-            Standing::Usable if detours.avoids(now, entry.profile) => avoided.push(candidate),
-            Standing::Usable => usable.push(candidate),
-            Standing::Cooling { until, because, hard } => {
-                skipped.push(Skipped { profile: entry.profile, reason: SkipReason::Cooling { until, because } });
-                if hard { &mut blocked } else { &mut cooling }.push((until, candidate));
-            }
-        }
-    }
-    cooling.sort_by_key(|(until, _)| *until);
-    let mut candidates = usable;
-    candidates.extend(avoided);
-    candidates.extend(cooling.into_iter().map(|(_, candidate)| candidate));
-    if candidates.is_empty() {
-        // Never leave the user without a try or an honest answer: the block that ends first gives the provider's own words.
-        candidates.extend(blocked.into_iter().min_by_key(|(until, _)| *until).map(|(_, candidate)| candidate));
-    }
-    Plan {
+    let mut plan = Plan {
         chain: chain.name.clone(),
-        candidates,
-        skipped,
+        candidates: Vec::with_capacity(entries.len()),
+        skipped: Vec::new(),
         primary: chain.entries.first().map_or(ProfileId(0), |entry| entry.profile),
         on_exhausted: chain.on_exhausted.unwrap_or(policy.on_exhausted),
         lone: entries.len() == 1,
+        blocked_login: None,
+    };
+    let stay = world.affinity.stay(now, facts.session).cloned();
+    let detours = world.retries.detours(now, facts.session, request_key);
+    let mut ranked: Vec<Ranked> = Vec::with_capacity(entries.len());
+    let mut closed: Vec<(Grip, Instant, Candidate)> = Vec::new();
+    for entry in entries {
+        let mut terms = match fit(entry) {
+            Fit::Fits(terms) => terms,
+            Fit::Cannot(reason) => {
+                plan.skipped.push(Skipped { profile: entry.profile, reason });
+                continue;
+            }
+        };
+        if terms.fits_head {
+            terms.clocks.head = world.health.head_clock(entry.profile, terms.clocks.head);
+        }
+        if policy.hedge {
+            terms.hedge_delay = world.health.hedge_delay(entry.profile);
+        }
+        let candidate = Candidate { profile: entry.profile, terms, insist: plan.lone };
+        let family = candidate.family(facts);
+        match world.health.standing(now, entry.profile, family, facts.own_credential) {
+            Standing::Usable if detours.avoids(now, entry.profile) => ranked.push(Ranked { readiness: Readiness::Avoided, candidate }),
+            standing @ (Standing::Usable | Standing::Trial) => {
+                let welcome = welcomes(now, facts, policy, world, stay.as_ref(), &candidate, standing);
+                let readiness = if welcome { Readiness::Ready } else { Readiness::Reluctant };
+                ranked.push(Ranked { readiness, candidate });
+            }
+            Standing::Cooling { until, because, grip } => {
+                plan.skipped.push(Skipped { profile: entry.profile, reason: SkipReason::Cooling { until, because } });
+                if grip >= Grip::Hard && candidate.terms.client_login {
+                    plan.blocked_login = Some(entry.profile);
+                }
+                if grip == Grip::Loose || plan.lone {
+                    ranked.push(Ranked { readiness: Readiness::LastResort, candidate });
+                } else {
+                    closed.push((grip, until, candidate));
+                }
+            }
+        }
+    }
+    // Stable: within one readiness the chain's order stays.
+    ranked.sort_by_key(|ranked| ranked.readiness);
+    prefer(now, policy, world, stay.as_ref(), &mut ranked);
+    plan.candidates.extend(ranked.into_iter().map(|ranked| ranked.candidate));
+    if plan.candidates.is_empty() {
+        plan.candidates.extend(in_panic(now, world, closed));
+    }
+    leave_out_unreachable(now, world, &mut plan);
+    plan
+}
+
+/// Whether a session that is not at home with this profile may begin there, or come back to it.
+fn welcomes(
+    now: Instant,
+    facts: &RequestFacts,
+    policy: &Policy,
+    world: &World,
+    stay: Option<&Stay>,
+    candidate: &Candidate,
+    standing: Standing,
+) -> bool {
+    let profile = candidate.profile;
+    if stay.is_some_and(|stay| stay.profile == profile) {
+        return true;
+    }
+    let leaves = stay.is_none_or(|stay| stay.may_return(now, profile, &policy.failback));
+    let room = world.health.window_used(now, profile, candidate.family(facts)) < WINDOW_NEARLY_FULL;
+    let ramped = facts.session.is_none_or(|session| share_of(session) < world.health.ramp(now, profile));
+    match standing {
+        // A trial costs the session its cache only where it would have come back anyway.
+        Standing::Trial => leaves && room,
+        Standing::Usable | Standing::Cooling { .. } => room && ramped,
     }
 }
+
+/// The session's fixed place between 0.0 and 1.0.
+fn share_of(session: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are place enough")]
+    let share = (session >> 11) as f64 / (1_u64 << 53) as f64;
+    share
+}
+
+/// Puts the profile first that this session is at home with, or the one that the user switched to.
+fn prefer(now: Instant, policy: &Policy, world: &World, stay: Option<&Stay>, ranked: &mut [Ranked]) {
+    if let Some(wanted) = world.switched_to(now)
+        && let Some(at) = ranked.iter().position(|ranked| ranked.candidate.profile == wanted)
+    {
+        return ranked[..=at].rotate_right(1);
+    }
+    let Some(stay) = stay else { return };
+    let home = ranked.iter().position(|ranked| ranked.readiness == Readiness::Ready && ranked.candidate.profile == stay.profile);
+    let Some(home) = home else { return };
+    let goes_home =
+        |ranked: &Ranked| ranked.readiness == Readiness::Ready && stay.may_return(now, ranked.candidate.profile, &policy.failback);
+    match ranked[..home].iter().position(goes_home) {
+        Some(better) => ranked[..=better].rotate_right(1),
+        None => ranked[..=home].rotate_right(1),
+    }
+}
+
+/// Every breaker is open: the one that is back soonest is tried now and then.
+fn in_panic(now: Instant, world: &mut World, closed: Vec<(Grip, Instant, Candidate)>) -> Option<Candidate> {
+    // Blocks never join: a login does not come back by asking.
+    let open = closed.into_iter().filter(|(grip, ..)| *grip < Grip::Hard).min_by_key(|(_, until, _)| *until);
+    let (_, _, candidate) = open?;
+    world.health.admit_panic(now).then_some(Candidate { insist: true, ..candidate })
+}
+
+/// With the network down only this machine's own profiles are asked, and now and then one request tries the others.
+fn leave_out_unreachable(now: Instant, world: &mut World, plan: &mut Plan) {
+    if plan.lone || plan.candidates.iter().all(|candidate| candidate.terms.host.is_none()) || world.health.network().admit_probe(now) {
+        return;
+    }
+    let out = plan.candidates.iter().filter(|candidate| candidate.terms.host.is_some());
+    plan.skipped.extend(out.map(|candidate| Skipped { profile: candidate.profile, reason: SkipReason::Offline }));
+    plan.candidates.retain(|candidate| candidate.terms.host.is_none());
+}
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use hotspare_core::policy::{CACHE_LIFE, CACHE_LIFE_LONG};
 use hotspare_core::{ClientKind, Endpoint, RequestFacts};
 use hotspare_upstream::ClientCredential;
 use hotspare_upstream::auth::X_API_KEY;
@@ -111,6 +112,12 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             let values: Vec<_> = credential.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
             hashed(&values)
         }),
+        cache_life: if text("anthropic-beta").is_some_and(|betas| betas.contains("extended-cache-ttl")) {
+            CACHE_LIFE_LONG
+        } else {
+            CACHE_LIFE
+        },
+        hedgeable: false,
     }
 }
 

@@ -77,11 +77,12 @@ fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[At
     format!("{head}: {}.{next} Run: hotspare status", lines.join(", "))
 }
 
-fn skip_words(reason: &SkipReason) -> String {
+pub(crate) fn skip_words(reason: &SkipReason) -> String {
     match reason {
-        SkipReason::Cooling { because, .. } => format!("not asked, it failed a moment ago ({because:?})"),
+        SkipReason::Cooling { because, .. } => format!("not asked, {} a moment ago", because.word().replace('_', " ")),
         SkipReason::NoModel => "not asked, its model map rejects the model".to_owned(),
         SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
         SkipReason::NoCredential(why) => format!("not asked, {why}"),
+        SkipReason::Offline => "not asked, this machine's network is down".to_owned(),
     }
 }

@@ -1,40 +1,42 @@
 //! The only loop that drives an exchange: does what `core` says, and tells it what happens. Never decides anything itself.
 //!
 //! There is no task and no channel between upstream and client: the client's connection polls the driver, and dropping it (the client hung
-//! up) drops the upstream's connection with it.
+//! up) drops the upstreams' connections with it.
 
-use std::collections::VecDeque;
+mod attempt;
+mod report;
+
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::{Bytes, BytesMut};
 use hotspare_core::exchange::BodyKind;
 use hotspare_core::{
-    Action, Answer, AttemptId, AttemptPlan, Ending, Endpoint, Exchange, Failure, FailureKind, LocalAnswer, RequestFacts, Stage, World,
+    Action, Answer, AttemptId, AttemptKind, AttemptPlan, ClientKind, Commitment, Ending, Endpoint, Exchange, Failure, FailureKind,
+    LocalAnswer, MidStream, Plan, Position, ProfileId, RequestFacts, Stage, Surroundings, Tokens,
 };
-use hotspare_upstream::{ClientCredential, Outgoing, Received, Target, UpstreamBody, clock};
+use hotspare_upstream::{ClientCredential, Connected, Outgoing, Received, clock};
 use hotspare_wire::messages::{self, EarlyModel};
-use hotspare_wire::stream::{self, Fact};
-use hotspare_wire::{failure, limits};
+use hotspare_wire::stream::{self, Fact, StopReason, UsageSoFar};
+use hotspare_wire::{failure, limits, resume};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, header, response};
-use http_body::{Body, Frame};
+use http_body::Frame;
 use tokio::time::Sleep;
 use xxhash_rust::xxh3::Xxh3;
 
+use self::attempt::{Attempt, Doing, Happened, Outbox, Refused, Timer};
+use self::report::Notes;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
 use crate::headers::{self, Limits};
-use crate::holdback::Holdback;
-use crate::record::{self, Event, ExchangeRecord};
+use crate::holdback::Wants;
+use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
 use crate::server::{Gateway, InFlight, RequestBody};
 use crate::snapshot::Snapshot;
-
-/// Most bytes of an error body that are kept to be relayed.
-const ERROR_CAP: usize = 4 * 1024 * 1024;
 
 /// Most bytes of an error body that are unpacked to be classified (security.md T16).
 const UNPACKED_CAP: u64 = 8 * 1024 * 1024;
@@ -62,32 +64,10 @@ pub(crate) struct ClientRequest {
     pub length: Option<u64>,
 }
 
-/// What the running attempt is doing.
-enum Running {
-    Nothing,
-    /// Waiting before a retry in place.
-    Pausing(Pin<Box<Sleep>>, AttemptPlan),
-    /// Connecting, sending, waiting for the head.
-    Sending(Pin<Box<dyn Future<Output = Result<Received<RequestBody>, Failure>> + Send>>),
-    /// Reading the body of a refusal.
-    Refused(Refused),
-    /// Reading an event stream.
-    Stream(UpstreamBody<RequestBody>),
-    /// Reading a JSON document.
-    Whole(UpstreamBody<RequestBody>, Vec<Bytes>, usize),
-    /// Passing anything on.
-    Opaque(UpstreamBody<RequestBody>),
-}
-
-struct Refused {
-    head: response::Parts,
-    body: UpstreamBody<RequestBody>,
-    read: BytesMut,
-}
-
 /// An upstream's refusal, kept in case it is the answer.
-struct Kept {
-    attempt: AttemptId,
+#[derive(Clone)]
+pub(crate) struct Kept {
+    profile: ProfileId,
     head: response::Parts,
     body: Bytes,
 }
@@ -99,19 +79,21 @@ pub struct Driver {
     exchange: Exchange,
     request: Arc<ClientRequest>,
     id: u64,
-    running: Running,
-    attempt: AttemptId,
-    target: Option<Arc<Target>>,
-    client_login: bool,
-    head: Option<response::Parts>,
-    kept: Vec<Kept>,
-    hold: Holdback,
-    /// Ready for the client.
-    out: VecDeque<Bytes>,
+    at_ms: u64,
+    /// Under way: one, or two that race.
+    attempts: Vec<Attempt>,
+    kept: Vec<(AttemptId, Kept)>,
+    notes: Notes,
+    out: Outbox,
     last_out: Instant,
+    /// What the client saw of an answer that broke, until another goes on with it.
+    broken: Option<crate::holdback::Holdback>,
+    /// The client has a head: an upstream's or, where the answer is kept open, ours.
+    has_head: bool,
+    /// The length that the client was told: nobody asks for more once it has that.
+    promised: Option<u64>,
     ending: Option<Ending>,
     pause: Option<Pin<Box<Sleep>>>,
-    succeeded: bool,
     timer: Timer,
     recorded: bool,
     _in_flight: InFlight,
@@ -125,10 +107,10 @@ pub(crate) async fn serve(
     in_flight: InFlight,
 ) -> Response<ClientBody> {
     let snapshot = gateway.snapshot();
-    if let Err(broken) = learn_model(&snapshot, &mut facts, &request.body).await {
+    if let Err(broken) = learn_facts(&snapshot, &mut facts, &request.body).await {
         return broken_body(broken);
     }
-    let key = if gateway.with_world(|world| world.memory.remembers_requests()) {
+    let key = if gateway.with_world(|world| world.retries.remembers_requests()) {
         match request.body.whole().await {
             Ok(whole) => Some(request_key(&facts, &request.path_and_query, &whole)),
             Err(broken) => return broken_body(broken),
@@ -136,39 +118,37 @@ pub(crate) async fn serve(
     } else {
         None
     };
+    gateway.look_at_clocks();
     let now = clock::now();
-    let planned = gateway.with_world(|world| {
-        let chain = hotspare_core::route::chain_for(&snapshot.rules, &facts)?;
-        let detours = world.memory.detours(now, facts.session, key);
-        let fit = |entry: &_| snapshot.fit(entry, &facts);
-        let plan = hotspare_core::route::plan(now, &facts, chain, &snapshot.policy, &world.health, &detours, fit);
-        Some((plan, world.memory.attempts_left(now, key)))
-    });
-    let Some((plan, attempts_left)) = planned else {
+    let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
         return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
     };
     let id = gateway.next_id();
     gateway.tell(&Event::Arrived { id });
-    let claude = facts.client.is_claude();
-    let exchange = Exchange::new(now, facts, plan, snapshot.policy.clone(), attempts_left);
+    let streamed = request.body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream);
+    let dice = gateway.outside().dice();
+    let exchange = gateway.with_world(|world| {
+        let mut at = Surroundings { world, request_key: key, streamed, dice };
+        Exchange::new(now, facts, plan, snapshot.policy.clone(), &mut at)
+    });
+    let at_ms = gateway.outside().wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
     let driver = Driver {
         gateway,
         snapshot,
         exchange,
         request: Arc::new(request),
         id,
-        running: Running::Nothing,
-        attempt: AttemptId(0),
-        target: None,
-        client_login: false,
-        head: None,
+        at_ms: u64::try_from(at_ms).unwrap_or(u64::MAX),
+        attempts: Vec::with_capacity(1),
         kept: Vec::new(),
-        hold: Holdback::new(claude),
-        out: VecDeque::new(),
+        notes: Notes { stream: streamed, ..Notes::default() },
+        out: Outbox::default(),
         last_out: now,
+        broken: None,
+        has_head: false,
+        promised: None,
         ending: None,
         pause: None,
-        succeeded: false,
         timer: Timer::default(),
         recorded: false,
         _in_flight: in_flight,
@@ -176,8 +156,15 @@ pub(crate) async fn serve(
     driver.until_answer().await
 }
 
-/// Finds the model: from the first bytes, or from the whole body where routing needs it and it does not come first.
-async fn learn_model(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Replay) -> Result<(), Broken> {
+fn plan(gateway: &Gateway, snapshot: &Snapshot, facts: &RequestFacts, key: Option<u64>) -> Option<Plan> {
+    let chain = hotspare_core::route::chain_for(&snapshot.rules, facts)?;
+    let fit = |entry: &_| snapshot.fit(entry, facts);
+    Some(gateway.with_world(|world| hotspare_core::route::plan(clock::now(), facts, chain, &snapshot.policy, world, key, fit)))
+}
+
+/// Finds the model: from the first bytes, or from the whole body where routing needs it and it does not come first. Where races are on,
+/// finds out whether this request may be raced.
+async fn learn_facts(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Replay) -> Result<(), Broken> {
     if !matches!(facts.endpoint, Endpoint::Messages | Endpoint::CountTokens) {
         return Ok(());
     }
@@ -189,6 +176,9 @@ async fn learn_model(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Repla
         }
         EarlyModel::NotYet => body.whole_if_here().and_then(|whole| messages::peek(&whole)).and_then(|peek| peek.model).map(Into::into),
     };
+    if snapshot.policy.hedge && facts.endpoint == Endpoint::Messages {
+        facts.hedgeable = messages::peek(&body.whole().await?).is_some_and(|peek| peek.stream && !peek.acts);
+    }
     Ok(())
 }
 
@@ -220,15 +210,11 @@ impl Driver {
         let mut driver = Box::new(self);
         loop {
             match driver.exchange.poll() {
-                Action::Start(plan) => driver.start(plan),
                 Action::Wait(_) => std::future::poll_fn(|cx| driver.poll_progress(cx)).await,
-                Action::Commit => return driver.committed(),
+                Action::Commit(id) => return driver.committed(id),
+                Action::HoldOpen => return driver.kept_open(),
                 Action::Answer(answer) => return driver.answer(&answer),
-                // Ends before a commit only when the answer was whole at once; there is no body to drive then.
-                Action::End(ending) => {
-                    driver.end(ending);
-                    return driver.committed();
-                }
+                action @ (Action::Start(_) | Action::Cancel(_) | Action::PlanAnew | Action::End(_)) => driver.act(action),
             }
         }
     }
@@ -236,22 +222,17 @@ impl Driver {
     /// The next frame of a committed answer. Everything that has already come goes in one frame: the client's connection flushes after
     /// each frame it has to wait for.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
-        let mut ready_bytes = self.out.iter().map(Bytes::len).sum::<usize>();
-        while self.ending.is_none() && ready_bytes < BATCH {
+        while self.ending.is_none() && self.out.waiting() < BATCH {
             match self.exchange.poll() {
                 Action::Wait(_) => {
                     if self.poll_progress(cx).is_pending() {
                         break;
                     }
                 }
-                Action::End(ending) => self.end(ending),
-                Action::Commit => self.release(),
-                // The core starts and answers nothing after a commit (invariant I1); a cut is the honest end if it ever did.
-                Action::Start(_) | Action::Answer(_) => self.end(Ending::Cut),
+                action => self.act(action),
             }
-            ready_bytes = self.out.iter().map(Bytes::len).sum();
         }
-        if let Some(bytes) = self.next_out() {
+        if let Some(bytes) = self.out.next(BATCH) {
             self.last_out = clock::now();
             return Poll::Ready(Some(Ok(Frame::data(bytes))));
         }
@@ -270,62 +251,70 @@ impl Driver {
         }
     }
 
-    /// What is ready for the client: one large piece as it is, or small ones joined.
-    fn next_out(&mut self) -> Option<Bytes> {
-        let first = self.out.pop_front()?;
-        if first.len() >= BATCH || self.out.is_empty() {
-            return Some(first);
+    /// Does what the core says, where the client's connection has no part in it.
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Start(plan) => self.start(&plan),
+            Action::Cancel(id) => self.cancel(id),
+            Action::PlanAnew => self.plan_anew(),
+            Action::Commit(id) => self.go_on_with(id),
+            Action::End(ending) => self.end(ending),
+            // The client has a head already: neither can be told any more (invariant I1), and a cut is the honest end.
+            Action::Answer(_) | Action::HoldOpen => self.end(Ending::Cut),
+            Action::Wait(_) => {}
         }
-        let mut joined = BytesMut::with_capacity((first.len() + self.out.iter().map(Bytes::len).sum::<usize>()).min(BATCH));
-        joined.extend_from_slice(&first);
-        while let Some(next) = self.out.front()
-            && joined.len() + next.len() <= BATCH
-        {
-            joined.extend_from_slice(next);
-            self.out.pop_front();
-        }
-        Some(joined.freeze())
     }
 
-    fn start(&mut self, plan: AttemptPlan) {
-        self.attempt = plan.id;
-        self.client_login = plan.candidate.terms.client_login;
-        self.hold = Holdback::new(self.exchange.facts().client.is_claude());
-        self.head = None;
-        if plan.delay.is_zero() {
-            self.send(&plan);
-        } else {
-            self.running = Running::Pausing(Box::pin(tokio::time::sleep(plan.delay)), plan);
+    fn start(&mut self, plan: &AttemptPlan) {
+        let Some(target) = self.snapshot.target(plan.candidate.profile).cloned() else {
+            // A plan is made from the same snapshot, so the profile is there.
+            return self.failed(plan.id, Failure::new(FailureKind::NoCredential, Stage::Connect, "profile is gone"));
+        };
+        let wants = self.wants();
+        let mut attempt = Attempt::new(plan, target, wants);
+        if plan.kind == AttemptKind::Resume
+            && let Some(broken) = self.broken.take()
+        {
+            attempt.take_over(broken);
         }
+        if !plan.delay.is_zero() {
+            attempt.doing = Doing::Pausing(Box::pin(tokio::time::sleep(plan.delay)), plan.clone());
+        }
+        self.attempts.push(attempt);
+        if plan.delay.is_zero() {
+            self.send(plan);
+        }
+    }
+
+    /// What this client needs of a stream's holdback.
+    fn wants(&self) -> Wants {
+        let client = self.exchange.facts().client;
+        let others = self.exchange.plan().candidates.len() > 1 && self.snapshot.policy.mid_stream == MidStream::Auto;
+        Wants { whole_tool_calls: client.is_claude(), text: others && client != ClientKind::ClaudeInteractive }
     }
 
     fn send(&mut self, plan: &AttemptPlan) {
-        let Some(target) = self.snapshot.target(plan.candidate.profile).cloned() else {
-            // A plan is made from the same snapshot, so the profile is there.
-            self.running = Running::Nothing;
-            return self.failed(Failure::new(FailureKind::NoCredential, Stage::Connect, "profile is gone"));
-        };
-        self.gateway.tell(&Event::Asked { id: self.id, profile: target.name.clone(), kind: plan.kind });
-        self.target = Some(target.clone());
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == plan.id) else { return };
+        self.gateway.tell(&Event::Asked { id: self.id, profile: attempt.target.name.clone(), kind: plan.kind });
+        let target = attempt.target.clone();
         let gateway = self.gateway.clone();
         let request = self.request.clone();
         let read_answer = self.exchange.facts().endpoint != Endpoint::Other;
         let terms = plan.candidate.terms.clone();
         let fresh = plan.fresh_connection;
-        self.running = Running::Sending(Box::pin(async move {
-            let (body, length) = match &terms.model {
-                None => (RequestBody::Kept(request.body.reader()), request.length),
-                Some(model) => {
-                    let whole = request
-                        .body
-                        .whole()
-                        .await
-                        .map_err(|broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string()))?;
-                    let parts: VecDeque<Bytes> = messages::with_model(&whole, model).into();
-                    let length = parts.iter().map(|part| part.len() as u64).sum();
-                    (RequestBody::Parts(parts), Some(length))
-                }
-            };
+        let texts = attempt.splicer.as_ref().map(|_| attempt.hold.texts().unwrap_or_default().to_vec());
+        if let Some(model) = &terms.model {
+            self.notes.of(plan.id).changed.push(format!("model → {model}"));
+        }
+        if texts.is_some() {
+            self.notes.of(plan.id).changed.push("asked for the rest of a broken answer".to_owned());
+        }
+        let rereads = plan.kind == AttemptKind::Retry && terms.rereadable;
+        attempt.doing = Doing::Sending(Box::pin(async move {
+            if rereads {
+                target.credential.forget().await;
+            }
+            let (body, length) = outgoing_body(&request, terms.model.as_deref(), texts.as_deref()).await?;
             let outgoing = Outgoing {
                 method: request.method.clone(),
                 path_and_query: request.path_and_query.clone(),
@@ -340,58 +329,29 @@ impl Driver {
         }));
     }
 
+    fn cancel(&mut self, id: AttemptId) {
+        self.attempts.retain(|attempt| attempt.id != id);
+    }
+
+    fn plan_anew(&mut self) {
+        let key = self.request_key();
+        if let Some(plan) = plan(&self.gateway, &self.snapshot, self.exchange.facts(), key) {
+            self.with_exchange(|exchange, at| exchange.on_plan(clock::now(), plan, at));
+        }
+    }
+
     /// Waits for the next thing to happen and tells the exchange.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.judge_next_fact() {
-            return Poll::Ready(());
+        for place in 0..self.attempts.len() {
+            if self.judge_next_fact(place) {
+                return Poll::Ready(());
+            }
+            if let Poll::Ready(happened) = self.attempts[place].poll(cx) {
+                self.on_happened(place, happened);
+                return Poll::Ready(());
+            }
         }
-        let progress = match &mut self.running {
-            Running::Nothing => Poll::Pending,
-            Running::Pausing(sleep, plan) => match sleep.as_mut().poll(cx) {
-                Poll::Ready(()) => {
-                    let plan = plan.clone();
-                    self.send(&plan);
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Running::Sending(sending) => match sending.as_mut().poll(cx) {
-                Poll::Ready(outcome) => {
-                    self.on_head(outcome);
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Running::Refused(refused) => match Pin::new(&mut refused.body).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    self.on_refusal_frame(frame);
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Running::Stream(body) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    self.on_stream_frame(frame);
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Running::Whole(body, ..) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    self.on_whole_frame(frame);
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-            Running::Opaque(body) => match Pin::new(body).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    self.on_opaque_frame(frame);
-                    Poll::Ready(())
-                }
-                Poll::Pending => Poll::Pending,
-            },
-        };
-        if progress.is_ready() { progress } else { self.poll_timer(cx) }
+        self.poll_timer(cx)
     }
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
@@ -401,187 +361,211 @@ impl Driver {
         ready!(self.timer.poll(cx, due));
         let now = clock::now();
         if keep_alive.is_some_and(|at| at <= now) {
-            self.out.push_back(Bytes::from_static(stream::PING.as_bytes()));
+            self.out.pieces.push_back(Bytes::from_static(stream::PING.as_bytes()));
             self.last_out = now;
             return Poll::Ready(());
         }
-        if matches!(self.running, Running::Refused(_)) {
+        if let Some(place) = self.attempts.iter().position(|attempt| matches!(attempt.doing, Doing::Refused(_))) {
             // The head said enough; the rest of the body does not come.
-            self.finish_refusal();
+            self.finish_refusal(place);
             return Poll::Ready(());
         }
         let sent = self.request.body.last_passed();
-        let position = *self.hold.delivered();
-        let before = self.exchange.attempts().len();
-        self.with_exchange(|exchange, world| exchange.on_timer(now, sent, &position, world));
+        let position = self.position();
+        let before = self.failures();
+        self.with_exchange(|exchange, at| exchange.on_timer(now, sent, &position, at));
         self.after_failure(before);
         Poll::Ready(())
     }
 
     /// Whether the client hears nothing only because of us.
     fn keeps_alive(&self) -> bool {
-        let committed = self.exchange.commitment() == hotspare_core::Commitment::Committed;
-        committed
-            && self.ending.is_none()
-            && matches!(self.running, Running::Stream(_))
-            && (self.hold.is_withholding() || !self.hold.delivered().started)
+        if !self.has_head || self.ending.is_some() {
+            return false;
+        }
+        let silenced = |attempt: &Attempt| {
+            let streams = matches!(attempt.doing, Doing::Stream(_));
+            streams && (attempt.hold.is_withholding() || !attempt.hold.delivered().started)
+        };
+        let resuming = |attempt: &Attempt| attempt.splicer.is_some() && !self.exchange.is_flowing(attempt.id);
+        let kept_open = self.exchange.commitment() != Commitment::Committed;
+        kept_open || self.attempts.iter().any(|attempt| silenced(attempt) || resuming(attempt))
     }
 
-    fn on_head(&mut self, outcome: Result<Received<RequestBody>, Failure>) {
-        let response = match outcome {
-            Ok(response) => response,
-            Err(failure) => {
-                self.running = Running::Nothing;
-                return self.failed(failure);
-            }
+    /// What the client has seen of a message.
+    fn position(&self) -> Position {
+        let flowing = self.attempts.iter().find(|attempt| self.exchange.is_flowing(attempt.id) || attempt.splicer.is_some());
+        flowing.map(|attempt| *attempt.hold.delivered()).unwrap_or_default()
+    }
+
+    fn on_happened(&mut self, place: usize, happened: Happened) {
+        match happened {
+            Happened::Paused(plan) => self.send(&plan),
+            Happened::Head(outcome) => self.on_head(place, outcome),
+            Happened::RefusalRead => self.finish_refusal(place),
+            Happened::Frame(frame) => match self.attempts[place].doing {
+                Doing::Stream(_) => self.on_stream_frame(place, frame),
+                Doing::Whole(..) => self.on_whole_frame(place, frame),
+                Doing::Opaque(_) => self.on_opaque_frame(place, frame),
+                Doing::Nothing | Doing::Pausing(..) | Doing::Sending(_) | Doing::Refused(_) => {}
+            },
+        }
+    }
+
+    fn on_head(&mut self, place: usize, outcome: Result<Received<RequestBody>, Failure>) {
+        let id = self.attempts[place].id;
+        let (head, body) = match outcome {
+            Ok(response) => response.into_parts(),
+            Err(failure) => return self.failed(id, failure),
         };
-        let (head, body) = response.into_parts();
+        let note = self.notes.of(id);
+        note.status = Some(head.status.as_u16());
+        note.connected = head.extensions.get::<Connected>().map(|connected| connected.0);
+        let now = clock::now();
+        if let Some(reading) = limits::reading(&head.headers, self.gateway.outside().wall()) {
+            self.with_world(|exchange, at| exchange.on_limits(now, id, &reading, at));
+        }
         if !head.status.is_success() {
-            self.running = Running::Refused(Refused { head, body, read: BytesMut::new() });
+            self.attempts[place].doing = Doing::Refused(Refused { head, body, read: BytesMut::new() });
             return;
         }
-        let Some(kind) = body_kind(self.exchange.facts().endpoint, &head) else {
-            self.running = Running::Nothing;
+        let kind = body_kind(self.exchange.facts().endpoint, &head).filter(|kind| *kind == BodyKind::Stream || !self.has_head);
+        let Some(kind) = kind else {
             let said = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type");
             let words = format!("{} with {}", head.status.as_u16(), said.split(';').next().unwrap_or_default());
-            return self.failed(Failure::new(FailureKind::WrongContent, Stage::Head, words));
+            return self.failed(id, Failure::new(FailureKind::WrongContent, Stage::Head, words));
         };
-        self.head = Some(head);
-        self.running = match kind {
-            BodyKind::Stream => Running::Stream(body),
-            BodyKind::Whole => Running::Whole(body, Vec::new(), 0),
-            BodyKind::Opaque => Running::Opaque(body),
+        let attempt = &mut self.attempts[place];
+        attempt.head = Some(head);
+        attempt.doing = match kind {
+            BodyKind::Stream => Doing::Stream(body),
+            BodyKind::Whole => Doing::Whole(body, Vec::new(), 0),
+            BodyKind::Opaque => Doing::Opaque(body),
         };
-        self.exchange.on_head(clock::now(), kind);
-    }
-
-    fn on_refusal_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
-        let Running::Refused(refused) = &mut self.running else { return };
-        match frame {
-            Some(Ok(frame)) => {
-                if let Some(data) = frame.data_ref() {
-                    refused.read.extend_from_slice(data);
-                }
-                if refused.read.len() > ERROR_CAP {
-                    self.finish_refusal();
-                }
-            }
-            Some(Err(_)) | None => self.finish_refusal(),
-        }
+        self.with_world(|exchange, at| exchange.on_head(now, id, kind, at));
     }
 
     /// The refusal is as whole as it will be: it becomes a failure of its class, and is kept.
-    fn finish_refusal(&mut self) {
-        let Running::Refused(refused) = std::mem::replace(&mut self.running, Running::Nothing) else { return };
-        let Refused { head, read, .. } = refused;
+    fn finish_refusal(&mut self, place: usize) {
+        let attempt = &mut self.attempts[place];
+        let Doing::Refused(Refused { head, read, .. }) = std::mem::replace(&mut attempt.doing, Doing::Nothing) else { return };
+        let id = attempt.id;
+        let client_login = attempt.client_login;
         let body = read.freeze();
         let unpacked = unpacked(&head.headers, &body);
         let endpoint = self.exchange.facts().endpoint;
         let failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
-        self.kept.push(Kept { attempt: self.attempt, head, body });
-        self.failed(failure);
+        let kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
+        if client_login && matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Unauthorized) {
+            self.gateway.remember_refusal(kept.profile, self.exchange.facts().own_credential, &kept);
+        }
+        self.kept.push((id, kept));
+        self.failed(id, failure);
     }
 
-    fn on_stream_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
+    fn on_stream_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
         let now = clock::now();
+        let attempt = &mut self.attempts[place];
+        let id = attempt.id;
         match frame {
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { return };
-                self.exchange.on_bytes(now);
-                self.hold.receive(data);
-                if self.hold.held() > hotspare_core::policy::HOLD_BYTES {
-                    self.exchange.on_held_full(now);
+            Some(Ok(data)) => {
+                self.notes.of(id).bytes_down += data.len() as u64;
+                self.exchange.on_bytes(now, id);
+                attempt.receive(data);
+                if attempt.splicer.as_ref().is_some_and(|splicer| splicer.splice.started_over()) {
+                    return self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "the rest began from the start"));
                 }
-                if !self.judge_next_fact() {
+                if attempt.hold.held() > hotspare_core::policy::HOLD_BYTES {
+                    self.exchange.on_held_full(now, id);
+                }
+                if !self.judge_next_fact(place) {
                     self.release();
                 }
             }
-            Some(Err(_)) => {
-                self.running = Running::Nothing;
-                self.failed(Failure::new(FailureKind::StreamDied, Stage::Held, "connection broke before the answer was complete"));
-            }
-            None => {
-                self.running = Running::Nothing;
-                self.on_end();
-            }
+            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
+            None => self.on_end(place),
         }
     }
 
     /// Tells the exchange of the next event that came, and releases what may go with it. False: there is none.
-    fn judge_next_fact(&mut self) -> bool {
+    fn judge_next_fact(&mut self, place: usize) -> bool {
         if self.ending.is_some() {
             return false;
         }
-        let held = self.exchange.commitment() == hotspare_core::Commitment::Held;
-        let doomed = held && self.hold.error_is_coming();
-        let Some(fact) = self.hold.next_fact() else { return false };
-        let now = clock::now();
+        let Some(attempt) = self.attempts.get_mut(place) else { return false };
+        let id = attempt.id;
+        let held = !self.exchange.is_flowing(id);
+        let doomed = held && attempt.hold.error_is_coming();
+        let Some(fact) = attempt.hold.next_fact() else { return false };
         match &fact {
-            Fact::Error { kind, message } => self.on_error_event(kind, message),
-            Fact::Malformed if held => {
-                self.running = Running::Nothing;
-                self.failed(Failure::new(FailureKind::Malformed, Stage::Held, "what came is no event stream"));
-            }
-            fact if fact.is_success() => self.succeed(),
+            Fact::Error { kind, message } => self.on_error_event(place, kind, message),
+            Fact::Malformed if held => self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "what came is no event stream")),
+            Fact::MessageDelta { stop: Some(reason) } => self.succeed(id, *reason == StopReason::ToolUse),
+            fact if fact.is_success() => self.succeed(id, false),
             // An error that came along with the first content is still an error before the commit.
-            fact if fact.is_content() && !doomed => self.exchange.on_content(now),
+            fact if fact.is_content() && !doomed => self.exchange.on_content(clock::now(), id),
             _ => {}
         }
         self.release();
         true
     }
 
-    fn on_error_event(&mut self, kind: &str, message: &str) {
+    fn on_error_event(&mut self, place: usize, kind: &str, message: &str) {
         let failure = failure::of_event(kind, message, Stage::Held);
+        let attempt = &mut self.attempts[place];
+        let id = attempt.id;
         let bound_to_request = matches!(failure.kind, FailureKind::BadRequest | FailureKind::TooLarge);
-        if bound_to_request && self.exchange.commitment() == hotspare_core::Commitment::Held {
+        if bound_to_request && !self.has_head && !self.exchange.is_flowing(id) {
             // The request's own fault, told inside a stream: the client gets the provider's words as they came.
-            self.hold.lift_barrier();
-            return self.exchange.on_held_full(clock::now());
+            attempt.hold.lift_barrier();
+            return self.exchange.on_held_full(clock::now(), id);
         }
-        self.running = Running::Nothing;
-        self.failed(failure);
+        self.failed(id, failure);
     }
 
-    fn on_whole_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
+    fn on_whole_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
         let now = clock::now();
-        let Running::Whole(_, pieces, size) = &mut self.running else { return };
+        let attempt = &mut self.attempts[place];
+        let id = attempt.id;
+        let Doing::Whole(_, pieces, size) = &mut attempt.doing else { return };
         match frame {
-            Some(Ok(frame)) => {
-                let Ok(data) = frame.into_data() else { return };
-                self.exchange.on_bytes(now);
+            Some(Ok(data)) => {
+                self.notes.of(id).bytes_down += data.len() as u64;
+                self.exchange.on_bytes(now, id);
                 *size += data.len();
                 pieces.push(data);
                 if *size > WHOLE_CAP
-                    && let Running::Whole(body, pieces, _) = std::mem::replace(&mut self.running, Running::Nothing)
+                    && let Doing::Whole(body, pieces, _) = std::mem::replace(&mut attempt.doing, Doing::Nothing)
                 {
-                    self.out.extend(pieces);
-                    self.running = Running::Opaque(body);
-                    self.exchange.on_held_full(now);
+                    self.out.pieces.extend(pieces);
+                    attempt.doing = Doing::Opaque(body);
+                    self.exchange.on_held_full(now, id);
                 }
             }
-            Some(Err(_)) => {
-                self.running = Running::Nothing;
-                self.failed(Failure::new(FailureKind::StreamDied, Stage::Held, "connection broke before the answer was complete"));
-            }
+            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
             None => {
                 let pieces = std::mem::take(pieces);
-                self.running = Running::Nothing;
-                self.judge_whole(pieces.concat().into());
+                attempt.stop();
+                self.judge_whole(place, pieces.concat().into());
             }
         }
     }
 
     /// A whole JSON answer is here: is it one?
-    fn judge_whole(&mut self, body: Bytes) {
-        let headers = self.head.as_ref().map(|head| head.headers.clone()).unwrap_or_default();
+    fn judge_whole(&mut self, place: usize, body: Bytes) {
+        let attempt = &self.attempts[place];
+        let id = attempt.id;
+        let headers = attempt.head.as_ref().map(|head| head.headers.clone()).unwrap_or_default();
         let unpacked = unpacked(&headers, &body);
         let unreadable = unpacked.is_empty() && !body.is_empty();
         if !unreadable && let Some(failure) = self.fault_of_whole(&unpacked) {
-            return self.failed(failure);
+            return self.failed(id, failure);
         }
-        self.out.push_back(body);
-        self.succeed();
+        self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
+        let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
+        self.out.pieces.push_back(body);
+        self.succeed(id, mid_turn);
+        self.on_end(place);
     }
 
     fn fault_of_whole(&self, body: &[u8]) -> Option<Failure> {
@@ -595,85 +579,126 @@ impl Driver {
         if failure::is_error_body(body) {
             return wrong("200 with an error in its body");
         }
-        let streamed = self.exchange.facts().endpoint == Endpoint::Messages
-            && self.request.body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream);
+        let streamed = self.exchange.facts().endpoint == Endpoint::Messages && self.asks_for_a_stream();
         if streamed { wrong("200 with a whole answer where a stream was asked for") } else { None }
     }
 
-    fn on_opaque_frame(&mut self, frame: Option<Result<Frame<Bytes>, hyper::Error>>) {
+    fn asks_for_a_stream(&self) -> bool {
+        self.request.body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream)
+    }
+
+    fn on_opaque_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
+        let id = self.attempts[place].id;
         match frame {
-            Some(Ok(frame)) => {
-                if let Ok(data) = frame.into_data() {
-                    self.exchange.on_bytes(clock::now());
-                    self.out.push_back(data);
-                }
+            Some(Ok(data)) => {
+                self.notes.of(id).bytes_down += data.len() as u64;
+                self.exchange.on_bytes(clock::now(), id);
+                self.out.pieces.push_back(data);
             }
-            Some(Err(_)) => {
-                self.running = Running::Nothing;
-                self.failed(Failure::new(FailureKind::StreamDied, Stage::Committed, "connection broke before the answer was complete"));
-            }
-            None => {
-                self.running = Running::Nothing;
-                self.on_end();
-            }
+            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Committed, BROKE)),
+            None => self.on_end(place),
         }
     }
 
-    fn on_end(&mut self) {
+    fn on_end(&mut self, place: usize) {
         let now = clock::now();
-        if self.hold.gave_up() {
+        let attempt = &mut self.attempts[place];
+        attempt.stop();
+        let id = attempt.id;
+        if attempt.hold.gave_up() {
             // It grew past reading: nothing says that it is not whole.
-            self.succeed();
+            self.succeed(id, false);
         }
-        let position = *self.hold.delivered();
-        let before = self.exchange.attempts().len();
-        self.with_exchange(|exchange, world| exchange.on_end(now, &position, world));
+        let position = self.position();
+        let before = self.failures();
+        self.with_exchange(|exchange, at| exchange.on_end(now, id, &position, at));
         self.after_failure(before);
     }
 
-    fn failed(&mut self, mut failure: Failure) {
+    fn failed(&mut self, id: AttemptId, mut failure: Failure) {
         if let Some(broken) = self.request.body.broken() {
             failure = Failure::new(FailureKind::CannotReplay, Stage::Send, broken.to_string());
         }
         if self.request.body.is_lost() {
             self.exchange.cannot_replay();
         }
+        let position = self.position();
+        let before = self.failures();
+        self.retire(id);
         if failure.kind == FailureKind::Unauthorized
-            && let Some(target) = self.target.clone()
+            && let Some(target) = self.target_of(id)
         {
             // A command that gave a dead key is asked for another the next time.
             tokio::spawn(async move { target.credential.forget().await });
         }
-        let position = *self.hold.delivered();
-        let before = self.exchange.attempts().len();
-        let now = clock::now();
-        self.with_exchange(|exchange, world| exchange.on_failure(now, failure, &position, world));
+        self.with_exchange(|exchange, at| exchange.on_failure(clock::now(), id, failure, &position, at));
         self.after_failure(before);
     }
 
-    /// Tells whoever watches of the failure that the exchange has just recorded.
-    fn after_failure(&self, attempts_before: usize) {
-        let Some(record) = attempts_before.checked_sub(1).and_then(|last| self.exchange.attempts().get(last)) else { return };
-        if let Some(failure) = &record.failure {
-            let profile: Arc<str> = self.snapshot.name(record.profile).into();
-            tracing::info!(id = %record::id_text(self.id), %profile, failure = %failure, "attempt failed");
-            self.gateway.tell(&Event::Failed { id: self.id, profile, failure: failure.clone() });
+    /// An attempt is over. What the client has of it is kept, in case another goes on with it.
+    fn retire(&mut self, id: AttemptId) {
+        let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) else { return };
+        let attempt = self.attempts.remove(place);
+        self.note_tokens(&attempt);
+        if attempt.on_wire {
+            self.broken = Some(attempt.hold);
         }
     }
 
-    fn with_exchange(&mut self, act: impl FnOnce(&mut Exchange, &mut World<'_>)) {
-        let key = if self.wants_key() { self.request_key() } else { None };
-        let Self { gateway, exchange, .. } = self;
-        gateway.with_world(|state| {
-            let mut world =
-                World { health: &mut state.health, memory: &mut state.memory, request_key: key, dice: gateway.outside().dice() };
-            act(exchange, &mut world);
-        });
+    fn note_tokens(&mut self, attempt: &Attempt) {
+        let tokens = attempt.splicer.as_ref().map_or_else(|| attempt.hold.usage().tokens(), |splicer| splicer.splice.usage().tokens());
+        if tokens != Tokens::default() {
+            self.notes.of(attempt.id).tokens = tokens;
+        }
     }
 
-    /// Whether a request's key is worth its hash: only for one that may have failed.
-    fn wants_key(&self) -> bool {
-        self.exchange.facts().endpoint == Endpoint::Messages && !self.succeeded
+    fn failures(&self) -> usize {
+        self.exchange.attempts().iter().filter(|attempt| attempt.failure.is_some()).count()
+    }
+
+    /// Tells whoever watches of a failure that the exchange has just recorded, and lets the connection of its attempt go.
+    fn after_failure(&mut self, before: usize) {
+        if self.failures() == before {
+            return;
+        }
+        let gone: Vec<AttemptId> = self.attempts.iter().map(|attempt| attempt.id).filter(|id| self.has_failed(*id)).collect();
+        for id in gone {
+            self.retire(id);
+        }
+        let last = self.exchange.attempts().iter().filter(|attempt| attempt.failure.is_some()).max_by_key(|attempt| attempt.ended);
+        if let Some((record, failure)) = last.and_then(|record| record.failure.clone().map(|failure| (record, failure))) {
+            let profile: Arc<str> = self.snapshot.name(record.profile).into();
+            tracing::info!(id = %record::id_text(self.id), %profile, failure = %failure, "attempt failed");
+            self.gateway.tell(&Event::Failed { id: self.id, profile, failure });
+        }
+    }
+
+    fn has_failed(&self, id: AttemptId) -> bool {
+        self.exchange.attempts().get(usize::from(id.0)).is_some_and(|attempt| attempt.failure.is_some())
+    }
+
+    fn target_of(&self, id: AttemptId) -> Option<Arc<hotspare_upstream::Target>> {
+        let record = self.exchange.attempts().get(usize::from(id.0))?;
+        self.snapshot.target(record.profile).cloned()
+    }
+
+    /// With everything that a failure needs to know, the request's key among it.
+    fn with_exchange(&mut self, act: impl FnOnce(&mut Exchange, &mut Surroundings<'_>)) {
+        let messages = self.exchange.facts().endpoint == Endpoint::Messages;
+        let whole = if messages { self.request.body.whole_if_here() } else { None };
+        let key = whole.as_ref().map(|whole| request_key(self.exchange.facts(), &self.request.path_and_query, whole));
+        let streamed = whole.and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream);
+        self.notes.stream |= streamed;
+        let dice = self.gateway.outside().dice();
+        let Self { gateway, exchange, .. } = self;
+        gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key: key, streamed, dice }));
+    }
+
+    /// The same for good news, which need no key: a key costs a hash over the whole body.
+    fn with_world(&mut self, act: impl FnOnce(&mut Exchange, &mut Surroundings<'_>)) {
+        let dice = self.gateway.outside().dice();
+        let Self { gateway, exchange, .. } = self;
+        gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key: None, streamed: false, dice }));
     }
 
     fn request_key(&self) -> Option<u64> {
@@ -682,53 +707,88 @@ impl Driver {
     }
 
     /// The answer is whole in meaning.
-    fn succeed(&mut self) {
-        self.succeeded = true;
-        let now = clock::now();
-        self.with_exchange(|exchange, world| exchange.on_success(now, world));
+    fn succeed(&mut self, id: AttemptId, mid_turn: bool) {
+        self.with_world(|exchange, at| exchange.on_success(clock::now(), id, mid_turn, at));
     }
 
-    fn committed(mut self: Box<Self>) -> Response<ClientBody> {
-        let Some(head) = self.head.take() else {
+    fn committed(mut self: Box<Self>, id: AttemptId) -> Response<ClientBody> {
+        self.go_on_with(id);
+        let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) else {
+            return answer::error(StatusCode::BAD_GATEWAY, "api_error", "hotspare: the answer is gone");
+        };
+        let Some(head) = self.attempts[place].head.take() else {
             return answer::error(StatusCode::BAD_GATEWAY, "api_error", "hotspare: the answer has no head");
         };
-        let name: Arc<str> = self.target.as_ref().map_or_else(|| "".into(), |target| target.name.clone());
-        self.gateway.tell(&Event::Committed { id: self.id, profile: name });
-        self.release();
         let mut response = Response::new(ClientBody::full(Bytes::new()));
         *response.status_mut() = head.status;
-        *response.headers_mut() = self.client_headers(&head.headers);
+        *response.headers_mut() = self.client_headers(id, &head.headers);
         *response.extensions_mut() = head.extensions;
-        if let Some(length) = self.known_length(&head.headers) {
+        self.promised = self.known_length(place, &head.headers);
+        if let Some(length) = self.promised {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
+        self.notes.status = Some(head.status.as_u16());
+        *response.body_mut() = ClientBody::Driven(self);
+        response
+    }
+
+    /// From here on the client gets this attempt's answer.
+    fn go_on_with(&mut self, id: AttemptId) {
+        self.has_head = true;
+        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == id) {
+            attempt.on_wire = true;
+            self.gateway.tell(&Event::Committed { id: self.id, profile: attempt.target.name.clone() });
+        }
+        self.release();
+    }
+
+    /// No profile can answer now, and the client is to wait within its answer.
+    fn kept_open(mut self: Box<Self>) -> Response<ClientBody> {
+        self.has_head = true;
+        self.notes.status = Some(200);
+        self.out.pieces.push_back(Bytes::from_static(stream::PING.as_bytes()));
+        let mut response = Response::new(ClientBody::full(Bytes::new()));
+        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
+        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+        headers::mark(response.headers_mut(), "", self.exchange.attempts().len(), &record::id_text(self.id));
         *response.body_mut() = ClientBody::Driven(self);
         response
     }
 
     /// The length of what the client will get, where nothing can change it any more.
-    fn known_length(&self, upstream: &HeaderMap) -> Option<u64> {
-        match &self.running {
-            Running::Nothing => Some(self.out.iter().map(|piece| piece.len() as u64).sum()),
-            Running::Opaque(_) => upstream.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok(),
-            _ => None,
+    fn known_length(&self, place: usize, upstream: &HeaderMap) -> Option<u64> {
+        match &self.attempts[place].doing {
+            Doing::Nothing => Some(self.out.waiting() as u64),
+            Doing::Opaque(_) => upstream.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok(),
+            Doing::Pausing(..) | Doing::Sending(_) | Doing::Refused(_) | Doing::Stream(_) | Doing::Whole(..) => None,
         }
     }
 
-    fn client_headers(&self, upstream: &HeaderMap) -> HeaderMap {
-        let primary = self.target.as_ref().is_some_and(|target| *target.name == *self.snapshot.name(self.exchange.plan().primary));
-        let limits = if primary || self.client_login { Limits::Own } else { Limits::Foreign };
+    fn client_headers(&mut self, id: AttemptId, upstream: &HeaderMap) -> HeaderMap {
+        let record = &self.exchange.attempts()[usize::from(id.0)];
+        let (profile, primary) = (record.profile, self.exchange.plan().primary);
+        let client_login = self.snapshot.target(profile).is_some_and(|target| target.credential.is_client());
+        let limits = if profile == primary || client_login { Limits::Own } else { Limits::Foreign };
         let mut headers = headers::for_client(upstream, limits);
-        let profile = self.target.as_ref().map_or("", |target| &target.name);
-        headers::mark(&mut headers, profile, self.exchange.attempts().len(), &record::id_text(self.id));
+        if headers::says_rejected(&headers) {
+            // Paid overage: the client would stop at this word although others can serve (manaflow-ai/subrouter#26).
+            let mut hides = false;
+            self.with_world(|exchange, at| hides = exchange.hides_limits(clock::now(), id, at));
+            if hides {
+                headers = headers::for_client(upstream, Limits::Foreign);
+            }
+        }
+        headers::mark(&mut headers, self.snapshot.name(profile), self.exchange.attempts().len(), &record::id_text(self.id));
         headers
     }
 
     fn answer(mut self: Box<Self>, answer: &Answer) -> Response<ClientBody> {
         let response = match answer {
             Answer::Relay { attempt, retry_after, final_word } => self.relay(*attempt, *retry_after, *final_word),
+            Answer::Remembered { profile, instead } => self.remembered(*profile, *instead),
             Answer::Local(shape) => self.explain(*shape),
         };
+        self.notes.status = Some(response.status().as_u16());
         self.record();
         // An upstream may refuse before the client has sent all.
         let rest = self.request.body.rest();
@@ -740,23 +800,18 @@ impl Driver {
             return broken_body(broken);
         }
         let mut response = answer::exhausted(shape, &self.snapshot, self.exchange.plan(), self.exchange.attempts());
-        let profile = self.target.as_ref().map_or("", |target| &target.name);
-        headers::mark(response.headers_mut(), profile, self.exchange.attempts().len(), &record::id_text(self.id));
+        let last = self.exchange.attempts().last().map_or("", |attempt| self.snapshot.name(attempt.profile));
+        headers::mark(response.headers_mut(), last, self.exchange.attempts().len(), &record::id_text(self.id));
         response
     }
 
     fn relay(&mut self, attempt: AttemptId, retry_after: Option<u32>, final_word: bool) -> Response<ClientBody> {
-        let Some(at) = self.kept.iter().position(|kept| kept.attempt == attempt) else {
+        let Some(at) = self.kept.iter().position(|(kept, _)| *kept == attempt) else {
             return self.explain(LocalAnswer { status: 502, error_type: "api_error", retry_after: Some(retry_after.unwrap_or(1)) });
         };
-        let kept = self.kept.swap_remove(at);
-        if let Some(record) = self.exchange.attempts().get(usize::from(attempt.0)) {
-            self.target = self.snapshot.target(record.profile).cloned();
-        }
-        let mut response = Response::new(ClientBody::full(kept.body));
-        *response.status_mut() = kept.head.status;
-        *response.headers_mut() = self.client_headers(&kept.head.headers);
-        *response.extensions_mut() = kept.head.extensions;
+        let (id, kept) = self.kept.swap_remove(at);
+        let headers = self.client_headers(id, &kept.head.headers);
+        let mut response = answer_of(kept, headers);
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
@@ -766,21 +821,42 @@ impl Driver {
         response
     }
 
+    fn remembered(&mut self, profile: ProfileId, instead: LocalAnswer) -> Response<ClientBody> {
+        let Some(kept) = self.gateway.remembered_refusal(profile, self.exchange.facts().own_credential) else {
+            return self.explain(instead);
+        };
+        let mut headers = headers::for_client(&kept.head.headers, Limits::Own);
+        headers::mark(&mut headers, self.snapshot.name(kept.profile), self.exchange.attempts().len(), &record::id_text(self.id));
+        answer_of(kept, headers)
+    }
+
     /// Lets go on what may go on.
     fn release(&mut self) {
-        if self.exchange.commitment() == hotspare_core::Commitment::Committed {
-            self.hold.release(&mut self.out);
+        for attempt in &mut self.attempts {
+            if self.exchange.is_flowing(attempt.id) {
+                attempt.hold.release(&mut self.out.pieces);
+            }
         }
     }
 
     fn end(&mut self, ending: Ending) {
-        self.running = Running::Nothing;
-        match ending {
-            Ending::Complete => self.hold.release_all(&mut self.out),
-            Ending::Cut => {}
-            Ending::HandBack => self.out.push_back(stream::hand_back(self.hold.delivered(), self.hold.usage()).into()),
+        let complete = ending == Ending::Complete;
+        if complete && let Some(hold) = &mut self.broken {
+            // It broke when all that counts had come.
+            hold.release_all(&mut self.out.pieces);
         }
-        if ending != Ending::Complete {
+        for mut attempt in std::mem::take(&mut self.attempts) {
+            self.note_tokens(&attempt);
+            if complete {
+                attempt.hold.release_all(&mut self.out.pieces);
+            }
+        }
+        if ending == Ending::HandBack
+            && let Some(hold) = &self.broken
+        {
+            self.out.pieces.push_back(stream::hand_back(hold.delivered(), hold.usage()).into());
+        }
+        if !complete {
             self.gateway.tell(&Event::Ending { id: self.id, ending });
         }
         self.ending = Some(ending);
@@ -791,35 +867,67 @@ impl Driver {
         if std::mem::replace(&mut self.recorded, true) {
             return;
         }
-        let Some(outcome) = self.exchange.outcome() else { return };
-        let primary = self.exchange.plan().primary;
-        let attempts = self.exchange.attempts();
-        let served =
-            attempts.last().filter(|_| self.exchange.commitment() == hotspare_core::Commitment::Committed).map(|last| last.profile);
-        let record = ExchangeRecord {
-            id: self.id,
-            started: self.exchange.started(),
-            took: clock::since(self.exchange.started()),
-            chain: self.exchange.plan().chain.clone(),
-            served_by: served.map(|profile| self.snapshot.name(profile).into()),
-            on_spare: served.is_some_and(|profile| profile != primary),
-            attempts: attempts
-                .iter()
-                .map(|attempt| (self.snapshot.name(attempt.profile).into(), attempt.kind, attempt.failure.clone()))
-                .collect(),
-            outcome,
-        };
-        self.gateway.over(Arc::new(record), self.exchange.facts().endpoint);
+        for attempt in std::mem::take(&mut self.attempts) {
+            self.note_tokens(&attempt);
+        }
+        self.notes.response_bytes = self.out.sent;
+        self.notes.request_bytes = self.request.body.received();
+        for note in &mut self.notes.attempts {
+            note.bytes_up = self.notes.request_bytes;
+        }
+        let took = clock::since(self.exchange.started());
+        let headers = &self.request.headers;
+        if let Some(record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, headers, &self.notes) {
+            self.gateway.over(Arc::new(record));
+        }
     }
 }
 
+const BROKE: &str = "connection broke before the answer was complete";
+
 impl Drop for Driver {
     fn drop(&mut self) {
-        if self.exchange.outcome().is_none() {
-            self.exchange.on_client_gone(clock::now());
+        let (now, position) = (clock::now(), self.position());
+        let whole = self.promised == Some(self.out.sent);
+        match self.attempts.first().map(|attempt| attempt.id).filter(|_| whole) {
+            _ if self.exchange.outcome().is_some() => {}
+            Some(id) => self.with_world(|exchange, at| exchange.on_end(now, id, &position, at)),
+            None => self.with_world(|exchange, at| exchange.on_client_gone(now, at)),
         }
         self.record();
     }
+}
+
+fn answer_of(kept: Kept, headers: HeaderMap) -> Response<ClientBody> {
+    let mut response = Response::new(ClientBody::full(kept.body));
+    *response.status_mut() = kept.head.status;
+    *response.headers_mut() = headers;
+    *response.extensions_mut() = kept.head.extensions;
+    response
+}
+
+/// The request's body for one attempt: the client's own bytes, with another model or the wish for the rest where that is asked for.
+async fn outgoing_body(
+    request: &ClientRequest,
+    model: Option<&str>,
+    texts: Option<&[String]>,
+) -> Result<(RequestBody, Option<u64>), Failure> {
+    if model.is_none() && texts.is_none() {
+        return Ok((RequestBody::Kept(request.body.reader()), request.length));
+    }
+    let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
+    let mut whole = request.body.whole().await.map_err(broken)?;
+    if let Some(texts) = texts {
+        let parts = resume::request(&whole, texts)
+            .ok_or_else(|| Failure::new(FailureKind::CannotReplay, Stage::Connect, "nothing can be put behind this request"))?;
+        whole = parts.concat().into();
+    }
+    let parts = match model {
+        Some(model) => messages::with_model(&whole, model),
+        None => vec![whole],
+    };
+    let length = parts.iter().map(|part| part.len() as u64).sum();
+    Ok((RequestBody::Parts(parts.into()), Some(length)))
 }
 
 /// What a good head's body is to be taken for; none: it is not what was asked for.
@@ -854,29 +962,4 @@ fn unpacked(headers: &HeaderMap, body: &Bytes) -> Bytes {
         tracing::debug!(%error, "an answer's coding is broken");
     }
     text.into()
-}
-
-/// One timer for the exchange's moving deadlines: it is reset only to come earlier, and looks again when it comes too early.
-#[derive(Default)]
-struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Timer {
-    fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
-        let due: tokio::time::Instant = due.into();
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if sleep.deadline() > due {
-            sleep.as_mut().reset(due);
-        }
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= due {
-                // Spent: the next deadline arms it anew.
-                self.sleep = None;
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
-    }
 }

@@ -50,9 +50,16 @@ pub(crate) fn for_client(upstream: &HeaderMap, limits: Limits) -> HeaderMap {
     headers
 }
 
+/// Whether an answer says that the account is over its limit.
+pub(crate) fn says_rejected(headers: &HeaderMap) -> bool {
+    headers.get("anthropic-ratelimit-unified-status").is_some_and(|status| status.as_bytes().eq_ignore_ascii_case(b"rejected"))
+}
+
 /// What we add to every answer.
 pub(crate) fn mark(headers: &mut HeaderMap, profile: &str, attempts: usize, request_id: &str) {
-    if let Ok(profile) = HeaderValue::from_str(profile) {
+    if !profile.is_empty()
+        && let Ok(profile) = HeaderValue::from_str(profile)
+    {
         headers.insert("x-hotspare-profile", profile);
     }
     headers.insert("x-hotspare-attempts", HeaderValue::from(attempts));

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 use hotspare_core::Position;
 use hotspare_core::commitment::BlockKind;
+use hotspare_wire::resume;
 use hotspare_wire::sse::Scanner;
 use hotspare_wire::stream::{self, Fact, UsageSoFar};
 
@@ -23,8 +24,8 @@ pub struct Holdback {
     bytes: VecDeque<Bytes>,
     held: usize,
     released: u64,
-    /// Events received: where each ends and what it says. The first `judged` were handed out by [`Holdback::next_fact`].
-    facts: VecDeque<(u64, Fact)>,
+    /// Events received. The first `judged` were handed out by [`Holdback::next_fact`].
+    facts: VecDeque<Received>,
     judged: usize,
     received: Position,
     delivered: Position,
@@ -32,11 +33,30 @@ pub struct Holdback {
     withholds_tool_calls: bool,
     withheld_from: Option<u64>,
     barrier: Option<u64>,
+    /// The text that the client has, block by block; none: it is not kept, or has grown too long.
+    texts: Option<Vec<String>>,
+}
+
+#[derive(Debug)]
+struct Received {
+    end: u64,
+    fact: Fact,
+    /// The text it brings, where texts are kept.
+    text: Option<String>,
+}
+
+/// What a stream's client needs of its holdback.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Wants {
+    /// The end of a tool call waits for the message's end: for Claude Code.
+    pub whole_tool_calls: bool,
+    /// The delivered text is kept, so that another profile can go on from it.
+    pub text: bool,
 }
 
 impl Holdback {
-    /// Nothing received. `withholds_tool_calls` is for Claude Code.
-    pub fn new(withholds_tool_calls: bool) -> Self {
+    /// Nothing received.
+    pub fn new(wants: Wants) -> Self {
         Self {
             scanner: Scanner::new(),
             usage: UsageSoFar::default(),
@@ -48,16 +68,20 @@ impl Holdback {
             received: Position::default(),
             delivered: Position::default(),
             last_event_end: 0,
-            withholds_tool_calls,
+            withholds_tool_calls: wants.whole_tool_calls,
             withheld_from: None,
             barrier: None,
+            texts: wants.text.then(Vec::new),
         }
     }
 
     /// Takes the next bytes in.
     pub fn receive(&mut self, piece: Bytes) {
-        let Self { scanner, usage, facts, .. } = self;
-        scanner.feed(&piece, |event| facts.push_back((event.end, stream::read(&event, usage))));
+        let Self { scanner, usage, facts, texts, .. } = self;
+        scanner.feed(&piece, |event| {
+            let text = texts.as_ref().and_then(|_| stream::text_of(&event));
+            facts.push_back(Received { end: event.end, fact: stream::read(&event, usage), text });
+        });
         self.held += piece.len();
         self.bytes.push_back(piece);
         if self.held > WITHHELD_CAP {
@@ -68,7 +92,8 @@ impl Holdback {
 
     /// The next event that was not judged yet.
     pub fn next_fact(&mut self) -> Option<Fact> {
-        let (end, fact) = self.facts.get(self.judged)?.clone();
+        let received = self.facts.get(self.judged)?;
+        let (end, fact) = (received.end, received.fact.clone());
         self.judged += 1;
         self.withhold(end, &fact);
         fact.apply(&mut self.received);
@@ -97,7 +122,7 @@ impl Holdback {
 
     /// Whether an error is among the events that came but were not judged yet.
     pub fn error_is_coming(&self) -> bool {
-        self.facts.iter().skip(self.judged).any(|(_, fact)| matches!(fact, Fact::Error { .. }))
+        self.facts.iter().skip(self.judged).any(|received| matches!(received.fact, Fact::Error { .. }))
     }
 
     /// How many bytes are held.
@@ -153,12 +178,42 @@ impl Holdback {
                 out.push_back(piece);
             }
         }
-        while self.facts.front().is_some_and(|(end, _)| *end <= self.released) {
-            if let Some((_, fact)) = self.facts.pop_front() {
-                fact.apply(&mut self.delivered);
-                self.judged = self.judged.saturating_sub(1);
-            }
+        while let Some(received) = self.facts.pop_front_if(|received| received.end <= self.released) {
+            received.fact.apply(&mut self.delivered);
+            self.judged = self.judged.saturating_sub(1);
+            self.keep_text(&received);
         }
+    }
+
+    fn keep_text(&mut self, received: &Received) {
+        let Some(texts) = &mut self.texts else { return };
+        match (&received.fact, &received.text) {
+            (Fact::BlockStart { kind: BlockKind::Text, .. }, _) => texts.push(String::new()),
+            (_, Some(text)) => {
+                if let Some(last) = texts.last_mut() {
+                    last.push_str(text);
+                }
+            }
+            _ => {}
+        }
+        if texts.iter().map(String::len).sum::<usize>() > resume::TEXT_CAP {
+            self.texts = None;
+        }
+    }
+
+    /// The text that the client has, block by block; none where it was not kept.
+    pub fn texts(&self) -> Option<&[String]> {
+        self.texts.as_deref()
+    }
+
+    /// Another provider goes on: what the first one's client has not seen is forgotten, and its events are the next to come.
+    pub fn splice(&mut self) {
+        self.scanner = Scanner::new();
+        self.bytes.clear();
+        self.facts.clear();
+        (self.held, self.released, self.judged, self.last_event_end) = (0, 0, 0, 0);
+        (self.withheld_from, self.barrier) = (None, None);
+        self.received = self.delivered;
     }
 }
 
@@ -166,6 +221,8 @@ impl Holdback {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const CLAUDE: Wants = Wants { whole_tool_calls: true, text: false };
 
     fn event(name: &str, data: &str) -> String {
         format!("event: {name}\ndata: {data}\n\n")
@@ -201,7 +258,7 @@ mod tests {
     #[test]
     fn the_end_of_a_tool_call_waits_for_the_message_s_end_toward_claude_code() {
         let events = tool_answer();
-        let mut hold = Holdback::new(true);
+        let mut hold = Holdback::new(CLAUDE);
         hold.receive(events[..6].concat().into());
         assert_eq!(drain(&mut hold), events[..6].concat());
         hold.receive(events[6].clone().into());
@@ -216,14 +273,14 @@ mod tests {
     #[test]
     fn programs_get_every_byte_live() {
         let events = tool_answer();
-        let mut hold = Holdback::new(false);
+        let mut hold = Holdback::new(Wants::default());
         hold.receive(events[..7].concat().into());
         assert_eq!(drain(&mut hold), events[..7].concat());
     }
 
     #[test]
     fn half_an_event_is_never_passed_on() {
-        let mut hold = Holdback::new(true);
+        let mut hold = Holdback::new(CLAUDE);
         hold.receive("event: ping\ndata: {}\n\nevent: content_block_de".into());
         assert_eq!(drain(&mut hold), "event: ping\ndata: {}\n\n");
         assert_eq!(hold.held(), 23);
@@ -232,7 +289,7 @@ mod tests {
     #[test]
     fn an_error_event_stops_the_stream_before_it() {
         let events = tool_answer();
-        let mut hold = Holdback::new(true);
+        let mut hold = Holdback::new(CLAUDE);
         let error = event("error", r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#);
         hold.receive((events[..3].concat() + &error).into());
         assert!(hold.error_is_coming());
@@ -242,6 +299,37 @@ mod tests {
         assert!(out.is_empty());
     }
 
+    #[test]
+    fn the_delivered_text_is_kept_where_it_is_wanted_and_no_more_of_it() {
+        let events = tool_answer();
+        let mut hold = Holdback::new(Wants { text: true, ..CLAUDE });
+        hold.receive(events[..2].concat().into());
+        drain(&mut hold);
+        assert_eq!(hold.texts().map(<[String]>::concat), Some(String::new()));
+        hold.receive(events[2].clone().into());
+        assert_eq!(hold.texts().map(<[String]>::concat), Some(String::new()), "not delivered yet");
+        drain(&mut hold);
+        assert_eq!(hold.texts().map(<[String]>::concat), Some("Hi".to_owned()));
+        let mut unwanted = Holdback::new(CLAUDE);
+        unwanted.receive(events.concat().into());
+        drain(&mut unwanted);
+        assert_eq!(unwanted.texts(), None);
+    }
+
+    #[test]
+    fn a_splice_forgets_what_was_not_delivered_and_goes_on_from_what_was() {
+        let events = tool_answer();
+        let mut hold = Holdback::new(Wants { text: true, ..CLAUDE });
+        hold.receive((events[..3].concat() + "event: content_block_del").into());
+        drain(&mut hold);
+        hold.splice();
+        assert_eq!(hold.held(), 0);
+        hold.receive(events[2..4].concat().into());
+        assert_eq!(drain(&mut hold), events[2..4].concat());
+        assert!(hold.delivered().closed_text && hold.delivered().open.is_none());
+        assert_eq!(hold.texts().map(<[String]>::concat), Some("HiHi".to_owned()));
+    }
+
     proptest! {
         #[test]
         fn whatever_the_splits_the_bytes_are_the_upstream_s_own(cuts in proptest::collection::vec(0usize..1200, 0..12), claude in any::<bool>()) {
@@ -249,7 +337,7 @@ mod tests {
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
             cuts.push(stream.len());
             cuts.sort_unstable();
-            let mut hold = Holdback::new(claude);
+            let mut hold = Holdback::new(Wants { whole_tool_calls: claude, text: true });
             let mut sent = String::new();
             let mut from = 0;
             for cut in cuts {

@@ -19,7 +19,7 @@ pub mod snapshot;
 pub mod status;
 
 pub use outside::Outside;
-pub use record::{Event, ExchangeRecord, Observer};
+pub use record::{Event, Observer};
 pub use reload::Reload;
 pub use server::{Gateway, Options, ServeError, serve, serve_connection};
 pub use snapshot::Snapshot;

@@ -1,11 +1,10 @@
-//! The one record of an exchange, and the events on the way to it. Never holds a prompt, an answer's text or a credential.
+//! What happens in an exchange, told as it happens. Never holds a prompt, an answer's text or a credential.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptKind;
 pub use hotspare_core::record::id_text;
-use hotspare_core::{Ending, Failure, Outcome};
+use hotspare_core::{Ending, ExchangeRecord, Failure};
 
 /// Something that happened in an exchange, as it happens.
 #[derive(Debug, Clone)]
@@ -49,27 +48,6 @@ pub enum Event {
     },
     /// It is over.
     Over(Arc<ExchangeRecord>),
-}
-
-/// How one exchange went.
-#[derive(Debug, Clone)]
-pub struct ExchangeRecord {
-    /// Its id.
-    pub id: u64,
-    /// When it began.
-    pub started: Instant,
-    /// How long it took.
-    pub took: Duration,
-    /// The chain it followed.
-    pub chain: Arc<str>,
-    /// Who served it, if anyone did.
-    pub served_by: Option<Arc<str>>,
-    /// Whether that was another profile than the chain's first.
-    pub on_spare: bool,
-    /// Every attempt: who, why, and what it failed with.
-    pub attempts: Vec<(Arc<str>, AttemptKind, Option<Failure>)>,
-    /// How it ended.
-    pub outcome: Outcome,
 }
 
 /// Is told what happens. Must not block: it is called on the data path.

@@ -164,6 +164,11 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
         self.lock().lost
     }
 
+    /// Bytes that have come.
+    pub fn received(&self) -> u64 {
+        self.lock().received
+    }
+
     /// Why it is not whole, if it broke.
     pub fn broken(&self) -> Option<Broken> {
         self.lock().broken

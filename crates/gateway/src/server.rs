@@ -15,7 +15,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use hotspare_config::Config;
-use hotspare_core::{Endpoint, Health, RetryMemory};
+use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_upstream::connect::Connector;
 use hotspare_upstream::{Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -33,11 +33,11 @@ use tokio::task::JoinSet;
 use crate::admission::{self, Room};
 use crate::answer;
 use crate::body::ClientBody;
-use crate::forward::{self, ClientRequest};
+use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
 use crate::identity::Identities;
 use crate::outside::Outside;
-use crate::record::{Event, ExchangeRecord, Observer};
+use crate::record::{Event, Observer};
 use crate::replay::{Broken, Reader, Replay};
 use crate::snapshot::Snapshot;
 use crate::status::{ConfigState, ConfigStatus};
@@ -97,12 +97,8 @@ pub struct Options {
     pub outside: Outside,
 }
 
-/// What is learned from exchanges.
-#[derive(Default)]
-pub(crate) struct WorldState {
-    pub health: Health,
-    pub memory: RetryMemory,
-}
+/// Most refusals that are remembered.
+const MOST_REFUSALS: usize = 16;
 
 #[derive(Default)]
 struct Counts {
@@ -114,9 +110,12 @@ struct Counts {
 
 #[derive(Default)]
 struct Last {
-    served_by: Option<Arc<str>>,
-    failover: Option<Arc<ExchangeRecord>>,
+    served_by: Option<String>,
+    failover: Option<(Instant, Arc<ExchangeRecord>)>,
 }
+
+/// A refusal that is the client's to see, by profile and login.
+type Refusal = ((ProfileId, Option<u64>), Kept);
 
 /// One running proxy.
 pub struct Gateway {
@@ -124,7 +123,9 @@ pub struct Gateway {
     identities: Identities,
     config: Mutex<ConfigState>,
     upstreams: Upstreams<RequestBody>,
-    world: Mutex<WorldState>,
+    world: Mutex<World>,
+    /// The last refusal of each blocked profile that passes a client's own login on, by profile and login.
+    refusals: Mutex<Vec<Refusal>>,
     forgot: Mutex<Instant>,
     token: SecretString,
     observer: Option<Arc<dyn Observer>>,
@@ -186,6 +187,7 @@ impl Gateway {
             config: Mutex::new(ConfigState::new(config, options.outside.wall())),
             upstreams: Upstreams::new(network),
             world: Mutex::default(),
+            refusals: Mutex::default(),
             forgot: Mutex::new(clock::now()),
             token: options.token,
             observer: options.observer,
@@ -243,7 +245,7 @@ impl Gateway {
     }
 
     /// Short, and never held across a wait.
-    pub(crate) fn with_world<T>(&self, act: impl FnOnce(&mut WorldState) -> T) -> T {
+    pub(crate) fn with_world<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
         act(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
@@ -260,18 +262,43 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn over(&self, record: Arc<ExchangeRecord>, endpoint: Endpoint) {
+    /// Looks whether time has jumped; then kept connections are dead.
+    pub(crate) fn look_at_clocks(&self) {
+        let (now, wall) = (clock::now(), self.outside.wall());
+        if self.with_world(|world| world.look_at_clocks(now, wall)) {
+            tracing::info!("the clock jumped: kept connections are closed");
+            self.upstreams.close_idle();
+        }
+    }
+
+    /// Keeps a refusal that is the client's to see for as long as its profile is blocked.
+    pub(crate) fn remember_refusal(&self, profile: ProfileId, credential: Option<u64>, kept: &Kept) {
+        let mut refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.retain(|(key, _)| *key != (profile, credential));
+        if refusals.len() == MOST_REFUSALS {
+            refusals.remove(0);
+        }
+        refusals.push(((profile, credential), kept.clone()));
+    }
+
+    /// The refusal that was kept for this profile and this login.
+    pub(crate) fn remembered_refusal(&self, profile: ProfileId, credential: Option<u64>) -> Option<Kept> {
+        let refusals = self.refusals.lock().unwrap_or_else(PoisonError::into_inner);
+        refusals.iter().find(|(key, _)| *key == (profile, credential)).map(|(_, kept)| kept.clone())
+    }
+
+    pub(crate) fn over(&self, record: Arc<ExchangeRecord>) {
         self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
         if record.on_spare {
             self.counts.failovers.fetch_add(1, Ordering::Relaxed);
         }
-        if endpoint.moves_health() {
+        if record.endpoint.moves_health() {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
             if record.served_by.is_some() {
                 last.served_by.clone_from(&record.served_by);
             }
-            if record.attempts.iter().any(|(_, _, failure)| failure.is_some()) {
-                last.failover = Some(record.clone());
+            if record.attempts.iter().any(|attempt| attempt.class.is_some()) {
+                last.failover = Some((clock::now(), record.clone()));
             }
         }
         self.forget_old();
@@ -283,15 +310,15 @@ impl Gateway {
         let mut forgot = self.forgot.lock().unwrap_or_else(PoisonError::into_inner);
         if now.duration_since(*forgot) >= FORGET_EVERY {
             *forgot = now;
-            self.with_world(|world| world.memory.forget_old(now));
+            self.with_world(|world| world.forget_old(now));
         }
     }
 
     pub(crate) fn serving(&self) -> Option<String> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.as_ref().map(ToString::to_string)
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
     }
 
-    pub(crate) fn last_failover_record(&self) -> Option<Arc<ExchangeRecord>> {
+    pub(crate) fn last_failover_record(&self) -> Option<(Instant, Arc<ExchangeRecord>)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).failover.clone()
     }
 

@@ -1,10 +1,11 @@
 //! Turns a valid configuration into what an exchange needs, whole and unchangeable. Never changes while an exchange holds it.
 
 use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
 use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, ModelMap};
-use hotspare_core::policy::ClockOverrides;
+use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{ChainEntry, ChainRule, Policy, ProfileId, RequestFacts, Terms};
 use hotspare_upstream::{Credential, HeaderForm, Platform, Source, Target};
@@ -108,8 +109,23 @@ impl Snapshot {
             Some(Mapped::To(model)) => Some(model),
             Some(Mapped::Same) | None => entry.model.clone(),
         };
-        Fit::Fits(Terms { model, clocks: self.policy.clocks.overridden(&profile.clocks), client_login })
+        Fit::Fits(Terms {
+            model,
+            clocks: self.policy.clocks.overridden(&profile.clocks),
+            fits_head: !self.policy.head_is_named && profile.clocks.head.is_none(),
+            hedge_delay: HEDGE_DELAY,
+            client_login,
+            rereadable: profile.target.credential.is_rereadable(),
+            origin: hashed(&(&profile.target.host, profile.target.port)),
+            host: (!profile.target.is_loopback()).then(|| hashed(&profile.target.host)),
+        })
     }
+}
+
+fn hashed(value: &impl Hash) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    value.hash(&mut hasher);
+    hasher.finish()
 }
 
 fn profile(config: &hotspare_config::Profile) -> Profile {

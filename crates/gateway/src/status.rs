@@ -164,14 +164,14 @@ impl Gateway {
     }
 
     fn last_failover(&self, now: Instant) -> Option<LastFailover> {
-        let record = self.last_failover_record()?;
-        let (from, _, failure) = record.attempts.iter().find(|(_, _, failure)| failure.is_some())?;
+        let (at, record) = self.last_failover_record()?;
+        let failed = record.attempts.iter().find(|attempt| attempt.class.is_some())?;
         let served = matches!(record.outcome, Outcome::Served | Outcome::Relayed);
         Some(LastFailover {
-            from: from.to_string(),
-            to: record.served_by.as_ref().filter(|_| served).map(ToString::to_string),
-            why: failure.as_ref().map(ToString::to_string).unwrap_or_default(),
-            ago_s: now.saturating_duration_since(record.started + record.took).as_secs(),
+            from: failed.profile.clone(),
+            to: record.served_by.clone().filter(|_| served),
+            why: failed.detail.clone().unwrap_or_default(),
+            ago_s: now.saturating_duration_since(at).as_secs(),
         })
     }
 }

@@ -122,6 +122,11 @@ impl Credential {
         matches!(self, Self::Client)
     }
 
+    /// Whether reading it anew may give another one.
+    pub fn is_rereadable(&self) -> bool {
+        matches!(self, Self::Own { source: Source::Command(_) | Source::File(_), .. })
+    }
+
     /// Whether a program must be run for it.
     pub fn is_command(&self) -> bool {
         matches!(self, Self::Own { source: Source::Command(_), .. })

@@ -10,4 +10,4 @@ pub mod tls;
 
 pub use auth::{Credential, CredentialError, HeaderForm, Source};
 pub use headers::ClientCredential;
-pub use send::{Outgoing, Platform, Received, Target, UpstreamBody, Upstreams};
+pub use send::{Connected, Outgoing, Platform, Received, Target, UpstreamBody, Upstreams};

@@ -7,6 +7,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Bytes;
 use hotspare_core::{Clocks, Failure, FailureKind, Stage};
@@ -16,6 +17,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
 use crate::auth::SharedCredential;
+use crate::clock;
 use crate::connect::{Network, Stream};
 use crate::headers::{self, ClientCredential};
 use crate::pool::{Lease, OriginKey, Pool};
@@ -108,6 +110,10 @@ pub struct Outgoing<B> {
     pub read_answer: bool,
 }
 
+/// When the connection stood, in the extensions of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Connected(pub Instant);
+
 /// An upstream's answer.
 pub type Received<B> = Response<UpstreamBody<B>>;
 
@@ -182,6 +188,7 @@ where
             Err(error) => return Err(Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string())),
         };
         let mut lease = self.lease(target, clocks, fresh).await?;
+        let connected = Connected(clock::now());
         let mut request = request(target, outgoing, own)?;
         let hints = count_informational(&mut request);
         let reused = lease.reused();
@@ -197,11 +204,12 @@ where
             }
             answer.map_err(|error| send_failure(&error, reused))
         });
-        let response = head.await?;
+        let mut response = head.await?;
         if response.status().is_informational() {
             // Only 101 ends as an answer: a switch that nobody asked for.
             return Err(bad_head("101 where an answer was due"));
         }
+        response.extensions_mut().insert(connected);
         Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) }))
     }
 

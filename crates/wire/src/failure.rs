@@ -221,11 +221,11 @@ pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
 
 fn rate_limit(headers: &HeaderMap, error: &ErrorBody, now: SystemTime) -> Failure {
     let retry_after = limits::retry_after(headers, now);
-    let unified = limits::unified(headers, now);
+    let told = limits::reading(headers, now);
     let spend_cap = matches!(error.code.as_str(), "enforced_spend_limit_reached" | "contract_spend_limit_reached");
     let no_retry = limits::text(headers, "x-should-retry") == Some("false");
-    let (kind, wait, family_only) = match (unified, retry_after) {
-        (Some(unified), _) if unified.rejected => (FailureKind::QuotaExhausted, unified.resets_in.or(retry_after), unified.family_only),
+    let (kind, wait, family_only) = match (told, retry_after) {
+        (Some(told), _) if told.rejected => (FailureKind::QuotaExhausted, told.resets_in.or(retry_after), told.family_only),
         _ if spend_cap || no_retry => (FailureKind::SpendCap, retry_after, false),
         (_, Some(after)) if after <= SHORT_THROTTLE => (FailureKind::Throttled, retry_after, true),
         (_, Some(_)) => (FailureKind::QuotaExhausted, retry_after, false),

@@ -7,6 +7,7 @@ pub mod limits;
 pub mod messages;
 pub mod mint;
 pub mod repair;
+pub mod resume;
 pub mod splice;
 pub mod sse;
 pub mod stream;

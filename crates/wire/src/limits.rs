@@ -5,38 +5,74 @@
 use std::time::{Duration, SystemTime};
 
 use hotspare_core::policy::LONGEST_TRUST;
+use hotspare_core::{LimitReading, WindowReading, WindowStatus};
 use http::HeaderMap;
 
-/// What the `anthropic-ratelimit-unified-*` headers say of a subscription.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Unified {
-    /// Whether the request was rejected because a window is used up.
-    pub rejected: bool,
-    /// Time until the last rejected window starts anew.
-    pub resets_in: Option<Duration>,
-    /// Whether the claim is on one model family and not on the account.
-    pub family_only: bool,
+const UNIFIED: &str = "anthropic-ratelimit-unified-";
+
+/// The limits of a key each minute.
+const MINUTE: [&str; 4] = ["requests", "tokens", "input-tokens", "output-tokens"];
+
+/// Longest name of a window that is kept.
+const NAME_CAP: usize = 32;
+
+/// Reads everything that an answer's headers say of limits; none when they say nothing.
+pub fn reading(headers: &HeaderMap, now: SystemTime) -> Option<LimitReading> {
+    let mut reading = LimitReading::default();
+    for (name, value) in headers {
+        let Some(window) = name.as_str().strip_prefix(UNIFIED).and_then(|rest| rest.strip_suffix("-status")) else { continue };
+        // `overage` is policy, not a window (smithersai/smithers#1342).
+        if window == "overage" || window.len() > NAME_CAP {
+            continue;
+        }
+        reading.windows.push(WindowReading {
+            name: window.into(),
+            status: value.to_str().ok().and_then(window_status),
+            used: number(headers, &format!("{UNIFIED}{window}-utilization")),
+            resets_in: epoch(headers, &format!("{UNIFIED}{window}-reset")).and_then(|at| until_epoch(at, now)),
+        });
+    }
+    for kind in MINUTE {
+        reading.windows.extend(minute_window(headers, kind, now));
+    }
+    let status = text(headers, "anthropic-ratelimit-unified-status").and_then(window_status);
+    if status.is_none() && reading.windows.is_empty() {
+        return None;
+    }
+    reading.rejected = status == Some(WindowStatus::Rejected);
+    reading.family_only = is_family_claim(headers);
+    let rejected = reading.windows.iter().filter(|window| window.status == Some(WindowStatus::Rejected));
+    reading.resets_in = rejected
+        .filter_map(|window| window.resets_in)
+        .max()
+        .or_else(|| epoch(headers, "anthropic-ratelimit-unified-reset").and_then(|at| until_epoch(at, now)));
+    Some(reading)
 }
 
-const PREFIX: &str = "anthropic-ratelimit-unified-";
-
-/// Reads the unified headers; none when there is no status.
-pub fn unified(headers: &HeaderMap, now: SystemTime) -> Option<Unified> {
-    let status = text(headers, "anthropic-ratelimit-unified-status")?;
-    let rejected = status.eq_ignore_ascii_case("rejected");
-    let mut reset: Option<u64> = None;
-    for (name, value) in headers {
-        let Some(window) = name.as_str().strip_prefix(PREFIX).and_then(|rest| rest.strip_suffix("-status")) else {
-            continue;
-        };
-        // `overage` is policy, not a window (smithersai/smithers#1342).
-        let is_rejected = value.as_bytes().eq_ignore_ascii_case(b"rejected") && window != "overage";
-        if is_rejected {
-            reset = reset.max(epoch(headers, &format!("{PREFIX}{window}-reset")));
-        }
+fn window_status(text: &str) -> Option<WindowStatus> {
+    match text.trim().to_ascii_lowercase().as_str() {
+        "allowed" => Some(WindowStatus::Allowed),
+        "allowed_warning" => Some(WindowStatus::Warning),
+        "rejected" => Some(WindowStatus::Rejected),
+        _ => None,
     }
-    let reset = reset.or_else(|| epoch(headers, "anthropic-ratelimit-unified-reset"));
-    Some(Unified { rejected, resets_in: reset.and_then(|at| until_epoch(at, now)), family_only: is_family_claim(headers) })
+}
+
+/// One limit of a key; its reset is a date as RFC 3339 has it, which is not needed: it is always within the minute.
+fn minute_window(headers: &HeaderMap, kind: &str, now: SystemTime) -> Option<WindowReading> {
+    let limit = number(headers, &format!("anthropic-ratelimit-{kind}-limit")).filter(|limit| *limit > 0.0)?;
+    let left = number(headers, &format!("anthropic-ratelimit-{kind}-remaining"))?;
+    let until_next = 60 - now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs() % 60;
+    Some(WindowReading {
+        name: kind.into(),
+        status: None,
+        used: Some((1.0 - left / limit).clamp(0.0, 1.0)),
+        resets_in: Some(Duration::from_secs(until_next)),
+    })
+}
+
+fn number(headers: &HeaderMap, name: &str) -> Option<f64> {
+    text(headers, name)?.trim().parse().ok().filter(|number: &f64| number.is_finite() && *number >= 0.0)
 }
 
 /// A weekly limit of one model family: the account as a whole is still allowed (router-for-me/CLIProxyAPI#5915, 33.7 h lost).
@@ -65,9 +101,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// Whether one of the per-minute limits of an API key is at zero.
 pub fn minute_limit_reached(headers: &HeaderMap) -> bool {
-    ["requests", "tokens", "input-tokens", "output-tokens"]
-        .iter()
-        .any(|kind| text(headers, &format!("anthropic-ratelimit-{kind}-remaining")) == Some("0"))
+    MINUTE.iter().any(|kind| text(headers, &format!("anthropic-ratelimit-{kind}-remaining")) == Some("0"))
 }
 
 /// The coding a body came in; none where it can be read as it is.
@@ -91,6 +125,7 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     fn headers(pairs: &[(&'static str, &str)]) -> HeaderMap {
         pairs.iter().map(|(name, value)| (http::HeaderName::from_static(name), value.parse().unwrap())).collect()
@@ -114,27 +149,52 @@ mod tests {
 
     #[test]
     fn the_last_rejected_window_counts_and_overage_alone_does_not() {
-        let unified = |pairs: &[(&'static str, &str)]| unified(&headers(pairs), now());
-        assert_eq!(unified(&[]), None);
-        let both = unified(&[
+        let read = |pairs: &[(&'static str, &str)]| reading(&headers(pairs), now());
+        assert_eq!(read(&[]), None);
+        let both = read(&[
             ("anthropic-ratelimit-unified-status", "rejected"),
             ("anthropic-ratelimit-unified-5h-status", "rejected"),
             ("anthropic-ratelimit-unified-5h-reset", "1000100"),
             ("anthropic-ratelimit-unified-7d-status", "rejected"),
             ("anthropic-ratelimit-unified-7d-reset", "1000900"),
         ]);
-        assert_eq!(both.and_then(|unified| unified.resets_in), Some(Duration::from_secs(900)));
+        assert_eq!(both.and_then(|reading| reading.resets_in), Some(Duration::from_secs(900)));
         let overage =
-            unified(&[("anthropic-ratelimit-unified-status", "allowed"), ("anthropic-ratelimit-unified-overage-status", "rejected")]);
-        assert!(overage.is_some_and(|unified| !unified.rejected));
-        let bare = unified(&[("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-reset", "1000060")]);
-        assert_eq!(bare, Some(Unified { rejected: true, resets_in: Some(Duration::from_secs(60)), family_only: false }));
+            read(&[("anthropic-ratelimit-unified-status", "allowed"), ("anthropic-ratelimit-unified-overage-status", "rejected")]);
+        assert!(overage.is_some_and(|reading| !reading.rejected && reading.windows.is_empty()));
+        let bare = read(&[("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-reset", "1000060")]).unwrap();
+        assert_eq!((bare.rejected, bare.resets_in, bare.family_only), (true, Some(Duration::from_secs(60)), false));
+    }
+
+    #[test]
+    fn each_window_is_read_with_what_there_is_of_it() {
+        let read = reading(
+            &headers(&[
+                ("anthropic-ratelimit-unified-status", "allowed_warning"),
+                ("anthropic-ratelimit-unified-5h-status", "allowed_warning"),
+                ("anthropic-ratelimit-unified-5h-utilization", "0.93"),
+                ("anthropic-ratelimit-unified-5h-reset", "1000100"),
+                ("anthropic-ratelimit-unified-7d-status", "something new"),
+                ("anthropic-ratelimit-unified-7d-utilization", "-1"),
+                ("anthropic-ratelimit-tokens-limit", "1000"),
+                ("anthropic-ratelimit-tokens-remaining", "250"),
+            ]),
+            now(),
+        )
+        .unwrap();
+        assert_eq!(read.windows.len(), 3);
+        let window = |name: &str| read.windows.iter().find(|window| *window.name == *name).unwrap();
+        assert_eq!((window("5h").status, window("5h").used), (Some(WindowStatus::Warning), Some(0.93)));
+        assert_eq!(window("5h").resets_in, Some(Duration::from_secs(100)));
+        assert_eq!((window("7d").status, window("7d").used, window("7d").resets_in), (None, None, None));
+        assert_eq!(window("tokens").used, Some(0.75));
+        assert!(!read.rejected);
     }
 
     #[test]
     fn a_model_family_s_limit_is_not_the_account_s() {
         let claim = |claim: &str| {
-            unified(
+            reading(
                 &headers(&[
                     ("anthropic-ratelimit-unified-status", "rejected"),
                     ("anthropic-ratelimit-unified-representative-claim", claim),
@@ -142,11 +202,29 @@ mod tests {
                 ]),
                 now(),
             )
-            .is_some_and(|unified| unified.family_only)
+            .is_some_and(|reading| reading.family_only)
         };
         assert!(claim("seven_day_opus"));
         assert!(claim("seven_day_overage_included"));
         assert!(!claim("five_hour"));
         assert!(!claim("seven_day"));
+    }
+
+    proptest! {
+        #[test]
+        fn any_headers_are_read_without_a_panic(values in proptest::collection::vec("[ -~]{0,20}", 8)) {
+            let names = [
+                "anthropic-ratelimit-unified-status", "anthropic-ratelimit-unified-5h-status", "anthropic-ratelimit-unified-5h-reset",
+                "anthropic-ratelimit-unified-5h-utilization", "anthropic-ratelimit-unified-reset", "anthropic-ratelimit-tokens-limit",
+                "anthropic-ratelimit-tokens-remaining", "retry-after",
+            ];
+            let pairs: Vec<_> = names.into_iter().zip(values.iter().map(String::as_str)).collect();
+            let headers = headers(&pairs);
+            if let Some(reading) = reading(&headers, now()) {
+                prop_assert!(reading.windows.iter().all(|window| window.used.is_none_or(|used| used >= 0.0)));
+                prop_assert!(reading.resets_in.is_none_or(|time| time <= LONGEST_TRUST));
+            }
+            prop_assert!(retry_after(&headers, now()).is_none_or(|time| time <= LONGEST_TRUST));
+        }
     }
 }

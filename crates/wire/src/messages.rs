@@ -56,6 +56,10 @@ pub struct Peek {
     pub model_at: Option<Range<usize>>,
     /// Whether a stream is asked for.
     pub stream: bool,
+    /// Whether the provider itself may act on it: server-side tools, containers, remote servers. Asking twice may act twice.
+    pub acts: bool,
+    /// The bytes of the `messages` list, brackets included.
+    pub messages_at: Option<Range<usize>>,
     /// The values that a client changes between tries of the same request.
     changing: Vec<Range<usize>>,
 }
@@ -93,6 +97,18 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
                     peek.stream = value.get() == "true";
                     peek.changing.push(span(self.body, value));
                 }
+                "messages" => {
+                    let value: &RawValue = map.next_value()?;
+                    peek.messages_at = Some(span(self.body, value));
+                }
+                "container" | "mcp_servers" => {
+                    let value: &RawValue = map.next_value()?;
+                    peek.acts |= !matches!(value.get(), "null" | "[]");
+                }
+                "tools" => {
+                    let value: &RawValue = map.next_value()?;
+                    peek.acts |= has_server_tools(value.get());
+                }
                 "max_tokens" => {
                     let value: &RawValue = map.next_value()?;
                     peek.changing.push(span(self.body, value));
@@ -104,6 +120,18 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
         }
         Ok(peek)
     }
+}
+
+/// Whether a list of tools holds one that the provider runs: those name a type of their own.
+fn has_server_tools(tools: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct Tool<'a> {
+        #[serde(rename = "type", borrow, default)]
+        kind: Option<std::borrow::Cow<'a, str>>,
+    }
+    // What cannot be read is taken for one that acts.
+    serde_json::from_str::<Vec<Tool<'_>>>(tools)
+        .map_or(true, |tools| tools.iter().any(|tool| tool.kind.as_deref().is_some_and(|kind| kind != "custom")))
 }
 
 impl Peek {
@@ -159,6 +187,16 @@ mod tests {
             let body = Bytes::from(body);
             assert_eq!(with_model(&body, "x").concat(), body);
         }
+    }
+
+    #[test]
+    fn a_request_that_lets_the_provider_act_is_known() {
+        let acts = |body: &[u8]| peek(body).map(|peek| peek.acts);
+        assert_eq!(acts(br#"{"tools":[{"name":"Bash","input_schema":{}},{"type":"custom","name":"x"}]}"#), Some(false));
+        assert_eq!(acts(br#"{"tools":[{"type":"web_search_20250305","name":"web_search"}]}"#), Some(true));
+        assert_eq!(acts(br#"{"container":"c_1"}"#), Some(true));
+        assert_eq!(acts(br#"{"container":null,"mcp_servers":[]}"#), Some(false));
+        assert_eq!(acts(br#"{"mcp_servers":[{"url":"https://example.com"}]}"#), Some(true));
     }
 
     #[test]

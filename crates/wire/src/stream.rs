@@ -2,8 +2,8 @@
 
 use std::borrow::Cow;
 
-use hotspare_core::Position;
 use hotspare_core::commitment::BlockKind;
+use hotspare_core::{Position, Tokens};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -33,8 +33,8 @@ pub enum Fact {
     BlockStop,
     /// `message_delta`.
     MessageDelta {
-        /// Whether it names a stop reason.
-        stop_reason: bool,
+        /// The stop reason, where it names one.
+        stop: Option<StopReason>,
     },
     /// `message_stop`.
     Stop,
@@ -47,6 +47,15 @@ pub enum Fact {
     },
     /// Its data is no JSON object.
     Malformed,
+}
+
+/// Why an answer ended, as far as routing cares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopReason {
+    /// `tool_use`: the client's turn goes on with the tool's result.
+    ToolUse,
+    /// Any other.
+    Other,
 }
 
 /// Longest error message that is kept for people, in bytes.
@@ -118,6 +127,59 @@ impl UsageSoFar {
     }
 }
 
+#[derive(Deserialize, Default)]
+struct Counts {
+    #[serde(rename = "input_tokens", default)]
+    input: Option<u64>,
+    #[serde(rename = "output_tokens", default)]
+    output: Option<u64>,
+    #[serde(rename = "cache_read_input_tokens", default)]
+    cache_read: Option<u64>,
+    #[serde(rename = "cache_creation_input_tokens", default)]
+    cache_write: Option<u64>,
+}
+
+impl UsageSoFar {
+    /// The counts of a whole answer.
+    pub fn of_whole(body: &[u8]) -> Self {
+        let usage = serde_json::from_slice::<Message<'_>>(body).ok().and_then(|message| message.usage.map(ToOwned::to_owned));
+        Self { start: usage, delta: None }
+    }
+
+    /// The counts as numbers: what a later event does not repeat is taken from `message_start`.
+    pub fn tokens(&self) -> Tokens {
+        let read = |usage: &Option<Box<RawValue>>| {
+            usage.as_ref().and_then(|usage| serde_json::from_str::<Counts>(usage.get()).ok()).unwrap_or_default()
+        };
+        let (start, delta) = (read(&self.start), read(&self.delta));
+        Tokens {
+            input: delta.input.or(start.input),
+            output: delta.output.or(start.output),
+            cache_read: delta.cache_read.or(start.cache_read),
+            cache_write: delta.cache_write.or(start.cache_write),
+        }
+    }
+}
+
+/// The text of a `text_delta`; none for every other event.
+pub fn text_of(event: &Event<'_>) -> Option<String> {
+    #[derive(Deserialize)]
+    struct Raw<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+        #[serde(borrow)]
+        delta: TextDelta<'a>,
+    }
+    #[derive(Deserialize)]
+    struct TextDelta<'a> {
+        #[serde(rename = "type", borrow)]
+        kind: Cow<'a, str>,
+        text: String,
+    }
+    let raw = serde_json::from_slice::<Raw<'_>>(event.data).ok()?;
+    (raw.kind == "content_block_delta" && raw.delta.kind == "text_delta").then_some(raw.delta.text)
+}
+
 /// Reads one event; token counts go into `usage`.
 pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
     let Ok(raw) = serde_json::from_slice::<Raw<'_>>(event.data) else {
@@ -145,8 +207,8 @@ pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
             if let Some(counts) = raw.usage {
                 usage.delta = Some(counts.to_owned());
             }
-            let stop = raw.delta.as_ref().and_then(|delta| delta.stop_reason).is_some_and(|reason| reason.get() != "null");
-            Fact::MessageDelta { stop_reason: stop }
+            let stop = raw.delta.as_ref().and_then(|delta| delta.stop_reason).and_then(|reason| stop_reason(reason.get()));
+            Fact::MessageDelta { stop }
         }
         b"message_stop" => Fact::Stop,
         b"error" => error(raw.error.as_ref()),
@@ -154,6 +216,24 @@ pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
         _ if raw.kind.is_none() && raw.error.is_some() => error(raw.error.as_ref()),
         _ => Fact::Sign,
     }
+}
+
+fn stop_reason(json: &str) -> Option<StopReason> {
+    match json {
+        "null" => None,
+        "\"tool_use\"" => Some(StopReason::ToolUse),
+        _ => Some(StopReason::Other),
+    }
+}
+
+/// The stop reason of a whole answer.
+pub fn stop_of_whole(body: &[u8]) -> Option<StopReason> {
+    #[derive(Deserialize)]
+    struct Whole<'a> {
+        #[serde(borrow, default)]
+        stop_reason: Option<&'a RawValue>,
+    }
+    serde_json::from_slice::<Whole<'_>>(body).ok()?.stop_reason.and_then(|reason| stop_reason(reason.get()))
 }
 
 fn error(body: Option<&ErrorBody<'_>>) -> Fact {
@@ -194,7 +274,7 @@ impl Fact {
 
     /// Whether the answer is whole in meaning with it.
     pub fn is_success(&self) -> bool {
-        matches!(self, Self::MessageDelta { stop_reason: true } | Self::Stop)
+        matches!(self, Self::MessageDelta { stop: Some(_) } | Self::Stop)
     }
 
     /// Puts it into what a reader of the stream has seen.
@@ -204,13 +284,9 @@ impl Fact {
             Self::BlockStart { index, kind } => position.open(*index, *kind),
             Self::Delta { substance: true } => position.begin(),
             Self::BlockStop => position.close(),
-            Self::MessageDelta { stop_reason: true } => position.stop_reason = true,
+            Self::MessageDelta { stop: Some(_) } => position.stop_reason = true,
             Self::Stop => position.stopped = true,
-            Self::Sign
-            | Self::Delta { substance: false }
-            | Self::MessageDelta { stop_reason: false }
-            | Self::Error { .. }
-            | Self::Malformed => {}
+            Self::Sign | Self::Delta { substance: false } | Self::MessageDelta { stop: None } | Self::Error { .. } | Self::Malformed => {}
         }
     }
 }
@@ -274,7 +350,7 @@ mod tests {
         );
         assert_eq!(
             event(r#"{"type":"message_delta","delta":{"stop_reason":null},"usage":{"output_tokens":3}}"#),
-            Fact::MessageDelta { stop_reason: false }
+            Fact::MessageDelta { stop: None }
         );
         assert_eq!(event("[DONE]"), Fact::Malformed);
         assert_eq!(event("<html>"), Fact::Malformed);
@@ -296,7 +372,7 @@ mod tests {
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
         ));
         let (facts, after, _) = facts(&hand_back(&position, &usage));
-        assert_eq!(facts, [Fact::BlockStop, Fact::MessageDelta { stop_reason: true }, Fact::Stop]);
+        assert_eq!(facts, [Fact::BlockStop, Fact::MessageDelta { stop: Some(StopReason::Other) }, Fact::Stop]);
         assert!(after.stopped);
         assert!(hand_back(&position, &usage).contains(r#""usage":{"input_tokens":9,"output_tokens":1}"#));
     }
@@ -308,6 +384,6 @@ mod tests {
         position.close();
         position.open(1, BlockKind::ToolCall);
         let (facts, _, _) = facts(&hand_back(&position, &UsageSoFar::default()));
-        assert_eq!(facts, [Fact::MessageDelta { stop_reason: true }, Fact::Stop]);
+        assert_eq!(facts, [Fact::MessageDelta { stop: Some(StopReason::Other) }, Fact::Stop]);
     }
 }

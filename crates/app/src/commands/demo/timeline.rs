@@ -96,7 +96,9 @@ impl Timeline {
             }
             Event::Ending { .. } => self.line(now, "hotspare", "cuts the connection so that the client asks again")?,
             Event::Over(record) => {
-                if let Some(served_by) = record.served_by.clone().filter(|_| record.attempts.last().is_some_and(|last| last.2.is_none())) {
+                if let Some(served_by) =
+                    record.served_by.clone().filter(|_| record.attempts.last().is_some_and(|last| last.class.is_none()))
+                {
                     if let Some(lane) = self.lane(&served_by) {
                         lane.words = "answered".into();
                         lane.close(now);

@@ -1,0 +1,226 @@
+//! Remembers which profile a session is at home with, because of its prompt cache, and decides when it may go back to a better one. Never
+//! moves one session because of another.
+//!
+//! Every switch reads the whole conversation uncached, and so does the way back (protocol.md 6). But a detour that ends while the old
+//! cache still lives costs nothing, and neither does a switch when both caches are cold: those are the two moments to go home.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::policy::{CACHE_LIFE_LONG, Failback, FailbackAt};
+use crate::route::ProfileId;
+
+/// Most sessions remembered; beyond it the longest unused is forgotten.
+const MOST_SESSIONS: usize = 4096;
+
+/// Most earlier homes remembered for one session.
+const MOST_HOMES: usize = 8;
+
+/// Where a session is.
+#[derive(Debug, Clone)]
+pub struct Stay {
+    /// The profile that served it last.
+    pub profile: ProfileId,
+    /// Since when.
+    pub since: Instant,
+    /// When it was last served.
+    pub last_used: Instant,
+    /// Life of its prompt cache.
+    pub cache_life: Duration,
+    /// The last answer asked for a tool: the turn goes on.
+    pub mid_turn: bool,
+    /// Where else it was, and when last.
+    homes: Vec<(ProfileId, Instant)>,
+}
+
+impl Stay {
+    /// Whether the session's cache at `profile` is still alive.
+    pub fn is_warm_at(&self, now: Instant, profile: ProfileId) -> bool {
+        let last = if profile == self.profile {
+            Some(self.last_used)
+        } else {
+            self.homes.iter().find(|(home, _)| *home == profile).map(|(_, at)| *at)
+        };
+        last.is_some_and(|at| now.saturating_duration_since(at) < self.cache_life)
+    }
+
+    /// Whether it may leave for `better`, which is well again.
+    pub fn may_return(&self, now: Instant, better: ProfileId, failback: &Failback) -> bool {
+        if failback.at == FailbackAt::Manual {
+            return false;
+        }
+        let idle = now.saturating_duration_since(self.last_used) >= self.cache_life;
+        if idle {
+            return true;
+        }
+        if self.mid_turn || now.saturating_duration_since(self.since) < failback.min_stay {
+            return false;
+        }
+        match failback.at {
+            FailbackAt::Manual => false,
+            FailbackAt::Turn => true,
+            FailbackAt::ColdCache => self.is_warm_at(now, better),
+        }
+    }
+}
+
+/// Which profile each session is at home with. Keys are hashes of session and agent.
+#[derive(Debug, Clone, Default)]
+pub struct Affinity {
+    sessions: HashMap<u64, Stay>,
+}
+
+impl Affinity {
+    /// Where the session is; none: it is new, or long gone.
+    pub fn stay(&self, now: Instant, session: Option<u64>) -> Option<&Stay> {
+        self.sessions.get(&session?).filter(|stay| now.saturating_duration_since(stay.last_used) < CACHE_LIFE_LONG)
+    }
+
+    /// The session was served.
+    pub fn on_served(&mut self, now: Instant, session: u64, profile: ProfileId, cache_life: Duration, mid_turn: bool) {
+        self.make_room(session);
+        let stay = self.sessions.entry(session).or_insert_with(|| Stay {
+            profile,
+            since: now,
+            last_used: now,
+            cache_life,
+            mid_turn,
+            homes: Vec::new(),
+        });
+        if stay.profile != profile {
+            let left = (stay.profile, stay.last_used);
+            stay.homes.retain(|(home, _)| *home != left.0 && *home != profile);
+            if stay.homes.len() == MOST_HOMES {
+                stay.homes.remove(0);
+            }
+            stay.homes.push(left);
+            stay.profile = profile;
+            stay.since = now;
+        }
+        stay.last_used = now;
+        stay.cache_life = cache_life;
+        stay.mid_turn = mid_turn;
+    }
+
+    /// A session that was remembered over a restart.
+    pub fn restore(&mut self, session: u64, stay: Stay) {
+        self.make_room(session);
+        self.sessions.insert(session, stay);
+    }
+
+    /// Every session that still has a cache somewhere, with its key.
+    pub fn sessions(&self, now: Instant) -> impl Iterator<Item = (u64, &Stay)> {
+        let fresh = move |stay: &Stay| now.saturating_duration_since(stay.last_used) < stay.cache_life;
+        self.sessions.iter().filter(move |(_, stay)| fresh(stay)).map(|(session, stay)| (*session, stay))
+    }
+
+    /// How many sessions were served within their cache's life.
+    pub fn active(&self, now: Instant) -> usize {
+        self.sessions(now).count()
+    }
+
+    /// Everyone goes home with the next request.
+    pub fn clear(&mut self) {
+        self.sessions.clear();
+    }
+
+    /// Forgets what is too old to matter.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.sessions.retain(|_, stay| now.saturating_duration_since(stay.last_used) < CACHE_LIFE_LONG);
+    }
+
+    fn make_room(&mut self, session: u64) {
+        if self.sessions.len() >= MOST_SESSIONS && !self.sessions.contains_key(&session) {
+            let oldest = self.sessions.iter().min_by_key(|(_, stay)| stay.last_used).map(|(session, _)| *session);
+            if let Some(oldest) = oldest {
+                self.sessions.remove(&oldest);
+            }
+        }
+    }
+}
+
+/// A stay without earlier homes, as it comes back from a restart.
+pub fn remembered(profile: ProfileId, since: Instant, last_used: Instant, cache_life: Duration) -> Stay {
+    Stay { profile, since, last_used, cache_life, mid_turn: false, homes: Vec::new() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::CACHE_LIFE;
+    use hotspare_testkit::VirtualClock;
+
+    const HOME: ProfileId = ProfileId(0);
+    const SPARE: ProfileId = ProfileId(1);
+    const SESSION: u64 = 7;
+
+    fn secs(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    /// Served at home at 0 s, and by the spare from 10 s on, every 10 s until `until`.
+    fn away(start: Instant, until: u64, mid_turn: bool) -> Affinity {
+        let mut affinity = Affinity::default();
+        affinity.on_served(start, SESSION, HOME, CACHE_LIFE, false);
+        for at in (10..=until).step_by(10) {
+            affinity.on_served(start + secs(at), SESSION, SPARE, CACHE_LIFE, mid_turn);
+        }
+        affinity
+    }
+
+    fn may_return(affinity: &Affinity, now: Instant, at: FailbackAt) -> bool {
+        affinity.stay(now, Some(SESSION)).is_some_and(|stay| stay.may_return(now, HOME, &Failback { at, ..Failback::default() }))
+    }
+
+    #[test]
+    fn it_goes_home_while_home_is_warm_but_not_before_its_shortest_stay() {
+        let start = VirtualClock::new().now();
+        assert!(!may_return(&away(start, 120, false), start + secs(125), FailbackAt::ColdCache), "115 s are too short");
+        assert!(may_return(&away(start, 130, false), start + secs(135), FailbackAt::ColdCache));
+        assert!(may_return(&away(start, 130, false), start + secs(135), FailbackAt::Turn));
+        assert!(!may_return(&away(start, 130, false), start + secs(135), FailbackAt::Manual));
+    }
+
+    #[test]
+    fn once_home_is_cold_it_stays_until_the_other_is_cold_too() {
+        let start = VirtualClock::new().now();
+        let affinity = away(start, 400, false);
+        assert!(!may_return(&affinity, start + secs(410), FailbackAt::ColdCache));
+        assert!(may_return(&affinity, start + secs(410), FailbackAt::Turn));
+        assert!(may_return(&affinity, start + secs(700), FailbackAt::ColdCache), "idle for longer than the cache lives");
+        assert!(!may_return(&affinity, start + secs(700), FailbackAt::Manual));
+    }
+
+    #[test]
+    fn it_never_leaves_in_the_middle_of_a_turn() {
+        let start = VirtualClock::new().now();
+        for at in [FailbackAt::ColdCache, FailbackAt::Turn] {
+            assert!(!may_return(&away(start, 200, true), start + secs(205), at));
+        }
+    }
+
+    #[test]
+    fn one_session_s_detour_moves_no_other() {
+        let now = VirtualClock::new().now();
+        let mut affinity = Affinity::default();
+        affinity.on_served(now, 1, HOME, CACHE_LIFE, false);
+        affinity.on_served(now, 2, HOME, CACHE_LIFE, false);
+        affinity.on_served(now, 2, SPARE, CACHE_LIFE, false);
+        assert_eq!(affinity.stay(now, Some(1)).map(|stay| stay.profile), Some(HOME));
+        assert_eq!(affinity.stay(now, Some(2)).map(|stay| stay.profile), Some(SPARE));
+        assert!(affinity.stay(now, None).is_none());
+        assert_eq!(affinity.active(now), 2);
+    }
+
+    #[test]
+    fn the_memory_is_bounded_and_forgets() {
+        let now = VirtualClock::new().now();
+        let mut affinity = Affinity::default();
+        for session in 0..2 * MOST_SESSIONS as u64 {
+            affinity.on_served(now + Duration::from_nanos(session), session, HOME, CACHE_LIFE, false);
+        }
+        assert_eq!(affinity.sessions.len(), MOST_SESSIONS);
+        affinity.forget_old(now + CACHE_LIFE_LONG + secs(1));
+        assert!(affinity.sessions.is_empty());
+    }
+}

@@ -1,0 +1,218 @@
+//! Decides what the client hears when no profile could answer. Never invents a status that the client would misread: each one is chosen by
+//! what Claude Code does on it (measured, 2.1.330).
+
+use std::cmp::Reverse;
+use std::time::{Duration, Instant};
+
+use super::{Action, Answer, Exchange, LocalAnswer, Outcome};
+use crate::attempt::AttemptId;
+use crate::commitment::Ending;
+use crate::failure::{Failure, FailureKind, Stage};
+use crate::policy::{CLIENT_WAIT, OnExhausted, WAIT_JITTER};
+use crate::record::Decision;
+use crate::route::SkipReason;
+use crate::world::Surroundings;
+
+/// Words at once: waiting does not help.
+const EXPLAIN: LocalAnswer = LocalAnswer { status: 424, error_type: "invalid_request_error", retry_after: None };
+
+impl Exchange {
+    pub(super) fn answer(&mut self, answer: Answer) {
+        self.outcome.get_or_insert(match answer {
+            Answer::Relay { .. } | Answer::Remembered { .. } => Outcome::Relayed,
+            Answer::Local(_) => Outcome::Exhausted,
+        });
+        self.runs.clear();
+        self.pending.clear();
+        self.pending.push_back(Action::Answer(answer));
+    }
+
+    /// The client gets this very refusal, unless another said more.
+    pub(super) fn relay_or_explain(&mut self, now: Instant, attempt: AttemptId, failure: &Failure, at: &mut Surroundings<'_>) {
+        if self.holding.is_some() {
+            // The client has a head of ours: a refusal cannot be told any more. It asks again, and hears it then.
+            self.decide(attempt, Decision::Cut);
+            return self.end(now, Ending::Cut);
+        }
+        // A spare's own 4xx never takes the place of what the primary said.
+        let earlier = self.attempts.iter().filter_map(|record| record.failure.as_ref());
+        let more_was_said = earlier.map(Failure::recoverability).any(|other| other > failure.recoverability());
+        if relayable(failure) && !more_was_said {
+            self.decide(attempt, Decision::Relay);
+            self.answer(Answer::Relay { attempt, retry_after: None, final_word: false });
+        } else {
+            self.give_up(now, at);
+        }
+    }
+
+    /// Every attempt failed: the client hears the most recoverable failure, in the form that makes it do the right thing.
+    pub(super) fn give_up(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        if let Some(last) = self.attempts.len().checked_sub(1).and_then(|last| u8::try_from(last).ok()) {
+            self.decide(AttemptId(last), Decision::GiveUp);
+        }
+        if self.holding.is_some() {
+            return self.keep_waiting(now, at);
+        }
+        let failed = self.attempts.iter().enumerate().filter_map(|(place, record)| record.failure.as_ref().map(|failure| (place, failure)));
+        let best = failed.max_by_key(|(place, failure)| (failure.recoverability(), Reverse(failure.retry_after), Reverse(*place)));
+        let Some((place, failure)) = best.map(|(place, failure)| (place, failure.clone())) else {
+            return self.answer_without_asking(now, at);
+        };
+        if self.plan.on_exhausted == OnExhausted::Hold && waiting_helps(failure.kind) && self.may_hold(at) {
+            return self.begin_hold(now, at);
+        }
+        let attempt = AttemptId(u8::try_from(place).expect("an exchange makes few attempts"));
+        let profile = self.attempts[place].profile;
+        let client_login = self.asked.iter().any(|candidate| candidate.profile == profile && candidate.terms.client_login);
+        let wait = self.seconds_to_next(now, at);
+        let answer = self.shape(attempt, &failure, client_login, wait);
+        if matches!(answer, Answer::Relay { .. }) {
+            self.decide(attempt, Decision::Relay);
+        }
+        self.answer(answer);
+    }
+
+    /// No profile could even be asked.
+    pub(super) fn answer_without_asking(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        let curable = |reason: &SkipReason| match reason {
+            SkipReason::Offline => true,
+            SkipReason::Cooling { because, .. } => waiting_helps(*because),
+            SkipReason::NoModel | SkipReason::NoClientCredential | SkipReason::NoCredential(_) => false,
+        };
+        let waits = self.plan.skipped.iter().any(|skipped| curable(&skipped.reason));
+        if waits && self.plan.on_exhausted == OnExhausted::Hold && self.may_hold(at) {
+            return self.begin_hold(now, at);
+        }
+        let instead = if waits && self.plan.on_exhausted != OnExhausted::Fail {
+            LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(self.seconds_to_next(now, at)) }
+        } else {
+            EXPLAIN
+        };
+        self.answer(match self.plan.blocked_login {
+            Some(profile) => Answer::Remembered { profile, instead },
+            None => Answer::Local(instead),
+        });
+    }
+
+    fn shape(&self, attempt: AttemptId, failure: &Failure, client_login: bool, wait: u32) -> Answer {
+        let relay = |retry_after, final_word| Answer::Relay { attempt, retry_after, final_word };
+        if self.plan.lone && relayable(failure) {
+            // Without a spare there is nothing to decide: the client sees what it would have seen without us.
+            return relay(None, false);
+        }
+        let fails = self.plan.on_exhausted == OnExhausted::Fail;
+        let local = |status, error_type, retry_after: u32| {
+            Answer::Local(if fails { EXPLAIN } else { LocalAnswer { status, error_type, retry_after: Some(retry_after) } })
+        };
+        match failure.kind {
+            FailureKind::Overloaded | FailureKind::ServerError | FailureKind::Throttled if relayable(failure) && !fails => {
+                relay(Some(wait), false)
+            }
+            FailureKind::QuotaExhausted | FailureKind::Unauthorized if client_login && relayable(failure) => relay(None, false),
+            FailureKind::QuotaExhausted
+            | FailureKind::Overloaded
+            | FailureKind::ServerError
+            | FailureKind::Throttled
+            | FailureKind::BadGateway
+            | FailureKind::ConnectRefused
+            | FailureKind::Unreachable
+            | FailureKind::Dns
+            | FailureKind::ConnectTimeout
+            | FailureKind::TlsHandshake
+            | FailureKind::StaleConnection
+            | FailureKind::ClosedBeforeHead
+            | FailureKind::StreamDied
+            | FailureKind::Stalled
+            | FailureKind::Malformed => local(503, "overloaded_error", wait),
+            FailureKind::HeadTimeout => local(504, "timeout_error", wait),
+            FailureKind::WrongContent | FailureKind::BadHead => local(502, "api_error", wait),
+            FailureKind::SpendCap if relayable(failure) => relay(None, true),
+            FailureKind::BareRateLimit
+            | FailureKind::ModelNotFound
+            | FailureKind::ProviderBound
+            | FailureKind::BadRequest
+            | FailureKind::TooLarge
+                if relayable(failure) =>
+            {
+                relay(None, false)
+            }
+            FailureKind::SpendCap
+            | FailureKind::BareRateLimit
+            | FailureKind::ModelNotFound
+            | FailureKind::ProviderBound
+            | FailureKind::BadRequest
+            | FailureKind::TooLarge
+            | FailureKind::Unauthorized
+            | FailureKind::Forbidden
+            | FailureKind::Billing
+            | FailureKind::TlsCertificate
+            | FailureKind::Redirect
+            | FailureKind::NoCredential
+            | FailureKind::CannotReplay => Answer::Local(EXPLAIN),
+        }
+    }
+
+    /// Seconds until the first profile may be asked again, in the range that the client waits out, and a little apart for several clients.
+    fn seconds_to_next(&self, now: Instant, at: &Surroundings<'_>) -> u32 {
+        let wait = self.time_to_next(now, at);
+        let apart = WAIT_JITTER.min(wait / 4).mul_f64(at.dice.clamp(0.0, 1.0));
+        let rounded = (wait + apart).min(CLIENT_WAIT).as_millis().div_ceil(1000);
+        u32::try_from(rounded).unwrap_or(1).clamp(1, 59)
+    }
+
+    /// Time until the first profile may be asked again.
+    pub(super) fn time_to_next(&self, now: Instant, at: &Surroundings<'_>) -> Duration {
+        if let Some(offline) = at.world.health.offline_for(now) {
+            return offline;
+        }
+        let asked = self.asked.iter().map(|candidate| candidate.profile);
+        let waiting = self.queue.iter().map(|candidate| candidate.profile);
+        let skipped = self.plan.skipped.iter().filter(|skipped| matches!(skipped.reason, SkipReason::Cooling { .. }));
+        let profiles = asked.chain(waiting).chain(skipped.map(|skipped| skipped.profile));
+        at.world.health.soonest(now, profiles, self.facts.family(), self.facts.own_credential).unwrap_or_default()
+    }
+}
+
+/// Whether the cause goes away with time alone.
+fn waiting_helps(kind: FailureKind) -> bool {
+    match kind {
+        FailureKind::StaleConnection
+        | FailureKind::ConnectRefused
+        | FailureKind::Unreachable
+        | FailureKind::Dns
+        | FailureKind::ConnectTimeout
+        | FailureKind::TlsHandshake
+        | FailureKind::ClosedBeforeHead
+        | FailureKind::BadHead
+        | FailureKind::HeadTimeout
+        | FailureKind::ServerError
+        | FailureKind::BadGateway
+        | FailureKind::Overloaded
+        | FailureKind::Throttled
+        | FailureKind::QuotaExhausted
+        | FailureKind::WrongContent
+        | FailureKind::StreamDied
+        | FailureKind::Stalled
+        | FailureKind::Malformed => true,
+        FailureKind::TlsCertificate
+        | FailureKind::BareRateLimit
+        | FailureKind::SpendCap
+        | FailureKind::Unauthorized
+        | FailureKind::Forbidden
+        | FailureKind::Billing
+        | FailureKind::ModelNotFound
+        | FailureKind::ProviderBound
+        | FailureKind::BadRequest
+        | FailureKind::TooLarge
+        | FailureKind::Redirect
+        | FailureKind::NoCredential
+        | FailureKind::CannotReplay => false,
+    }
+}
+
+/// Whether there is an upstream's answer that may be passed on: a real one, with a status, and no redirect.
+fn relayable(failure: &Failure) -> bool {
+    failure.status.is_some()
+        && failure.stage == Stage::Head
+        && !matches!(failure.kind, FailureKind::Redirect | FailureKind::WrongContent | FailureKind::BadHead)
+}

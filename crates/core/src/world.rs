@@ -1,0 +1,74 @@
+//! Everything that exchanges learn and share: one value, changed by one exchange at a time. Never holds a prompt or a credential.
+
+use std::time::{Instant, SystemTime};
+
+use crate::affinity::Affinity;
+use crate::budget::{HedgeMeter, RetryBudget};
+use crate::health::{ClockWatch, Health, Jump};
+use crate::retries::RetryMemory;
+use crate::route::ProfileId;
+
+/// What is known of the world.
+#[derive(Debug, Default)]
+pub struct World {
+    /// Which profiles failed lately.
+    pub health: Health,
+    /// Which sessions and requests failed lately.
+    pub retries: RetryMemory,
+    /// Which profile each session is at home with.
+    pub affinity: Affinity,
+    /// What further attempts may cost.
+    pub budget: RetryBudget,
+    /// How many requests were raced.
+    pub hedges: HedgeMeter,
+    /// The user's word that outranks the order of the chains.
+    pub switch: Option<Switch>,
+    clock: ClockWatch,
+}
+
+/// `hotspare switch`: this profile first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Switch {
+    /// The profile.
+    pub profile: ProfileId,
+    /// When the word is over; none: it holds until it is taken back.
+    pub until: Option<Instant>,
+}
+
+impl World {
+    /// The profile that the user wants first now.
+    pub fn switched_to(&self, now: Instant) -> Option<ProfileId> {
+        self.switch.filter(|switch| switch.until.is_none_or(|until| now < until)).map(|switch| switch.profile)
+    }
+
+    /// Compares the clocks. True: time has jumped, and kept connections are dead.
+    pub fn look_at_clocks(&mut self, now: Instant, wall: SystemTime) -> bool {
+        let Some(jump) = self.clock.observe(now, wall) else { return false };
+        self.health.on_jump(now, jump);
+        if let (Jump::Forward(by), Some(Switch { until: Some(until), .. })) = (jump, &mut self.switch) {
+            *until = until.checked_sub(by).unwrap_or(*until);
+        }
+        true
+    }
+
+    /// Forgets what is too old to matter.
+    pub fn forget_old(&mut self, now: Instant) {
+        self.retries.forget_old(now);
+        self.affinity.forget_old(now);
+        if self.switched_to(now).is_none() {
+            self.switch = None;
+        }
+    }
+}
+
+/// What an exchange sees of the world while it decides.
+pub struct Surroundings<'a> {
+    /// What is known and learned.
+    pub world: &'a mut World,
+    /// The request's key (session, path and body, hashed), where it could be computed.
+    pub request_key: Option<u64>,
+    /// Whether the client asked for a stream, as far as that is known.
+    pub streamed: bool,
+    /// A throw of the dice in `0.0..1.0`.
+    pub dice: f64,
+}
