@@ -1,0 +1,108 @@
+//! Keeps the failure table in `ARCHITECTURE.md` the code's own: it is written from here, and a difference fails.
+//!
+//! To write it anew: `HOTSPARE_WRITE=1 cargo nextest run -p hotspare-core --test failure_table`.
+#![expect(clippy::disallowed_methods, reason = "the document and the source are read from disk, by a test alone")]
+
+use std::fmt::Write as _;
+use std::path::Path;
+use std::time::Duration;
+
+use hotspare_core::{Failure, FailureKind, NextStep, Scope, Stage, Verdict};
+
+const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/failure.rs");
+const BEGIN: &str = "<!-- failure table: written by crates/core/tests/failure_table.rs -->\n";
+const END: &str = "<!-- end of the failure table -->";
+
+#[test]
+fn the_failure_table_in_architecture_md_is_the_code_s_own() {
+    let document = std::fs::read_to_string(DOCUMENT).expect("ARCHITECTURE.md is there");
+    let begin = document.find(BEGIN).expect("the table's first line") + BEGIN.len();
+    let end = begin + document[begin..].find(END).expect("the table's last line");
+    let table = table();
+    if std::env::var_os("HOTSPARE_WRITE").is_some() {
+        let written = format!("{}{table}{}", &document[..begin], &document[end..]);
+        return std::fs::write(Path::new(DOCUMENT), written).expect("written");
+    }
+    let advice = "run `HOTSPARE_WRITE=1 cargo nextest run -p hotspare-core --test failure_table`, and look at the difference";
+    assert!(document[begin..end] == table, "the failure table in ARCHITECTURE.md is not the code's: {advice}");
+}
+
+fn table() -> String {
+    let source = std::fs::read_to_string(SOURCE).expect("the source is there");
+    let mut table =
+        "| failure | what it is | from the primary | from a spare | what it says of the profile | once the client has bytes |\n\
+        | --- | --- | --- | --- | --- | --- |\n"
+            .to_owned();
+    for kind in FailureKind::ALL {
+        let _ = writeln!(
+            table,
+            "| `{}` | {} | {} | {} | {} | {} |",
+            kind.word(),
+            meaning(&source, kind),
+            step(kind.next_step(true)),
+            step(kind.next_step(false)),
+            judged(kind, Stage::Head),
+            judged(kind, Stage::Committed)
+        );
+    }
+    table
+}
+
+/// The kind's own comment in the source.
+fn meaning(source: &str, kind: FailureKind) -> String {
+    let body = source.split("pub enum FailureKind {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum");
+    let name = format!("{kind:?},");
+    let mut comment = Vec::new();
+    for line in body.lines().map(str::trim) {
+        if let Some(words) = line.strip_prefix("///") {
+            comment.push(words.trim());
+        } else if line == name {
+            return comment.join(" ").trim_end_matches('.').to_owned();
+        } else {
+            comment.clear();
+        }
+    }
+    panic!("{name} has no comment")
+}
+
+fn step(step: NextStep) -> &'static str {
+    match step {
+        NextStep::SameFresh => "the same profile on a fresh connection",
+        NextStep::NextProfile => "the next profile",
+        NextStep::NextProfileOnce => "the next profile, one only",
+        NextStep::Relay => "relayed as it is",
+    }
+}
+
+/// The verdict, without and with a wish of the provider's.
+fn judged(kind: FailureKind, stage: Stage) -> String {
+    let plain = Failure::new(kind, stage, "");
+    let asked = plain.clone().with_retry_after(Some(Duration::from_secs(7)));
+    let own = verdict(plain.verdict());
+    if plain.verdict() == asked.verdict() { own } else { format!("{own}, or as long as it asks") }
+}
+
+fn verdict(verdict: Verdict) -> String {
+    match verdict {
+        Verdict::Neutral => "nothing".to_owned(),
+        Verdict::Cooldown(time, scope) => format!("{}not first for {}", whom(scope), words(time)),
+        Verdict::Block(time, scope) => format!("{}not at all for {}", whom(scope), words(time)),
+        Verdict::BlockCredential(time) => format!("not with this credential for {}", words(time)),
+    }
+}
+
+fn whom(scope: Scope) -> &'static str {
+    match scope {
+        Scope::Profile => "",
+        Scope::Family => "the model's family: ",
+    }
+}
+
+fn words(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..3600 => format!("{} min", seconds / 60),
+        seconds => format!("{} h", seconds / 3600),
+    }
+}
