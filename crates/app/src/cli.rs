@@ -42,9 +42,19 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Tokens per profile and day
     Usage(UsageArgs),
-    /// Check and describe the configuration
+    /// Check, describe and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// Let the project's files do more than narrow, until they change
+    Trust {
+        /// The project; none is this folder
+        folder: Option<PathBuf>,
+    },
+    /// Take trust back
+    Untrust {
+        /// The project; none is this folder
+        folder: Option<PathBuf>,
+    },
     /// Show three failovers with simulated providers; no account needed
     Demo,
     /// Print the JSON Schema of what `--json` prints
@@ -67,6 +77,20 @@ pub(crate) struct Layers {
     /// Leave out the files of the project
     #[arg(long)]
     pub no_project: bool,
+}
+
+/// The file that is changed.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Target {
+    /// This file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// The project's file in this folder
+    #[arg(long, conflicts_with = "config")]
+    pub project: bool,
+    /// The project's file for yourself in this folder
+    #[arg(long, conflicts_with_all = ["config", "project"])]
+    pub local: bool,
 }
 
 /// `hotspare run`.
@@ -155,6 +179,64 @@ pub(crate) enum ConfigCommand {
     Validate {
         #[command(flatten)]
         layers: Layers,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print every value that holds here, defaults included
+    Show {
+        #[command(flatten)]
+        layers: Layers,
+        /// With the place that each value comes from
+        #[arg(long)]
+        origin: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print one value
+    Get {
+        /// The key, e.g. `failover_policy.clocks.head`
+        key: String,
+        #[command(flatten)]
+        layers: Layers,
+        /// Print JSON, with the place that the value comes from
+        #[arg(long)]
+        json: bool,
+    },
+    /// Set one key in the user's file, if the result is valid
+    #[command(
+        after_help = "Examples:  hotspare config set failover_policy.max_failover_attempts 2\n           hotspare config set --local failover_policy.enabled false"
+    )]
+    Set {
+        /// The key, e.g. `failover_policy.clocks.head`
+        key: String,
+        /// JSON, or plain text
+        value: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Remove one key from the user's file, if the result is valid
+    Unset {
+        /// The key
+        key: String,
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Take the last `set` or `unset` back
+    Undo,
+    /// Open the file in `$EDITOR`, and put it in place when it is valid
+    Edit {
+        #[command(flatten)]
+        target: Target,
+    },
+    /// Say what a key does, what it takes, and what holds now
+    Explain {
+        /// The key, e.g. `failover_policy.triggers`
+        key: String,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
     },
     /// Print where the configuration file is
     Path,

@@ -7,6 +7,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod trust;
 pub(crate) mod usage;
 pub(crate) mod why;
 
@@ -61,7 +62,8 @@ pub(crate) fn load(locations: &Locations, context: &Context) -> Result<Config, C
     Ok(config)
 }
 
-fn invalid(errors: &hotspare_config::Errors) -> CliError {
+/// What is wrong with it, drawn.
+pub(crate) fn invalid(errors: &hotspare_config::Errors) -> CliError {
     CliError::drawn(Exit::ConfigInvalid, errors.render_within(output::colored(&stderr()), output::columns(&stderr())))
 }
 

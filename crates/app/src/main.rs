@@ -38,6 +38,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Logs(logs)) => commands::logs::logs(&logs),
         Some(Command::Usage(usage)) => commands::usage::usage(&usage),
         Some(Command::Config(config)) => commands::config::config(config),
+        Some(Command::Trust { folder }) => commands::trust::trust(folder),
+        Some(Command::Untrust { folder }) => commands::trust::untrust(folder),
         Some(Command::Demo) => commands::demo::demo(),
         Some(Command::Schema { of }) => commands::schema::schema(of),
     }

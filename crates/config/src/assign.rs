@@ -138,7 +138,7 @@ fn masked(names: &[&str], text: &str, value_at: usize, is_json: bool) -> String 
 }
 
 /// `auth.value` of some profile.
-fn literal_credential(root: &Node) -> Option<&Member> {
+pub(crate) fn literal_credential(root: &Node) -> Option<&Member> {
     let profiles = root.member("profiles")?;
     let Value::Object(profiles) = &profiles.node.value else { return None };
     profiles.iter().find_map(|profile| profile.node.member("auth")?.node.member("value"))

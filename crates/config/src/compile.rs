@@ -40,7 +40,7 @@ pub struct Config {
 }
 
 /// Where a configuration comes from.
-pub(crate) struct Origin<'a> {
+pub(crate) struct Setting<'a> {
     /// hotspare's own file, whether it exists or not.
     pub(crate) file: &'a Path,
     /// What `~` stands for.
@@ -48,7 +48,7 @@ pub(crate) struct Origin<'a> {
 }
 
 /// Compiles the whole tree. `None` always comes with an error among the findings.
-pub(crate) fn compile(root: &Node, origin: &Origin<'_>, findings: &mut Findings) -> Option<Config> {
+pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings) -> Option<Config> {
     let mut table = Field::root(root).table(findings)?;
     table.take("$schema");
     let policy_field = table.take("failover_policy");

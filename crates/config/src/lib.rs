@@ -15,6 +15,9 @@ pub mod codes;
 mod compile;
 mod context;
 mod diagnostic;
+pub mod edit;
+mod effective;
+mod explain;
 mod key;
 mod layers;
 mod locations;
@@ -27,6 +30,7 @@ mod policy;
 mod profiles;
 mod projects;
 mod reader;
+mod replace;
 mod schema;
 mod server;
 mod source;
@@ -41,17 +45,20 @@ pub use base_url::{BaseUrl, BaseUrlError};
 pub use compile::Config;
 pub use context::Context;
 pub use diagnostic::{Diagnostic, Errors, Severity};
+pub use effective::{Effective, Inspection, Origin, inspect};
+pub use explain::{Explained, explain};
 pub use key::KeyPath;
 pub use layers::Layer;
 pub use locations::Locations;
 pub use log::Log;
 pub use profiles::{Mapped, ModelMap, Platform, Profile};
 pub use projects::Project;
+pub use replace::replace;
 pub use schema::schema;
 pub use server::Server;
 pub use trust::{TrustStore, Trusted};
 
-use compile::Origin;
+use compile::Setting;
 use reader::Findings;
 use source::Place;
 use tree::Node;
@@ -69,13 +76,18 @@ const MOST_SHOWN: usize = 50;
 /// file that was named and does not exist. Whatever else is wrong with Claude Code's files is a warning, and so is what a project's file
 /// wants without trust.
 pub fn load(locations: &Locations, context: &Context) -> Result<Config, Errors> {
+    load_with_root(locations, context).map(|(config, _)| config)
+}
+
+/// The same with the merged tree, where any text has a say.
+fn load_with_root(locations: &Locations, context: &Context) -> Result<(Config, Option<Node>), Errors> {
     let mut findings = Findings::default();
     let gathered = layers::gather(locations, context, &mut findings)?;
-    let origin = Origin { file: &locations.config_file, home: &locations.home };
+    let origin = Setting { file: &locations.config_file, home: &locations.home };
     let mut config = finish(gathered.root.as_ref(), &origin, findings)?;
     config.sources = gathered.sources.into_iter().rev().collect();
     config.projects = gathered.projects;
-    Ok(config)
+    Ok((config, gathered.root))
 }
 
 /// Everything on disk that may have a say in this working directory, whether it exists or not.
@@ -93,12 +105,12 @@ pub fn parse(text: &str, file: &Path, home: &Path) -> Result<Config, Errors> {
     let mut node = layers::tree_of(&Place::new(Layer::User, file), text, &mut findings)?;
     locks::refuse(&mut node, &mut findings);
     tree::check_appends(&node, &mut findings);
-    let mut config = finish(Some(&tree::settle(node)), &Origin { file, home }, findings)?;
+    let mut config = finish(Some(&tree::settle(node)), &Setting { file, home }, findings)?;
     config.sources = vec![file.to_owned()];
     Ok(config)
 }
 
-fn finish(root: Option<&Node>, origin: &Origin<'_>, mut findings: Findings) -> Result<Config, Errors> {
+fn finish(root: Option<&Node>, origin: &Setting<'_>, mut findings: Findings) -> Result<Config, Errors> {
     let config = match root {
         Some(root) => compile::compile(root, origin, &mut findings),
         None => Some(compile::implicit()),
@@ -121,7 +133,7 @@ fn finish(root: Option<&Node>, origin: &Origin<'_>, mut findings: Findings) -> R
 }
 
 /// hotspare's own file first, and each file from top to bottom, as a person mends it.
-fn in_file_order(found: &mut [Diagnostic], origin: &Origin<'_>) {
+fn in_file_order(found: &mut [Diagnostic], origin: &Setting<'_>) {
     found.sort_by_key(|diagnostic| (diagnostic.file != origin.file, diagnostic.span.as_ref().map(|span| span.start)));
 }
 

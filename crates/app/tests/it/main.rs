@@ -3,6 +3,8 @@
 mod bad_input;
 mod config;
 mod demo;
+mod editing;
+mod home;
 mod ledger;
 mod run;
 mod serve;

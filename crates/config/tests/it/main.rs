@@ -11,3 +11,4 @@ mod home;
 mod layered;
 mod properties;
 mod validator;
+mod values;
