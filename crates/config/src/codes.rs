@@ -48,6 +48,7 @@ codes! {
     BAD_NAME = "HS0109", "the name has a form that is not allowed";
     EMPTY_VALUE = "HS0110", "the value is empty where something is needed";
     NO_POLICY = "HS0111", "profiles are defined, but no policy uses them";
+    PRESET_ELSEWHERE = "HS0112", "the preset does not go with the platform";
 
     // In the published format, not in this version.
     KEY_NOT_YET = "HS0201", "this version does not carry the key out yet";
@@ -68,7 +69,8 @@ codes! {
     BAD_ENV_NAME = "HS0404", "this cannot be the name of an environment variable";
     BAD_PATH = "HS0405", "the path is neither absolute nor below `~`";
     AUTH_IN_FILE = "HS0406", "a credential stands in the configuration file itself";
-    CLIENT_LOGIN_VIA_GATEWAY = "HS0407", "the client's own login is sent to a gateway";
+    CLIENT_LOGIN_VIA_GATEWAY = "HS0407", "a login is sent to a gateway";
+    LOGIN_OF_A_FOLDER = "HS0408", "the login that Claude Code keeps in a folder is used by hotspare";
 
     // Units.
     BAD_DURATION = "HS0501", "the text is not a duration in the allowed range";
@@ -82,6 +84,7 @@ codes! {
     // Chains and maps.
     UNREACHABLE = "HS0701", "an earlier entry always matches first";
     NOBODY_LEFT = "HS0702", "every profile that could be asked is dropped";
+    NO_MODELS = "HS0703", "the provider has models of its own, and none is mapped";
 
     // Layers and trust.
     NOT_TRUSTED = "HS0801", "a project file that is not trusted may only narrow what the user has";

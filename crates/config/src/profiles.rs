@@ -4,43 +4,21 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 
-use hotspare_core::ModelPattern;
+use hotspare_core::models::without_long_context;
 use hotspare_core::policy::ClockOverrides;
 use hotspare_core::route::ProfileId;
+use hotspare_core::{ModelPattern, Platform};
 
 use crate::auth::{self, Auth, AuthSource};
 use crate::base_url::{BaseUrl, BaseUrlError};
 use crate::codes;
+use crate::platforms::{self, OwnNames};
 use crate::policy::clocks;
 use crate::reader::{Field, Findings, Table, listed, nearest};
 use crate::tree::{Member, Value};
 
 /// Most profiles in one configuration.
 const MOST: usize = 64;
-
-/// The published format's platforms that this version does not speak, with what to use instead.
-const PLATFORMS_NOT_YET: &[(&str, &str)] = &[
-    (
-        "openrouter",
-        r#"use its Anthropic endpoint: `"platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }`"#,
-    ),
-    ("bedrock", THROUGH_GATEWAY),
-    ("claude_on_aws", THROUGH_GATEWAY),
-    ("vertex", THROUGH_GATEWAY),
-    ("foundry", THROUGH_GATEWAY),
-    ("openai", THROUGH_GATEWAY),
-];
-
-const THROUGH_GATEWAY: &str = r#"reach it through a gateway that speaks the Anthropic format, with `"platform": "anthropic_compatible"`"#;
-
-/// Which dialect a profile speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Platform {
-    /// Anthropic's own API, or a gateway that passes it on unchanged.
-    Anthropic,
-    /// Another provider that speaks the Anthropic Messages format.
-    AnthropicCompatible,
-}
 
 /// A configured way out.
 #[derive(Debug, Clone)]
@@ -77,6 +55,7 @@ impl Profile {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ModelMap {
     entries: Vec<(ModelPattern, Option<Arc<str>>)>,
+    own: OwnNames,
 }
 
 /// What becomes of a model's name at a profile.
@@ -86,22 +65,30 @@ pub enum Mapped {
     Same,
     /// This name is put in its place.
     To(Arc<str>),
-    /// The profile does not take this model.
+    /// The profile's map refuses this model.
     Rejected,
+    /// Nothing says what the profile calls this model, and nothing is guessed.
+    Unknown,
 }
 
 impl ModelMap {
     /// Whether it maps nothing, so that the model need not be known.
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.entries.is_empty() && self.own == OwnNames::Same
     }
 
-    /// Looks the model up; the first entry that matches decides, in the order of the file.
+    /// Looks the model up: the first entry that matches decides, in the order of the file, then what the platform itself calls it. The
+    /// client's suffix for the long context window is no part of a name.
     pub fn map(&self, model: &str) -> Mapped {
-        match self.entries.iter().find(|(pattern, _)| pattern.matches(model)) {
-            None => Mapped::Same,
+        let name = without_long_context(model).unwrap_or(model);
+        match self.entries.iter().find(|(pattern, _)| pattern.matches(model) || pattern.matches(name)) {
             Some((_, None)) => Mapped::Rejected,
             Some((_, Some(name))) => Mapped::To(name.clone()),
+            None => match self.own.name(name) {
+                None => Mapped::Unknown,
+                Some(own) if own == model => Mapped::Same,
+                Some(own) => Mapped::To(own.into()),
+            },
         }
     }
 }
@@ -175,9 +162,7 @@ fn is_dropped(member: &Member) -> bool {
 /// A line of JSON that would define a profile of this name.
 pub(crate) fn example(name: &str, primary: bool) -> String {
     if name.contains("openrouter") {
-        let rest =
-            r#""platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }"#;
-        format!("\"{name}\": {{ {rest} }}")
+        format!(r#""{name}": {{ "platform": "openrouter", "auth": {{ "env": "OPENROUTER_API_KEY" }} }}"#)
     } else if primary {
         format!("\"{name}\": {{}}")
     } else {
@@ -203,21 +188,14 @@ pub(crate) fn read(field: &Field<'_>, listen: SocketAddr, home: &Path, findings:
 fn one(name: &str, field: &Field<'_>, listen: SocketAddr, home: &Path, findings: &mut Findings) -> Option<Profile> {
     let mut table = field.table(findings)?;
     check_name(name, field, findings);
-    let platform = match table.take("platform") {
-        None => Platform::Anthropic,
-        // With an unknown platform nothing else about the profile can be judged.
-        Some(field) => field.word(
-            &[("anthropic", Platform::Anthropic), ("anthropic_compatible", Platform::AnthropicCompatible)],
-            PLATFORMS_NOT_YET,
-            findings,
-        )?,
-    };
+    let platform = platforms::read(&mut table, findings)?;
     let base_url = base_url(&mut table, platform, listen, findings);
-    let auth = auth::read(&mut table, platform, home, findings);
+    let platform = base_url.as_ref().map_or(platform, |url| platforms::at_address(platform, url));
+    let auth = auth::read(&mut table, platform, base_url.as_ref(), home, findings);
     if let (Some(url), Some(auth)) = (&base_url, &auth) {
         warn_of_login_via_gateway(url, auth, field, findings);
     }
-    let models = table.take("models").map(|field| models(&field, findings)).unwrap_or_default();
+    let models = models(&mut table, platform, findings);
     let clocks = table.take("clocks").map(|field| clocks(&field, findings)).unwrap_or_default();
     table.not_yet("budget", "set the limit at the provider, and remove the key", findings);
     table.not_yet("supports", "leave the profile out of the chains for requests it cannot take, and remove the key", findings);
@@ -260,8 +238,8 @@ fn base_url(table: &mut Table<'_>, platform: Platform, listen: SocketAddr, findi
         None => false,
     };
     let Some(field) = field else {
-        if platform == Platform::Anthropic {
-            return Some(BaseUrl::anthropic());
+        if let Some(address) = platforms::address(platform) {
+            return Some(BaseUrl::parse(address).expect("a test reads every address of ours"));
         }
         table.missing("base_url", r#"add the address without `/v1`, e.g. `"base_url": "https://api.z.ai/api/anthropic"`"#, findings);
         return None;
@@ -323,16 +301,36 @@ fn refuse(field: &Field<'_>, error: BaseUrlError, findings: &mut Findings) {
 
 /// A company's gateway is a good reason, a mistake in the URL is not; the user must know either way.
 fn warn_of_login_via_gateway(url: &BaseUrl, auth: &Auth, field: &Field<'_>, findings: &mut Findings) {
-    if matches!(auth.source, AuthSource::Client) && !url.is_anthropic() {
-        let title = format!("`{}` sends the client's own login to {}", field.path, url.authority());
+    let whose = match auth.source {
+        AuthSource::Client => "the client's own login",
+        AuthSource::ClaudeConfigDir(_) => "a stored login",
+        _ => return,
+    };
+    if !url.is_anthropic() {
+        let title = format!("`{}` sends {whose} to {}", field.path, url.authority());
         findings
-            .warning(codes::CLIENT_LOGIN_VIA_GATEWAY, &field.key_at, title, "uses the client's own login")
+            .warning(codes::CLIENT_LOGIN_VIA_GATEWAY, &field.key_at, title, format!("uses {whose}"))
             .help("fine for a gateway of your company; otherwise give the profile its own `auth`");
     }
 }
 
-fn models(field: &Field<'_>, findings: &mut Findings) -> ModelMap {
-    let Some(table) = field.table(findings) else { return ModelMap::default() };
+fn models(profile: &mut Table<'_>, platform: Platform, findings: &mut Findings) -> ModelMap {
+    let own = OwnNames::of(platform);
+    let Some(field) = profile.take("models") else {
+        if own == OwnNames::Unknown {
+            let title = format!("`{}` does not say what the provider calls the models", profile.path);
+            findings
+                .error(codes::NO_MODELS, &profile.at, title, "needs `models`")
+                .help(r#"map them, e.g. `"models": { "claude-*": "name-at-the-provider" }`"#)
+                .note("it has models of its own: which of them stands for which of Claude's is never guessed");
+        }
+        return ModelMap { own, ..ModelMap::default() };
+    };
+    ModelMap { entries: entries(&field, findings), own }
+}
+
+fn entries(field: &Field<'_>, findings: &mut Findings) -> Vec<(ModelPattern, Option<Arc<str>>)> {
+    let Some(table) = field.table(findings) else { return Vec::new() };
     let mut entries: Vec<(ModelPattern, Option<Arc<str>>)> = Vec::new();
     for (member, field) in table.all() {
         if !is_model_text(&member.name) {
@@ -348,7 +346,7 @@ fn models(field: &Field<'_>, findings: &mut Findings) -> ModelMap {
         let target = if field.is_null() { None } else { model(&field, findings) };
         entries.push((ModelPattern::new(&member.name), target));
     }
-    ModelMap { entries }
+    entries
 }
 
 const MODEL_HELP: &str = "write a model's name, or a pattern such as `claude-haiku-*`, without spaces";
@@ -375,10 +373,24 @@ mod tests {
     #[test]
     fn the_first_matching_entry_maps_a_model() {
         let entry = |pattern: &str, to: Option<&str>| (ModelPattern::new(pattern), to.map(Arc::from));
-        let map = ModelMap { entries: vec![entry("claude-haiku-*", Some("small")), entry("claude-*", Some("big")), entry("*", None)] };
+        let entries = vec![entry("claude-haiku-*", Some("small")), entry("claude-*", Some("big")), entry("*", None)];
+        let map = ModelMap { entries, own: OwnNames::Same };
         assert_eq!(map.map("claude-haiku-4-5"), Mapped::To("small".into()));
         assert_eq!(map.map("claude-opus-5-5"), Mapped::To("big".into()));
         assert_eq!(map.map("gpt"), Mapped::Rejected);
         assert_eq!(ModelMap::default().map("gpt"), Mapped::Same);
+    }
+
+    #[test]
+    fn a_platform_s_own_names_come_last_and_nothing_is_guessed() {
+        let openrouter = ModelMap { entries: vec![(ModelPattern::new("claude-haiku-*"), None)], own: OwnNames::OpenRouter };
+        assert_eq!(openrouter.map("claude-opus-5-5[1m]"), Mapped::To("anthropic/claude-opus-5.5".into()));
+        assert_eq!(openrouter.map("claude-haiku-4-5"), Mapped::Rejected);
+        assert_eq!(openrouter.map("z-ai/glm-5"), Mapped::Same);
+        assert_eq!(openrouter.map("claude-opus-99"), Mapped::Unknown);
+        let own = ModelMap { entries: vec![(ModelPattern::new("claude-opus-*"), Some("big".into()))], own: OwnNames::Unknown };
+        assert_eq!((own.map("claude-opus-5-5[1m]"), own.map("claude-haiku-5-5")), (Mapped::To("big".into()), Mapped::Unknown));
+        assert_eq!(ModelMap::default().map("claude-opus-5-5[1m]"), Mapped::To("claude-opus-5-5".into()));
+        assert!(ModelMap::default().is_empty() && !openrouter.is_empty());
     }
 }

@@ -281,27 +281,28 @@ struct Duration(#[schemars(regex(pattern = "^[1-9][0-9]*(ms|s|m|h)$"))] String);
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 #[schemars(extend(
-    "if" = { "properties": { "platform": { "const": "anthropic_compatible" } }, "required": ["platform"] },
-    "then" = { "required": ["base_url", "auth"], "properties": { "auth": { "type": "object" } } }
+    "if" = { "properties": { "platform": { "enum": ["anthropic_compatible", "openrouter"] } }, "required": ["platform"] },
+    "then" = { "properties": { "auth": { "anyOf": [{ "type": "object" }, { "const": "none" }] } } }
 ))]
 #[schemars(example = json!({}))]
 #[schemars(example = json!({ "auth": { "env": "ANTHROPIC_BACKUP_KEY" } }))]
-#[schemars(example = json!({
-    "platform": "anthropic_compatible", "base_url": "https://openrouter.ai/api", "auth": { "env": "OPENROUTER_API_KEY" }
-}))]
+#[schemars(example = json!({ "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" } }))]
+#[schemars(example = json!({ "preset": "zai", "auth": { "command": ["pass", "show", "zai"] }, "models": { "claude-*": "glm-5" } }))]
 struct Profile {
-    /// The dialect. Default: anthropic.
+    /// The dialect. Default: `anthropic`; with a preset `anthropic_compatible`.
     platform: Option<Platform>,
-    /// Where the API begins, without `/v1`: https, or http to this machine. Default: `https://api.anthropic.com`; a platform
-    /// `anthropic_compatible` needs one.
+    /// A known endpoint of the platform `anthropic_compatible`: its address, its header, and what it does not take.
+    preset: Option<Preset>,
+    /// Where the API begins, without `/v1`: https, or http to this machine. Default: that of the platform or preset; a platform
+    /// `anthropic_compatible` without a preset needs one.
     #[schemars(regex(pattern = "^[Hh][Tt][Tt][Pp][Ss]?://[^/?#@\\\\]+(/[^?#%\\\\ ]*)?$"), example = &"https://api.z.ai/api/anthropic")]
     base_url: Option<String>,
     /// Plain http to another machine is meant. Default: false.
     allow_http: Option<bool>,
-    /// Where the credential comes from. Default: `"client"`; a platform `anthropic_compatible` needs one of its own.
+    /// Where the credential comes from. Default: `"client"`, and for a local server none; another provider needs one of its own.
     auth: Option<Auth>,
-    /// What models are called there: the first pattern that matches decides, `null` refuses the model, and a model without a match keeps
-    /// its name.
+    /// What models are called there: the first pattern that matches decides, `null` refuses the model. A model without a match keeps its
+    /// name, or has the one of the built-in table (openrouter), or is not asked for there (presets with models of their own).
     #[schemars(example = json!({ "claude-haiku-*": "glm-5-air", "claude-*": "glm-5", "*": null }))]
     #[schemars(extend("propertyNames" = { "pattern": "^[!-~]{1,256}$" }))]
     models: Option<HashMap<String, Option<ModelName>>>,
@@ -320,6 +321,22 @@ enum Platform {
     Anthropic,
     /// Another provider that speaks the Anthropic Messages format.
     AnthropicCompatible,
+    /// OpenRouter.
+    Openrouter,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "lowercase")]
+enum Preset {
+    DeepSeek,
+    Zai,
+    Kimi,
+    MiniMax,
+    Ollama,
+    LmStudio,
+    Vllm,
+    LlamaCpp,
+    LiteLlm,
 }
 
 /// Where a credential comes from: exactly one place.
@@ -330,6 +347,8 @@ enum Auth {
     Env(AuthEnv),
     File(AuthFile),
     Command(AuthCommand),
+    Keychain(AuthKeychain),
+    ClaudeConfigDir(AuthClaudeConfigDir),
     Value(AuthValue),
 }
 
@@ -338,6 +357,8 @@ enum Auth {
 enum ClientLogin {
     /// The client's own credential is passed on.
     Client,
+    /// No credential is sent: for a server on this machine that asks for none.
+    None,
 }
 
 #[derive(JsonSchema)]
@@ -366,6 +387,31 @@ struct AuthCommand {
     /// A program that prints the credential, and its arguments; no shell.
     #[schemars(length(min = 1), example = json!(["pass", "show", "backup"]))]
     command: Vec<String>,
+    /// It is killed after this; at most a minute. Default: 10s.
+    timeout: Option<Duration>,
+    /// What it printed is used so long, or until the provider rejects it. Default: 5m.
+    ttl: Option<Duration>,
+    /// How it is sent. Default: as the platform and the credential suggest.
+    header: Option<AuthHeader>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AuthKeychain {
+    /// The name under which the operating system keeps the credential for the service `hotspare`.
+    #[schemars(regex(pattern = "^[A-Za-z0-9_@][A-Za-z0-9._@-]{0,99}$"), example = &"backup")]
+    keychain: String,
+    /// How it is sent. Default: as the platform and the credential suggest.
+    header: Option<AuthHeader>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+struct AuthClaudeConfigDir {
+    /// A folder of Claude Code's whose login is used: read when it is needed, never refreshed, copied or written. Read the provider's
+    /// terms first.
+    #[schemars(regex(pattern = "^(/|~/|~$)"), example = &"~/.claude-personal")]
+    claude_config_dir: String,
     /// How it is sent. Default: as the platform and the credential suggest.
     header: Option<AuthHeader>,
 }

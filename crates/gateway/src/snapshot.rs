@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 
-use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, ModelMap};
+use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{ChainEntry, ChainRule, Policy, ProfileId, RequestFacts, Terms};
-use hotspare_upstream::{Credential, HeaderForm, Platform, Source, Target};
+use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target};
 
 use crate::identity::Identities;
 
@@ -107,6 +107,9 @@ impl Snapshot {
         let model = match asked.map(|model| profile.models.map(model)) {
             Some(Mapped::Rejected) => return Fit::Cannot(SkipReason::NoModel),
             Some(Mapped::To(model)) => Some(model),
+            // A model that the chain itself names is the user's word; any other is not guessed.
+            Some(Mapped::Unknown) if entry.model.is_none() => return Fit::Cannot(SkipReason::NoModel),
+            Some(Mapped::Unknown) => entry.model.clone(),
             Some(Mapped::Same) | None => entry.model.clone(),
         };
         Fit::Fits(Terms {
@@ -129,32 +132,33 @@ fn hashed(value: &impl Hash) -> u64 {
 }
 
 fn profile(config: &hotspare_config::Profile) -> Profile {
-    let platform = match config.platform {
-        hotspare_config::Platform::Anthropic => Platform::Anthropic,
-        hotspare_config::Platform::AnthropicCompatible => Platform::AnthropicCompatible,
-    };
-    let form = match (config.auth.header, platform) {
-        (AuthHeader::ApiKey, _) => Some(HeaderForm::ApiKey),
-        (AuthHeader::Bearer, _) => Some(HeaderForm::Bearer),
-        // All compatible endpoints known take Bearer; not all take `x-api-key`.
-        (AuthHeader::Auto, Platform::AnthropicCompatible) => Some(HeaderForm::Bearer),
-        (AuthHeader::Auto, Platform::Anthropic) => None,
-    };
-    let credential = match &config.auth.source {
-        AuthSource::Client => Credential::Client,
-        AuthSource::Env(name) => Credential::own(Source::Env(name.clone()), form),
-        AuthSource::File(file) => Credential::own(Source::File(file.clone()), form),
-        AuthSource::Command(argv) => Credential::own(Source::Command(argv.clone()), form),
-        AuthSource::Value(value) => Credential::own(Source::Value(value.clone()), form),
-    };
     let target = Target {
         name: config.name.clone(),
-        platform,
+        platform: config.platform,
         https: config.base_url.https,
         host: config.base_url.host.clone(),
         port: config.base_url.port,
         prefix: config.base_url.prefix.clone(),
-        credential: Arc::new(credential),
+        credential: Arc::new(credential(&config.auth)),
     };
     Profile { target: Arc::new(target), models: config.models.clone(), clocks: config.clocks }
+}
+
+fn credential(auth: &Auth) -> Credential {
+    let form = match auth.header {
+        AuthHeader::ApiKey => Some(HeaderForm::ApiKey),
+        AuthHeader::Bearer => Some(HeaderForm::Bearer),
+        AuthHeader::Auto => None,
+    };
+    let source = match &auth.source {
+        AuthSource::Client => return Credential::Client,
+        AuthSource::None => return Credential::None,
+        AuthSource::Env(name) => Source::Env(name.clone()),
+        AuthSource::File(file) => Source::File(file.clone()),
+        AuthSource::Command(argv) => Source::Command(argv.clone()),
+        AuthSource::Keychain(name) => Source::Keychain(Keychain::of_user(), name.clone()),
+        AuthSource::ClaudeConfigDir(folder) => Source::ClaudeConfigDir(folder.clone()),
+        AuthSource::Value(value) => Source::Value(value.clone()),
+    };
+    Credential::limited(source, form, Limits { timeout: auth.command.timeout, ttl: auth.command.ttl })
 }

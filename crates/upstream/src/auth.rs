@@ -1,22 +1,26 @@
 //! Gets a profile's own credential when it is needed. Never logs, stores or copies one, and never hands one to another profile.
 
+mod claude_dir;
+mod command;
+mod files;
+pub mod keychain;
+
 use std::fmt;
 use std::path::PathBuf;
-use std::process::Stdio;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, SystemTime};
 
 use http::{HeaderName, HeaderValue, header};
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::AsyncReadExt;
-use tokio::sync::Mutex;
 
-use crate::clock;
+use command::Cache;
+use keychain::Keychain;
 
-/// Longest a credential command may run.
+/// Longest that a credential's program may run, unless the profile says otherwise.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How long a command's answer is used before it is asked again.
+/// How long its answer is used before it is asked again, unless the profile says otherwise.
 const COMMAND_TTL: Duration = Duration::from_secs(300);
 
 /// Longest credential that is read, in bytes.
@@ -33,6 +37,10 @@ pub enum Source {
     File(PathBuf),
     /// A program and its arguments; its first line of output is the credential.
     Command(Vec<String>),
+    /// The operating system's keychain, or the file that stands for it, under this name.
+    Keychain(Keychain, String),
+    /// The login, token or helper of Claude Code in this folder.
+    ClaudeConfigDir(PathBuf),
     /// Written in the configuration.
     Value(SecretString),
 }
@@ -46,29 +54,54 @@ pub enum HeaderForm {
     Bearer,
 }
 
+/// How long a credential's program may take, and how long its answer is used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// It is killed after this.
+    pub timeout: Duration,
+    /// Its answer is used so long, or until the provider rejects it.
+    pub ttl: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { timeout: COMMAND_TIMEOUT, ttl: COMMAND_TTL }
+    }
+}
+
 /// What a profile authenticates with.
 pub enum Credential {
     /// The client's own, passed through untouched and unstored.
     Client,
+    /// Nothing is sent.
+    None,
     /// The profile's own.
-    Own {
-        /// Where it comes from.
-        source: Source,
-        /// In which header it goes; none: a login token as Bearer, any other as `x-api-key`.
-        form: Option<HeaderForm>,
-        /// What a command last answered.
-        cache: Mutex<Option<(Instant, SecretString)>>,
-    },
+    Own(Own),
+}
+
+/// A profile's own credential.
+pub struct Own {
+    source: Source,
+    /// None: a login token as Bearer, any other as `x-api-key`.
+    form: Option<HeaderForm>,
+    limits: Limits,
+    /// What a program last answered.
+    cache: Cache,
 }
 
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Client => "client",
-            Self::Own { source: Source::Env(_), .. } => "env",
-            Self::Own { source: Source::File(_), .. } => "file",
-            Self::Own { source: Source::Command(_), .. } => "command",
-            Self::Own { source: Source::Value(_), .. } => "value",
+            Self::None => "none",
+            Self::Own(own) => match own.source {
+                Source::Env(_) => "env",
+                Source::File(_) => "file",
+                Source::Command(_) => "command",
+                Source::Keychain(..) => "keychain",
+                Source::ClaudeConfigDir(_) => "claude_config_dir",
+                Source::Value(_) => "value",
+            },
         })
     }
 }
@@ -103,18 +136,79 @@ pub enum CredentialError {
         /// What happened.
         reason: String,
     },
+    /// The keychain has nothing under the name.
+    #[error("nothing is kept under `{name}`: neither in `{}` nor by {looked}", file.display())]
+    NotKept {
+        /// The name.
+        name: String,
+        /// The file that stands for a keychain.
+        file: PathBuf,
+        /// Which program of the operating system was asked.
+        looked: &'static str,
+    },
+    /// There is no login in the folder.
+    #[error("`{}` holds no login: start Claude Code with `CLAUDE_CONFIG_DIR={}` and use `/login`", folder.display(), folder.display())]
+    NoLogin {
+        /// Which folder.
+        folder: PathBuf,
+    },
+    /// The login has run out. Only Claude Code itself renews it.
+    #[error("the login in `{}` ran out {}: start Claude Code with `CLAUDE_CONFIG_DIR={}` to renew it", folder.display(), ago(*since), folder.display())]
+    LoginExpired {
+        /// Which folder.
+        folder: PathBuf,
+        /// How long ago.
+        since: Duration,
+    },
     /// There is nothing in it, or bytes that no header can hold.
     #[error("the credential from {0} is empty or holds bytes that a header cannot")]
     Unusable(&'static str),
 }
 
+fn ago(since: Duration) -> String {
+    match since.as_secs() {
+        seconds @ 0..120 => format!("{seconds} s ago"),
+        seconds @ 120..7200 => format!("{} min ago", seconds / 60),
+        seconds @ 7200..172_800 => format!("{} h ago", seconds / 3600),
+        seconds => format!("{} days ago", seconds / 86400),
+    }
+}
+
 /// A header that authenticates. Marked sensitive, so that it is never printed.
 pub type AuthHeader = (HeaderName, HeaderValue);
+
+/// Tells one credential from another, and tells nothing of either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fingerprint(u64);
+
+impl Fingerprint {
+    /// Of a header that authenticates.
+    pub fn of(value: &HeaderValue) -> Self {
+        use std::hash::{BuildHasher, RandomState};
+        use std::sync::OnceLock;
+        // Keyed anew in each process: it is of no use to anyone who sees it.
+        static KEY: OnceLock<RandomState> = OnceLock::new();
+        Self(KEY.get_or_init(RandomState::new).hash_one(value.as_bytes()))
+    }
+}
+
+/// A credential as its source gave it.
+struct Found {
+    secret: SecretString,
+    /// The form that the source itself names.
+    form: Option<HeaderForm>,
+    from: &'static str,
+}
 
 impl Credential {
     /// A profile's own credential.
     pub fn own(source: Source, form: Option<HeaderForm>) -> Self {
-        Self::Own { source, form, cache: Mutex::new(None) }
+        Self::limited(source, form, Limits::default())
+    }
+
+    /// The same, with bounds for its program.
+    pub fn limited(source: Source, form: Option<HeaderForm>, limits: Limits) -> Self {
+        Self::Own(Own { source, form, limits, cache: Cache::default() })
     }
 
     /// Whether the client's own is passed on.
@@ -124,33 +218,85 @@ impl Credential {
 
     /// Whether reading it anew may give another one.
     pub fn is_rereadable(&self) -> bool {
-        matches!(self, Self::Own { source: Source::Command(_) | Source::File(_), .. })
+        matches!(self, Self::Own(own) if !matches!(own.source, Source::Env(_) | Source::Value(_)))
     }
 
-    /// Whether a program must be run for it.
+    /// Whether a program must be run for it, which may ask the user.
     pub fn is_command(&self) -> bool {
-        matches!(self, Self::Own { source: Source::Command(_), .. })
+        matches!(self, Self::Own(Own { source: Source::Command(_) | Source::Keychain(..), .. }))
     }
 
-    /// The header of the profile's own credential; none when the client's is passed on.
+    /// The header of the profile's own credential; none when the client's is passed on, or nothing is sent.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be had, or no header can hold it.
     pub async fn header(&self) -> Result<Option<AuthHeader>, CredentialError> {
-        let Self::Own { source, form, cache } = self else {
-            return Ok(None);
-        };
-        let (secret, from) = match source {
-            Source::Env(name) => (read_env(name)?, "the environment"),
-            Source::File(file) => (read_file(file)?, "the file"),
-            Source::Command(argv) => (cached_command(argv, cache).await?, "the command"),
-            Source::Value(value) => (value.clone(), "the configuration"),
-        };
-        header_of(&secret, *form, from).map(Some)
+        let Self::Own(own) = self else { return Ok(None) };
+        own.header(&own.find().await?).map(Some)
     }
 
-    /// The provider rejected it: a command is asked anew the next time.
-    pub async fn forget(&self) {
-        if let Self::Own { cache, .. } = self {
-            *cache.lock().await = None;
+    /// The provider has rejected this credential: reads it again, at most once for all who ask at the same time. True: it is another one
+    /// now, which is worth a try.
+    pub async fn renew(&self, refused: Fingerprint) -> bool {
+        let Self::Own(own) = self else { return false };
+        let is_other = |found: Result<Found, CredentialError>| {
+            found.and_then(|found| own.header(&found)).is_ok_and(|(_, value)| Fingerprint::of(&value) != refused)
+        };
+        match &own.source {
+            Source::Env(_) | Source::Value(_) => false,
+            Source::File(_) => is_other(own.find().await),
+            Source::Command(_) | Source::Keychain(..) | Source::ClaudeConfigDir(_) => {
+                let is_refused = |secret: &SecretString| {
+                    let found = Found { secret: secret.clone(), form: None, from: "" };
+                    own.header(&found).is_ok_and(|(_, value)| Fingerprint::of(&value) == refused)
+                };
+                own.cache.refuse(is_refused).await;
+                is_other(own.find().await)
+            }
         }
+    }
+
+    /// The provider has rejected what was last sent: a program is asked anew the next time, unless it has just given the same again.
+    pub async fn forget(&self) {
+        if let Self::Own(own) = self {
+            own.cache.refuse(|_| true).await;
+        }
+    }
+
+    /// When it runs out, where that is known. Reads it anew.
+    pub fn expires(&self) -> Option<SystemTime> {
+        match self {
+            Self::Own(Own { source: Source::ClaudeConfigDir(folder), .. }) => claude_dir::expires(folder),
+            _ => None,
+        }
+    }
+}
+
+impl Own {
+    async fn find(&self) -> Result<Found, CredentialError> {
+        let plain = |secret, from| Found { secret, form: None, from };
+        match &self.source {
+            Source::Env(name) => Ok(plain(read_env(name)?, "the environment")),
+            Source::File(file) => Ok(plain(files::secret(file)?, "the file")),
+            Source::Command(argv) => Ok(plain(self.cache.run(argv, self.limits).await?, "the command")),
+            Source::Keychain(keychain, name) => {
+                if let Some(secret) = keychain.file(name)? {
+                    return Ok(plain(secret, "the keychain"));
+                }
+                let kept = self.cache.run(&Keychain::command(name), self.limits).await;
+                kept.map(|secret| plain(secret, "the keychain")).map_err(|_| keychain.not_kept(name))
+            }
+            Source::ClaudeConfigDir(folder) => match claude_dir::read(folder, SystemTime::now())? {
+                claude_dir::Kept::Secret(secret, form) => Ok(Found { secret, form: Some(form), from: "Claude Code's folder" }),
+                claude_dir::Kept::Helper(argv) => Ok(plain(self.cache.run(&argv, self.limits).await?, "`apiKeyHelper`")),
+            },
+            Source::Value(value) => Ok(plain(value.clone(), "the configuration")),
+        }
+    }
+
+    fn header(&self, found: &Found) -> Result<AuthHeader, CredentialError> {
+        header_of(&found.secret, self.form.or(found.form), found.from)
     }
 }
 
@@ -162,7 +308,7 @@ fn header_of(secret: &SecretString, form: Option<HeaderForm>, from: &'static str
     let form = form.unwrap_or(if secret.starts_with("sk-ant-oat") { HeaderForm::Bearer } else { HeaderForm::ApiKey });
     let (name, value) = match form {
         HeaderForm::ApiKey => (X_API_KEY, HeaderValue::from_str(secret)),
-        HeaderForm::Bearer => (header::AUTHORIZATION, HeaderValue::from_str(&format!("Bearer {secret}"))),
+        HeaderForm::Bearer => (header::AUTHORIZATION, HeaderValue::from_str(&Zeroizing::new(format!("Bearer {secret}")))),
     };
     let mut value = value.map_err(|_| CredentialError::Unusable(from))?;
     value.set_sensitive(true);
@@ -175,75 +321,6 @@ fn read_env(name: &str) -> Result<SecretString, CredentialError> {
         .filter(|value| !value.trim().is_empty())
         .map(SecretString::from)
         .ok_or_else(|| CredentialError::EnvMissing(name.to_owned()))
-}
-
-/// Read at each use, so that a rotated key is used at once. Small and local: not worth a thread.
-fn read_file(file: &PathBuf) -> Result<SecretString, CredentialError> {
-    let unreadable = |reason: std::io::Error| CredentialError::FileUnreadable { file: file.clone(), reason: reason.to_string() };
-    let metadata = std::fs::metadata(file).map_err(unreadable)?;
-    if let Some(mode) = too_open(&metadata) {
-        return Err(CredentialError::FileTooOpen { file: file.clone(), mode });
-    }
-    if metadata.len() > SECRET_CAP as u64 {
-        return Err(CredentialError::Unusable("the file"));
-    }
-    std::fs::read_to_string(file).map(SecretString::from).map_err(unreadable)
-}
-
-#[cfg(unix)]
-fn too_open(metadata: &std::fs::Metadata) -> Option<u32> {
-    use std::os::unix::fs::PermissionsExt;
-    let mode = metadata.permissions().mode() & 0o777;
-    (mode & 0o077 != 0).then_some(mode)
-}
-
-#[cfg(not(unix))]
-fn too_open(_metadata: &std::fs::Metadata) -> Option<u32> {
-    None
-}
-
-/// One caller runs the command, the others wait for its answer.
-async fn cached_command(argv: &[String], cache: &Mutex<Option<(Instant, SecretString)>>) -> Result<SecretString, CredentialError> {
-    let mut cached = cache.lock().await;
-    if let Some((since, secret)) = &*cached
-        && clock::since(*since) < COMMAND_TTL
-    {
-        return Ok(secret.clone());
-    }
-    let secret = run_command(argv).await?;
-    *cached = Some((clock::now(), secret.clone()));
-    Ok(secret)
-}
-
-async fn run_command(argv: &[String]) -> Result<SecretString, CredentialError> {
-    let (program, arguments) = argv.split_first().ok_or(CredentialError::Unusable("an empty command"))?;
-    let failed = |reason: String| CredentialError::CommandFailed { command: program.clone(), reason };
-    let mut child = tokio::process::Command::new(program)
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| failed(format!("cannot be started: {error}")))?;
-    let stdout = child.stdout.take().expect("stdout was piped a line above");
-    let work = async {
-        let mut output = Vec::new();
-        stdout.take(SECRET_CAP as u64 + 1).read_to_end(&mut output).await.map_err(|error| failed(error.to_string()))?;
-        let status = child.wait().await.map_err(|error| failed(error.to_string()))?;
-        Ok::<_, CredentialError>((status, output))
-    };
-    let (status, output) = tokio::time::timeout(COMMAND_TIMEOUT, work)
-        .await
-        .map_err(|_| failed(format!("gave no answer within {} s", COMMAND_TIMEOUT.as_secs())))??;
-    if !status.success() {
-        return Err(failed(format!("ended with {status}")));
-    }
-    if output.len() > SECRET_CAP {
-        return Err(failed("printed more than a credential".to_owned()));
-    }
-    let text = String::from_utf8(output).map_err(|_| CredentialError::Unusable("the command"))?;
-    Ok(SecretString::from(text.lines().next().unwrap_or_default().to_owned()))
 }
 
 /// Shared by every attempt at one profile.
@@ -300,9 +377,74 @@ mod tests {
         for _ in 0..3 {
             assert_eq!(value(&credential).await, Ok("x-api-key: sk-ant-test".into()));
         }
-        credential.forget().await;
-        assert_eq!(value(&credential).await, Ok("x-api-key: sk-ant-test".into()));
+        let (_, used) = credential.header().await.expect("cached").expect("a header");
+        assert!(!credential.renew(Fingerprint::of(&used)).await, "the command gives the same again");
         assert_eq!(std::fs::read_to_string(&count).expect("counted").lines().count(), 2);
+    }
+
+    /// A command that gives `first` once, and `then` from its second run on; and the file in which it counts.
+    #[cfg(unix)]
+    fn rotating(folder: &std::path::Path, first: &str, then: &str) -> (Credential, PathBuf) {
+        let count = folder.join("count");
+        let script =
+            format!("n=$(cat '{0}' 2>/dev/null | wc -l); echo x >> '{0}'; [ $n = 0 ] && echo {first} || echo {then}", count.display());
+        (Credential::own(Source::Command(vec!["sh".into(), "-c".into(), script]), None), count)
+    }
+
+    #[cfg(unix)]
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn two_hundred_rejections_at_once_ask_the_command_once_more() {
+        for (then, renewed) in [("sk-ant-test-new", true), ("sk-ant-test-old", false)] {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let (credential, count) = rotating(folder.path(), "sk-ant-test-old", then);
+            let credential = Arc::new(credential);
+            let (_, used) = credential.header().await.expect("found").expect("a header");
+            let refused = Fingerprint::of(&used);
+            let mut all = tokio::task::JoinSet::new();
+            for _ in 0..200 {
+                let credential = credential.clone();
+                all.spawn(async move { credential.renew(refused).await });
+            }
+            assert!(all.join_all().await.into_iter().all(|one| one == renewed), "{then}");
+            assert_eq!(std::fs::read_to_string(&count).expect("counted").lines().count(), 2, "{then}");
+            assert_eq!(value(&credential).await, Ok(format!("x-api-key: {then}")));
+        }
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_hanging_command_and_one_that_floods_are_ended() {
+        let run = |script: &str| {
+            let limits = Limits { timeout: Duration::from_millis(200), ..Limits::default() };
+            Credential::limited(Source::Command(vec!["sh".into(), "-c".into(), script.into()]), None, limits)
+        };
+        let words = |error: CredentialError| error.to_string();
+        assert!(value(&run("sleep 60")).await.map_err(words).expect_err("too long").contains("within 0.2 s"));
+        let flood = value(&run("yes sk-ant-test")).await.map_err(words).expect_err("too much");
+        assert!(flood.contains("more than a credential"), "{flood}");
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn a_file_is_read_again_and_a_fixed_key_is_not() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("key");
+        std::fs::write(&file, "sk-ant-test-1").expect("written");
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+        let credential = Credential::own(Source::File(file.clone()), None);
+        let (_, used) = credential.header().await.expect("read").expect("a header");
+        assert!(!credential.renew(Fingerprint::of(&used)).await);
+        std::fs::write(&file, "sk-ant-test-2").expect("written");
+        assert!(credential.renew(Fingerprint::of(&used)).await);
+        let fixed = Credential::own(Source::Value(SecretString::from("sk-ant-test".to_owned())), None);
+        assert!(!fixed.renew(Fingerprint::of(&used)).await && !Credential::Client.renew(Fingerprint::of(&used)).await);
+    }
+
+    #[tokio::test]
+    async fn nothing_is_sent_where_nothing_is_wanted() {
+        assert_eq!(Credential::None.header().await, Ok(None));
+        assert!(!Credential::None.is_client());
     }
 
     #[tokio::test]

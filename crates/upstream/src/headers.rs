@@ -1,6 +1,8 @@
 //! Builds the headers of an attempt from nothing: what may pass is copied, everything else stays behind. Never passes a client's
 //! credential to a profile that has its own (security.md T5).
 
+use hotspare_core::Platform;
+use hotspare_wire::betas;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use crate::auth::{AuthHeader, X_API_KEY};
@@ -62,12 +64,26 @@ fn stays_behind(name: &HeaderName) -> bool {
         || text == "x-real-ip"
 }
 
+/// Tells who the client is and what it runs on: for its own provider, and for no other company.
+fn is_private(name: &HeaderName) -> bool {
+    let text = name.as_str();
+    ["x-claude-code-", "x-stainless-", "x-claude-remote-"].iter().any(|start| text.starts_with(start))
+        || ["x-app", "anthropic-workspace-id", "anthropic-user-profile-id", "anthropic-dangerous-direct-browser-access"].contains(&text)
+}
+
 /// The headers of one attempt.
-pub fn for_attempt(client: &HeaderMap, credential: &ClientCredential, own: Option<AuthHeader>, read_answer: bool) -> HeaderMap {
+pub fn for_attempt(
+    platform: Platform,
+    client: &HeaderMap,
+    credential: &ClientCredential,
+    own: Option<AuthHeader>,
+    read_answer: bool,
+) -> HeaderMap {
     let named = named_in_connection(client);
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     for (name, value) in client {
-        if !stays_behind(name) && !named.iter().any(|hop| hop == name) {
+        let foreign = !platform.is_native() && is_private(name);
+        if !foreign && !stays_behind(name) && !named.iter().any(|hop| hop == name) {
             headers.append(name, value.clone());
         }
     }
@@ -78,6 +94,9 @@ pub fn for_attempt(client: &HeaderMap, credential: &ClientCredential, own: Optio
         for (name, value) in &credential.headers {
             headers.append(name, value.clone());
         }
+    }
+    if !platform.is_native() {
+        keep_betas(&mut headers, |beta| betas::may_go(platform, beta));
     }
     if read_answer {
         // A compressed stream cannot be read on its way, and a compressed error cannot be told from another (peers.md R9).
@@ -99,25 +118,38 @@ fn named_in_connection(client: &HeaderMap) -> Vec<HeaderName> {
 
 /// The capability of a login token goes with the login token, not with the client: another credential needs it taken out or put in.
 fn fit_oauth_beta(headers: &mut HeaderMap, login: bool) {
-    let has = headers.get_all(BETA).iter().any(|value| betas(value).any(|beta| beta == OAUTH_BETA));
+    let has = values(headers).iter().any(|beta| beta == OAUTH_BETA);
     if has == login {
         return;
     }
-    let mut kept: Vec<String> =
-        headers.get_all(BETA).iter().flat_map(betas).filter(|beta| *beta != OAUTH_BETA).map(str::to_owned).collect();
+    keep_betas(headers, |beta| beta != OAUTH_BETA);
     if login {
+        let mut kept = values(headers);
         kept.push(OAUTH_BETA.to_owned());
+        set_betas(headers, &kept);
     }
+}
+
+/// Takes out the betas that are not wanted; a header of which nothing is left goes.
+pub fn keep_betas(headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
+    let all = values(headers);
+    let kept: Vec<String> = all.iter().filter(|beta| wanted(beta)).cloned().collect();
+    if kept.len() < all.len() {
+        set_betas(headers, &kept);
+    }
+}
+
+fn set_betas(headers: &mut HeaderMap, betas: &[String]) {
     headers.remove(BETA);
-    if let Ok(value) = HeaderValue::from_str(&kept.join(","))
-        && !kept.is_empty()
+    if let Ok(value) = HeaderValue::from_str(&betas.join(","))
+        && !betas.is_empty()
     {
         headers.insert(BETA, value);
     }
 }
 
-fn betas(value: &HeaderValue) -> impl Iterator<Item = &str> {
-    value.to_str().unwrap_or_default().split(',').map(str::trim).filter(|beta| !beta.is_empty())
+fn values(headers: &HeaderMap) -> Vec<String> {
+    betas::listed(headers.get_all(BETA).iter().filter_map(|value| value.to_str().ok())).map(str::to_owned).collect()
 }
 
 #[cfg(test)]
@@ -153,7 +185,7 @@ mod tests {
             ("x-unknown", "kept"),
             ("x-unknown", "twice"),
         ]);
-        let headers = for_attempt(&client, &ClientCredential::default(), None, false);
+        let headers = for_attempt(Platform::Anthropic, &client, &ClientCredential::default(), None, false);
         assert_eq!(headers, map(&[("anthropic-version", "2023-06-01"), ("x-unknown", "kept"), ("x-unknown", "twice"), ("via", VIA)]));
     }
 
@@ -166,9 +198,9 @@ mod tests {
                 (X_API_KEY, HeaderValue::from_static("client")),
             ],
         };
-        let spare = for_attempt(&client, &credential, Some(own(X_API_KEY, "spare")), false);
+        let spare = for_attempt(Platform::Anthropic, &client, &credential, Some(own(X_API_KEY, "spare")), false);
         assert_eq!(spare, map(&[("x-api-key", "spare"), ("via", VIA)]));
-        let primary = for_attempt(&client, &credential, None, false);
+        let primary = for_attempt(Platform::Anthropic, &client, &credential, None, false);
         assert_eq!(primary, map(&[("authorization", "Bearer client"), ("x-api-key", "client"), ("via", VIA)]));
     }
 
@@ -178,16 +210,40 @@ mod tests {
         let none = ClientCredential::default();
         let beta = |headers: HeaderMap| headers.get(BETA).map(|value| value.to_str().map(str::to_owned).unwrap_or_default());
         assert_eq!(
-            beta(for_attempt(&client, &none, Some(own(X_API_KEY, "k")), false)).as_deref(),
+            beta(for_attempt(Platform::Anthropic, &client, &none, Some(own(X_API_KEY, "k")), false)).as_deref(),
             Some("claude-code-20250219,effort-2025-11-24")
         );
         assert_eq!(
-            beta(for_attempt(&client, &none, None, false)).as_deref(),
+            beta(for_attempt(Platform::Anthropic, &client, &none, None, false)).as_deref(),
             Some("claude-code-20250219,oauth-2025-04-20,effort-2025-11-24")
         );
         let plain = map(&[("anthropic-beta", "a, b")]);
         let login = own(header::AUTHORIZATION, "Bearer sk-ant-oat01-x");
-        assert_eq!(beta(for_attempt(&plain, &none, Some(login), false)).as_deref(), Some("a,b,oauth-2025-04-20"));
-        assert_eq!(beta(for_attempt(&plain, &none, Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
+        assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(login), false)).as_deref(), Some("a,b,oauth-2025-04-20"));
+        assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
+    }
+
+    #[test]
+    fn another_company_learns_nothing_of_the_client_and_gets_only_betas_it_knows() {
+        let client = map(&[
+            ("user-agent", "claude-cli/2.1.330 (external, cli)"),
+            ("x-claude-code-session-id", "s"),
+            ("x-stainless-os", "Linux"),
+            ("x-app", "cli"),
+            ("anthropic-version", "2023-06-01"),
+            ("anthropic-beta", "claude-code-20250219,interleaved-thinking-2025-05-14,oauth-2025-04-20,new-thing-2027-01-01"),
+        ]);
+        let key = || Some(own(header::AUTHORIZATION, "Bearer k"));
+        let none = ClientCredential::default();
+        let openrouter = for_attempt(Platform::OpenRouter, &client, &none, key(), false);
+        let common = [
+            ("user-agent", "claude-cli/2.1.330 (external, cli)"),
+            ("anthropic-version", "2023-06-01"),
+            ("authorization", "Bearer k"),
+            ("via", VIA),
+        ];
+        assert_eq!(openrouter, map(&[&common[..], &[("anthropic-beta", "interleaved-thinking-2025-05-14")]].concat()));
+        let glm = for_attempt(Platform::Compatible(hotspare_core::Preset::Zai), &client, &none, key(), false);
+        assert_eq!(glm, map(&common));
     }
 }

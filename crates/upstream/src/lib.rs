@@ -8,6 +8,7 @@ pub mod pool;
 pub mod send;
 pub mod tls;
 
-pub use auth::{Credential, CredentialError, HeaderForm, Source};
+pub use auth::keychain::Keychain;
+pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Source};
 pub use headers::ClientCredential;
-pub use send::{Connected, Outgoing, Platform, Received, Target, UpstreamBody, Upstreams};
+pub use send::{Connected, Outgoing, Received, Target, UpstreamBody, Upstreams};

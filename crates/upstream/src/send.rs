@@ -10,13 +10,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Bytes;
-use hotspare_core::{Clocks, Failure, FailureKind, Stage};
+use hotspare_core::{Clocks, Failure, FailureKind, Platform, Stage};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
 
-use crate::auth::SharedCredential;
+use crate::auth::{Fingerprint, SharedCredential};
 use crate::clock;
 use crate::connect::{Network, Stream};
 use crate::headers::{self, ClientCredential};
@@ -27,15 +27,6 @@ const HEAD_CAP: usize = 64 * 1024;
 
 /// Most informational answers (1xx) before the real one (security.md T13).
 const INFORMATIONAL_CAP: usize = 8;
-
-/// Which API a profile speaks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Platform {
-    /// Anthropic's own, or a gateway that passes it on.
-    Anthropic,
-    /// Another company's endpoint in Anthropic's format.
-    AnthropicCompatible,
-}
 
 /// One profile's address and credential: chosen together or not at all (security.md T8).
 #[derive(Clone)]
@@ -114,7 +105,7 @@ pub struct Outgoing<B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connected(pub Instant);
 
-/// An upstream's answer.
+/// An upstream's answer. Its extensions hold the [`Fingerprint`] of the profile's own credential, if it was sent.
 pub type Received<B> = Response<UpstreamBody<B>>;
 
 /// An answer's body; the connection goes back to the pool when it was read to its end, and closes when it is dropped before.
@@ -187,6 +178,7 @@ where
             Ok(own) => own,
             Err(error) => return Err(Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string())),
         };
+        let fingerprint = own.as_ref().map(|(_, value)| Fingerprint::of(value));
         let mut lease = self.lease(target, clocks, fresh).await?;
         let connected = Connected(clock::now());
         let mut request = request(target, outgoing, own)?;
@@ -210,6 +202,9 @@ where
             return Err(bad_head("101 where an answer was due"));
         }
         response.extensions_mut().insert(connected);
+        if let Some(fingerprint) = fingerprint {
+            response.extensions_mut().insert(fingerprint);
+        }
         Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) }))
     }
 
@@ -243,7 +238,7 @@ fn request<B>(target: &Target, outgoing: Outgoing<B>, own: Option<crate::auth::A
     let uri: Uri = format!("{}{}", target.prefix, outgoing.path_and_query)
         .parse()
         .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the path cannot be sent"))?;
-    let mut headers = headers::for_attempt(&outgoing.headers, &outgoing.client_credential, own, outgoing.read_answer);
+    let mut headers = headers::for_attempt(target.platform, &outgoing.headers, &outgoing.client_credential, own, outgoing.read_answer);
     let host = HeaderValue::from_str(&target.authority())
         .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the host cannot be sent"))?;
     headers.insert(header::HOST, host);

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, Platform, parse};
+use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, Platform, Preset, parse};
 use hotspare_core::{ChainEntry, Failure, FailureKind, MidStream, OnExhausted, Policy, ProfileId, Stage};
 
 use crate::corpus::examples;
@@ -30,7 +30,8 @@ fn the_request_works_as_it_stands() {
     assert_eq!(chain_of(&config, "default"), ["work", "openrouter-backup"]);
     assert!(!config.policy.triggers.covers_overload(), "statuses are exactly those listed");
     assert_eq!(config.profiles[1].base_url.to_string(), "https://openrouter.ai/api");
-    assert_eq!(config.profiles[1].platform, Platform::AnthropicCompatible);
+    assert_eq!(config.profiles[1].platform, Platform::OpenRouter, "the host says who it is");
+    assert_eq!(config.profiles[1].models.map("claude-opus-5-5"), Mapped::To("anthropic/claude-opus-5.5".into()));
 }
 
 #[test]
@@ -45,7 +46,7 @@ fn every_key_takes_effect() {
     assert_eq!(config.policy.clocks.connect, Duration::from_millis(250));
     assert_eq!(config.policy.clocks.content_idle, Duration::from_secs(3600));
 
-    let [work, company, glm, console, plan, env] = &config.profiles[..] else { panic!("six profiles") };
+    let [work, company, glm, local, kept, asked, personal, console, plan, env] = &config.profiles[..] else { panic!("ten profiles") };
     assert!(matches!(work.auth.source, AuthSource::Client) && work.base_url.is_anthropic());
     assert_eq!(company.base_url.to_string(), "http://gateway.internal:8080/llm");
     assert!(matches!(&company.auth.source, AuthSource::File(path) if path == Path::new("/home/me/gateway.key")));
@@ -56,12 +57,31 @@ fn every_key_takes_effect() {
     assert_eq!(glm.models.map("claude-haiku-4-5"), Mapped::To("glm-5-air".into()));
     assert_eq!(glm.models.map("claude-opus-5-5"), Mapped::To("glm-5".into()));
     assert_eq!(glm.models.map("other"), Mapped::Rejected);
+    assert!(matches!(local.auth.source, AuthSource::None));
+    assert_eq!(local.base_url.to_string(), "http://127.0.0.1:11434");
+    assert!(matches!(&kept.auth.source, AuthSource::Keychain(name) if name == "kept"));
+    assert_eq!((asked.auth.command.timeout, asked.auth.command.ttl), (Duration::from_secs(3), Duration::from_secs(3600)));
+    assert!(matches!(&personal.auth.source, AuthSource::ClaudeConfigDir(path) if path == Path::new("/home/me/.claude-personal")));
     assert!(matches!(console.auth.source, AuthSource::Value(_)));
     assert!(matches!(plan.auth.source, AuthSource::Client));
     assert!(matches!(&env.auth.source, AuthSource::Env(name) if name == "KEY"));
     assert_eq!(config.server.listen.to_string(), "[::1]:4118");
     assert_eq!((config.server.max_body, config.server.max_connections), (64 * 1024 * 1024, 512));
-    assert_eq!(config.warnings.len(), 1, "the literal credential alone: {:?}", config.warnings);
+    assert_eq!(config.warnings.len(), 2, "the literal credential and the folder's login alone: {:?}", config.warnings);
+}
+
+#[test]
+fn each_preset_knows_its_address_its_header_and_its_models() {
+    let config = good("presets");
+    let shown: Vec<_> = config.profiles[1..].iter().map(|profile| (profile.base_url.to_string(), profile.auth.header)).collect();
+    assert_eq!(shown[0], ("https://api.deepseek.com/anthropic".to_owned(), AuthHeader::Bearer));
+    assert_eq!(shown[2], ("https://api.kimi.com/coding".to_owned(), AuthHeader::ApiKey));
+    assert_eq!(shown[8], ("http://127.0.0.1:4000".to_owned(), AuthHeader::Bearer));
+    assert_eq!(config.profiles[1].models.map("claude-haiku-5-5"), Mapped::Unknown, "nothing is guessed");
+    assert_eq!(config.profiles[9].models.map("claude-haiku-5-5"), Mapped::Same, "a gateway knows the client's names");
+    assert_eq!(config.profiles[2].platform, Platform::Compatible(Preset::Zai));
+    let none = |index: usize| matches!(config.profiles[index].auth.source, AuthSource::None);
+    assert!((5..=8).all(none) && !none(9));
 }
 
 #[test]

@@ -1,0 +1,138 @@
+//! Looks a credential up by name: in the file that stands for a keychain, then in the operating system's. Never lists what is kept.
+//!
+//! The operating system is asked through its own program (`security` on macOS, `secret-tool` elsewhere), so that no desktop library is
+//! part of the binary. On a machine without either, a file in the state folder stands for the keychain: mode 0600, in a folder of 0700.
+
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{CredentialError, SECRET_CAP, files};
+
+/// The service that credentials are kept for.
+pub const SERVICE: &str = "hotspare";
+
+#[cfg(target_os = "macos")]
+const PROGRAM: &str = "security";
+
+#[cfg(not(target_os = "macos"))]
+const PROGRAM: &str = "secret-tool";
+
+/// The folder whose files stand for a keychain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keychain {
+    folder: PathBuf,
+}
+
+impl Keychain {
+    /// In a given folder.
+    pub fn in_folder(folder: impl Into<PathBuf>) -> Self {
+        Self { folder: folder.into() }
+    }
+
+    /// This user's: `keychain` in hotspare's state folder, found as the base directory specification says.
+    pub fn of_user() -> Self {
+        let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+        let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+        Self::in_folder(state.unwrap_or_default().join("hotspare/keychain"))
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// What the file of this name holds; none where there is no such file.
+    pub(super) fn file(&self, name: &str) -> Result<Option<SecretString>, CredentialError> {
+        files::text(&self.path(name), SECRET_CAP)
+    }
+
+    /// The operating system's program that prints what it keeps under the name.
+    pub(super) fn command(name: &str) -> Vec<String> {
+        let words: &[&str] = if cfg!(target_os = "macos") {
+            &[PROGRAM, "find-generic-password", "-w", "-s", SERVICE, "-a", name]
+        } else {
+            &[PROGRAM, "lookup", "service", SERVICE, "account", name]
+        };
+        words.iter().map(|word| (*word).to_owned()).collect()
+    }
+
+    pub(super) fn not_kept(&self, name: &str) -> CredentialError {
+        CredentialError::NotKept { name: name.to_owned(), file: self.path(name), looked: PROGRAM }
+    }
+
+    /// Keeps a credential in the file that stands for a keychain, in place of an older one; never half of it.
+    ///
+    /// # Errors
+    ///
+    /// When the folder cannot be made or the file cannot be written.
+    pub fn keep(&self, name: &str, secret: &SecretString) -> io::Result<()> {
+        make_private_folder(&self.folder)?;
+        let unfinished = self.folder.join(format!(".{name}.{}", std::process::id()));
+        let written = write_private(&unfinished, secret.expose_secret().as_bytes());
+        written.and_then(|()| std::fs::rename(&unfinished, self.path(name))).inspect_err(|_| {
+            // What could not be finished must not stay behind.
+            let _ = std::fs::remove_file(&unfinished);
+        })
+    }
+}
+
+#[cfg(unix)]
+fn make_private_folder(folder: &Path) -> io::Result<()> {
+    use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(not(unix))]
+fn make_private_folder(folder: &Path) -> io::Result<()> {
+    std::fs::create_dir_all(folder)
+}
+
+fn write_private(file: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let mut file = options.open(file)?;
+    file.write_all(bytes)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::auth::{Credential, Fingerprint, HeaderForm, Source};
+
+    fn secret(text: &str) -> SecretString {
+        SecretString::from(text.to_owned())
+    }
+
+    #[cfg(unix)]
+    #[tokio::test]
+    async fn what_is_kept_is_found_again_and_only_by_its_owner() {
+        use std::os::unix::fs::PermissionsExt;
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path().join("state/keychain"));
+        keychain.keep("backup", &secret("sk-ant-test-1")).expect("kept");
+        let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
+        assert_eq!((mode(&keychain.folder), mode(&keychain.path("backup"))), (0o700, 0o600));
+        let credential = Credential::own(Source::Keychain(keychain.clone(), "backup".into()), Some(HeaderForm::Bearer));
+        let (_, used) = credential.header().await.expect("found").expect("a header");
+        assert_eq!(used.to_str().ok(), Some("Bearer sk-ant-test-1"));
+        keychain.keep("backup", &secret("sk-ant-test-2")).expect("kept");
+        assert!(credential.renew(Fingerprint::of(&used)).await, "a new one is used at once");
+        assert_eq!(std::fs::read_dir(&keychain.folder).expect("the folder").count(), 1, "nothing is left behind");
+        std::fs::set_permissions(keychain.path("backup"), std::fs::Permissions::from_mode(0o644)).expect("mode set");
+        assert!(credential.header().await.is_err(), "others may read it");
+    }
+
+    #[tokio::test]
+    async fn what_is_not_kept_is_said_with_both_places() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path());
+        let credential = Credential::own(Source::Keychain(keychain, "hotspare-test-none".into()), None);
+        let words = credential.header().await.expect_err("nothing is there").to_string();
+        assert!(words.contains("hotspare-test-none") && words.contains(PROGRAM), "{words}");
+    }
+}
