@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
-use hotspare_core::{Failure, FailureKind, NextStep, Scope, Stage, Verdict};
+use hotspare_core::{Failure, FailureKind, Grip, NextStep, Scope, Stage, Strike, Verdict};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/failure.rs");
@@ -31,19 +31,20 @@ fn the_failure_table_in_architecture_md_is_the_code_s_own() {
 fn table() -> String {
     let source = std::fs::read_to_string(SOURCE).expect("the source is there");
     let mut table =
-        "| failure | what it is | from the primary | from a spare | what it says of the profile | once the client has bytes |\n\
+        "| failure | what it is | next for the request | the profile is not asked | its breaker counts | once the client has bytes |\n\
         | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
     for kind in FailureKind::ALL {
+        let meaning = meaning(&source, kind);
+        let (plain, committed) = (Failure::new(kind, Stage::Head, ""), Failure::new(kind, Stage::Committed, ""));
+        let counts = strike(plain.verdict().strike);
         let _ = writeln!(
             table,
-            "| `{}` | {} | {} | {} | {} | {} |",
+            "| `{}` | {meaning} | {} | {} | {counts} | {} |",
             kind.word(),
-            meaning(&source, kind),
-            step(kind.next_step(true)),
-            step(kind.next_step(false)),
-            judged(kind, Stage::Head),
-            judged(kind, Stage::Committed)
+            next(kind),
+            benched(&plain),
+            benched(&committed)
         );
     }
     table
@@ -66,37 +67,49 @@ fn meaning(source: &str, kind: FailureKind) -> String {
     panic!("{name} has no comment")
 }
 
+/// What follows for the request, told apart where the primary differs from a spare.
+fn next(kind: FailureKind) -> String {
+    let (primary, spare) = (step(kind.next_step(true)), step(kind.next_step(false)));
+    if primary == spare { primary.to_owned() } else { format!("from the primary: {primary}; from a spare: {spare}") }
+}
+
 fn step(step: NextStep) -> &'static str {
     match step {
         NextStep::SameFresh => "the same profile on a fresh connection",
         NextStep::NextProfile => "the next profile",
-        NextStep::NextProfileOnce => "the next profile, one only",
+        NextStep::NextElsewhere => "the next profile; after one, only at another address",
         NextStep::Relay => "relayed as it is",
     }
 }
 
-/// The verdict, without and with a wish of the provider's.
-fn judged(kind: FailureKind, stage: Stage) -> String {
-    let plain = Failure::new(kind, stage, "");
-    let asked = plain.clone().with_retry_after(Some(Duration::from_secs(7)));
-    let own = verdict(plain.verdict());
-    if plain.verdict() == asked.verdict() { own } else { format!("{own}, or as long as it asks") }
-}
-
-fn verdict(verdict: Verdict) -> String {
-    match verdict {
-        Verdict::Neutral => "nothing".to_owned(),
-        Verdict::Cooldown(time, scope) => format!("{}not first for {}", whom(scope), words(time)),
-        Verdict::Block(time, scope) => format!("{}not at all for {}", whom(scope), words(time)),
-        Verdict::BlockCredential(time) => format!("not with this credential for {}", words(time)),
+fn strike(strike: Strike) -> &'static str {
+    match strike {
+        Strike::None => "nothing",
+        Strike::Soft => "in its rate",
+        Strike::Hard => "in its rate and in a row",
     }
 }
 
-fn whom(scope: Scope) -> &'static str {
-    match scope {
+/// The bench, without and with a wish of the provider's.
+fn benched(plain: &Failure) -> String {
+    let asked = plain.clone().with_retry_after(Some(Duration::from_secs(7)));
+    let own = bench(plain.verdict());
+    if plain.verdict().bench == asked.verdict().bench { own } else { format!("{own}, or as long as it says") }
+}
+
+fn bench(verdict: Verdict) -> String {
+    let Some((time, grip)) = verdict.bench else { return "—".to_owned() };
+    let whom = match verdict.scope {
         Scope::Profile => "",
         Scope::Family => "the model's family: ",
-    }
+    };
+    let how = match grip {
+        Grip::Loose => "first ",
+        Grip::Firm => "",
+        Grip::Hard => "at all ",
+        Grip::Credential => "with this credential ",
+    };
+    format!("{whom}{how}for {}", words(time))
 }
 
 fn words(time: Duration) -> String {
