@@ -1,7 +1,6 @@
 //! Clients as they were measured: the interactive Claude Code, `claude -p`, and a program on an SDK. What they send, how they ask again, and
 //! what they take for an answer. Never knows that a proxy is in between.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,7 +15,7 @@ use tokio::task::AbortHandle;
 use crate::question::Question;
 use crate::reading::{Kind, Reading, Sign};
 use crate::trace::Trace;
-use crate::world::{LOGIN, TOKEN, World};
+use crate::world::{Door, LOGIN};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -155,7 +154,7 @@ pub(crate) struct Answer {
 
 /// One client's conversation.
 pub(crate) struct Session {
-    pub world: Arc<World>,
+    pub door: Door,
     pub client: Client,
     /// Its id, as the client sends it.
     pub id: String,
@@ -196,9 +195,9 @@ impl Drop for Session {
 }
 
 impl Session {
-    pub(crate) fn new(world: &Arc<World>, client: Client, id: impl Into<String>) -> Self {
+    pub(crate) fn new(door: &Door, client: Client, id: impl Into<String>) -> Self {
         Self {
-            world: world.clone(),
+            door: door.clone(),
             client,
             id: id.into(),
             model: "claude-opus-5-5",
@@ -211,7 +210,7 @@ impl Session {
     }
 
     fn trace(&self) -> &Trace {
-        &self.world.trace
+        &self.door.trace
     }
 
     /// Asks until there is an answer or an error.
@@ -400,13 +399,13 @@ impl Session {
 
     fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
         let mut request = Request::post("/v1/messages?beta=true")
-            .header(header::HOST, self.world.gateway.local().to_string())
+            .header(header::HOST, self.door.host())
             .header(header::USER_AGENT, self.client.user_agent())
             .header(header::CONTENT_TYPE, "application/json")
             .header("anthropic-version", "2023-06-01")
             .header("x-claude-code-session-id", &self.id)
             .header(header::AUTHORIZATION, format!("Bearer {LOGIN}"))
-            .header("x-hotspare-token", TOKEN);
+            .header("x-hotspare-token", &self.door.token);
         if let Some(agent) = &self.agent {
             request = request.header("x-claude-code-agent-id", agent);
         }
@@ -420,7 +419,7 @@ impl Session {
         {
             return Ok(sender);
         }
-        let io = self.world.connect().await?;
+        let io = self.door.connect().await?;
         let (sender, connection) = http1::handshake(TokioIo::new(io)).await?;
         self.connection = Some(tokio::spawn(connection).abort_handle());
         Ok(sender)

@@ -7,6 +7,7 @@ mod matrix;
 mod question;
 mod reading;
 mod sim;
+mod soak;
 mod sockets;
 mod trace;
 mod world;
@@ -23,6 +24,7 @@ fn main() -> ExitCode {
         ["sim"] => sim::run(None),
         ["sim", "--seeds", count] if count.parse::<u64>().is_ok() => sim::run(count.parse().ok()),
         ["sim", "--seed", seed] if seed.parse::<u64>().is_ok() => sim::replay(seed.parse().unwrap_or_default()),
+        ["soak", minutes, hotspare] if minutes.parse::<u64>().is_ok() => soak::run(minutes.parse().unwrap_or(1), hotspare.as_ref()),
         ["sockets"] => sockets::run(),
         ["sockets", "--lossy"] => sockets::run_lossy(),
         ["provider", signal, position] => sockets::provider(signal, position),
@@ -30,6 +32,7 @@ fn main() -> ExitCode {
             eprintln!("usage: cargo xtask matrix [--check | --cell NAME]");
             eprintln!("       cargo xtask sim [--seeds COUNT | --seed SEED]");
             eprintln!("       cargo xtask sockets");
+            eprintln!("       cargo xtask soak --minutes MINUTES [--dev]");
             return ExitCode::from(2);
         }
     };

@@ -175,7 +175,7 @@ async fn signalled(signal: &'static str, position: Position, shape: Shape, clien
     let profiles = vec![Profile { url: Some(process.url.clone()), ..Profile::new("a", play_well()) }, Profile::new("b", play_well())];
     let world = Arc::new(World::on_sockets(&Plan { profiles, policy: short_clocks(), seed: 1, traced: false }).await?);
     let question = Question { number: 17, shape };
-    let mut session = Session::new(&world, client, client.word());
+    let mut session = Session::new(&world.door, client, client.word());
     let name = format!("{signal}/{}/{}/{}", position.word(), shape.word(), client.word());
     let Ok(turn) = tokio::time::timeout(LONGEST, session.ask(question, true)).await else {
         return Ok(Some(format!("{name}: the turn hangs")));

@@ -107,14 +107,53 @@ pub(crate) struct World {
     logins: BTreeSet<&'static str>,
     told: Arc<Watch>,
     wall_ahead: Arc<AtomicU64>,
-    place: Place,
+    pub door: Door,
     serving: Option<AbortHandle>,
 }
 
-#[derive(Clone, Copy)]
-enum Place {
-    Memory,
-    Sockets,
+/// Where clients come in.
+#[derive(Clone)]
+pub(crate) struct Door {
+    way: Way,
+    pub token: String,
+    pub trace: Trace,
+}
+
+#[derive(Clone)]
+enum Way {
+    Memory(Arc<Gateway>),
+    Socket(SocketAddr),
+}
+
+impl Door {
+    /// To a gateway in another process.
+    pub(crate) fn to_process(address: SocketAddr, token: String) -> Self {
+        Self { way: Way::Socket(address), token, trace: Trace::begin(false) }
+    }
+
+    /// What a client puts into `host`.
+    pub(crate) fn host(&self) -> String {
+        match &self.way {
+            Way::Memory(gateway) => gateway.local().to_string(),
+            Way::Socket(address) => address.to_string(),
+        }
+    }
+
+    /// A client's connection to the gateway.
+    pub(crate) async fn connect(&self) -> std::io::Result<Box<dyn Io>> {
+        match &self.way {
+            Way::Memory(gateway) => {
+                let (near, far) = Pipe::pair();
+                tokio::spawn(hotspare_gateway::serve_connection(gateway.clone(), far, std::future::pending()));
+                Ok(Box::new(near))
+            }
+            Way::Socket(address) => {
+                let stream = TcpStream::connect(address).await?;
+                stream.set_nodelay(true)?;
+                Ok(Box::new(stream))
+            }
+        }
+    }
 }
 
 impl Drop for World {
@@ -158,7 +197,8 @@ impl World {
         let (outside, wall_ahead) = with_wall_and_dice(outside, plan.seed);
         let options = options(outside, &told);
         let gateway = Gateway::at(&config(plan, &urls)?, local, options)?;
-        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, place: Place::Memory, serving: None })
+        let door = Door { way: Way::Memory(gateway.clone()), token: TOKEN.to_owned(), trace: trace.clone() };
+        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, door, serving: None })
     }
 
     /// On real sockets of the loopback device. Profiles whose dial does not work are refused.
@@ -184,24 +224,9 @@ impl World {
         let gateway = Gateway::new(&config(plan, &urls)?, &listener, options(Outside::default(), &told))?;
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending())).abort_handle();
         let wall_ahead = Arc::default();
-        let (network, place) = (Network::new(), Place::Sockets);
-        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, place, serving: Some(serving) })
-    }
-
-    /// A client's connection to the gateway.
-    pub(crate) async fn connect(&self) -> std::io::Result<Box<dyn Io>> {
-        match self.place {
-            Place::Memory => {
-                let (near, far) = Pipe::pair();
-                tokio::spawn(hotspare_gateway::serve_connection(self.gateway.clone(), far, std::future::pending()));
-                Ok(Box::new(near))
-            }
-            Place::Sockets => {
-                let stream = TcpStream::connect(self.gateway.local()).await?;
-                stream.set_nodelay(true)?;
-                Ok(Box::new(stream))
-            }
-        }
+        let network = Network::new();
+        let door = Door { way: Way::Socket(gateway.local()), token: TOKEN.to_owned(), trace: trace.clone() };
+        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, door, serving: Some(serving) })
     }
 
     /// Lets the wall clock jump ahead of the time that passes.

@@ -21,6 +21,8 @@ usage: cargo xtask COMMAND
   sim               1,000 simulated days from as many seeds, with the design's invariants checked;
                     `--seeds COUNT`, or `--seed SEED` for one day with all that happens in it
   sockets           the matrix's cells that real sockets can play, and providers stopped or killed as processes
+  soak --minutes N  the real binary, 50 streams, a fault every 2 s: errors, leaks, memory, ledger; `--dev` takes the
+                    unoptimised build
   schema [--check]  write docs/*.schema.json, or say whether they are up to date
   help              this text
 ";
@@ -34,6 +36,8 @@ fn main() -> ExitCode {
         ["bench", options @ ..] => bench::run(options),
         ["bench-upstream"] => bench::upstream::serve(),
         ["matrix" | "sim" | "sockets", ..] => workspace::proof(&args),
+        ["soak", "--minutes", minutes] => soak(minutes, true),
+        ["soak", "--minutes", minutes, "--dev"] => soak(minutes, false),
         ["schema"] => schema::write(),
         ["schema", "--check"] => schema::check(),
         ["help" | "--help" | "-h"] => {
@@ -52,4 +56,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn soak(minutes: &str, release: bool) -> anyhow::Result<()> {
+    let hotspare = workspace::hotspare(release)?;
+    workspace::proof(&["soak", minutes, &hotspare.to_string_lossy()])
 }

@@ -29,7 +29,10 @@ const ALLOWED: [(&str, &[&str]); 10] = [
     ("hotspare-testkit", &["hotspare-core"]),
     ("xtask", &["hotspare-testkit"]),
     // Drives the whole proxy, from both sides.
-    ("hotspare-proof", &["hotspare-core", "hotspare-config", "hotspare-upstream", "hotspare-gateway", "hotspare-testkit"]),
+    (
+        "hotspare-proof",
+        &["hotspare-core", "hotspare-config", "hotspare-upstream", "hotspare-store", "hotspare-gateway", "hotspare-testkit"],
+    ),
 ];
 
 /// What tests may use on top.

@@ -100,7 +100,7 @@ async fn turn(world: &Arc<World>, cell: Cell, client: Client, sent: &Sent, longe
     let shape = if let Cell::Stream { shape, .. } = cell { shape } else { Shape::Text };
     let question = Question { number: 17, shape };
     let streaming = !matches!(cell, Cell::Head { streaming: false, .. });
-    let mut session = Session::new(world, client, client.word());
+    let mut session = Session::new(&world.door, client, client.word());
     if let Cell::Head { fault: HeadFault::ProviderBound400, .. } = cell {
         session.history = earlier_thinking();
     }

@@ -26,7 +26,7 @@ pub(crate) async fn live(world: Arc<World>, scene: Arc<Scene>, diary: Arc<Diary>
     // One of several asks for what no provider can take.
     let poisoned = number == 3;
     let begin = || {
-        let mut session = Session::new(&world, client, format!("person-{number}"));
+        let mut session = Session::new(&world.door, client, format!("person-{number}"));
         session.agent.clone_from(&agent);
         session.model = model;
         session
