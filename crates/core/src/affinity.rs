@@ -119,6 +119,11 @@ impl Affinity {
         self.sessions(now).count()
     }
 
+    /// The sessions that have left this profile may go back with their next request.
+    pub fn send_home(&mut self, profile: ProfileId) {
+        self.sessions.retain(|_, stay| stay.homes.iter().all(|(home, _)| *home != profile));
+    }
+
     /// Everyone goes home with the next request.
     pub fn clear(&mut self) {
         self.sessions.clear();
@@ -210,6 +215,17 @@ mod tests {
         assert_eq!(affinity.stay(now, Some(2)).map(|stay| stay.profile), Some(SPARE));
         assert!(affinity.stay(now, None).is_none());
         assert_eq!(affinity.active(now), 2);
+    }
+
+    #[test]
+    fn only_those_who_left_a_profile_are_sent_home_to_it() {
+        let now = VirtualClock::new().now();
+        let mut affinity = away(now, 20, true);
+        affinity.on_served(now, 8, SPARE, CACHE_LIFE, false);
+        affinity.on_served(now, 9, HOME, CACHE_LIFE, false);
+        affinity.send_home(HOME);
+        let stays = |session| affinity.stay(now, Some(session)).map(|stay| stay.profile);
+        assert_eq!([SESSION, 8, 9].map(stays), [None, Some(SPARE), Some(HOME)]);
     }
 
     #[test]

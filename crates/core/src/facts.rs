@@ -78,7 +78,8 @@ impl ClientKind {
 }
 
 /// The family whose capacity and limits a model shares.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ModelFamily {
     /// Claude Opus.
     Opus,
@@ -93,6 +94,17 @@ pub enum ModelFamily {
 }
 
 impl ModelFamily {
+    /// The word that stands for it in state and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Opus => "opus",
+            Self::Sonnet => "sonnet",
+            Self::Haiku => "haiku",
+            Self::Fable => "fable",
+            Self::Other => "other",
+        }
+    }
+
     /// The family of a model id, in whatever spelling a platform uses.
     pub fn of(model: &str) -> Self {
         let has = |word: &str| contains_ignoring_case(model, word);

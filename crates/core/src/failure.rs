@@ -213,7 +213,8 @@ pub enum Strike {
 }
 
 /// How strictly a bench is kept.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Grip {
     /// The profile is asked all the same when nobody else is left.
     Loose,

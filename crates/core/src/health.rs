@@ -51,6 +51,16 @@ impl Bench {
         let about = self.grip < Grip::Hard || self.credential.is_none() || self.credential == credential;
         self.until > now && about
     }
+
+    /// Whether it may be told to a later process: not when another credential would end it, for that is what a restart may bring.
+    pub(crate) fn lasts(&self, now: Instant) -> bool {
+        self.until > now && self.grip < Grip::Credential && (self.grip < Grip::Hard || self.credential.is_none())
+    }
+
+    /// One that was remembered over a restart.
+    pub(crate) fn remembered(now: Instant, until: Instant, because: FailureKind, grip: Grip) -> Self {
+        Self { since: now, until, because, grip, credential: None }
+    }
 }
 
 /// What a bench and a breaker are about: one model family on a profile; none: all of it.
@@ -63,7 +73,7 @@ pub(crate) struct ProfileHealth {
     pub breakers: HashMap<About, CircuitBreaker>,
     pub windows: Windows,
     heads: Latency,
-    last_failure: Option<(Instant, FailureKind, Box<str>)>,
+    pub last_failure: Option<(Instant, FailureKind, Box<str>)>,
     last_success: Option<Instant>,
 }
 

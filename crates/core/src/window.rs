@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde::{Deserialize, Serialize};
+
 use crate::facts::ModelFamily;
 use crate::policy::LONGEST_TRUST;
 
@@ -9,7 +11,8 @@ use crate::policy::LONGEST_TRUST;
 pub const MOST_WINDOWS: usize = 16;
 
 /// What a window's own status says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum WindowStatus {
     /// Room is left.
     Allowed,

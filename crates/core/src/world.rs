@@ -51,6 +51,16 @@ impl World {
         true
     }
 
+    /// `hotspare reset`: forgets what keeps one profile, or every one, from being asked, and lets the sessions that left it go home with
+    /// their next request.
+    pub fn reset(&mut self, profile: Option<ProfileId>) {
+        self.health.reset(profile);
+        match profile {
+            Some(profile) => self.affinity.send_home(profile),
+            None => self.affinity.clear(),
+        }
+    }
+
     /// Forgets what is too old to matter.
     pub fn forget_old(&mut self, now: Instant) {
         self.retries.forget_old(now);

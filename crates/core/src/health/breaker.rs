@@ -145,6 +145,15 @@ impl CircuitBreaker {
         self.state = State::Open { until };
     }
 
+    /// What a later process must know of it: until when it lets nothing pass, and how often it has opened. None: it is closed.
+    pub fn lasting(&self, now: Instant) -> Option<(Instant, u32)> {
+        match self.state {
+            State::Open { until } => Some((until, self.opened)),
+            State::HalfOpen { .. } => Some((now, self.opened)),
+            State::Closed => None,
+        }
+    }
+
     /// Until when it is open, and how often it has opened; none when it is closed.
     pub fn open_until(&self) -> Option<(Instant, u32)> {
         match self.state {
