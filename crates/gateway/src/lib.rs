@@ -5,6 +5,7 @@
 pub mod admission;
 pub mod answer;
 mod body;
+mod bound;
 pub mod forward;
 pub mod guard;
 mod headers;

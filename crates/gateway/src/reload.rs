@@ -5,12 +5,11 @@
 //! started; a change of it is told and waits for the next start.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use hotspare_config::Config;
+use hotspare_config::{Config, Fingerprint};
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::{Notify, mpsc};
 
@@ -39,13 +38,10 @@ pub struct Reload {
     seen: Fingerprint,
 }
 
-/// What can be told of a file without reading it: it changes with every way of writing one.
-type Fingerprint = Vec<Option<(SystemTime, u64, u64)>>;
-
 impl Reload {
     /// For a gateway that was started with what `load` gave.
     pub fn new(gateway: Arc<Gateway>, load: Load, files: Files) -> Self {
-        let seen = fingerprint(&files());
+        let seen = Fingerprint::of(&files());
         Self { gateway, load, files, seen }
     }
 
@@ -56,7 +52,7 @@ impl Reload {
         loop {
             let follows_all = watch.follow(&(self.files)());
             // Between the last look and the watch something may have changed.
-            let is_asked = if fingerprint(&(self.files)()) == self.seen {
+            let is_asked = if Fingerprint::of(&(self.files)()) == self.seen {
                 // Cancel-safe: a notice and a change that were not taken stay where they are.
                 tokio::select! {
                     () = asked.notified() => true,
@@ -69,7 +65,7 @@ impl Reload {
             if !is_asked {
                 quiet(&mut changes).await;
             }
-            let found = fingerprint(&(self.files)());
+            let found = Fingerprint::of(&(self.files)());
             if is_asked || found != self.seen {
                 self.seen = found;
                 self.now().await;
@@ -109,23 +105,6 @@ async fn quiet(changes: &mut mpsc::Receiver<()>) {
     let settled = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {} };
     // Cancel-safe: what is lost are changes that are looked at next anyway.
     let _ = tokio::time::timeout(LONGEST_WAIT, settled).await;
-}
-
-fn fingerprint(files: &[PathBuf]) -> Fingerprint {
-    files
-        .iter()
-        .map(|file| fs::metadata(file).ok().map(|meta| (meta.modified().unwrap_or(SystemTime::UNIX_EPOCH), meta.len(), number(&meta))))
-        .collect()
-}
-
-#[cfg(unix)]
-fn number(meta: &fs::Metadata) -> u64 {
-    std::os::unix::fs::MetadataExt::ino(meta)
-}
-
-#[cfg(not(unix))]
-fn number(_meta: &fs::Metadata) -> u64 {
-    0
 }
 
 /// The folders that are watched. Folders, because a file is replaced by another of its name when it is saved.
@@ -178,6 +157,8 @@ fn folders(file: &Path) -> Vec<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -191,23 +172,5 @@ mod tests {
         fs::write(path("dotfiles/config.json"), "{}").expect("written");
         std::os::unix::fs::symlink(path("dotfiles/config.json"), path("a/b/config.json")).expect("linked");
         assert_eq!(folders(&path("a/b/config.json")), [path("a/b"), path("dotfiles")]);
-    }
-
-    #[test]
-    fn every_way_of_writing_a_file_is_seen() {
-        let root = tempfile::tempdir().expect("a temporary folder");
-        let file = root.path().join("config.json");
-        let look = || fingerprint(std::slice::from_ref(&file));
-        let none = look();
-        fs::write(&file, "{}").expect("written");
-        let first = look();
-        fs::write(&file, "{} ").expect("written longer");
-        let longer = look();
-        fs::write(root.path().join("next"), "{1}").expect("written");
-        fs::rename(root.path().join("next"), &file).expect("replaced");
-        let replaced = look();
-        fs::remove_file(&file).expect("removed");
-        assert!(none != first && first != longer && longer != replaced);
-        assert_eq!(look(), none);
     }
 }

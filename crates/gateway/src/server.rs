@@ -8,13 +8,13 @@ use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hotspare_config::Config;
+use hotspare_config::{Config, Folders};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_upstream::connect::Connector;
 use hotspare_upstream::{Upstreams, clock};
@@ -33,6 +33,7 @@ use tokio::task::JoinSet;
 use crate::admission::{self, Room};
 use crate::answer;
 use crate::body::ClientBody;
+use crate::bound::Bound;
 use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
 use crate::identity::Identities;
@@ -122,6 +123,7 @@ pub struct Gateway {
     snapshot: RwLock<Arc<Snapshot>>,
     identities: Identities,
     config: Mutex<ConfigState>,
+    bound: OnceLock<Bound>,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<World>,
     /// The last refusal of each blocked profile that passes a client's own login on, by profile and login.
@@ -184,6 +186,7 @@ impl Gateway {
         Ok(Arc::new(Self {
             snapshot: RwLock::new(snapshot),
             identities,
+            bound: OnceLock::new(),
             config: Mutex::new(ConfigState::new(config, options.outside.wall())),
             upstreams: Upstreams::new(network),
             world: Mutex::default(),
@@ -224,6 +227,15 @@ impl Gateway {
     /// Puts a snapshot in place for every exchange that begins from now on.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+    }
+
+    /// Lets requests that name their client's folder have that folder's configuration. Only the first call counts.
+    pub fn bind_folders(&self, folders: Folders) {
+        let _ = self.bound.set(Bound::new(folders));
+    }
+
+    pub(crate) fn bound(&self) -> Option<&Bound> {
+        self.bound.get()
     }
 
     /// Takes note of a configuration that was read anew: what `replace` put in place, or why nothing was.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use hotspare_config::Folders;
 use hotspare_gateway::{Gateway, Options, Outside, ServeError};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -40,6 +41,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
             gateway.local(),
             locations.state_dir.join("token").display()
         ));
+        gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(()));
         let watching = tokio::spawn(reload.watch(hangups()?));
         hotspare_gateway::serve(gateway, listener, stop_signal()?).await;

@@ -46,6 +46,10 @@ impl Home {
         Locations { managed_file: self.path("etc/managed.json"), claude_managed: self.path("etc/managed-settings.json"), ..found }
     }
 
+    pub(crate) fn config_file_gone(&self) {
+        fs::remove_file(self.path(".config/hotspare/config.json")).expect("removed");
+    }
+
     /// Without a working directory.
     pub(crate) fn load(&self) -> Result<Config, Errors> {
         load(&self.locations(None), &Context::default())

@@ -1,8 +1,10 @@
 //! Layers on disk: who has the last word, what is locked, what trust changes, and where each fault is said to be.
 
 use std::ffi::OsString;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use hotspare_config::{Config, Context, Errors, Layer, Severity, Trusted, candidates, codes, load};
+use hotspare_config::{Config, Context, Errors, Folders, Layer, Severity, Trusted, candidates, codes, load};
 
 use crate::home::{Home, names, warned};
 
@@ -209,6 +211,32 @@ fn of_claude_code_s_settings_the_policy_alone_is_pinned() {
     assert!(home.config_in(PROJECT).warnings.is_empty(), "the client writes the rest of the file");
     home.write("work/project/.claude/settings.local.json", settings("haiku", r#", "mid_stream": "cut""#));
     assert_eq!(warned(&home.config_in(PROJECT)), [codes::NOT_TRUSTED.id; 2]);
+}
+
+#[test]
+fn each_folder_has_a_configuration_of_its_own_and_it_is_read_when_it_changes() {
+    let home = user()
+        .with("p/.hotspare/config.json", r#"{ "failover_policy": { "primary_profile": "b", "secondary_profile": "c" } }"#)
+        .with("q/.hotspare/config.json", "{ broken");
+    let folders = Folders::new(home.locations(None), Context::default());
+    let start = Instant::now();
+    let at = |seconds: u64| start + Duration::from_secs(seconds);
+    let of = |seconds, folder: &str| folders.compile_for(at(seconds), &home.path(folder));
+    let first = of(0, "p").expect("valid");
+    assert_eq!((names(&first), names(&of(0, "work").expect("valid"))), (vec!["b", "c"], vec!["a", "b"]));
+    assert_eq!(names(&of(0, "gone").expect("valid")), ["a", "b"], "a folder that does not exist has no project");
+    assert_eq!(of(0, "q").expect_err("broken").0[0].code, codes::SYNTAX.id);
+    assert!(Arc::ptr_eq(&first, &of(5, "p").expect("valid")), "nothing has changed");
+    home.write("p/.hotspare/config.json", r#"{ "failover_policy": { "primary_profile": "c" } }"#);
+    assert!(Arc::ptr_eq(&first, &of(5, "p").expect("valid")), "not looked at within the second");
+    assert_eq!(names(&of(6, "p").expect("valid")), ["c", "b"]);
+    home.config_file_gone();
+    assert!(of(7, "work").expect("valid").implicit, "the user's own file counts in every folder");
+    // More folders than are remembered: all of them work.
+    for number in 0..200 {
+        of(8, &format!("many/{number}")).expect("valid");
+    }
+    assert_eq!(of(8, "q").expect_err("broken").0[0].code, codes::SYNTAX.id);
 }
 
 #[test]

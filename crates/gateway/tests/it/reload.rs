@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hotspare_config::Config;
+use hotspare_config::{Config, Context, FOLDER_HEADER, Folders, Locations, folder_to_header};
 use hotspare_gateway::{Gateway, Reload, Status};
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Gate, Script, Upstream};
@@ -294,4 +294,56 @@ async fn t28_five_hundred_mutated_configurations_under_load_drop_no_stream() {
     serving.abort();
     let whole = whole.load(Ordering::Relaxed);
     assert!(whole >= CLIENTS && kept > MUTATED / 2 && kept < MUTATED, "{whole} streams, {kept} of {tried} refused");
+}
+
+#[tokio::test]
+async fn a_request_that_names_its_folder_has_that_folder_s_configuration() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let write = |path: &str, text: &str| {
+        let path = home.path().join(path);
+        fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+        fs::write(path, text).expect("written");
+    };
+    let (work, spare) = (healthy("from work").await, healthy("from the spare").await);
+    let config = json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "spare" },
+        "profiles": { "work": { "base_url": work.url() }, "spare": { "base_url": spare.url(), "auth": { "value": SPARE_KEY } } },
+    });
+    write(".config/hotspare/config.json", &config.to_string());
+    write("bank/.hotspare/config.json", r#"{ "failover_policy": { "primary_profile": "spare", "secondary_profile": [] } }"#);
+    write("broken/.hotspare/config.json", "{");
+    let variable = home.path().as_os_str().to_owned();
+    let mut locations = Locations::find(&|name| (name == "HOME").then(|| variable.clone()), None).expect("a home");
+    locations.managed_file = home.path().join("managed.json");
+    locations.claude_managed = home.path().join("managed-settings.json");
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let gateway = Gateway::new(&parse(&config), &listener, options()).expect("a gateway");
+    let addr = gateway.local();
+    let headers_of = |folder: Option<PathBuf>| {
+        let named = folder.map(|folder| (FOLDER_HEADER, folder_to_header(&folder)));
+        http::HeaderMap::from_iter(
+            named.map(|(name, value)| (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value"))),
+        )
+    };
+    let primary = |folder: Option<&str>| {
+        let snapshot = gateway.snapshot_for(&headers_of(folder.map(|folder| home.path().join(folder))));
+        let entries = &snapshot.rules.last().expect("a chain").chain.entries;
+        (snapshot.name(entries[0].profile).to_owned(), entries.len())
+    };
+    assert_eq!(primary(Some("bank")), ("work".to_owned(), 2), "folders are not bound yet");
+    gateway.bind_folders(Folders::new(locations, Context::default()));
+    assert_eq!(primary(Some("bank")), ("spare".to_owned(), 1));
+    assert_eq!(primary(Some("elsewhere")), ("work".to_owned(), 2));
+    assert_eq!(primary(Some("broken")), ("work".to_owned(), 2), "a broken one stops nobody");
+    assert_eq!(primary(None), ("work".to_owned(), 2));
+    // Compiled once.
+    let bank = headers_of(Some(home.path().join("bank")));
+    assert!(Arc::ptr_eq(&gateway.snapshot_for(&bank), &gateway.snapshot_for(&bank)));
+    let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
+    let mut client = Connection::open(addr).await;
+    client.ask(&Ask::turn().header(FOLDER_HEADER, &folder_to_header(&home.path().join("bank")))).await;
+    assert_eq!(client.answer().await.status, 200);
+    let seen = work.messages().into_iter().chain(spare.messages()).find(|request| request.header(FOLDER_HEADER).is_some());
+    assert!(seen.is_none(), "the folder is nobody else's business");
+    serving.abort();
 }
