@@ -146,21 +146,19 @@ impl Health {
             return Standing::Usable;
         };
         let scopes = [None, Some(family)];
-        let bench = scopes.iter().filter_map(|about| health.benches.get(about)).filter(|bench| bench.holds(now, credential));
-        if let Some(bench) = bench.max_by_key(|bench| (bench.grip, bench.until)) {
-            return Standing::Cooling { until: bench.until, because: bench.because, grip: bench.grip };
+        let benches = scopes.iter().filter_map(|about| health.benches.get(about)).filter(|bench| bench.holds(now, credential));
+        let benches = benches.map(|bench| (bench.grip, bench.until, bench.because));
+        let permits: Vec<Permit> =
+            scopes.iter().filter_map(|about| health.breakers.get(about)).map(|breaker| breaker.permit(now)).collect();
+        let open = permits.iter().filter_map(|permit| match permit {
+            Permit::Denied(until) => Some((Grip::Firm, *until, health.last_kind())),
+            Permit::Pass | Permit::Trial => None,
+        });
+        match benches.chain(open).max() {
+            Some((grip, until, because)) => Standing::Cooling { until, because, grip },
+            None if permits.contains(&Permit::Trial) => Standing::Trial,
+            None => Standing::Usable,
         }
-        let because = health.last_kind();
-        let permits = scopes.iter().filter_map(|about| health.breakers.get(about)).map(|breaker| breaker.permit(now));
-        permits.fold(Standing::Usable, |standing, permit| match (standing, permit) {
-            (Standing::Cooling { until, because, grip }, Permit::Denied(other)) => {
-                Standing::Cooling { until: until.max(other), because, grip }
-            }
-            (cooling @ Standing::Cooling { .. }, _) => cooling,
-            (_, Permit::Denied(until)) => Standing::Cooling { until, because, grip: Grip::Firm },
-            (_, Permit::Trial) => Standing::Trial,
-            (standing, Permit::Pass) => standing,
-        })
     }
 
     /// A request goes out to the profile: if its breaker waits for a trial, this is it.

@@ -1,1 +1,310 @@
+use super::*;
+use crate::failure::Stage;
+use crate::window::{WindowReading, WindowStatus};
+use hotspare_testkit::VirtualClock;
+use proptest::prelude::*;
 
+const P: ProfileId = ProfileId(0);
+const Q: ProfileId = ProfileId(1);
+const OPUS: ModelFamily = ModelFamily::Opus;
+const EVEN: f64 = 0.5;
+
+fn failure(kind: FailureKind) -> Failure {
+    Failure::new(kind, Stage::Head, "failed")
+}
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+fn victim(profile: ProfileId) -> Victim {
+    Victim { profile, family: OPUS, credential: None, host: Some(u64::from(profile.0)), another_usable: true }
+}
+
+fn failed(now: Instant, kind: FailureKind) -> Health {
+    let mut health = Health::default();
+    health.on_failure(now, &victim(P), &failure(kind), EVEN);
+    health
+}
+
+fn usable(health: &Health, now: Instant) -> bool {
+    health.standing(now, P, OPUS, None) == Standing::Usable
+}
+
+#[test]
+fn a_failed_profile_is_usable_again_after_its_cooldown() {
+    let now = VirtualClock::new().now();
+    let health = failed(now, FailureKind::HeadTimeout);
+    assert!(matches!(health.standing(now + secs(29), P, OPUS, None), Standing::Cooling { grip: Grip::Loose, .. }));
+    assert!(usable(&health, now + secs(30)));
+}
+
+#[test]
+fn overload_benches_its_model_family_alone() {
+    let now = VirtualClock::new().now();
+    let health = failed(now, FailureKind::Overloaded);
+    assert_eq!(health.standing(now, P, ModelFamily::Haiku, None), Standing::Usable);
+    assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { .. }));
+}
+
+/// CLIProxyAPI #5915: a weekly limit of one model family took the whole account out for 33.7 h.
+#[test]
+fn r28_a_model_family_s_limit_benches_that_family_alone() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    let mut limit = failure(FailureKind::QuotaExhausted).with_retry_after(Some(secs(3600)));
+    limit.family_only = true;
+    health.on_failure(now, &victim(P), &limit, EVEN);
+    assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { grip: Grip::Hard, .. }));
+    assert_eq!(health.standing(now, P, ModelFamily::Sonnet, None), Standing::Usable);
+}
+
+#[test]
+fn a_used_up_window_is_left_alone_until_its_reset_and_a_little_longer() {
+    let now = VirtualClock::new().now();
+    for (dice, until) in [(0.0, 600), (1.0, 630)] {
+        let mut health = Health::default();
+        let limit = failure(FailureKind::QuotaExhausted).with_retry_after(Some(secs(600)));
+        health.on_failure(now, &victim(P), &limit, dice);
+        assert!(!usable(&health, now + secs(until - 1)));
+        assert!(usable(&health, now + secs(until)));
+    }
+}
+
+#[test]
+fn a_dead_login_is_over_when_another_credential_comes() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    health.on_failure(now, &Victim { credential: Some(1), ..victim(P) }, &failure(FailureKind::Unauthorized), EVEN);
+    assert!(matches!(health.standing(now, P, OPUS, Some(1)), Standing::Cooling { grip: Grip::Credential, .. }));
+    assert_eq!(health.standing(now, P, OPUS, Some(2)), Standing::Usable);
+}
+
+#[test]
+fn a_used_up_window_is_over_when_the_client_comes_with_another_login() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    let limit = failure(FailureKind::QuotaExhausted).with_retry_after(Some(secs(600)));
+    health.on_failure(now, &Victim { credential: Some(1), ..victim(P) }, &limit, EVEN);
+    assert_ne!(health.standing(now, P, OPUS, Some(1)), Standing::Usable);
+    assert_eq!(health.standing(now, P, OPUS, Some(2)), Standing::Usable);
+}
+
+#[test]
+fn a_good_answer_ends_what_came_before_its_request_and_nothing_newer() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::ServerError);
+    health.on_success(now, P, OPUS, now - secs(1), 2);
+    assert!(!usable(&health, now), "the answer is older than the failure");
+    health.on_success(now, P, OPUS, now, 2);
+    assert!(usable(&health, now));
+    assert_eq!(health.soonest(now, [P].into_iter(), OPUS, None), None);
+}
+
+/// Peers clear nothing or everything (router-for-me/CLIProxyAPI#5639: 18 days after quota was back).
+#[test]
+fn r30_nothing_is_benched_for_longer_than_its_cap() {
+    let now = VirtualClock::new().now();
+    for kind in FailureKind::ALL {
+        for another_usable in [true, false] {
+            let mut health = Health::default();
+            let far = failure(kind).with_retry_after(Some(LONGEST_TRUST * 3));
+            for _ in 0..30 {
+                health.on_failure(now, &Victim { another_usable, ..victim(P) }, &far, 1.0);
+            }
+            let Standing::Cooling { until, grip, .. } = health.standing(now, P, OPUS, None) else { continue };
+            let cap = match (grip >= Grip::Hard, another_usable) {
+                (true, _) => LONGEST_TRUST,
+                (false, true) => COOLDOWN_CAP,
+                (false, false) => COOLDOWN_CAP_ALONE,
+            };
+            assert!(until - now <= cap, "{kind:?} for {:?}", until - now);
+        }
+    }
+}
+
+#[test]
+fn a_guess_never_loosens_a_block() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::Forbidden);
+    health.on_failure(now, &victim(P), &failure(FailureKind::ServerError), EVEN);
+    assert!(matches!(health.standing(now + secs(60), P, OPUS, None), Standing::Cooling { grip: Grip::Hard, .. }));
+}
+
+#[test]
+fn a_breaker_opens_after_three_hard_failures_and_waits_for_a_trial() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    for _ in 0..3 {
+        assert!(usable(&health, clock.now()));
+        health.on_failure(clock.now(), &victim(P), &failure(FailureKind::ServerError), EVEN);
+        clock.advance(secs(5));
+    }
+    assert!(matches!(health.standing(clock.now(), P, OPUS, None), Standing::Cooling { grip: Grip::Firm, .. }));
+    clock.advance(secs(10));
+    assert_eq!(health.standing(clock.now(), P, OPUS, None), Standing::Trial);
+    health.begin(clock.now(), P, OPUS);
+    assert_ne!(health.standing(clock.now(), P, OPUS, None), Standing::Trial);
+    health.abandon(P, OPUS);
+    assert_eq!(health.standing(clock.now(), P, OPUS, None), Standing::Trial);
+}
+
+#[test]
+fn a_soft_failure_fails_a_trial() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    (0..3).for_each(|_| health.on_failure(clock.now(), &victim(P), &failure(FailureKind::ServerError), EVEN));
+    clock.advance(secs(20));
+    for kind in [FailureKind::Overloaded, FailureKind::Throttled] {
+        let mut health = health.clone();
+        health.begin(clock.now(), P, OPUS);
+        health.on_failure(clock.now(), &victim(P), &failure(kind), EVEN);
+        assert_ne!(health.standing(clock.now() + secs(16), P, OPUS, None), Standing::Trial, "{kind:?}: open again, for 30 s");
+        assert_eq!(health.standing(clock.now() + secs(30), P, OPUS, None), Standing::Trial, "{kind:?}");
+    }
+}
+
+#[test]
+fn with_nobody_else_left_open_breakers_are_shortened() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    for _ in 0..12 {
+        health.on_failure(clock.now(), &victim(P), &failure(FailureKind::ServerError), EVEN);
+        clock.advance(secs(301));
+        health.begin(clock.now(), P, OPUS);
+    }
+    health.on_failure(clock.now(), &victim(P), &failure(FailureKind::ServerError), EVEN);
+    let left = |health: &Health, now| health.soonest(now, [P].into_iter(), OPUS, None).unwrap_or_default();
+    assert!(left(&health, clock.now()) > COOLDOWN_CAP_ALONE);
+    health.on_failure(clock.now(), &Victim { another_usable: false, ..victim(Q) }, &failure(FailureKind::ServerError), EVEN);
+    assert!(left(&health, clock.now()) <= COOLDOWN_CAP_ALONE);
+}
+
+#[test]
+fn a_network_that_is_down_blames_nobody_and_forgives_what_it_looked_like() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::Dns);
+    assert!(!usable(&health, now));
+    health.on_failure(now, &victim(Q), &failure(FailureKind::Unreachable), EVEN);
+    assert!(health.offline_for(now).is_some());
+    assert!(usable(&health, now), "it was the network");
+    (0..9).for_each(|_| health.on_failure(now, &victim(P), &failure(FailureKind::ConnectTimeout), EVEN));
+    assert!(usable(&health, now), "frozen while the network is down");
+    health.on_head(Q, Some(1), secs(1));
+    assert_eq!(health.offline_for(now), None);
+    health.on_failure(now, &victim(P), &failure(FailureKind::ConnectTimeout), EVEN);
+    assert!(!usable(&health, now));
+}
+
+#[test]
+fn this_machine_s_own_ports_say_nothing_about_the_network() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    for profile in [P, Q] {
+        health.on_failure(now, &Victim { host: None, ..victim(profile) }, &failure(FailureKind::ConnectRefused), EVEN);
+    }
+    assert_eq!(health.offline_for(now), None);
+    assert!(!usable(&health, now));
+}
+
+#[test]
+fn a_block_is_a_block_also_while_time_settles() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    health.on_jump(now, Jump::Back);
+    health.on_failure(now, &victim(P), &failure(FailureKind::ServerError), EVEN);
+    assert!(usable(&health, now), "sockets are dead after a sleep");
+    health.on_failure(now, &victim(P), &failure(FailureKind::Unauthorized), EVEN);
+    assert!(!usable(&health, now));
+    let later = now + crate::policy::CLOCK_SETTLES;
+    health.on_failure(later, &victim(Q), &failure(FailureKind::ServerError), EVEN);
+    assert_ne!(health.standing(later, Q, OPUS, None), Standing::Usable);
+}
+
+#[test]
+fn time_slept_through_has_passed_for_every_wait() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    health.on_failure(now, &victim(P), &failure(FailureKind::QuotaExhausted).with_retry_after(Some(secs(3600))), 0.0);
+    health.on_jump(now, Jump::Forward(secs(3000)));
+    assert!(!usable(&health, now + secs(599)));
+    assert!(usable(&health, now + secs(600)));
+}
+
+fn limits(status: WindowStatus, used: f64, resets_in: u64) -> LimitReading {
+    LimitReading {
+        windows: vec![WindowReading { name: "5h".into(), status: Some(status), used: Some(used), resets_in: Some(secs(resets_in)) }],
+        rejected: status == WindowStatus::Rejected,
+        family_only: false,
+        resets_in: Some(secs(resets_in)),
+    }
+}
+
+/// manaflow-ai/subrouter#26: an account over its limit that is still answered must not be asked by the next request.
+#[test]
+fn r27_a_good_answer_that_says_rejected_blocks_the_next_request() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    health.on_limits(now, &victim(P), &limits(WindowStatus::Warning, 0.95, 100), 0.0);
+    assert!(usable(&health, now));
+    assert!((health.window_used(now, P, OPUS) - 0.95).abs() < f64::EPSILON);
+    health.on_limits(now, &victim(P), &limits(WindowStatus::Rejected, 1.01, 100), 0.0);
+    assert!(!usable(&health, now + secs(99)));
+    assert!(usable(&health, now + secs(100)));
+}
+
+#[test]
+fn in_panic_a_request_now_and_then_tries_for_half_a_minute() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    let mut admitted = 0;
+    for _ in 0..600 {
+        admitted += usize::from(health.admit_panic(clock.now()));
+        clock.advance(secs(1));
+    }
+    assert_eq!(admitted, 6, "one in 5 s over 30 s");
+    health.on_success(clock.now(), P, OPUS, clock.now(), 2);
+    assert!(health.admit_panic(clock.now()), "the next panic is a new one");
+}
+
+#[test]
+fn a_reset_forgets_one_profile_or_all() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::Forbidden);
+    health.on_failure(now, &victim(Q), &failure(FailureKind::Forbidden), EVEN);
+    let mut one = health.clone();
+    one.reset(Some(P));
+    assert!(usable(&one, now) && one.standing(now, Q, OPUS, None) != Standing::Usable);
+    health.reset(None);
+    assert_eq!(health.standing(now, Q, OPUS, None), Standing::Usable);
+}
+
+#[test]
+fn a_report_tells_why_and_until_when() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::Overloaded);
+    health.on_head(P, None, secs(2));
+    let report = health.report(now, P);
+    let bench = report.bench.unwrap();
+    assert_eq!((bench.because, bench.family, bench.hard, bench.open), (FailureKind::Overloaded, Some(OPUS), false, false));
+    assert_eq!(report.head, Some((secs(2), secs(2))));
+    assert_eq!(health.report(now, Q), Report::default());
+}
+
+proptest! {
+    /// Over any headers: a rejected window gets no request before its reset, and one half a minute after it at the latest.
+    #[test]
+    fn a_window_gets_no_request_before_its_reset(resets_in in 1_u64..700_000, dice in 0.0_f64..1.0, at in 0.0_f64..2.0) {
+        let now = VirtualClock::new().now();
+        let mut health = Health::default();
+        health.on_limits(now, &victim(P), &limits(WindowStatus::Rejected, 1.0, resets_in), dice);
+        let reset = secs(resets_in).min(LONGEST_TRUST);
+        let asked = reset.mul_f64(at);
+        if asked < reset {
+            prop_assert!(!usable(&health, now + asked));
+        }
+        if asked >= reset + RESET_JITTER {
+            prop_assert!(usable(&health, now + asked));
+        }
+    }
+}
