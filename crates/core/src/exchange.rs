@@ -227,7 +227,7 @@ impl Exchange {
 
     /// A good head came. An opaque body is committed at once.
     pub fn on_head(&mut self, now: Instant, id: AttemptId, body: BodyKind, at: &mut Surroundings<'_>) {
-        let Some(run) = self.run_mut(id) else { return };
+        let Some(run) = self.run_mut(id).filter(|run| run.phase == Phase::Head) else { return };
         run.body = body;
         run.phase = Phase::Held;
         run.head = now;
@@ -377,11 +377,11 @@ impl Exchange {
     pub fn on_plan(&mut self, now: Instant, plan: Plan, at: &mut Surroundings<'_>) {
         self.queue = plan.candidates.iter().cloned().collect();
         self.plan = plan;
-        match self.queue.pop_front() {
-            Some(first) if self.attempts.len() < MAX_ATTEMPTS_PER_KEY as usize => {
-                self.start(now, first, AttemptKind::Failover, false, Duration::ZERO, at);
-            }
-            _ => self.keep_waiting(now, at),
+        // There is time: who still cools down is not asked before it is well.
+        let well = self.queue.iter().position(|candidate| candidate.insist || self.is_well(now, candidate, at));
+        match well.filter(|_| self.attempts.len() < MAX_ATTEMPTS_PER_KEY as usize).and_then(|place| self.queue.remove(place)) {
+            Some(first) => self.start(now, first, AttemptKind::Failover, false, Duration::ZERO, at),
+            None => self.keep_waiting(now, at),
         }
     }
 
@@ -423,10 +423,8 @@ impl Exchange {
     }
 
     fn other_usable(&self, now: Instant, profile: ProfileId, at: &Surroundings<'_>) -> bool {
-        self.plan.candidates.iter().filter(|candidate| candidate.profile != profile).any(|candidate| {
-            let family = candidate.family(&self.facts);
-            at.world.health.standing(now, candidate.profile, family, self.facts.own_credential) == Standing::Usable
-        })
+        let others = self.plan.candidates.iter().filter(|candidate| candidate.profile != profile);
+        others.map(|candidate| self.standing(now, candidate, at)).any(|standing| standing == Standing::Usable)
     }
 
     // What is done.
@@ -492,13 +490,18 @@ impl Exchange {
     /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
     fn next_place(&self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
         let elsewhere = |candidate: &Candidate| !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
-        let standing = |candidate: &Candidate| {
-            at.world.health.standing(now, candidate.profile, candidate.family(&self.facts), self.facts.own_credential)
-        };
-        let well = |candidate: &Candidate| candidate.insist || matches!(standing(candidate), Standing::Usable | Standing::Trial);
-        let loose = |candidate: &Candidate| matches!(standing(candidate), Standing::Cooling { grip: Grip::Loose, .. });
+        let well = |candidate: &Candidate| candidate.insist || self.is_well(now, candidate, at);
+        let loose = |candidate: &Candidate| matches!(self.standing(now, candidate, at), Standing::Cooling { grip: Grip::Loose, .. });
         let find = |fits: &dyn Fn(&Candidate) -> bool| self.queue.iter().position(|candidate| elsewhere(candidate) && fits(candidate));
         find(&well).or_else(|| find(&loose))
+    }
+
+    fn standing(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Standing {
+        at.world.health.standing(now, candidate.profile, candidate.family(&self.facts), self.facts.own_credential)
+    }
+
+    fn is_well(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> bool {
+        matches!(self.standing(now, candidate, at), Standing::Usable | Standing::Trial)
     }
 
     fn retry_in_place(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
@@ -656,8 +659,8 @@ impl Exchange {
         let place = self.next_place(now, at).filter(|place| {
             let candidate = &self.queue[*place];
             let family = candidate.family(&self.facts);
-            let usable = at.world.health.standing(now, candidate.profile, family, self.facts.own_credential) == Standing::Usable;
-            usable && at.world.health.window_used(now, candidate.profile, family) < WINDOW_HEDGE_LIMIT
+            self.standing(now, candidate, at) == Standing::Usable
+                && at.world.health.window_used(now, candidate.profile, family) < WINDOW_HEDGE_LIMIT
         });
         let affordable = place.is_some() && at.world.hedges.take(now, &mut at.world.budget);
         match place.filter(|_| affordable).and_then(|place| self.queue.remove(place)) {
@@ -673,6 +676,7 @@ impl Exchange {
     // The end.
 
     fn end(&mut self, now: Instant, ending: Ending) {
+        self.holding = None;
         for run in std::mem::take(&mut self.runs) {
             self.record_mut(run.id).ended.get_or_insert(now);
         }

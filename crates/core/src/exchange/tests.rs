@@ -1,1 +1,698 @@
+use super::*;
+use crate::commitment::BlockKind;
+use crate::facts::{ClientKind, ModelFamily};
+use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, MAX_HOPS, MidStream, OnExhausted, Triggers};
+use crate::route::{self, Chain, ChainEntry, Fit, Terms};
+use crate::world::World;
+use hotspare_testkit::VirtualClock;
+use proptest::prelude::*;
 
+const EVEN: f64 = 0.5;
+
+fn secs(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// One exchange over three profiles (0 passes the client's own login on), on a clock that a test moves, with a trace of what it does.
+struct Rig {
+    clock: VirtualClock,
+    world: World,
+    policy: Policy,
+    profiles: u16,
+    client: ClientKind,
+    streamed: bool,
+    endpoint: Endpoint,
+    hedgeable: bool,
+    exchange: Option<Exchange>,
+    position: Position,
+    trace: Vec<String>,
+}
+
+impl Rig {
+    fn new(profiles: u16) -> Self {
+        Self {
+            clock: VirtualClock::new(),
+            world: World::default(),
+            policy: Policy::default(),
+            profiles,
+            client: ClientKind::ClaudeInteractive,
+            streamed: true,
+            endpoint: Endpoint::Messages,
+            hedgeable: false,
+            exchange: None,
+            position: Position::default(),
+            trace: Vec::new(),
+        }
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn plan(&mut self) -> (RequestFacts, Plan) {
+        let facts = RequestFacts {
+            endpoint: self.endpoint,
+            model: Some("claude-opus-5-5".into()),
+            client: self.client,
+            session: Some(7),
+            own_credential: Some(1),
+            cache_life: CACHE_LIFE,
+            hedgeable: self.hedgeable,
+        };
+        let entries = (0..self.profiles).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();
+        let chain = Chain { name: "default".into(), entries, on_exhausted: None };
+        let clocks = self.policy.clocks;
+        let fit = |entry: &ChainEntry| {
+            Fit::Fits(Terms {
+                model: None,
+                clocks,
+                fits_head: false,
+                hedge_delay: HEDGE_DELAY,
+                client_login: entry.profile.0 == 0,
+                rereadable: entry.profile.0 == 2,
+                // 0 and 1 share an address.
+                origin: u64::from(entry.profile.0 / 2),
+                host: None,
+            })
+        };
+        let plan = route::plan(self.clock.now(), &facts, &chain, &self.policy, &mut self.world, Some(9), fit);
+        (facts, plan)
+    }
+
+    fn begin(mut self) -> Self {
+        let (facts, plan) = self.plan();
+        let mut at = Surroundings { world: &mut self.world, request_key: Some(9), streamed: self.streamed, dice: EVEN };
+        self.exchange = Some(Exchange::new(self.clock.now(), facts, plan, Arc::new(self.policy.clone()), &mut at));
+        self.drain();
+        self
+    }
+
+    fn tell(&mut self, act: impl FnOnce(&mut Exchange, Instant, &Position, &mut Surroundings<'_>)) -> &mut Self {
+        let mut at = Surroundings { world: &mut self.world, request_key: Some(9), streamed: self.streamed, dice: EVEN };
+        act(self.exchange.as_mut().expect("begun"), self.clock.now(), &self.position, &mut at);
+        self.drain();
+        self
+    }
+
+    fn drain(&mut self) {
+        loop {
+            let action = self.exchange.as_mut().expect("begun").poll();
+            let line = match action {
+                Action::Wait(_) => return,
+                Action::Start(plan) => {
+                    let pause = if plan.delay.is_zero() { String::new() } else { format!(" in {} ms", plan.delay.as_millis()) };
+                    let fresh = if plan.fresh_connection { " fresh" } else { "" };
+                    format!("{} {}{fresh}{pause}", plan.kind.word(), plan.candidate.profile.0)
+                }
+                Action::Cancel(id) => format!("cancel #{}", id.0),
+                Action::HoldOpen => "hold open".to_owned(),
+                Action::PlanAnew => {
+                    let (_, plan) = self.plan();
+                    self.trace.push("plan anew".to_owned());
+                    let mut at = Surroundings { world: &mut self.world, request_key: Some(9), streamed: self.streamed, dice: EVEN };
+                    self.exchange.as_mut().expect("begun").on_plan(self.clock.now(), plan, &mut at);
+                    continue;
+                }
+                Action::Commit(id) => format!("commit #{}", id.0),
+                Action::Answer(Answer::Relay { attempt, retry_after, final_word }) => {
+                    let wait = retry_after.map_or(String::new(), |wait| format!(" in {wait} s"));
+                    format!("relay #{}{wait}{}", attempt.0, if final_word { " final" } else { "" })
+                }
+                Action::Answer(Answer::Remembered { profile, instead }) => format!("remembered {} or {}", profile.0, instead.status),
+                Action::Answer(Answer::Local(answer)) => {
+                    format!("say {}{}", answer.status, answer.retry_after.map_or(String::new(), |wait| format!(" in {wait} s")))
+                }
+                Action::End(ending) => format!("end {ending:?}"),
+            };
+            self.trace.push(line);
+        }
+    }
+
+    fn last(&self) -> AttemptId {
+        AttemptId(u8::try_from(self.exchange.as_ref().expect("begun").attempts().len() - 1).expect("few"))
+    }
+
+    fn fail(&mut self, failure: Failure) -> &mut Self {
+        let id = self.last();
+        self.tell(|exchange, now, position, at| exchange.on_failure(now, id, failure, position, at))
+    }
+
+    fn status(&mut self, kind: FailureKind, status: u16) -> &mut Self {
+        self.fail(Failure::new(kind, Stage::Head, status.to_string()).with_status(status))
+    }
+
+    fn overload(&mut self) -> &mut Self {
+        self.status(FailureKind::Overloaded, 529)
+    }
+
+    fn head(&mut self) -> &mut Self {
+        let id = self.last();
+        self.tell(|exchange, now, _, at| exchange.on_head(now, id, BodyKind::Stream, at))
+    }
+
+    fn content(&mut self) -> &mut Self {
+        let id = self.last();
+        self.tell(|exchange, now, _, _| exchange.on_content(now, id))
+    }
+
+    fn success(&mut self) -> &mut Self {
+        let id = self.last();
+        self.tell(|exchange, now, _, at| exchange.on_success(now, id, false, at))
+    }
+
+    fn ends(&mut self) -> &mut Self {
+        let id = self.last();
+        self.tell(|exchange, now, position, at| exchange.on_end(now, id, position, at))
+    }
+
+    fn dies(&mut self) -> &mut Self {
+        self.fail(Failure::new(FailureKind::StreamDied, Stage::Held, "reset"))
+    }
+
+    fn after(&mut self, time: Duration) -> &mut Self {
+        self.clock.advance(time);
+        self.tell(|exchange, now, position, at| exchange.on_timer(now, None, position, at))
+    }
+
+    /// The client has seen this much.
+    fn seen(&mut self, build: impl FnOnce(&mut Position)) -> &mut Self {
+        self.position.started = true;
+        build(&mut self.position);
+        self
+    }
+
+    #[track_caller]
+    fn expect(&self, trace: &[&str]) {
+        assert_eq!(self.trace, trace);
+    }
+
+    fn outcome(&self) -> Option<Outcome> {
+        self.exchange.as_ref().expect("begun").outcome()
+    }
+}
+
+fn text(position: &mut Position) {
+    position.open(0, BlockKind::Text);
+    position.begin();
+}
+
+fn closed_text(position: &mut Position) {
+    text(position);
+    position.close();
+}
+
+// Before anything reached the client.
+
+#[test]
+fn a_good_answer_is_committed_at_its_first_content_and_ends_whole() {
+    let mut rig = Rig::new(2).begin();
+    rig.head().content().success().ends();
+    rig.expect(&["initial 0", "commit #0", "end Complete"]);
+    assert_eq!(rig.outcome(), Some(Outcome::Served));
+    assert_eq!(rig.world.affinity.stay(rig.clock.now(), Some(7)).map(|stay| stay.profile), Some(ProfileId(0)));
+}
+
+/// teamclaude #156, better-ccflare #465: server errors went to the client while others were idle.
+#[test]
+fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {
+    for kind in FailureKind::ALL {
+        let expected = match kind.next_step(true) {
+            NextStep::Relay => continue,
+            NextStep::SameFresh => "retry 0 fresh",
+            NextStep::NextProfile | NextStep::NextElsewhere => "failover 1",
+        };
+        let mut rig = Rig::new(2).begin();
+        rig.fail(Failure::new(kind, Stage::Held, "failed"));
+        rig.expect(&["initial 0", expected]);
+    }
+}
+
+#[test]
+fn a_dead_kept_connection_is_tried_once_more_and_counts_for_nothing() {
+    let mut rig = Rig::new(3).begin();
+    rig.fail(Failure::new(FailureKind::StaleConnection, Stage::Send, "dead"));
+    rig.fail(Failure::new(FailureKind::StaleConnection, Stage::Send, "dead"));
+    rig.overload().overload();
+    rig.expect(&["initial 0", "retry 0 fresh", "failover 1", "failover 2", "relay #2 in 1 s"]);
+}
+
+/// teamclaude #390, LiteLLM: failing over on the caller's own fault.
+#[test]
+fn r5_the_request_s_own_fault_is_relayed_without_a_hop() {
+    for (kind, status) in [(FailureKind::BadRequest, 400), (FailureKind::BadRequest, 422), (FailureKind::TooLarge, 413)] {
+        let mut rig = Rig::new(2).begin();
+        rig.status(kind, status);
+        rig.expect(&["initial 0", "relay #0"]);
+        assert_eq!(rig.outcome(), Some(Outcome::Relayed));
+    }
+}
+
+/// juspay/neurolink#1605: a fallback's 400 masked the real 429.
+#[test]
+fn r32_a_spare_s_fault_never_takes_the_place_of_what_the_primary_said() {
+    let mut rig = Rig::new(2).begin();
+    rig.overload().status(FailureKind::BadRequest, 400);
+    rig.expect(&["initial 0", "failover 1", "relay #0 in 1 s"]);
+}
+
+#[test]
+fn at_most_four_attempts_and_as_many_hops_as_the_policy_allows() {
+    let mut rig = Rig::new(6).begin();
+    for _ in 0..6 {
+        rig.status(FailureKind::ServerError, 500);
+    }
+    assert_eq!(rig.trace.iter().filter(|line| line.contains("failover")).count(), MAX_HOPS);
+    let mut none = Rig::new(3).with(|rig| rig.policy.max_hops = 0).begin();
+    none.status(FailureKind::ServerError, 500);
+    none.expect(&["initial 0", "relay #0 in 1 s"]);
+}
+
+/// teamclaude #13, claude-code-router: sleeping before the next target, or after it for the same limit elsewhere.
+#[test]
+fn r29_a_throttle_goes_on_once_and_then_only_to_another_address() {
+    let throttle = |rig: &mut Rig| {
+        rig.fail(Failure::new(FailureKind::Throttled, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(30))));
+    };
+    let mut rig = Rig::new(3).begin();
+    throttle(&mut rig);
+    throttle(&mut rig);
+    rig.expect(&["initial 0", "failover 1", "failover 2"]);
+    let mut siblings = Rig::new(2).begin();
+    throttle(&mut siblings);
+    throttle(&mut siblings);
+    siblings.expect(&["initial 0", "failover 1", "relay #0 in 33 s"]);
+}
+
+#[test]
+fn triggers_given_by_the_user_are_all_there_are_for_statuses() {
+    let mut triggers = Triggers::none();
+    triggers.add_status(429);
+    let policy = Policy { triggers, ..Policy::default() };
+    let mut rig = Rig::new(2).with(|rig| rig.policy = policy.clone()).begin();
+    rig.status(FailureKind::ServerError, 500);
+    rig.expect(&["initial 0", "relay #0"]);
+    let mut refused = Rig::new(2).with(|rig| rig.policy = policy).begin();
+    refused.fail(Failure::new(FailureKind::ConnectRefused, Stage::Connect, "refused"));
+    refused.expect(&["initial 0", "failover 1"]);
+}
+
+#[test]
+fn what_has_side_effects_or_cannot_be_sent_again_stays_where_it_went() {
+    let mut other = Rig::new(2).with(|rig| rig.endpoint = Endpoint::Other).begin();
+    other.status(FailureKind::ServerError, 500);
+    other.expect(&["initial 0", "relay #0"]);
+    let mut unsent = Rig::new(2).with(|rig| rig.endpoint = Endpoint::Other).begin();
+    unsent.fail(Failure::new(FailureKind::ConnectRefused, Stage::Connect, "refused"));
+    unsent.expect(&["initial 0", "failover 1"]);
+    let mut lost = Rig::new(2).begin();
+    lost.tell(|exchange, _, _, _| exchange.cannot_replay());
+    lost.status(FailureKind::ServerError, 500);
+    lost.expect(&["initial 0", "relay #0"]);
+}
+
+#[test]
+fn a_credential_that_can_be_read_anew_is_read_once_before_the_hop() {
+    let mut rig = Rig::new(3).begin();
+    rig.overload().overload();
+    rig.status(FailureKind::Unauthorized, 401).status(FailureKind::Unauthorized, 401);
+    rig.expect(&["initial 0", "failover 1", "failover 2", "retry 2", "relay #0 in 17 s"]);
+}
+
+#[test]
+fn a_profile_that_another_session_found_dead_in_the_meantime_is_passed_over() {
+    let mut rig = Rig::new(3).begin();
+    let victim = Victim { profile: ProfileId(1), family: ModelFamily::Opus, credential: None, host: None, another_usable: true };
+    let now = rig.clock.now();
+    rig.world.health.on_failure(now, &victim, &Failure::new(FailureKind::ServerError, Stage::Head, "500"), EVEN);
+    rig.overload();
+    rig.expect(&["initial 0", "failover 2"]);
+}
+
+#[test]
+fn further_hops_cost_the_budget_and_the_first_does_not() {
+    let mut rig = Rig::new(3).begin();
+    let now = rig.clock.now();
+    assert!(rig.world.budget.take(now, crate::policy::BUDGET));
+    rig.overload().overload();
+    rig.expect(&["initial 0", "failover 1", "relay #0 in 1 s"]);
+}
+
+#[test]
+fn alone_a_server_error_is_tried_once_more_and_then_told_as_it_came() {
+    let mut rig = Rig::new(1).begin();
+    rig.status(FailureKind::ServerError, 500).status(FailureKind::ServerError, 500);
+    rig.expect(&["initial 0", "retry 0 in 125 ms", "relay #0"]);
+    let mut throttled = Rig::new(1).begin();
+    throttled.fail(Failure::new(FailureKind::Throttled, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(3))));
+    throttled.expect(&["initial 0", "relay #0"]);
+}
+
+// The clocks.
+
+#[test]
+fn each_clock_is_its_own() {
+    let clocks = Clocks { head: secs(3), first_content: secs(5), bytes_idle: secs(7), content_idle: secs(11), ..Clocks::default() };
+    let rig = || Rig::new(2).with(|rig| rig.policy.clocks = clocks).begin();
+    let mut head = rig();
+    head.after(secs(2)).after(secs(1));
+    head.expect(&["initial 0", "failover 1"]);
+    let mut first = rig();
+    first.head().after(secs(4)).after(secs(1));
+    first.expect(&["initial 0", "failover 1"]);
+    let mut silent = rig();
+    silent.head().content().seen(text).after(secs(6)).after(secs(1));
+    silent.expect(&["initial 0", "commit #0", "end Cut"]);
+    let mut pings = rig();
+    pings.head().content().seen(text);
+    for _ in 0..11 {
+        let id = pings.last();
+        pings.tell(|exchange, now, _, _| exchange.on_bytes(now, id)).after(secs(1));
+    }
+    pings.expect(&["initial 0", "commit #0", "end Cut"]);
+    let last = pings.exchange.as_ref().unwrap().attempts()[0].failure.clone().unwrap();
+    assert_eq!(&*last.detail, "no content for 11 s");
+}
+
+#[test]
+fn what_is_held_is_released_before_the_client_gives_up() {
+    let mut rig = Rig::new(2).with(|rig| rig.policy.clocks.first_content = secs(600)).begin();
+    rig.head();
+    for _ in 0..24 {
+        let id = rig.last();
+        rig.tell(|exchange, now, _, _| exchange.on_bytes(now, id)).after(secs(10));
+    }
+    rig.expect(&["initial 0", "commit #0"]);
+}
+
+#[test]
+fn the_client_hears_something_before_its_own_patience_ends() {
+    let mut rig = Rig::new(4).with(|rig| rig.policy.clocks.head = secs(200)).begin();
+    rig.after(secs(200)).after(CLIENT_PATIENCE - secs(200));
+    rig.expect(&["initial 0", "failover 1", "say 504 in 1 s"]);
+}
+
+// Nobody is left.
+
+#[test]
+fn the_most_recoverable_failure_is_told_with_the_soonest_wait() {
+    let mut rig = Rig::new(3).begin();
+    rig.status(FailureKind::Forbidden, 403).fail(Failure::new(FailureKind::ConnectRefused, Stage::Connect, "refused")).overload();
+    rig.expect(&["initial 0", "failover 1", "failover 2", "relay #2 in 6 s"]);
+}
+
+#[test]
+fn what_waiting_cannot_cure_is_said_at_once() {
+    let mut rig = Rig::new(2).begin();
+    rig.status(FailureKind::Forbidden, 403).status(FailureKind::Billing, 402);
+    rig.expect(&["initial 0", "failover 1", "say 424"]);
+    let mut fail = Rig::new(2).with(|rig| rig.policy.on_exhausted = OnExhausted::Fail).begin();
+    fail.overload().overload();
+    fail.expect(&["initial 0", "failover 1", "say 424"]);
+}
+
+#[test]
+fn the_client_s_own_limit_and_dead_login_are_relayed_when_nothing_else_can_answer() {
+    for (kind, status) in [(FailureKind::QuotaExhausted, 429), (FailureKind::Unauthorized, 401)] {
+        let mut rig = Rig::new(2).begin();
+        rig.status(kind, status).status(FailureKind::Forbidden, 403);
+        rig.expect(&["initial 0", "failover 1", "relay #0"]);
+        // The next request reaches nobody, and is told the same.
+        let mut again = Rig { trace: Vec::new(), exchange: None, ..rig }.begin();
+        let instead = if kind == FailureKind::QuotaExhausted { 503 } else { 424 };
+        again.expect(&[&format!("remembered 0 or {instead}")]);
+        again.clock.advance(secs(1));
+    }
+}
+
+/// A spare's 401 would log the user out.
+#[test]
+fn r2_a_spare_s_own_login_failure_never_reaches_the_client() {
+    let mut rig = Rig::new(2).begin();
+    rig.status(FailureKind::Forbidden, 403).status(FailureKind::Unauthorized, 401);
+    rig.expect(&["initial 0", "failover 1", "say 424"]);
+}
+
+#[test]
+fn an_answer_is_held_open_until_a_profile_recovers() {
+    let mut rig = Rig::new(2).with(|rig| rig.policy.on_exhausted = OnExhausted::Hold).begin();
+    rig.overload().overload();
+    rig.expect(&["initial 0", "failover 1", "hold open"]);
+    rig.after(secs(10)).after(secs(5));
+    rig.head().content().success().ends();
+    rig.expect(&["initial 0", "failover 1", "hold open", "plan anew", "plan anew", "failover 0", "commit #2", "end Complete"]);
+}
+
+#[test]
+fn an_answer_is_held_open_for_nine_minutes_at_most_and_cut_then() {
+    let mut rig = Rig::new(2).with(|rig| rig.policy.on_exhausted = OnExhausted::Hold).begin();
+    let spent = || Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(3600)));
+    rig.fail(spent()).fail(spent());
+    for _ in 0..60 {
+        rig.after(secs(10));
+    }
+    assert_eq!(rig.trace.last().map(String::as_str), Some("end Cut"));
+    assert_eq!(rig.trace.iter().filter(|line| line.contains("failover")).count(), 1, "a used-up window is not asked");
+    let mut whole = Rig::new(2).with(|rig| (rig.policy.on_exhausted, rig.streamed) = (OnExhausted::Hold, false)).begin();
+    whole.overload().overload();
+    whole.expect(&["initial 0", "failover 1", "relay #0 in 17 s"]);
+}
+
+// After the client has bytes.
+
+#[test]
+fn a_broken_answer_of_the_interactive_client_is_cut_or_handed_back() {
+    let mut cut = Rig::new(2).begin();
+    cut.head().content().seen(text).dies();
+    cut.expect(&["initial 0", "commit #0", "end Cut"]);
+    let mut back = Rig::new(2).begin();
+    back.head().content().seen(closed_text).dies();
+    back.expect(&["initial 0", "commit #0", "end HandBack"]);
+    assert_eq!(back.outcome(), Some(Outcome::HandedBack));
+}
+
+#[test]
+fn the_client_s_next_try_goes_elsewhere() {
+    let mut rig = Rig::new(2).begin();
+    rig.head().content().seen(text).dies();
+    let mut again = Rig { trace: Vec::new(), exchange: None, position: Position::default(), ..rig };
+    again.clock.advance(Duration::from_millis(600));
+    let mut again = again.begin();
+    again.head().content().success().ends();
+    again.expect(&["initial 1", "commit #0", "end Complete"]);
+}
+
+#[test]
+fn a_program_s_broken_text_is_resumed_once_by_the_next_profile() {
+    let mut rig = Rig::new(3).with(|rig| rig.client = ClientKind::Program).begin();
+    rig.head().content().seen(text).dies();
+    rig.expect(&["initial 0", "commit #0", "resume 1"]);
+    rig.head().content().success().ends();
+    rig.expect(&["initial 0", "commit #0", "resume 1", "commit #1", "end Complete"]);
+    assert_eq!(rig.outcome(), Some(Outcome::Served));
+}
+
+#[test]
+fn a_resume_that_fails_is_cut_and_not_tried_again() {
+    let mut rig = Rig::new(3).with(|rig| rig.client = ClientKind::Program).begin();
+    rig.head().content().seen(text).dies().overload();
+    rig.expect(&["initial 0", "commit #0", "resume 1", "end Cut"]);
+    let mut later = Rig::new(3).with(|rig| rig.client = ClientKind::Program).begin();
+    later.head().content().seen(text).dies().head().content().dies();
+    later.expect(&["initial 0", "commit #0", "resume 1", "commit #1", "end Cut"]);
+}
+
+#[test]
+fn with_nobody_to_resume_print_mode_gets_its_answer_handed_back() {
+    let mut alone = Rig::new(1).with(|rig| rig.client = ClientKind::ClaudePrint).begin();
+    alone.head().content().seen(closed_text).dies();
+    alone.expect(&["initial 0", "commit #0", "end HandBack"]);
+    let mut lost = Rig::new(2).with(|rig| rig.client = ClientKind::ClaudePrint).begin();
+    lost.tell(|exchange, _, _, _| exchange.cannot_replay());
+    lost.head().content().seen(closed_text).dies();
+    lost.expect(&["initial 0", "commit #0", "end HandBack"]);
+    let mut cut = Rig::new(2).with(|rig| (rig.client, rig.policy.mid_stream) = (ClientKind::ClaudePrint, MidStream::Cut)).begin();
+    cut.head().content().seen(closed_text).dies();
+    cut.expect(&["initial 0", "commit #0", "end Cut"]);
+}
+
+#[test]
+fn what_breaks_after_the_stop_reason_harms_nobody() {
+    let mut rig = Rig::new(2).begin();
+    rig.head().content().success().dies();
+    rig.expect(&["initial 0", "commit #0", "end Complete"]);
+    assert!(rig.exchange.as_ref().unwrap().attempts()[0].failure.is_none());
+    let mut hangs = Rig::new(2).begin();
+    hangs.head().content().success().after(secs(120));
+    hangs.expect(&["initial 0", "commit #0", "end Complete"]);
+}
+
+/// Invariant I7.
+#[test]
+fn i7_a_client_that_goes_away_moves_neither_breaker_nor_budget() {
+    let mut rig = Rig::new(2).begin();
+    rig.head();
+    rig.tell(|exchange, now, _, at| exchange.on_client_gone(now, at));
+    assert_eq!(rig.outcome(), Some(Outcome::Cancelled));
+    let now = rig.clock.now();
+    assert_eq!(rig.world.health.standing(now, ProfileId(0), ModelFamily::Opus, Some(1)), Standing::Usable);
+    assert!((rig.world.budget.left(now) - crate::policy::BUDGET).abs() < f64::EPSILON);
+    assert_eq!(rig.exchange.as_ref().unwrap().attempts()[0].decision, Some(Decision::Drop));
+}
+
+// Races.
+
+fn racing() -> Rig {
+    let mut rig = Rig::new(2).with(|rig| (rig.policy.hedge, rig.hedgeable) = (true, true));
+    let now = rig.clock.now();
+    (0..40).for_each(|_| rig.world.hedges.on_request(now));
+    rig.begin()
+}
+
+/// claude-code-hub #1281: a race billed twice without anybody's wish.
+#[test]
+fn r11_nothing_is_raced_unless_the_user_asked_for_it_and_it_is_harmless() {
+    let mut off = Rig::new(2).with(|rig| rig.hedgeable = true).begin();
+    off.after(HEDGE_DELAY);
+    off.expect(&["initial 0"]);
+    let mut acts = Rig::new(2).with(|rig| rig.policy.hedge = true).begin();
+    acts.after(HEDGE_DELAY);
+    acts.expect(&["initial 0"]);
+    let mut few = Rig::new(2).with(|rig| (rig.policy.hedge, rig.hedgeable) = (true, true)).begin();
+    few.after(HEDGE_DELAY).after(HEDGE_DELAY);
+    few.expect(&["initial 0"]);
+}
+
+#[test]
+fn a_slow_start_is_raced_and_the_first_content_wins() {
+    let mut rig = racing();
+    rig.after(HEDGE_DELAY);
+    rig.head().content();
+    rig.expect(&["initial 0", "hedge 1", "cancel #0", "commit #1"]);
+    let first = &rig.exchange.as_ref().unwrap().attempts()[0];
+    assert!(first.wasted && first.decision == Some(Decision::Drop));
+}
+
+#[test]
+fn the_slow_one_may_still_win_and_each_may_fail_alone() {
+    let mut slow = racing();
+    slow.after(HEDGE_DELAY);
+    let first = AttemptId(0);
+    slow.tell(|exchange, now, _, at| exchange.on_head(now, first, BodyKind::Stream, at));
+    slow.tell(|exchange, now, _, _| exchange.on_content(now, first));
+    slow.expect(&["initial 0", "hedge 1", "cancel #1", "commit #0"]);
+    let mut failing = racing();
+    failing.after(HEDGE_DELAY).overload();
+    failing.tell(|exchange, now, _, at| exchange.on_head(now, first, BodyKind::Stream, at));
+    failing.tell(|exchange, now, _, _| exchange.on_content(now, first));
+    failing.expect(&["initial 0", "hedge 1", "commit #0"]);
+    let mut both = racing();
+    both.after(HEDGE_DELAY).overload();
+    both.tell(|exchange, now, position, at| {
+        exchange.on_failure(now, first, Failure::new(FailureKind::ClosedBeforeHead, Stage::Send, "closed"), position, at);
+    });
+    both.expect(&["initial 0", "hedge 1", "relay #1 in 12 s"]);
+}
+
+// What must hold whatever happens.
+
+#[derive(Debug, Clone)]
+enum Happening {
+    Head,
+    Content,
+    Bytes,
+    Success,
+    End,
+    Fail(FailureKind, u16),
+    Pass(u64),
+    Gone,
+    Text,
+    CloseText,
+}
+
+fn happening() -> impl Strategy<Value = Happening> {
+    prop_oneof![
+        4 => Just(Happening::Head),
+        3 => Just(Happening::Content),
+        2 => Just(Happening::Bytes),
+        1 => Just(Happening::Success),
+        1 => Just(Happening::End),
+        6 => (proptest::sample::select(FailureKind::ALL.to_vec()), 400_u16..599).prop_map(|(kind, status)| Happening::Fail(kind, status)),
+        3 => (0_u64..400).prop_map(Happening::Pass),
+        1 => Just(Happening::Gone),
+        2 => Just(Happening::Text),
+        1 => Just(Happening::CloseText),
+    ]
+}
+
+fn any_client() -> impl Strategy<Value = ClientKind> {
+    proptest::sample::select(vec![ClientKind::ClaudeInteractive, ClientKind::ClaudePrint, ClientKind::Program])
+}
+
+fn any_exhausted() -> impl Strategy<Value = OnExhausted> {
+    proptest::sample::select(vec![OnExhausted::Wait, OnExhausted::Hold, OnExhausted::Fail])
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    /// Invariants I1, I3 and I10, and that every exchange ends: over any profiles, clients, wishes and happenings.
+    #[test]
+    fn whatever_happens_the_invariants_hold(
+        profiles in 1_u16..6,
+        client in any_client(),
+        on_exhausted in any_exhausted(),
+        hedge in any::<bool>(),
+        happenings in proptest::collection::vec(happening(), 0..60),
+    ) {
+        let mut rig = Rig::new(profiles).with(|rig| {
+            rig.client = client;
+            rig.policy.on_exhausted = on_exhausted;
+            (rig.policy.hedge, rig.hedgeable) = (hedge, hedge);
+        });
+        let now = rig.clock.now();
+        (0..100).for_each(|_| rig.world.hedges.on_request(now));
+        let mut rig = rig.begin();
+        for happening in happenings {
+            if rig.exchange.as_ref().unwrap().attempts().is_empty() {
+                break;
+            }
+            match happening {
+                Happening::Head => rig.head(),
+                Happening::Content => rig.content(),
+                Happening::Bytes => {
+                    let id = rig.last();
+                    rig.tell(|exchange, now, _, _| exchange.on_bytes(now, id))
+                }
+                Happening::Success => rig.success(),
+                Happening::End => rig.ends(),
+                Happening::Fail(kind, status) => rig.status(kind, status),
+                Happening::Pass(seconds) => rig.after(secs(seconds)),
+                Happening::Gone => rig.tell(|exchange, now, _, at| exchange.on_client_gone(now, at)),
+                Happening::Text => rig.seen(text),
+                Happening::CloseText => rig.seen(Position::close),
+            };
+        }
+        // Time alone brings every exchange to its end.
+        for _ in 0..200 {
+            rig.after(secs(60));
+        }
+        let exchange = rig.exchange.as_ref().unwrap();
+        prop_assert!(exchange.outcome().is_some(), "{:?}", rig.trace);
+        let commits = rig.trace.iter().filter(|line| line.starts_with("commit")).count();
+        let resumes = rig.trace.iter().filter(|line| line.starts_with("resume")).count();
+        prop_assert!(commits <= 1 + resumes && resumes <= 1, "I1: {:?}", rig.trace);
+        let held = rig.trace.iter().any(|line| line == "hold open");
+        let fresh = rig.trace.iter().filter(|line| line.ends_with("fresh")).count();
+        let most = if held { MAX_ATTEMPTS_PER_KEY as usize } else { MAX_ATTEMPTS };
+        prop_assert!(exchange.attempts().len() - fresh <= most + resumes, "I3: {:?}", rig.trace);
+        let answers: Vec<&String> = rig.trace.iter().filter(|line| line.starts_with("say") || line.starts_with("relay")).collect();
+        prop_assert!(answers.len() <= 1 && (answers.is_empty() || commits == 0), "I1: {:?}", rig.trace);
+        for answer in answers.iter().filter(|answer| answer.starts_with("say")) {
+            let status: u16 = answer.split(' ').nth(1).unwrap().parse().unwrap();
+            prop_assert!(matches!(status, 424 | 502..=504), "I10: {answer}");
+            prop_assert_eq!(status == 424, !answer.contains(" in "), "I10: {}", answer);
+        }
+        prop_assert!(rig.trace.iter().filter(|line| line.starts_with("end")).count() <= 1, "{:?}", rig.trace);
+    }
+}
