@@ -1,3 +1,5 @@
+#![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
+
 use super::*;
 use crate::commitment::BlockKind;
 use crate::facts::{ClientKind, ModelFamily};
@@ -237,7 +239,7 @@ fn a_dead_kept_connection_is_tried_once_more_and_counts_for_nothing() {
     rig.expect(&["initial 0", "retry 0 fresh", "failover 1", "failover 2", "relay #2 in 1 s"]);
 }
 
-/// teamclaude #390, LiteLLM: failing over on the caller's own fault.
+/// teamclaude #390, `LiteLLM`: failing over on the caller's own fault.
 #[test]
 fn r5_the_request_s_own_fault_is_relayed_without_a_hop() {
     for (kind, status) in [(FailureKind::BadRequest, 400), (FailureKind::BadRequest, 422), (FailureKind::TooLarge, 413)] {

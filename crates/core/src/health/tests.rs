@@ -1,3 +1,5 @@
+#![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
+
 use super::*;
 use crate::failure::Stage;
 use crate::window::{WindowReading, WindowStatus};
@@ -47,7 +49,7 @@ fn overload_benches_its_model_family_alone() {
     assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { .. }));
 }
 
-/// CLIProxyAPI #5915: a weekly limit of one model family took the whole account out for 33.7 h.
+/// router-for-me/CLIProxyAPI#5915: a weekly limit of one model family took the whole account out for 33.7 h.
 #[test]
 fn r28_a_model_family_s_limit_benches_that_family_alone() {
     let now = VirtualClock::new().now();

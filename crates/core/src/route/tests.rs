@@ -189,7 +189,7 @@ fn the_user_s_word_outranks_the_chain_until_it_is_over() {
     assert_eq!(order(now, &mut world), [A, B], "a word makes no dead profile well");
 }
 
-/// LiteLLM refuses everything once every deployment cools (measured).
+/// `LiteLLM` refuses everything once every deployment cools (measured).
 #[test]
 fn r43_with_every_breaker_open_one_request_now_and_then_tries_the_soonest() {
     let now = VirtualClock::new().now();

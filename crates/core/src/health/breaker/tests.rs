@@ -1,3 +1,5 @@
+#![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
+
 use super::*;
 use crate::policy::{BREAKER_BUCKET, COOLDOWN_CAP, COOLDOWN_CAP_ALONE};
 use hotspare_testkit::VirtualClock;
