@@ -388,4 +388,23 @@ proptest! {
             check_narrower(&home.config_of(), &config, &tree.to_string());
         }
     }
+
+    /// The same for texts: fixtures cut, joined and disturbed at any place.
+    #[test]
+    fn no_text_of_an_untrusted_project_widens_anything(
+        one in any::<prop::sample::Index>(), other in any::<prop::sample::Index>(), at in any::<prop::sample::Index>(),
+        to in any::<prop::sample::Index>(), put in "[{}\\[\\],:\"+n u]{0,3}",
+    ) {
+        let fixtures = examples("evil");
+        let (one, other) = (&fixtures[one.index(fixtures.len())].text, &fixtures[other.index(fixtures.len())].text);
+        let cut = |text: &str, at: prop::sample::Index| {
+            let at = at.index(text.len() + 1);
+            (0..=at).rev().find(|at| text.is_char_boundary(*at)).unwrap_or(0)
+        };
+        let text = format!("{}{put}{}", &one[..cut(one, at)], &other[cut(other, to)..]);
+        let home = evil().with("p/.hotspare/config.json", &text);
+        if let Ok(config) = home.load_in("p") {
+            check_narrower(&home.config_of(), &config, &text);
+        }
+    }
 }

@@ -9,6 +9,7 @@ mod evil;
 mod files;
 mod home;
 mod layered;
+mod layers;
 mod properties;
 mod validator;
 mod values;
