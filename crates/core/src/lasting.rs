@@ -22,6 +22,12 @@ use crate::world::{Switch, World};
 /// Most sessions that last; those served last go first.
 pub const MOST_STAYS: usize = 512;
 
+/// The clocks so far apart have come apart: another program has set the wall clock, or the machine slept.
+const CLOCKS_APART: Duration = Duration::from_secs(2);
+
+/// A word of the user's without an end is written anew at most so often.
+const HOUR_MS: u64 = 3_600_000;
+
 /// Most characters of a failure's words that are believed.
 const WORDS_CAP: usize = 200;
 
@@ -37,33 +43,50 @@ const MOST_OPENED: u32 = 16;
 /// Most that a window is believed to be used beyond its limit.
 const MOST_USED: f64 = 10.0;
 
-/// The steady clock and the wall clock at one moment.
+/// The present, and what the wall clock says of it. As long as it goes on from one meeting of the two clocks, an instant keeps its time to
+/// the millisecond.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Calendar {
-    /// The steady clock.
-    pub now: Instant,
-    /// The wall clock, in milliseconds since 1970 (UTC).
-    pub wall_ms: u64,
+    now: Instant,
+    met: Instant,
+    met_ms: u64,
 }
 
 impl Calendar {
+    /// Both clocks meet: the wall clock says so many milliseconds since 1970 (UTC).
+    pub fn new(now: Instant, wall_ms: u64) -> Self {
+        Self { now, met: now, met_ms: wall_ms }
+    }
+
+    /// Time goes on. The clocks meet anew when they have come apart.
+    #[must_use]
+    pub fn go_on(self, now: Instant, wall_ms: u64) -> Self {
+        let on = Self { now, ..self };
+        if on.wall_ms().abs_diff(wall_ms) > millis(CLOCKS_APART) { Self::new(now, wall_ms) } else { on }
+    }
+
+    /// The present by the wall clock, in milliseconds since 1970 (UTC).
+    pub fn wall_ms(&self) -> u64 {
+        self.ms(self.now)
+    }
+
     /// What the wall clock says at that instant.
     pub fn ms(&self, at: Instant) -> u64 {
-        match at.checked_duration_since(self.now) {
-            Some(ahead) => self.wall_ms.saturating_add(millis(ahead)),
-            None => self.wall_ms.saturating_sub(millis(self.now.saturating_duration_since(at))),
+        match at.checked_duration_since(self.met) {
+            Some(ahead) => self.met_ms.saturating_add(millis(ahead)),
+            None => self.met_ms.saturating_sub(millis(self.met.saturating_duration_since(at))),
         }
     }
 
     /// The instant at which the wall clock says so, at most `longest` from now; none when it is over.
     fn ahead(&self, ms: u64, longest: Duration) -> Option<Instant> {
-        let left = Duration::from_millis(ms.checked_sub(self.wall_ms).filter(|left| *left > 0)?);
+        let left = Duration::from_millis(ms.checked_sub(self.wall_ms()).filter(|left| *left > 0)?);
         self.now.checked_add(left.min(longest))
     }
 
     /// The instant at which the wall clock said so; one that is not over yet is now.
     fn back(&self, ms: u64) -> Instant {
-        let ago = Duration::from_millis(self.wall_ms.saturating_sub(ms));
+        let ago = Duration::from_millis(self.wall_ms().saturating_sub(ms));
         // A machine that started a moment ago knows no earlier instant.
         self.now.checked_sub(ago).unwrap_or(self.now)
     }
@@ -168,15 +191,16 @@ pub struct LastingSwitch {
     pub profile: String,
     /// Until when, in milliseconds since 1970 (UTC); none: until it is taken back.
     pub until_ms: Option<u64>,
-    /// When it is forgotten if no gateway runs.
+    /// When it is forgotten, unless a gateway still goes by it.
     pub ends_at_ms: u64,
 }
 
 impl LastingSwitch {
     /// The user's word at this moment.
     pub fn new(profile: impl Into<String>, until_ms: Option<u64>, wall_ms: u64) -> Self {
-        let latest = wall_ms.saturating_add(millis(LONGEST_TRUST));
-        Self { profile: profile.into(), until_ms, ends_at_ms: until_ms.unwrap_or(latest).min(latest) }
+        let latest = (wall_ms - wall_ms % HOUR_MS).saturating_add(millis(LONGEST_TRUST));
+        let longest = wall_ms.saturating_add(millis(LONGEST_TRUST));
+        Self { profile: profile.into(), until_ms, ends_at_ms: until_ms.unwrap_or(latest).min(longest) }
     }
 }
 
@@ -313,7 +337,7 @@ impl Lasting {
         let switched = world.switch.filter(|switch| switch.until.is_none_or(|until| until > calendar.now));
         lasting.switch = switched.and_then(|switch| {
             let until = switch.until.map(|until| calendar.ms(until));
-            Some(LastingSwitch::new(name(switch.profile)?, until, calendar.wall_ms))
+            Some(LastingSwitch::new(name(switch.profile)?, until, calendar.wall_ms()))
         });
         lasting
     }
@@ -329,7 +353,7 @@ impl Lasting {
         for (family, breaker) in &health.breakers {
             let Some((until, opened)) = breaker.lasting(calendar.now) else { continue };
             let entry = LastingBreaker { profile: profile.to_owned(), family: *family, until_ms: calendar.ms(until), opened };
-            if entry.ends_at_ms() > calendar.wall_ms {
+            if entry.ends_at_ms() > calendar.wall_ms() {
                 evidence_ends = evidence_ends.max(entry.ends_at_ms());
                 self.breakers.push(entry);
             }
@@ -400,7 +424,7 @@ impl Lasting {
         for entry in self.stays.into_iter().take(MOST_STAYS) {
             let cache_life = Duration::from_millis(entry.cache_life_ms).min(CACHE_LIFE_LONG);
             let last_used = calendar.back(entry.last_used_ms);
-            let warm = calendar.now.saturating_duration_since(last_used) < cache_life && entry.ends_at_ms() > calendar.wall_ms;
+            let warm = calendar.now.saturating_duration_since(last_used) < cache_life && entry.ends_at_ms() > calendar.wall_ms();
             let known = world.affinity.stay(calendar.now, Some(entry.session)).is_some();
             if let Some(profile) = id(&entry.profile).filter(|_| warm && !known) {
                 let since = calendar.back(entry.since_ms).min(last_used);
@@ -409,7 +433,7 @@ impl Lasting {
         }
         if world.switch.is_none()
             && let Some(switch) = self.switch
-            && switch.ends_at_ms > calendar.wall_ms
+            && switch.ends_at_ms > calendar.wall_ms()
             && let Some(profile) = id(&switch.profile)
         {
             let until = switch.until_ms.map(|until_ms| calendar.ahead(until_ms, LONGEST_TRUST));

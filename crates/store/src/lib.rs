@@ -13,7 +13,7 @@ mod writer;
 
 pub use database::{FILE, Fault};
 pub use reader::{Filter, FindError, Listing, Reader, Row, Total};
-pub use state::{LONGEST_LIFE, StateEntry};
+pub use state::{Change, LONGEST_LIFE, StateEntry};
 pub use store::{DEFAULT_RETAIN, Options, Store, Trouble};
 
 use std::time::SystemTime;

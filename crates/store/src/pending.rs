@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use hotspare_core::ExchangeRecord;
 
-use crate::state::StateEntry;
+use crate::state::{self, Change};
 
 /// Most records that wait.
 pub(crate) const RECORDS_CAP: usize = 2048;
@@ -17,8 +17,8 @@ pub(crate) const BATCH_CAP: usize = 256;
 #[derive(Debug, Default)]
 pub(crate) struct Pending {
     records: VecDeque<Arc<ExchangeRecord>>,
-    /// The whole of each kind that changed.
-    saves: HashMap<&'static str, Vec<StateEntry>>,
+    /// What changed of each kind.
+    changes: HashMap<&'static str, Vec<Change>>,
     dropped: u64,
 }
 
@@ -26,7 +26,7 @@ pub(crate) struct Pending {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     pub(crate) records: VecDeque<Arc<ExchangeRecord>>,
-    pub(crate) saves: HashMap<&'static str, Vec<StateEntry>>,
+    pub(crate) changes: HashMap<&'static str, Vec<Change>>,
 }
 
 impl Pending {
@@ -36,23 +36,30 @@ impl Pending {
         self.give_way();
     }
 
-    /// The whole of one kind, in place of what waited.
-    pub(crate) fn save(&mut self, kind: &'static str, entries: Vec<StateEntry>) {
-        self.saves.insert(kind, entries);
+    /// Changes of one kind, over what waited.
+    pub(crate) fn change(&mut self, kind: &'static str, changes: Vec<Change>) {
+        state::merged(self.changes.entry(kind).or_default(), changes);
+    }
+
+    /// Whether a removal of this key waits.
+    pub(crate) fn removes(&self, kind: &str, key: &str) -> bool {
+        let changes = self.changes.get(kind).into_iter().flatten();
+        changes.into_iter().any(|change| matches!(change, Change::Remove(removed) if removed == key))
     }
 
     /// The next part, oldest first.
     pub(crate) fn take(&mut self) -> Batch {
         let count = self.records.len().min(BATCH_CAP);
-        Batch { records: self.records.drain(..count).collect(), saves: std::mem::take(&mut self.saves) }
+        Batch { records: self.records.drain(..count).collect(), changes: std::mem::take(&mut self.changes) }
     }
 
-    /// A part that could not be written comes back; what was saved since then stands.
+    /// A part that could not be written comes back; what changed since then stands.
     pub(crate) fn put_back(&mut self, mut batch: Batch) {
         batch.records.append(&mut self.records);
         self.records = batch.records;
-        for (kind, entries) in batch.saves {
-            self.saves.entry(kind).or_insert(entries);
+        for (kind, mut changes) in batch.changes {
+            state::merged(&mut changes, self.changes.remove(kind).unwrap_or_default());
+            self.changes.insert(kind, changes);
         }
         self.give_way();
     }
@@ -71,7 +78,7 @@ impl Pending {
 
     /// Whether nothing waits.
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.saves.is_empty()
+        self.records.is_empty() && self.changes.is_empty()
     }
 
     /// Records that wait.
@@ -88,6 +95,6 @@ impl Pending {
 impl Batch {
     /// Whether there is nothing in it.
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.saves.is_empty()
+        self.records.is_empty() && self.changes.is_empty()
     }
 }

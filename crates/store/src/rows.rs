@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use hotspare_core::{AttemptEntry, ExchangeRecord};
 use rusqlite::{Connection, params};
 
+use crate::now_ms;
 use crate::pending::Batch;
-use crate::state::{self, StateEntry};
+use crate::state::{self, Change, StateEntry};
 
 /// Most bytes of one record as JSON. Names, models and words are short; a record over this holds something that does not belong there.
 pub(crate) const RECORD_CAP: usize = 64 * 1024;
@@ -32,8 +33,8 @@ pub(crate) fn write(connection: &mut Connection, batch: &Batch) -> rusqlite::Res
             insert_exchange(&transaction, record, &text)?;
         }
     }
-    for (kind, entries) in &batch.saves {
-        replace_state(&transaction, kind, entries)?;
+    for (kind, changes) in &batch.changes {
+        change_state(&transaction, kind, changes)?;
     }
     transaction.commit()?;
     Ok(too_long)
@@ -90,12 +91,16 @@ fn insert_attempt(
     Ok(())
 }
 
-fn replace_state(connection: &Connection, kind: &str, entries: &[StateEntry]) -> rusqlite::Result<()> {
-    connection.prepare_cached("DELETE FROM state WHERE kind = ?1")?.execute([kind])?;
-    // A key that comes twice counts as its last one said.
-    let mut insert = connection.prepare_cached("INSERT OR REPLACE INTO state (kind, key, value, expires_at_ms) VALUES (?1, ?2, ?3, ?4)")?;
-    for entry in entries {
-        insert.execute(params![kind, entry.key, entry.value, signed(entry.expires_at_ms)])?;
+/// Only what changed: what another process has learned stands beside it.
+fn change_state(connection: &Connection, kind: &str, changes: &[Change]) -> rusqlite::Result<()> {
+    let now_ms = now_ms();
+    let mut remove = connection.prepare_cached("DELETE FROM state WHERE kind = ?1 AND key = ?2")?;
+    let mut put = connection.prepare_cached("INSERT OR REPLACE INTO state (kind, key, value, expires_at_ms) VALUES (?1, ?2, ?3, ?4)")?;
+    for change in changes.iter().filter(|change| change.counts(now_ms)) {
+        match change {
+            Change::Put(entry) => put.execute(params![kind, entry.key, entry.value, signed(entry.expires_at_ms)])?,
+            Change::Remove(key) => remove.execute(params![kind, key])?,
+        };
     }
     Ok(())
 }

@@ -19,6 +19,62 @@ pub struct StateEntry {
     pub expires_at_ms: u64,
 }
 
+/// What became of one thing that was learned.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Change {
+    /// It is so now.
+    Put(StateEntry),
+    /// What has this key holds no longer.
+    Remove(String),
+}
+
+impl Change {
+    /// What it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Put(entry) => &entry.key,
+            Self::Remove(key) => key,
+        }
+    }
+
+    /// Whether it is still worth writing: what has ended is forgotten anyway.
+    pub(crate) fn counts(&self, now_ms: u64) -> bool {
+        match self {
+            Self::Put(entry) => entry.expires_at_ms > now_ms,
+            Self::Remove(_) => true,
+        }
+    }
+
+    fn ends_at_ms(&self) -> u64 {
+        match self {
+            Self::Put(entry) => entry.expires_at_ms,
+            Self::Remove(_) => u64::MAX,
+        }
+    }
+}
+
+/// The changes with those of later put over them, at most [`ENTRIES_CAP`].
+pub(crate) fn merged(changes: &mut Vec<Change>, later: Vec<Change>) {
+    for change in later {
+        match changes.iter_mut().find(|known| known.key() == change.key()) {
+            Some(known) => *known = change,
+            None => changes.push(change),
+        }
+    }
+    if changes.len() > ENTRIES_CAP {
+        changes.sort_by_key(|change| std::cmp::Reverse(change.ends_at_ms()));
+        changes.truncate(ENTRIES_CAP);
+    }
+}
+
+/// What is known with the changes put over it.
+pub(crate) fn changed(mut known: Vec<StateEntry>, changes: &[Change], now_ms: u64) -> Vec<StateEntry> {
+    known.retain(|entry| !changes.iter().any(|change| change.key() == entry.key));
+    let put = changes.iter().filter_map(|change| if let Change::Put(entry) = change { Some(entry.clone()) } else { None });
+    known.extend(put);
+    kept(known, now_ms)
+}
+
 /// What may be kept of them: alive, none for longer than [`LONGEST_LIFE`], at most [`ENTRIES_CAP`].
 pub(crate) fn kept(mut entries: Vec<StateEntry>, now_ms: u64) -> Vec<StateEntry> {
     let latest = now_ms.saturating_add(u64::try_from(LONGEST_LIFE.as_millis()).unwrap_or(u64::MAX));

@@ -12,7 +12,7 @@ use crate::database::{Database, Fault};
 use crate::now_ms;
 use crate::pending::Pending;
 use crate::rows;
-use crate::state::{self, StateEntry};
+use crate::state::{self, Change, StateEntry};
 use crate::writer::Writer;
 
 /// How long records are kept where nothing else is said.
@@ -75,7 +75,7 @@ pub(crate) struct Shared {
 #[derive(Default)]
 pub(crate) struct State {
     pub(crate) pending: Pending,
-    /// Each kind as it was last saved here, or found in the file.
+    /// Each kind as it was found in the file, with what changed here.
     known: HashMap<String, Vec<StateEntry>>,
     pub(crate) trouble: Option<(u64, String)>,
     /// The writer has taken something and is not done with it.
@@ -87,10 +87,12 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// Takes over what the file holds of kinds that nobody has saved since.
+    /// Takes over what the file holds, where nothing has changed here since.
     pub(crate) fn adopt(&mut self, found: HashMap<String, Vec<StateEntry>>) {
-        for (kind, entries) in found {
-            self.known.entry(kind).or_insert(entries);
+        for (kind, mut entries) in found {
+            let known = self.known.entry(kind.clone()).or_default();
+            entries.retain(|entry| known.iter().all(|known| known.key != entry.key) && !self.pending.removes(&kind, &entry.key));
+            known.append(&mut entries);
         }
     }
 }
@@ -140,15 +142,16 @@ impl Store {
         self.shared.work.notify_one();
     }
 
-    /// Replaces everything of this kind. Never waits.
-    pub fn save(&self, kind: &'static str, entries: Vec<StateEntry>) {
-        let entries = state::kept(entries, now_ms());
+    /// Keeps what changed of this kind; what other processes have learned stands beside it. Never waits.
+    pub fn change(&self, kind: &'static str, changes: Vec<Change>) {
         let mut state = self.shared.lock();
-        state.known.insert(kind.to_owned(), entries.clone());
-        state.pending.save(kind, entries);
+        let known = state.known.remove(kind).unwrap_or_default();
+        state.known.insert(kind.to_owned(), state::changed(known, &changes, now_ms()));
+        state.pending.change(kind, changes);
         drop(state);
         self.shared.work.notify_one();
     }
+
     /// What is known of this kind and has not ended.
     pub fn load(&self, kind: &str) -> Vec<StateEntry> {
         let entries = self.shared.lock().known.get(kind).cloned().unwrap_or_default();

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hotspare_store::{FILE, Filter, Options, Reader, StateEntry, Store};
+use hotspare_store::{Change, FILE, Filter, Options, Reader, StateEntry, Store};
 use sample::{failed_over, now_ms};
 
 /// Processes that are killed.
@@ -51,7 +51,8 @@ fn victim() {
     for id in first..first + SPAN {
         std::thread::park_timeout(Duration::from_micros(200 + dice.below(2000)));
         let until = now_ms() + 3_600_000;
-        store.save("progress", vec![StateEntry { key: first.to_string(), value: id.to_string(), expires_at_ms: until }]);
+        let entry = StateEntry { key: "last".to_owned(), value: id.to_string(), expires_at_ms: until };
+        store.change("progress", vec![Change::Put(entry)]);
         store.record(failed_over(id));
         if is_careful(first) {
             assert!(store.flush(Duration::from_secs(10)));
@@ -147,7 +148,7 @@ fn l8_a_process_killed_at_any_point_loses_nothing_that_was_written() {
         seen = listing.last_seq.unwrap_or(seen);
         let ids: Vec<u64> = listing.rows.iter().map(|row| row.record.id).collect();
         let progress = store.load("progress");
-        assert!(progress.len() <= 1, "seed {seed}: each save stands in place of the one before");
+        assert!(progress.len() <= 1, "seed {seed}: each change stands in place of the one before");
         for victim in &victims {
             let missing = victim.missing(&ids);
             assert!(missing.is_empty() || !is_careful(victim.first), "seed {seed}: what was seen written is missing: {missing:?}");

@@ -1,5 +1,5 @@
 //! The store as whoever serves and whoever looks use it: kept rows, lasting state, and every kind of bad disk. "Never fails a request" means
-//! here: `record` and `save` return at once, whatever the disk does.
+//! here: `record` and `change` return at once, whatever the disk does.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hotspare_core::{Endpoint, ExchangeRecord};
-use hotspare_store::{FILE, Filter, FindError, LONGEST_LIFE, Options, Reader, StateEntry, Store};
+use hotspare_store::{Change, FILE, Filter, FindError, LONGEST_LIFE, Options, Reader, StateEntry, Store};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use sample::{failed_over, now_ms, served};
@@ -101,25 +101,47 @@ fn a_loose_file_is_narrowed() {
     assert_eq!(fs::metadata(folder.path().join(FILE)).unwrap().permissions().mode() & 0o777, 0o600);
 }
 
+fn put(key: &str, expires_at_ms: u64) -> Change {
+    Change::Put(entry(key, expires_at_ms))
+}
+
+fn keys(store: &Store, kind: &str) -> Vec<String> {
+    let mut keys: Vec<String> = store.load(kind).into_iter().map(|entry| entry.key).collect();
+    keys.sort();
+    keys
+}
+
 #[test]
-fn state_is_replaced_kind_by_kind_and_outlives_the_process_until_it_ends() {
+fn state_changes_key_by_key_and_outlives_the_process_until_it_ends() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());
     let soon = now_ms() + 60_000;
-    store.save("cooldowns", vec![entry("a", soon), entry("b", soon), entry("dead", now_ms())]);
-    store.save("windows", vec![entry("w", soon)]);
-    assert_eq!(store.load("cooldowns").len(), 2, "known at once, before anything is written");
-    store.save("cooldowns", vec![entry("c", u64::MAX)]);
+    store.change("cooldowns", vec![put("a", soon), put("b", soon), put("dead", now_ms())]);
+    store.change("windows", vec![put("w", soon)]);
+    assert_eq!(keys(&store, "cooldowns"), ["a", "b"], "known at once, before anything is written");
+    store.change("cooldowns", vec![put("c", u64::MAX), Change::Remove("a".to_owned())]);
     drop(store);
     let store = open(folder.path());
-    let cooldowns = store.load("cooldowns");
-    assert_eq!(cooldowns.iter().map(|entry| entry.key.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(keys(&store, "cooldowns"), ["b", "c"]);
     let longest = u64::try_from(LONGEST_LIFE.as_millis()).unwrap();
-    assert!(cooldowns[0].expires_at_ms <= now_ms() + longest, "nothing is believed for longer than eight days");
+    let ends = store.load("cooldowns").into_iter().map(|entry| entry.expires_at_ms);
+    assert!(ends.max() <= Some(now_ms() + longest), "nothing is believed for longer than eight days");
     assert_eq!(store.load("windows"), [entry("w", soon)]);
-    store.save("windows", Vec::new());
+    store.change("windows", vec![Change::Remove("w".to_owned())]);
     drop(store);
     assert!(open(folder.path()).load("windows").is_empty());
+}
+
+#[test]
+fn one_process_takes_nothing_from_what_another_has_learned() {
+    let folder = tempfile::tempdir().unwrap();
+    let soon = now_ms() + 60_000;
+    let (first, second) = (open(folder.path()), open(folder.path()));
+    first.change("cooldowns", vec![put("a", soon)]);
+    assert!(first.flush(LONG));
+    second.change("cooldowns", vec![put("b", soon)]);
+    drop((first, second));
+    assert_eq!(keys(&open(folder.path()), "cooldowns"), ["a", "b"]);
 }
 
 #[test]
@@ -553,7 +575,7 @@ fn on_a_read_only_disk() {
     let dir = place();
     let store = open(&dir);
     keep(&store, served(2));
-    store.save("cooldowns", vec![entry("a", now_ms() + 60_000)]);
+    store.change("cooldowns", vec![put("a", now_ms() + 60_000)]);
     assert!(!store.flush(LONG));
     let words = store.trouble().expect("told").words;
     assert!(words.contains("only be read") || words.contains("cannot be opened"), "{words}");

@@ -21,11 +21,11 @@ fn id(name: &str) -> Option<ProfileId> {
 }
 
 fn later(calendar: Calendar, by: Duration) -> Calendar {
-    Calendar { now: calendar.now + by, wall_ms: calendar.wall_ms + millis(by) }
+    calendar.go_on(calendar.now + by, calendar.wall_ms() + millis(by))
 }
 
 fn start() -> Calendar {
-    Calendar { now: VirtualClock::new().now(), wall_ms: WALL_MS }
+    Calendar::new(VirtualClock::new().now(), WALL_MS)
 }
 
 fn victim(profile: ProfileId, credential: Option<u64>) -> Victim {
@@ -127,9 +127,19 @@ fn a_switch_without_an_end_lasts_eight_days_at_most() {
     let calendar = start();
     let mut world = World::default();
     world.switch = Some(Switch { profile: WORK, until: None });
-    let (next, _) = restarted(&world, calendar, LONGEST_TRUST.saturating_sub(HOUR));
+    let (next, _) = restarted(&world, calendar, LONGEST_TRUST.saturating_sub(2 * HOUR));
     assert_eq!(next.switch, Some(Switch { profile: SPARE, until: None }));
     assert_eq!(restarted(&world, calendar, LONGEST_TRUST).0.switch, None);
+}
+
+#[test]
+fn an_instant_keeps_its_time_until_the_clocks_come_apart() {
+    let calendar = start();
+    let end = calendar.now + HOUR;
+    let on = calendar.go_on(calendar.now + Duration::from_micros(1_500_700), WALL_MS + 1_502);
+    assert_eq!(on.ms(end), calendar.ms(end));
+    let set = calendar.go_on(calendar.now + Duration::from_secs(1), WALL_MS + 60_000);
+    assert_eq!(set.ms(end), WALL_MS + 60_000 + 3_599_000);
 }
 
 #[test]
@@ -278,7 +288,7 @@ proptest! {
         let ends = lasting.benches.iter().map(Entry::ends_at_ms).chain(lasting.breakers.iter().map(Entry::ends_at_ms))
             .chain(lasting.failures.iter().map(Entry::ends_at_ms)).chain(lasting.windows.iter().map(Entry::ends_at_ms));
         for end in ends {
-            prop_assert!(end > calendar.wall_ms && end <= calendar.wall_ms + millis(LONGEST_TRUST), "{end}");
+            prop_assert!(end > calendar.wall_ms() && end <= calendar.wall_ms() + millis(LONGEST_TRUST), "{end}");
         }
     }
 
