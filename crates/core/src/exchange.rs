@@ -155,6 +155,7 @@ pub struct Exchange {
     throttled_at: Vec<u64>,
     fresh_retry_used: bool,
     reread_used: bool,
+    repair_used: bool,
     in_place_retry_used: bool,
     resumed: bool,
     replayable: bool,
@@ -186,6 +187,7 @@ impl Exchange {
             throttled_at: Vec::new(),
             fresh_retry_used: false,
             reread_used: false,
+            repair_used: false,
             in_place_retry_used: false,
             resumed: false,
             replayable: true,
@@ -433,6 +435,10 @@ impl Exchange {
     fn go_on(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) {
         let from_primary = run.candidate.profile == self.plan.primary;
         let step = self.step(failure, from_primary);
+        if failure.repaired && self.replayable && !self.repair_used && self.counted_attempts() < self.attempts_allowed {
+            self.repair_used = true;
+            return self.again(now, run, false, Duration::ZERO, at);
+        }
         if step == NextStep::Relay {
             return self.relay_or_explain(now, run.id, failure, at);
         }

@@ -129,6 +129,10 @@ pub enum SkipReason {
     },
     /// Its model map rejects the model.
     NoModel,
+    /// Nothing says what the model is called there, and nothing is guessed.
+    UnknownModel,
+    /// It does not serve requests of this kind.
+    NotServed,
     /// It passes the client's own credential on, and the client sent none.
     NoClientCredential,
     /// Its own credential cannot be had; the text says why.

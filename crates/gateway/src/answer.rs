@@ -81,6 +81,8 @@ pub(crate) fn skip_words(reason: &SkipReason) -> String {
     match reason {
         SkipReason::Cooling { because, .. } => format!("not asked, {} a moment ago", because.word().replace('_', " ")),
         SkipReason::NoModel => "not asked, its model map rejects the model".to_owned(),
+        SkipReason::UnknownModel => "not asked, its model map has no name for the model".to_owned(),
+        SkipReason::NotServed => "not asked, it does not serve requests of this kind".to_owned(),
         SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
         SkipReason::NoCredential(why) => format!("not asked, {why}"),
         SkipReason::Offline => "not asked, this machine's network is down".to_owned(),

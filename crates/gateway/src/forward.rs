@@ -18,8 +18,10 @@ use hotspare_core::{
     Action, Answer, AttemptId, AttemptKind, AttemptPlan, ClientKind, Commitment, Ending, Endpoint, Exchange, Failure, FailureKind,
     LocalAnswer, MidStream, Plan, Position, ProfileId, RequestFacts, Stage, Surroundings, Tokens,
 };
-use hotspare_upstream::{ClientCredential, Connected, Outgoing, Received, clock};
+use hotspare_upstream::headers::{beta_values, keep_betas};
+use hotspare_upstream::{ClientCredential, Connected, Fingerprint, Outgoing, Received, clock};
 use hotspare_wire::messages::{self, EarlyModel};
+use hotspare_wire::mint::{self, Mark};
 use hotspare_wire::stream::{self, Fact, StopReason, UsageSoFar};
 use hotspare_wire::{failure, limits, resume};
 use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, header, response};
@@ -32,6 +34,7 @@ use self::report::Notes;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
 use crate::headers::{self, Limits};
+use crate::history::{Adaptation, Changed};
 use crate::holdback::Wants;
 use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
@@ -49,6 +52,9 @@ const CUT_PAUSE: Duration = Duration::from_millis(60);
 
 /// A ping of ours goes out when the client has heard nothing for so long while something is withheld.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// Longest name of a model that is told of, in characters.
+const SERVED_CAP: usize = 80;
 
 /// Bytes that are joined into one frame for the client.
 const BATCH: usize = 16 * 1024;
@@ -88,6 +94,8 @@ pub struct Driver {
     last_out: Instant,
     /// What the client saw of an answer that broke, until another goes on with it.
     broken: Option<crate::holdback::Holdback>,
+    /// What a profile refused before the request was changed for it, while the changed one is under way.
+    before_repair: Option<Kept>,
     /// The client has a head: an upstream's or, where the answer is kept open, ours.
     has_head: bool,
     /// The length that the client was told: nobody asks for more once it has that.
@@ -123,6 +131,10 @@ pub(crate) async fn serve(
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
         return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
     };
+    if facts.endpoint == Endpoint::CountTokens && plan.candidates.is_empty() {
+        // A client that is told so counts by itself; a number of ours would be a guess that nobody could tell from a count.
+        return answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: no profile can count tokens now");
+    }
     let id = gateway.next_id();
     gateway.tell(&Event::Arrived { id });
     let streamed = request.body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream);
@@ -145,6 +157,7 @@ pub(crate) async fn serve(
         out: Outbox::default(),
         last_out: now,
         broken: None,
+        before_repair: None,
         has_head: false,
         promised: None,
         ending: None,
@@ -306,27 +319,86 @@ impl Driver {
         if let Some(model) = &terms.model {
             self.notes.of(plan.id).changed.push(format!("model → {model}"));
         }
+        let endpoint = self.exchange.facts().endpoint;
+        let conversation = || self.conversation();
+        let adaptation = self.gateway.histories().adaptation(endpoint, conversation, &target, terms.model.as_ref());
         if texts.is_some() {
             self.notes.of(plan.id).changed.push("asked for the rest of a broken answer".to_owned());
         }
-        let rereads = plan.kind == AttemptKind::Retry && terms.rereadable;
+        let refused = if plan.kind == AttemptKind::Retry && terms.rereadable { self.refused_credential(plan) } else { None };
+        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == plan.id) else { return };
         attempt.doing = Doing::Sending(Box::pin(async move {
-            if rereads {
-                target.credential.forget().await;
+            if let Some(refused) = refused
+                && !target.credential.renew(refused).await
+            {
+                return Err(Failure::new(FailureKind::Unauthorized, Stage::Connect, "401, and there is no other credential"));
             }
-            let (body, length) = outgoing_body(&request, terms.model.as_deref(), texts.as_deref()).await?;
+            let (body, length, changed) = outgoing_body(&gateway, &request, adaptation.as_ref(), texts.as_deref()).await?;
+            let mut headers = request.headers.clone();
+            if let Some(adaptation) = adaptation.filter(Adaptation::changes_betas) {
+                keep_betas(&mut headers, |beta| adaptation.keeps_beta(beta));
+            }
             let outgoing = Outgoing {
                 method: request.method.clone(),
                 path_and_query: request.path_and_query.clone(),
-                headers: request.headers.clone(),
+                headers,
                 extensions: request.extensions.clone(),
                 client_credential: if terms.client_login { request.credential.clone() } else { ClientCredential::default() },
                 body,
                 length,
                 read_answer,
             };
-            gateway.upstreams().send(&target, outgoing, &terms.clocks, fresh).await
+            let mut received = gateway.upstreams().send(&target, outgoing, &terms.clocks, fresh).await?;
+            if !changed.is_empty() {
+                received.extensions_mut().insert(Changed(changed.into()));
+            }
+            Ok(received)
         }));
+    }
+
+    /// What tells this conversation from others: the client's session, else how it began.
+    fn conversation(&self) -> u64 {
+        let began = || self.request.body.whole_if_here().and_then(|whole| hotspare_wire::history::opening(&whole));
+        self.exchange.facts().session.or_else(began).unwrap_or(0)
+    }
+
+    /// The credential that the profile has just rejected.
+    fn refused_credential(&self, plan: &AttemptPlan) -> Option<Fingerprint> {
+        let (_, kept) = self.kept.iter().rev().find(|(_, kept)| kept.profile == plan.candidate.profile)?;
+        kept.head.extensions.get().copied().filter(|_| kept.head.status == StatusCode::UNAUTHORIZED)
+    }
+
+    /// Notes who has answered in this conversation, and which thinking is theirs, once anyone but Anthropic may be asked.
+    fn note_answer(&self, place: usize, marks: &[Mark]) {
+        let Some(attempt) = self.attempts.get(place) else { return };
+        if self.exchange.facts().endpoint == Endpoint::Messages && self.snapshot.has_foreign() {
+            self.gateway.histories().answered(self.conversation(), &attempt.target, marks);
+        }
+    }
+
+    /// Tells people when another model answers than was asked for. The answer stands: it is all there is.
+    fn note_model(&mut self, id: AttemptId, served: &str) {
+        let record = self.exchange.attempts().get(usize::from(id.0));
+        let Some(asked) = record.and_then(|attempt| attempt.model.clone()).or_else(|| self.exchange.facts().model.clone()) else { return };
+        if !hotspare_core::models::is_served_as_asked(&asked, served) {
+            let served: String = served.chars().filter(char::is_ascii_graphic).take(SERVED_CAP).collect();
+            tracing::warn!(id = %record::id_text(self.id), %asked, %served, "another model answered than was asked for");
+            self.notes.of(id).changed.push(format!("{asked} was asked for, {served} answered"));
+        }
+    }
+
+    /// Whether what this refusal minds can be changed, and was not changed before. Claude Code mends its own request where the profile is
+    /// the first of its chain (measured), so there it gets the refusal instead.
+    fn repairs(&mut self, place: usize, refusal: &Bytes) -> bool {
+        let facts = self.exchange.facts();
+        let attempt = &self.attempts[place];
+        let profile = self.exchange.attempts()[usize::from(attempt.id.0)].profile;
+        let heals_itself = facts.client.is_claude() && profile == self.exchange.plan().primary && attempt.target.platform.is_native();
+        if heals_itself || facts.endpoint != Endpoint::Messages || self.request.body.whole_if_here().is_none() {
+            return false;
+        }
+        let betas = beta_values(&self.request.headers);
+        self.gateway.histories().repair(self.conversation(), &attempt.target, refusal, &betas)
     }
 
     fn cancel(&mut self, id: AttemptId) {
@@ -421,6 +493,7 @@ impl Driver {
         let note = self.notes.of(id);
         note.status = Some(head.status.as_u16());
         note.connected = head.extensions.get::<Connected>().map(|connected| connected.0);
+        note.changed.extend(head.extensions.get::<Changed>().map(|changed| changed.0.to_string()));
         let now = clock::now();
         if let Some(reading) = limits::reading(&head.headers, self.gateway.outside().wall()) {
             self.with_world(|exchange, at| exchange.on_limits(now, id, &reading, at));
@@ -454,8 +527,18 @@ impl Driver {
         let body = read.freeze();
         let unpacked = unpacked(&head.headers, &body);
         let endpoint = self.exchange.facts().endpoint;
-        let failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
-        let kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
+        let mut failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
+        let mut kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
+        if let Some(first) = self.before_repair.take() {
+            if matches!(failure.kind, FailureKind::ProviderBound | FailureKind::BadRequest) {
+                // The change did not help: the client gets the words that its own request got.
+                self.gateway.histories().repair_failed(self.conversation(), &self.attempts[place].target);
+                kept = first;
+            }
+        } else if failure.kind == FailureKind::ProviderBound && self.repairs(place, &unpacked) {
+            failure.repaired = true;
+            self.before_repair = Some(kept.clone());
+        }
         if client_login && matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Unauthorized) {
             self.gateway.remember_refusal(kept.profile, self.exchange.facts().own_credential, &kept);
         }
@@ -472,6 +555,11 @@ impl Driver {
                 self.notes.of(id).bytes_down += data.len() as u64;
                 self.exchange.on_bytes(now, id);
                 attempt.receive(data);
+                let marks = attempt.hold.take_marks();
+                if !marks.is_empty() {
+                    self.note_answer(place, &marks);
+                }
+                let attempt = &mut self.attempts[place];
                 if attempt.splicer.as_ref().is_some_and(|splicer| splicer.splice.started_over()) {
                     return self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "the rest began from the start"));
                 }
@@ -561,6 +649,10 @@ impl Driver {
         if !unreadable && let Some(failure) = self.fault_of_whole(&unpacked) {
             return self.failed(id, failure);
         }
+        self.note_answer(place, &mint::marks_of_answer(&unpacked));
+        if let Some(served) = stream::model_of_whole(&unpacked).filter(|served| !served.is_empty()) {
+            self.note_model(id, &served);
+        }
         self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
         let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
         self.out.pieces.push_back(body);
@@ -576,8 +668,8 @@ impl Driver {
         if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
             return wrong("200 with a body that is no JSON");
         }
-        if failure::is_error_body(body) {
-            return wrong("200 with an error in its body");
+        if let Some(failure) = failure::under_good_status(self.exchange.facts().endpoint, body, self.gateway.outside().wall()) {
+            return Some(failure);
         }
         let streamed = self.exchange.facts().endpoint == Endpoint::Messages && self.asks_for_a_stream();
         if streamed { wrong("200 with a whole answer where a stream was asked for") } else { None }
@@ -625,12 +717,6 @@ impl Driver {
         let position = self.position();
         let before = self.failures();
         self.retire(id);
-        if failure.kind == FailureKind::Unauthorized
-            && let Some(target) = self.target_of(id)
-        {
-            // A command that gave a dead key is asked for another the next time.
-            tokio::spawn(async move { target.credential.forget().await });
-        }
         self.with_exchange(|exchange, at| exchange.on_failure(clock::now(), id, failure, &position, at));
         self.after_failure(before);
     }
@@ -675,11 +761,6 @@ impl Driver {
 
     fn has_failed(&self, id: AttemptId) -> bool {
         self.exchange.attempts().get(usize::from(id.0)).is_some_and(|attempt| attempt.failure.is_some())
-    }
-
-    fn target_of(&self, id: AttemptId) -> Option<Arc<hotspare_upstream::Target>> {
-        let record = self.exchange.attempts().get(usize::from(id.0))?;
-        self.snapshot.target(record.profile).cloned()
     }
 
     /// With everything that a failure needs to know, the request's key among it.
@@ -735,6 +816,12 @@ impl Driver {
     /// From here on the client gets this attempt's answer.
     fn go_on_with(&mut self, id: AttemptId) {
         self.has_head = true;
+        if let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) {
+            self.note_answer(place, &[]);
+            if let Some(served) = self.attempts[place].hold.served().map(str::to_owned) {
+                self.note_model(id, &served);
+            }
+        }
         if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == id) {
             attempt.on_wire = true;
             self.gateway.tell(&Event::Committed { id: self.id, profile: attempt.target.name.clone() });
@@ -906,14 +993,15 @@ fn answer_of(kept: Kept, headers: HeaderMap) -> Response<ClientBody> {
     response
 }
 
-/// The request's body for one attempt: the client's own bytes, with another model or the wish for the rest where that is asked for.
+/// The request's body as it goes to one profile, its length where it is known, and what was changed in it for people.
 async fn outgoing_body(
+    gateway: &Gateway,
     request: &ClientRequest,
-    model: Option<&str>,
+    adaptation: Option<&Adaptation>,
     texts: Option<&[String]>,
-) -> Result<(RequestBody, Option<u64>), Failure> {
-    if model.is_none() && texts.is_none() {
-        return Ok((RequestBody::Kept(request.body.reader()), request.length));
+) -> Result<(RequestBody, Option<u64>, String), Failure> {
+    if adaptation.is_none() && texts.is_none() {
+        return Ok((RequestBody::Kept(request.body.reader()), request.length, String::new()));
     }
     let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
     let mut whole = request.body.whole().await.map_err(broken)?;
@@ -922,12 +1010,12 @@ async fn outgoing_body(
             .ok_or_else(|| Failure::new(FailureKind::CannotReplay, Stage::Connect, "nothing can be put behind this request"))?;
         whole = parts.concat().into();
     }
-    let parts = match model {
-        Some(model) => messages::with_model(&whole, model),
-        None => vec![whole],
+    let (parts, changed) = match adaptation {
+        Some(adaptation) => gateway.histories().adapt(&whole, adaptation)?,
+        None => (vec![whole], String::new()),
     };
     let length = parts.iter().map(|part| part.len() as u64).sum();
-    Ok((RequestBody::Parts(parts.into()), Some(length)))
+    Ok((RequestBody::Parts(parts.into()), Some(length), changed))
 }
 
 /// What a good head's body is to be taken for; none: it is not what was asked for.

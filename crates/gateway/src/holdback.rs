@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::{Buf, Bytes};
 use hotspare_core::Position;
 use hotspare_core::commitment::BlockKind;
+use hotspare_wire::mint::{Mark, MintWatch};
 use hotspare_wire::resume;
 use hotspare_wire::sse::Scanner;
 use hotspare_wire::stream::{self, Fact, UsageSoFar};
@@ -35,6 +36,10 @@ pub struct Holdback {
     barrier: Option<u64>,
     /// The text that the client has, block by block; none: it is not kept, or has grown too long.
     texts: Option<Vec<String>>,
+    watch: MintWatch,
+    /// Of thinking blocks that came and were not asked about yet.
+    marks: Vec<Mark>,
+    served: Option<String>,
 }
 
 #[derive(Debug)]
@@ -72,13 +77,20 @@ impl Holdback {
             withheld_from: None,
             barrier: None,
             texts: wants.text.then(Vec::new),
+            watch: MintWatch::default(),
+            marks: Vec::new(),
+            served: None,
         }
     }
 
     /// Takes the next bytes in.
     pub fn receive(&mut self, piece: Bytes) {
-        let Self { scanner, usage, facts, texts, .. } = self;
+        let Self { scanner, usage, facts, texts, watch, marks, served, .. } = self;
         scanner.feed(&piece, |event| {
+            marks.extend(watch.on_event(&event));
+            if served.is_none() {
+                *served = stream::model_of(&event);
+            }
             let text = texts.as_ref().and_then(|_| stream::text_of(&event));
             facts.push_back(Received { end: event.end, fact: stream::read(&event, usage), text });
         });
@@ -88,6 +100,16 @@ impl Holdback {
             self.withheld_from = None;
             self.withholds_tool_calls = false;
         }
+    }
+
+    /// The marks of the thinking blocks that came since this was last asked.
+    pub fn take_marks(&mut self) -> Vec<Mark> {
+        std::mem::take(&mut self.marks)
+    }
+
+    /// The model that the answer itself names.
+    pub fn served(&self) -> Option<&str> {
+        self.served.as_deref().filter(|model| !model.is_empty())
     }
 
     /// The next event that was not judged yet.

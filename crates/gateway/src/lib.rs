@@ -9,6 +9,7 @@ mod bound;
 pub mod forward;
 pub mod guard;
 mod headers;
+mod history;
 pub mod holdback;
 pub mod identity;
 pub mod outside;

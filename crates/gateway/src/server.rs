@@ -36,6 +36,7 @@ use crate::body::ClientBody;
 use crate::bound::Bound;
 use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
+use crate::history::Histories;
 use crate::identity::Identities;
 use crate::outside::Outside;
 use crate::record::{Event, Observer};
@@ -132,6 +133,7 @@ pub struct Gateway {
     token: SecretString,
     observer: Option<Arc<dyn Observer>>,
     outside: Outside,
+    histories: Histories,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -195,6 +197,7 @@ impl Gateway {
             token: options.token,
             observer: options.observer,
             outside: options.outside,
+            histories: Histories::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
@@ -254,6 +257,10 @@ impl Gateway {
 
     pub(crate) fn upstreams(&self) -> &Upstreams<RequestBody> {
         &self.upstreams
+    }
+
+    pub(crate) fn histories(&self) -> &Histories {
+        &self.histories
     }
 
     /// Short, and never held across a wait.

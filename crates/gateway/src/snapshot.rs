@@ -7,7 +7,7 @@ use std::sync::Arc;
 use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
-use hotspare_core::{ChainEntry, ChainRule, Policy, ProfileId, RequestFacts, Terms};
+use hotspare_core::{ChainEntry, ChainRule, Endpoint, Policy, ProfileId, RequestFacts, Terms};
 use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target};
 
 use crate::identity::Identities;
@@ -81,6 +81,11 @@ impl Snapshot {
         self.profiles.values().any(|profile| profile.target.credential.is_client())
     }
 
+    /// Whether any profile is another company's, so that who said what must be kept apart.
+    pub fn has_foreign(&self) -> bool {
+        self.profiles.values().any(|profile| !profile.target.platform.is_native())
+    }
+
     /// The profiles of the chains that cannot authenticate now, and why. Commands are not run for it: they may ask the user.
     pub async fn missing_credentials(&self) -> Vec<(Arc<str>, String)> {
         let mut missing = Vec::new();
@@ -99,6 +104,16 @@ impl Snapshot {
         let Some(profile) = self.profiles.get(&entry.profile) else {
             return Fit::Cannot(SkipReason::NoModel);
         };
+        let platform = profile.target.platform;
+        let served = match facts.endpoint {
+            Endpoint::CountTokens => platform.counts_tokens(),
+            // Files, batches and what is not known here belong to the company that the client speaks to.
+            Endpoint::Other => platform.is_native(),
+            Endpoint::Messages | Endpoint::Models => true,
+        };
+        if !served {
+            return Fit::Cannot(SkipReason::NotServed);
+        }
         let client_login = profile.target.credential.is_client();
         if client_login && facts.own_credential.is_none() {
             return Fit::Cannot(SkipReason::NoClientCredential);
@@ -108,7 +123,7 @@ impl Snapshot {
             Some(Mapped::Rejected) => return Fit::Cannot(SkipReason::NoModel),
             Some(Mapped::To(model)) => Some(model),
             // A model that the chain itself names is the user's word; any other is not guessed.
-            Some(Mapped::Unknown) if entry.model.is_none() => return Fit::Cannot(SkipReason::NoModel),
+            Some(Mapped::Unknown) if entry.model.is_none() => return Fit::Cannot(SkipReason::UnknownModel),
             Some(Mapped::Unknown) => entry.model.clone(),
             Some(Mapped::Same) | None => entry.model.clone(),
         };

@@ -257,13 +257,6 @@ impl Credential {
         }
     }
 
-    /// The provider has rejected what was last sent: a program is asked anew the next time, unless it has just given the same again.
-    pub async fn forget(&self) {
-        if let Self::Own(own) = self {
-            own.cache.refuse(|_| true).await;
-        }
-    }
-
     /// When it runs out, where that is known. Reads it anew.
     pub fn expires(&self) -> Option<SystemTime> {
         match self {

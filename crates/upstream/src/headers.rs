@@ -118,13 +118,13 @@ fn named_in_connection(client: &HeaderMap) -> Vec<HeaderName> {
 
 /// The capability of a login token goes with the login token, not with the client: another credential needs it taken out or put in.
 fn fit_oauth_beta(headers: &mut HeaderMap, login: bool) {
-    let has = values(headers).iter().any(|beta| beta == OAUTH_BETA);
+    let has = beta_values(headers).iter().any(|beta| beta == OAUTH_BETA);
     if has == login {
         return;
     }
     keep_betas(headers, |beta| beta != OAUTH_BETA);
     if login {
-        let mut kept = values(headers);
+        let mut kept = beta_values(headers);
         kept.push(OAUTH_BETA.to_owned());
         set_betas(headers, &kept);
     }
@@ -132,7 +132,7 @@ fn fit_oauth_beta(headers: &mut HeaderMap, login: bool) {
 
 /// Takes out the betas that are not wanted; a header of which nothing is left goes.
 pub fn keep_betas(headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
-    let all = values(headers);
+    let all = beta_values(headers);
     let kept: Vec<String> = all.iter().filter(|beta| wanted(beta)).cloned().collect();
     if kept.len() < all.len() {
         set_betas(headers, &kept);
@@ -148,7 +148,8 @@ fn set_betas(headers: &mut HeaderMap, betas: &[String]) {
     }
 }
 
-fn values(headers: &HeaderMap) -> Vec<String> {
+/// The betas that a request names, in order.
+pub fn beta_values(headers: &HeaderMap) -> Vec<String> {
     betas::listed(headers.get_all(BETA).iter().filter_map(|value| value.to_str().ok())).map(str::to_owned).collect()
 }
 

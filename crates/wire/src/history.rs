@@ -23,6 +23,7 @@ use std::fmt;
 
 use bytes::Bytes;
 use hotspare_core::{ClaudeModel, ModelFamily, Platform};
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mint::{Issuer, Mark};
 use crate::repair::Repair;
@@ -117,7 +118,7 @@ pub enum Adapted {
 /// # Errors
 ///
 /// When the request cannot be served there without losing what it is about.
-pub fn adapt<'i>(body: &Bytes, target: &Target<'_>, issuer_of: impl Fn(Mark) -> Option<&'i Issuer>) -> Result<Adapted, Unfit> {
+pub fn adapt(body: &Bytes, target: &Target<'_>, issuer_of: impl Fn(Mark) -> Option<Issuer>) -> Result<Adapted, Unfit> {
     let Some(view) = View::of(body) else {
         // What cannot be read cannot be cleaned of what must not leave its company.
         return if target.platform.is_native() { Ok(Adapted::Same) } else { Err(Unfit::Unreadable) };
@@ -144,6 +145,13 @@ pub fn adapt<'i>(body: &Bytes, target: &Target<'_>, issuer_of: impl Fn(Mark) -> 
         repair.fields.iter().for_each(|field| paths::remove(&mut draft, field));
     }
     Ok(draft.finish(body))
+}
+
+/// What tells one conversation from another where the client does not: how it began. None: it is no such request.
+pub fn opening(body: &[u8]) -> Option<u64> {
+    let view = View::of(body)?;
+    let first = view.messages.first()?;
+    Some(xxh3_64(&body[first.at.clone()]))
 }
 
 impl<'a> Target<'a> {

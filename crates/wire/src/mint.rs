@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
+use std::fmt;
 use std::sync::Arc;
 
 use memchr::memmem;
@@ -52,6 +53,12 @@ struct UnsignedText {
     hash: Option<Box<Xxh3>>,
 }
 
+impl fmt::Debug for UnsignedText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnsignedText")
+    }
+}
+
 impl UnsignedText {
     fn add(&mut self, text: &str) {
         // Apart from signatures, should a provider ever repeat one as text.
@@ -77,6 +84,12 @@ struct Conversation {
     issuers: Vec<Issuer>,
     order: VecDeque<Mark>,
     last_use: u64,
+}
+
+impl Conversation {
+    fn has_foreign(&self) -> bool {
+        self.issuers.iter().any(|issuer| !issuer.native)
+    }
 }
 
 /// Who minted what, by conversation. Bounded by [`CONVERSATIONS`] and [`BLOCKS`].
@@ -115,14 +128,15 @@ impl MintBook {
         self.conversations.get(conversation)?.issuers.get(usize::from(*number))
     }
 
+    /// Whether only Anthropic's own API has ever answered.
+    pub fn is_native(&self) -> bool {
+        !self.conversations.values().any(Conversation::has_foreign)
+    }
+
     /// Whether a conversation's history must be looked at before it goes to Anthropic's own API: another provider has had a part in it, or
     /// nothing is known of it while others have answered somewhere.
     pub fn may_hold_foreign(&self, conversation: u64) -> bool {
-        let foreign = |known: &Conversation| known.issuers.iter().any(|issuer| !issuer.native);
-        match self.conversations.get(&conversation) {
-            Some(known) => foreign(known),
-            None => self.conversations.values().any(foreign),
-        }
+        self.conversations.get(&conversation).map_or_else(|| !self.is_native(), Conversation::has_foreign)
     }
 
     /// The issuer's number in the conversation; none when there are too many to be real.
@@ -153,12 +167,12 @@ impl MintBook {
 }
 
 /// Watches one streamed answer for the marks of its thinking blocks.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct MintWatch {
     open: Option<Open>,
 }
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Open {
     signed: bool,
     text: UnsignedText,

@@ -181,6 +181,11 @@ impl RepairMemory {
         known.add(repair)
     }
 
+    /// Whether nothing was ever repaired.
+    pub fn is_empty(&self) -> bool {
+        self.known.is_empty()
+    }
+
     /// Takes a repair back that did not help.
     pub fn forget(&mut self, conversation: u64, profile: &Arc<str>) {
         self.known.remove(&(conversation, profile.clone()));

@@ -111,6 +111,20 @@ struct ErrorBody<'a> {
 struct Message<'a> {
     #[serde(borrow, default)]
     usage: Option<&'a RawValue>,
+    #[serde(borrow, default)]
+    model: Option<Cow<'a, str>>,
+}
+
+/// The model that an answer's first event names; none from any other event.
+pub fn model_of(event: &Event<'_>) -> Option<String> {
+    let raw = serde_json::from_slice::<Raw<'_>>(event.data).ok().filter(|raw| raw.kind.as_deref() == Some("message_start"))?;
+    let message = serde_json::from_str::<Message<'_>>(raw.message?.get()).ok()?;
+    Some(message.model.unwrap_or_default().into_owned())
+}
+
+/// The model that a whole answer names.
+pub fn model_of_whole(body: &[u8]) -> Option<String> {
+    serde_json::from_slice::<Message<'_>>(body).ok()?.model.map(Cow::into_owned)
 }
 
 /// The token counts that a stream has told so far, as the provider wrote them.
@@ -362,6 +376,15 @@ mod tests {
             event(r#"{"error":{"code":402,"message":"no credits"},"id":"x"}"#),
             Fact::Error { kind: "billing_error".into(), message: "no credits".into() }
         );
+    }
+
+    #[test]
+    fn an_answer_names_its_model_once() {
+        let of = |data: &str| model_of(&Event { name: b"", data: data.as_bytes(), end: 0 });
+        assert_eq!(of(r#"{"type":"message_start","message":{"id":"m","model":"glm-5"}}"#).as_deref(), Some("glm-5"));
+        assert_eq!(of(r#"{"type":"message_start","message":{}}"#).as_deref(), Some(""));
+        assert_eq!((of(r#"{"type":"ping","message":{"model":"x"}}"#), of("[")), (None, None));
+        assert_eq!(model_of_whole(br#"{"type":"message","model":"glm-5"}"#).as_deref(), Some("glm-5"));
     }
 
     #[test]

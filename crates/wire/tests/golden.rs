@@ -51,7 +51,7 @@ fn mints(request: &Value) -> HashMap<Mark, Issuer> {
 
 fn adapted(body: &Bytes, target: &Target<'_>) -> Result<(Bytes, String), String> {
     let mints = mints(&serde_json::from_slice(body).expect("an example is JSON"));
-    match adapt(body, target, |mark| mints.get(&mark)) {
+    match adapt(body, target, |mark| mints.get(&mark).cloned()) {
         Ok(Adapted::Same) => Ok((body.clone(), "as it came".to_owned())),
         Ok(Adapted::Changed(parts, changes)) => Ok((parts.concat().into(), changes.to_string())),
         Err(unfit) => Err(unfit.to_string()),

@@ -77,7 +77,11 @@ impl Exchange {
         let curable = |reason: &SkipReason| match reason {
             SkipReason::Offline => true,
             SkipReason::Cooling { because, .. } => waiting_helps(*because),
-            SkipReason::NoModel | SkipReason::NoClientCredential | SkipReason::NoCredential(_) => false,
+            SkipReason::NoModel
+            | SkipReason::UnknownModel
+            | SkipReason::NotServed
+            | SkipReason::NoClientCredential
+            | SkipReason::NoCredential(_) => false,
         };
         let waits = self.plan.skipped.iter().any(|skipped| curable(&skipped.reason));
         if waits && self.plan.on_exhausted == OnExhausted::Hold && self.may_hold(at) {

@@ -83,7 +83,7 @@ fn parts(body: &Bytes, target: &Target<'_>) -> Vec<Bytes> {
         .iter()
         .flat_map(|by| (0..9).map(move |number| (Mark::of_signature(&format!("{by}-{number}")), issuer(by))))
         .collect();
-    match adapt(body, target, |mark| issuers.get(&mark)).expect("nothing here is bound to one place") {
+    match adapt(body, target, |mark| issuers.get(&mark).cloned()).expect("nothing here is bound to one place") {
         Adapted::Same => vec![body.clone()],
         Adapted::Changed(parts, _) => parts,
     }
@@ -184,7 +184,14 @@ proptest! {
         let body = Bytes::from(text.expect("JSON"));
         let target = Target { profile: WORK, platform: Platform::Anthropic, model: None, repair: None };
         let work = issuer(WORK);
-        prop_assert_eq!(adapt(&body, &target, |mark| (mark != Mark::of_redacted("nobody knows")).then_some(&work)), Ok(Adapted::Same));
+        prop_assert_eq!(adapt(&body, &target, |mark| (mark != Mark::of_redacted("nobody knows")).then(|| work.clone())), Ok(Adapted::Same));
+    }
+
+    #[test]
+    fn a_conversation_is_known_by_how_it_began(body in request()) {
+        let mut longer: Value = serde_json::from_slice(&body).expect("made here");
+        longer["messages"].as_array_mut().expect("made here").push(json!({"role": "user", "content": "more"}));
+        prop_assert_eq!(opening(&serde_json::to_vec(&serde_json::from_slice::<Value>(&body).expect("JSON")).expect("JSON")), opening(longer.to_string().as_bytes()));
     }
 
     #[test]

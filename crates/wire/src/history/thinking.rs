@@ -14,7 +14,7 @@ use super::draft::Draft;
 use super::view::{self, Block, Object};
 
 /// Takes out the thinking that the target cannot know.
-pub(super) fn blocks<'i>(draft: &mut Draft<'_, '_>, target: &Target<'_>, issuer_of: impl Fn(Mark) -> Option<&'i Issuer>) {
+pub(super) fn blocks(draft: &mut Draft<'_, '_>, target: &Target<'_>, issuer_of: impl Fn(Mark) -> Option<Issuer>) {
     let view = draft.view;
     let all = target.repair.is_some_and(|repair| repair.strip_thinking);
     let whole_turns = target.is_claude(view);
@@ -31,8 +31,8 @@ pub(super) fn blocks<'i>(draft: &mut Draft<'_, '_>, target: &Target<'_>, issuer_
         for message in turn {
             for (index, block) in view.messages[message].blocks().iter().enumerate().filter(|(_, block)| block.is_thinking()) {
                 let issuer = mark(block).and_then(&issuer_of);
-                note_issuer(draft, target, issuer);
-                let known = !all && is_known(block, target, issuer);
+                note_issuer(draft, target, issuer.as_ref());
+                let known = !all && is_known(block, target, issuer.as_ref());
                 if known { &mut own } else { &mut foreign }.push((message, index));
             }
         }

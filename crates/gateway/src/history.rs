@@ -1,0 +1,116 @@
+//! Keeps, for the time that the gateway lives, who minted which thinking block and what each profile has refused; and has requests changed
+//! accordingly. Never waits, never keeps a word of a conversation, and leaves a request alone as long as nobody but Anthropic has answered.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use hotspare_core::{Endpoint, Failure, FailureKind, Stage};
+use hotspare_upstream::Target;
+use hotspare_wire::history::{self, Adapted};
+use hotspare_wire::mint::{Issuer, Mark, MintBook};
+use hotspare_wire::repair::{Repair, RepairMemory};
+
+/// What was learned of all conversations.
+#[derive(Debug, Default)]
+pub(crate) struct Histories(Mutex<Learned>);
+
+#[derive(Debug, Default)]
+struct Learned {
+    mints: MintBook,
+    repairs: RepairMemory,
+}
+
+/// How one request has to be changed for one profile.
+#[derive(Debug, Clone)]
+pub(crate) struct Adaptation {
+    conversation: u64,
+    target: Arc<Target>,
+    model: Option<Arc<str>>,
+    repair: Option<Repair>,
+}
+
+/// What was changed, in the extensions of the answer.
+#[derive(Debug, Clone)]
+pub(crate) struct Changed(pub Arc<str>);
+
+impl Histories {
+    fn lock(&self) -> MutexGuard<'_, Learned> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How a request must be changed for a profile; none: it goes there as it came. `conversation` is asked for only where it matters.
+    pub(crate) fn adaptation(
+        &self,
+        endpoint: Endpoint,
+        conversation: impl FnOnce() -> u64,
+        target: &Arc<Target>,
+        model: Option<&Arc<str>>,
+    ) -> Option<Adaptation> {
+        if !matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens) {
+            return None;
+        }
+        let learned = self.lock();
+        let native = target.platform.is_native();
+        if native && model.is_none() && learned.mints.is_native() && learned.repairs.is_empty() {
+            return None;
+        }
+        let conversation = conversation();
+        let repair = learned.repairs.of(conversation, &target.name).cloned();
+        let unmixed = native && !learned.mints.may_hold_foreign(conversation);
+        if unmixed && model.is_none() && repair.is_none() {
+            return None;
+        }
+        Some(Adaptation { conversation, target: target.clone(), model: model.cloned(), repair })
+    }
+
+    /// The body as it goes to the profile, and what was changed in it, for people.
+    pub(crate) fn adapt(&self, body: &Bytes, adaptation: &Adaptation) -> Result<(Vec<Bytes>, String), Failure> {
+        let Adaptation { target, model, repair, .. } = adaptation;
+        let to = history::Target { profile: &target.name, platform: target.platform, model: model.as_deref(), repair: repair.as_ref() };
+        let adapted = history::adapt(body, &to, |mark| self.lock().mints.issuer_of(mark).cloned());
+        match adapted.map_err(|unfit| Failure::new(FailureKind::ProviderBound, Stage::Connect, unfit.to_string()))? {
+            Adapted::Same => Ok((vec![body.clone()], String::new())),
+            Adapted::Changed(parts, changes) => {
+                // A resumed session has another name, and the same history.
+                let mut learned = self.lock();
+                for issuer in changes.issuers.iter().filter(|issuer| !issuer.native) {
+                    learned.mints.answered(adaptation.conversation, issuer);
+                }
+                Ok((parts, changes.to_string()))
+            }
+        }
+    }
+
+    /// The profile has answered in the conversation, with these thinking blocks.
+    pub(crate) fn answered(&self, conversation: u64, target: &Target, marks: &[Mark]) {
+        let issuer = Issuer { profile: target.name.clone(), native: target.platform.is_native() };
+        let mut learned = self.lock();
+        learned.mints.answered(conversation, &issuer);
+        for mark in marks {
+            learned.mints.minted(conversation, &issuer, *mark);
+        }
+    }
+
+    /// The profile has refused a request: whether there is a change that was not tried yet. It is remembered for the turns that follow.
+    pub(crate) fn repair(&self, conversation: u64, target: &Target, refusal: &[u8], betas: &[String]) -> bool {
+        let Some(repair) = Repair::of_refusal(refusal, betas.iter().map(String::as_str)) else { return false };
+        self.lock().repairs.note(conversation, &target.name, &repair)
+    }
+
+    /// The change did not help.
+    pub(crate) fn repair_failed(&self, conversation: u64, target: &Target) {
+        self.lock().repairs.forget(conversation, &target.name);
+    }
+}
+
+impl Adaptation {
+    /// Whether a beta still goes with the request.
+    pub(crate) fn keeps_beta(&self, beta: &str) -> bool {
+        self.repair.as_ref().is_none_or(|repair| repair.keeps_beta(beta))
+    }
+
+    /// Whether any beta is taken out.
+    pub(crate) fn changes_betas(&self) -> bool {
+        self.repair.as_ref().is_some_and(|repair| repair.no_betas || !repair.betas.is_empty())
+    }
+}
