@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::fmt::Write as _;
 use std::path::Path;
 
 use hotspare_config::{Context, Errors, Inspection, Origin, codes, inspect};
@@ -71,7 +72,7 @@ fn every_set_of_layers_reads_well() {
     for example in examples("layers") {
         let home = Home::new();
         let told = told(outcome(&home, &example.text)).replace(crate::home::text(&home.path("")).trim_end_matches('/'), "~");
-        book += &format!("{MARK}{}\n\n{told}\n\n", example.name);
+        write!(book, "{MARK}{}\n\n{told}\n\n", example.name).expect("a string takes all");
     }
     insta::assert_snapshot!("layers", book);
 }
