@@ -51,11 +51,14 @@ pub(crate) enum Sign {
 impl Reading {
     /// Takes bytes in.
     pub(crate) fn feed(&mut self, bytes: &[u8]) -> Sign {
+        // A pair of line ends may have begun in what came before.
+        let mut from = self.raw.len().saturating_sub(1).max(self.parsed);
         self.raw.extend_from_slice(bytes);
         let mut sign = Sign::Life;
-        while let Some(end) = self.raw[self.parsed..].windows(2).position(|pair| pair == b"\n\n") {
-            let event = self.raw[self.parsed..self.parsed + end].to_vec();
-            self.parsed += end + 2;
+        while let Some(found) = pair(&self.raw[from..]) {
+            let event = self.raw[self.parsed..from + found].to_vec();
+            self.parsed = from + found + 2;
+            from = self.parsed;
             if self.event(&event) {
                 sign = Sign::Progress;
             }
@@ -153,18 +156,30 @@ impl Reading {
     }
 }
 
+/// Where an event ends.
+fn pair(bytes: &[u8]) -> Option<usize> {
+    let mut from = 0;
+    while let Some(found) = memchr::memchr(b'\n', &bytes[from..]) {
+        let at = from + found;
+        if bytes.get(at + 1) == Some(&b'\n') {
+            return Some(at);
+        }
+        from = at + 1;
+    }
+    None
+}
+
 /// The body without our own pings, which may stand between any two events.
 pub(crate) fn without_pings(body: &[u8]) -> Vec<u8> {
     const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
     let mut left = Vec::with_capacity(body.len());
     let mut rest = body;
-    while let Some(first) = rest.first() {
-        if let Some(after) = rest.strip_prefix(PING) {
-            rest = after;
-        } else {
-            left.push(*first);
-            rest = &rest[1..];
+    while !rest.is_empty() {
+        let end = pair(rest).map_or(rest.len(), |at| at + 2);
+        if rest[..end] != *PING {
+            left.extend_from_slice(&rest[..end]);
         }
+        rest = &rest[end..];
     }
     left
 }

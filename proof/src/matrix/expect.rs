@@ -145,7 +145,7 @@ fn in_fleet(outcome: Outcome, fault: StreamFault, fleet: Fleet) -> Vec<Outcome> 
     let slow = matches!(fault, StreamFault::Stall | StreamFault::StallWithPings | StreamFault::Drip);
     match (outcome, fleet) {
         // Two providers in a row that never come to their content use up the time for which a head may be held back.
-        (Outcome::Hop, Fleet::TwoBackups) if slow => vec![Outcome::Hop, Outcome::Cut],
+        (Outcome::Hop, Fleet::TwoBackups) if slow => vec![Outcome::Hop, Outcome::Cut, Outcome::Refused(503), Outcome::Refused(504)],
         (Outcome::Hop, Fleet::NoneHealthy) if slow => {
             [Outcome::Hop, Outcome::Cut].into_iter().chain([503, 504].map(Outcome::Refused)).collect()
         }
