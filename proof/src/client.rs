@@ -77,8 +77,6 @@ const LONGEST_WAIT: u64 = 60;
 /// What one request got.
 #[derive(Debug, Clone)]
 pub(crate) struct Got {
-    /// When the request went out.
-    pub at: tokio::time::Instant,
     /// The same for every form of the same request: the question and what of its answer was said.
     pub key: String,
     /// Of what was asked for.
@@ -430,7 +428,6 @@ impl Session {
         let body = self.body(question, said, streaming);
         self.trace().line(&self.id, format_args!("asks, {} bytes{}", body.len(), if streaming { "" } else { ", not streaming" }));
         let mut got = Got {
-            at: tokio::time::Instant::now(),
             key: format!("{} {} {} {}", self.id, self.agent.as_deref().unwrap_or_default(), question.prompt(), Value::from(said)),
             streaming,
             status: 0,

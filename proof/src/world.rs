@@ -21,6 +21,7 @@ use secrecy::SecretString;
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
 
 use crate::faults;
 use crate::question::Question;
@@ -77,6 +78,8 @@ pub(crate) struct Plan {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Told {
     pub events: Vec<Event>,
+    /// When each of them was told.
+    pub times: Vec<Instant>,
 }
 
 impl Told {
@@ -86,10 +89,17 @@ impl Told {
         self.events.iter().filter_map(kind).collect()
     }
 
-    /// Attempts that count: one on a kept connection that turned out dead reached nobody.
-    pub(crate) fn attempts(&self) -> usize {
-        let stale = |event: &&Event| matches!(event, Event::Failed { failure, .. } if failure.kind == FailureKind::StaleConnection);
-        self.kinds().len() - self.events.iter().filter(stale).count()
+    /// When each attempt began that counts: one on a kept connection that turned out dead reached nobody.
+    pub(crate) fn attempts(&self) -> Vec<Instant> {
+        let mut begun = Vec::new();
+        for (event, at) in self.events.iter().zip(&self.times) {
+            match event {
+                Event::Asked { .. } => begun.push(*at),
+                Event::Failed { failure, .. } if failure.kind == FailureKind::StaleConnection => drop(begun.pop()),
+                _ => {}
+            }
+        }
+        begun
     }
 
     /// Whether another profile went on in the same message.
@@ -299,7 +309,7 @@ fn options(outside: Outside, told: &Arc<Watch>) -> Options {
 /// The wall clock goes with the runtime's, and may be moved ahead of it.
 fn with_wall_and_dice(outside: Outside, seed: u64) -> (Outside, Arc<AtomicU64>) {
     let ahead: Arc<AtomicU64> = Arc::default();
-    let begun = tokio::time::Instant::now();
+    let begun = Instant::now();
     let jumps = ahead.clone();
     let wall = move || -> SystemTime { UNIX_EPOCH + WALL + begun.elapsed() + Duration::from_millis(jumps.load(Ordering::Relaxed)) };
     let dice = Mutex::new(SmallRng::seed_from_u64(seed));
@@ -324,7 +334,9 @@ impl Observer for Watch {
         };
         self.trace.line("gateway", format_args!("#{} {words}", id & 0xffff));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        told.entry(id).or_default().events.push(event.clone());
+        let told = told.entry(id).or_default();
+        told.events.push(event.clone());
+        told.times.push(Instant::now());
     }
 }
 

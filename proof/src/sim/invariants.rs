@@ -55,12 +55,13 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
 /// I1 and I3: after a commit at most one more request, a resume; never more than four in all. I7: a cancel is nobody's failure.
 fn exchange(id: u64, told: &Told, wrong: &mut Vec<String>) {
     let id = id & 0xffff;
-    let asked = told.attempts();
+    let asked = told.attempts().len();
     if asked > MOST_ATTEMPTS {
         wrong.push(format!("I3: exchange #{id} made {asked} upstream requests"));
     }
     let committed = told.events.iter().position(|event| matches!(event, Event::Committed { .. }));
-    let after: Vec<String> = committed.map(|at| Told { events: told.events[at..].to_vec() }.kinds()).unwrap_or_default();
+    let after: Vec<String> =
+        committed.map(|at| Told { events: told.events[at..].to_vec(), times: told.times[at..].to_vec() }.kinds()).unwrap_or_default();
     if after.len() > 1 || after.iter().any(|kind| kind != "Resume") {
         wrong.push(format!("I1: exchange #{id} asked again after its commit: {after:?}"));
     }
@@ -153,19 +154,17 @@ fn is_hand_back(had: &[u8], sent: &[u8]) -> bool {
 
 /// I3: a request that is sent again and again does not wear providers out.
 fn per_key(pages: &[Page], told: &BTreeMap<u64, Told>, wrong: &mut Vec<String>) {
-    let mut by_key: BTreeMap<&str, Vec<(Instant, usize)>> = BTreeMap::new();
+    let mut by_key: BTreeMap<&str, Vec<Instant>> = BTreeMap::new();
     for got in pages.iter().filter_map(|page| page.turn.as_ref()).flat_map(|turn| &turn.requests) {
-        let asked = got.exchange().and_then(|id| told.get(&id)).map_or(0, Told::attempts);
-        by_key.entry(&got.key).or_default().push((got.at, asked));
+        let attempts = got.exchange().and_then(|id| told.get(&id)).map(Told::attempts).unwrap_or_default();
+        by_key.entry(&got.key).or_default().extend(attempts);
     }
-    for (key, asked) in by_key {
-        for (begun, _) in &asked {
-            let within = asked.iter().filter(|(at, _)| at >= begun && at.duration_since(*begun) < KEY_TIME);
-            let count: usize = within.map(|(_, asked)| asked).sum();
-            if count > MOST_PER_KEY {
-                wrong.push(format!("I3: {count} upstream requests within {KEY_TIME:?} for {key}"));
-                break;
-            }
+    for (key, mut attempts) in by_key {
+        attempts.sort();
+        let most = |first: &Instant| attempts.iter().filter(|at| *at >= first && at.duration_since(*first) < KEY_TIME).count();
+        let count = attempts.iter().map(most).max().unwrap_or_default();
+        if count > MOST_PER_KEY {
+            wrong.push(format!("I3: {count} upstream requests within {KEY_TIME:?} for {key}"));
         }
     }
 }
