@@ -1,34 +1,46 @@
-//! Reads `failover_policy.chains`: which profiles, in which order, for which model. Never orders them: that is routing's.
+//! Reads `failover_policy.chains`: which profiles, in which order, for which model and in which folder. Never orders them: that is routing's.
 
 use std::sync::Arc;
 
 use hotspare_core::{Chain, ChainEntry, ChainRule, ModelPattern, OnExhausted};
 
 use crate::codes;
+use crate::compile::Setting;
 use crate::policy::on_exhausted;
 use crate::profiles::{Names, model};
+use crate::projects;
 use crate::reader::{Field, Findings};
 use crate::tree::Value;
 
-/// Reads every chain, named by its place.
-pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<ChainRule> {
-    let mut rules: Vec<ChainRule> = Vec::new();
+/// Reads every chain that may hold in this working directory, named by its place.
+pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, findings: &mut Findings) -> Vec<ChainRule> {
+    let mut read: Vec<Read> = Vec::new();
     for (index, field) in field.list(findings).unwrap_or_default().iter().enumerate() {
-        let Some(rule) = one(index, field, names, findings) else { continue };
-        if let Some(earlier) = rules.iter().find(|earlier| covers(earlier, &rule)) {
-            let label = format!("`{}` always matches first", earlier.chain.name);
+        let Some(chain) = one(index, field, names, setting, findings) else { continue };
+        // A chain of one folder says nothing of the others.
+        if let Some(earlier) = read.iter().find(|earlier| !earlier.is_bound && covers(&earlier.rule, &chain.rule)) {
+            let label = format!("`{}` always matches first", earlier.rule.chain.name);
             findings
                 .warning(codes::UNREACHABLE, &field.key_at, format!("`{}` is never used", field.path), label)
                 .help("put the narrower chain first");
         }
-        rules.push(rule);
+        read.push(chain);
     }
-    rules
+    read.into_iter().filter(|chain| chain.is_here).map(|chain| chain.rule).collect()
 }
 
-fn one(index: usize, field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<ChainRule> {
+/// A chain, and where it holds.
+struct Read {
+    rule: ChainRule,
+    /// It names a folder.
+    is_bound: bool,
+    /// It holds in this one.
+    is_here: bool,
+}
+
+fn one(index: usize, field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, findings: &mut Findings) -> Option<Read> {
     let mut table = field.table(findings)?;
-    let pattern = table.take("match").and_then(|field| pattern(&field, findings));
+    let (pattern, folder) = table.take("match").map(|field| pattern(&field, findings)).unwrap_or_default();
     let profiles = table.take("profiles");
     let answer = table.take("on_exhausted").and_then(|field| on_exhausted(&field, findings));
     if profiles.is_none() {
@@ -36,15 +48,28 @@ fn one(index: usize, field: &Field<'_>, names: &Names<'_>, findings: &mut Findin
     }
     let entries = profiles.map(|field| entries(&field, names, findings)).unwrap_or_default();
     table.finish(findings);
-    Some(ChainRule { model: pattern, chain: chain(&format!("chains[{index}]"), entries, answer) })
+    let is_here = folder.as_ref().is_none_or(|folder| projects::is_within(setting.cwd, folder, setting.home));
+    let rule = ChainRule { model: pattern, chain: chain(&format!("chains[{index}]"), entries, answer) };
+    Some(Read { rule, is_bound: folder.is_some(), is_here })
 }
 
-fn pattern(field: &Field<'_>, findings: &mut Findings) -> Option<ModelPattern> {
-    let mut table = field.table(findings)?;
+fn pattern(field: &Field<'_>, findings: &mut Findings) -> (Option<ModelPattern>, Option<String>) {
+    let Some(mut table) = field.table(findings) else { return (None, None) };
     let pattern = table.take("model").and_then(|field| model(&field, findings));
-    table.not_yet("project", "keep a configuration for that project in its own file and start with `--config FILE`", findings);
+    let folder = table.take("project").and_then(|field| folder(&field, findings));
     table.finish(findings);
-    pattern.map(|pattern| ModelPattern::new(&pattern))
+    (pattern.map(|pattern| ModelPattern::new(&pattern)), folder)
+}
+
+/// An absolute path, or one below `~`; `*` stands for one folder's name, `**` for any number of folders.
+fn folder(field: &Field<'_>, findings: &mut Findings) -> Option<String> {
+    let text = field.text(findings)?;
+    if text.starts_with('/') || text == "~" || text.starts_with("~/") {
+        return Some(text.to_owned());
+    }
+    let title = format!("`{}` is not a whole path: `{}`", field.path, field.at().quote());
+    findings.error(codes::BAD_PATH, &field.at(), title, "relative to what?").help("start it with `/` or `~/`, e.g. `~/src/bank/**`");
+    None
 }
 
 fn entries(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Vec<ChainEntry> {

@@ -45,6 +45,8 @@ pub(crate) struct Setting<'a> {
     pub(crate) file: &'a Path,
     /// What `~` stands for.
     pub(crate) home: &'a Path,
+    /// The working directory; empty where none is known.
+    pub(crate) cwd: &'a Path,
 }
 
 /// Compiles the whole tree. `None` always comes with an error among the findings.
@@ -60,32 +62,28 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
     let profiles = profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
-    let (policy, mut rules) = match (&policy_field, &profiles_field) {
-        (Some(field), _) => policy::read(field, &names, findings)?,
+    let (policy, rules) = match (&policy_field, &profiles_field) {
+        (Some(field), _) => policy::read(field, &names, origin, findings)?,
         (None, Some(field)) if !names.is_empty() => {
             warn_of_missing_policy(field, findings);
             (Policy::default(), Vec::new())
         }
         (None, _) => (Policy::default(), Vec::new()),
     };
-    if names.any_dropped() {
-        rules.retain(|rule| !rule.chain.entries.is_empty());
-        let asks =
-            policy_field.as_ref().is_some_and(|field| ["primary_profile", "chains"].iter().any(|key| field.node.member(key).is_some()));
-        if asks && findings.errors.is_empty() && !rules.iter().any(|rule| rule.model.is_none()) {
-            report_nobody_left(profiles_field.as_ref()?, findings);
-        }
+    if names.any_dropped() && findings.errors.is_empty() {
+        report_nobody_left(&rules, profiles_field.as_ref()?, findings);
     }
     Some(finish(policy, rules, profiles, server, log))
 }
 
-fn report_nobody_left(profiles: &Field<'_>, findings: &mut Findings) {
+/// A chain without anybody left does not give way to the next one: that may ask whom this one was written to leave out.
+fn report_nobody_left(rules: &[ChainRule], profiles: &Field<'_>, findings: &mut Findings) {
+    let Some(rule) = rules.iter().find(|rule| rule.chain.entries.is_empty()) else { return };
     let members = if let Value::Object(members) = &profiles.node.value { members.as_slice() } else { &[] };
     let dropped = members.iter().find(|member| matches!(member.node.value, Value::Null));
     let at = dropped.map_or(&profiles.key_at, |member| &member.name_at);
-    findings
-        .error(codes::NOBODY_LEFT, at, "every profile that could be asked is dropped", "dropped here")
-        .help("take a `null` away, or name another profile in `failover_policy`");
+    let title = format!("every profile that chain `{}` asks is dropped", rule.chain.name);
+    findings.error(codes::NOBODY_LEFT, at, title, "dropped here").help("take a `null` away, or name another profile in the chain");
 }
 
 fn warn_of_missing_policy(profiles: &Field<'_>, findings: &mut Findings) {

@@ -89,7 +89,7 @@ pub fn load(locations: &Locations, context: &Context) -> Result<Config, Errors> 
 fn load_with_root(locations: &Locations, context: &Context) -> Result<(Config, Option<Node>), Errors> {
     let mut findings = Findings::default();
     let gathered = layers::gather(locations, context, &mut findings)?;
-    let origin = Setting { file: &locations.config_file, home: &locations.home };
+    let origin = Setting { file: &locations.config_file, home: &locations.home, cwd: context.cwd() };
     let mut config = finish(gathered.root.as_ref(), &origin, findings)?;
     config.sources = gathered.sources.into_iter().rev().collect();
     config.projects = gathered.projects;
@@ -111,7 +111,7 @@ pub fn parse(text: &str, file: &Path, home: &Path) -> Result<Config, Errors> {
     let mut node = layers::tree_of(&Place::new(Layer::User, file), text, &mut findings)?;
     locks::refuse(&mut node, &mut findings);
     tree::check_appends(&node, &mut findings);
-    let mut config = finish(Some(&tree::settle(node)), &Setting { file, home }, findings)?;
+    let mut config = finish(Some(&tree::settle(node)), &Setting { file, home, cwd: Path::new("") }, findings)?;
     config.sources = vec![file.to_owned()];
     Ok(config)
 }

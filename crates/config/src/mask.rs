@@ -54,6 +54,7 @@ const HARMLESS_KEYS: &[&str] = &[
     "bodies",
     "failover_policy",
     "locked",
+    "project",
 ];
 
 /// Words of the format itself, and those that people take for them: harmless wherever they stand, like the keys above.

@@ -60,7 +60,8 @@ impl<'a> Narrow<'a> {
             let passes = match member.key() {
                 "enabled" => !is(&member.node, true) || self.below_policy("enabled").is_none_or(|below| is(below, true)),
                 "primary_profile" | "secondary_profile" => true,
-                "chains" => names_profiles_alone(&member.node),
+                // The user's own chains may be there to keep a folder or a model to some profiles: they are asked first.
+                "chains" => names_profiles_alone(&member.node) && (member.name != "chains" || !self.has_chains()),
                 "max_failover_attempts" => self.lowers_attempts(&member.node),
                 "triggers" => member.name == "triggers" && self.fires_less(&member),
                 "clocks" => return Some(Member { node: self.clocks(member.node), ..member }),
@@ -124,6 +125,10 @@ impl<'a> Narrow<'a> {
 
     fn below_policy(&self, key: &str) -> Option<&'a Node> {
         self.below?.member("failover_policy")?.node.member(key).map(|member| &member.node)
+    }
+
+    fn has_chains(&self) -> bool {
+        self.below_policy("chains").is_some_and(|chains| !matches!(&chains.value, Value::List(chains) if chains.is_empty()))
     }
 
     fn lowers_attempts(&self, wanted: &Node) -> bool {

@@ -5,6 +5,7 @@ use hotspare_core::{ChainEntry, ChainRule, Failback, FailbackAt, MidStream, OnEx
 
 use crate::chains::{self, chain};
 use crate::codes;
+use crate::compile::Setting;
 use crate::profiles::{Names, example};
 use crate::reader::{Field, Findings, Table, listed, nearest};
 use crate::source::At;
@@ -12,7 +13,12 @@ use crate::tree::Value;
 use crate::units::duration;
 
 /// Reads the policy and its chains, the last of which matches everything. No chain at all: none was asked for.
-pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings) -> Option<(Policy, Vec<ChainRule>)> {
+pub(crate) fn read(
+    field: &Field<'_>,
+    names: &Names<'_>,
+    setting: &Setting<'_>,
+    findings: &mut Findings,
+) -> Option<(Policy, Vec<ChainRule>)> {
     let mut table = field.table(findings)?;
     let mut policy = Policy::default();
     if let Some(enabled) = table.take("enabled").and_then(|field| field.bool(findings)) {
@@ -47,7 +53,7 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, findings: &mut Findings
     if let Some(hedge) = table.take("hedge").and_then(|field| field.bool(findings)) {
         policy.hedge = hedge;
     }
-    let mut rules = chain_list.as_ref().map(|field| chains::read(field, names, findings)).unwrap_or_default();
+    let mut rules = chain_list.as_ref().map(|field| chains::read(field, names, setting, findings)).unwrap_or_default();
     let asks = primary.is_some() || chain_list.is_some();
     if names.is_empty() && !(names.any_dropped() && asks) {
         report_no_profiles(primary.as_ref(), secondary.as_ref(), chain_list.as_ref(), names, findings);

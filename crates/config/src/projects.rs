@@ -3,6 +3,8 @@
 
 use std::path::{Path, PathBuf};
 
+use hotspare_core::ModelPattern;
+
 use crate::codes;
 use crate::context::Context;
 use crate::diagnostic::{Diagnostic, Errors, Severity};
@@ -73,6 +75,31 @@ pub(crate) fn folders(cwd: &Path, home: &Path) -> Vec<PathBuf> {
     let mut folders: Vec<PathBuf> = cwd.ancestors().take_while(|folder| *folder != home).take(MOST_FOLDERS).map(Path::to_owned).collect();
     folders.reverse();
     folders
+}
+
+/// Whether a working directory is where a pattern says: `~/src/bank` is that folder, `~/src/bank/**` that and all below it, and `*`
+/// stands for any one name. Links on the way to the first `*` count as what they lead to.
+pub(crate) fn is_within(cwd: &Path, pattern: &str, home: &Path) -> bool {
+    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let whole = match pattern.strip_prefix('~') {
+        Some(rest) => home.join(rest.trim_start_matches('/')),
+        None => PathBuf::from(pattern),
+    };
+    let names: Vec<_> = whole.components().collect();
+    let plain = names.iter().take_while(|name| !name.as_os_str().to_string_lossy().contains('*')).count();
+    let start = real(&names[..plain].iter().collect::<PathBuf>());
+    let Ok(below) = real(cwd).strip_prefix(&start).map(Path::to_owned) else { return false };
+    let wanted: Vec<String> = names[plain..].iter().map(|name| name.as_os_str().to_string_lossy().into_owned()).collect();
+    let found: Vec<String> = below.components().map(|name| name.as_os_str().to_string_lossy().into_owned()).collect();
+    cwd.is_absolute() && fits(&wanted, &found)
+}
+
+fn fits(wanted: &[String], found: &[String]) -> bool {
+    match wanted.split_first() {
+        None => found.is_empty(),
+        Some((name, rest)) if name == "**" => (0..=found.len()).any(|skipped| fits(rest, &found[skipped..])),
+        Some((name, rest)) => found.split_first().is_some_and(|(first, more)| ModelPattern::new(name).matches(first) && fits(rest, more)),
+    }
 }
 
 /// The text of a file of ours; none if there is none or it is not read for the reason that the warning names.
@@ -175,6 +202,23 @@ fn open(_folder: &Path, file: &Path) -> Opened {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_pattern_names_folders() {
+        let home = Path::new("/home/me");
+        let within = |cwd: &str, pattern: &str| is_within(Path::new(cwd), pattern, home);
+        assert!(within("/home/me/src/bank", "~/src/bank") && !within("/home/me/src/bank/a", "~/src/bank"));
+        assert!(within("/home/me/src/bank", "~/src/bank/**") && within("/home/me/src/bank/a/b", "~/src/bank/**"));
+        assert!(!within("/home/me/src/banks", "~/src/bank/**") && !within("/home/me/src", "~/src/bank/**"));
+        assert!(within("/home/me/a/bank/x", "~/*/bank/**") && !within("/home/me/a/b/bank", "~/*/bank/**"));
+        assert!(within("/x/y/bank-7/z", "/**/bank-*/**") && within("/home/me", "~") && within("/home/me/x", "~/**"));
+        assert!(!within("", "~/**") && !within("/home/you/x", "~/**"));
+        let root = tempfile::tempdir().expect("a temporary folder");
+        std::fs::create_dir_all(root.path().join("data/bank")).expect("made");
+        std::os::unix::fs::symlink(root.path().join("data"), root.path().join("src")).expect("linked");
+        assert!(is_within(&root.path().join("data/bank"), "~/src/bank/**", root.path()), "a link is what it leads to");
+        assert!(is_within(&root.path().join("src/bank"), "~/data/**", root.path()));
+    }
 
     #[test]
     fn folders_end_below_home_and_the_outermost_comes_first() {

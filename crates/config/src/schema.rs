@@ -213,6 +213,9 @@ struct Match {
     /// The model a client asks for; `*` stands for any characters.
     #[schemars(regex(pattern = "^[!-~]{1,256}$"), example = &"claude-haiku-*")]
     model: Option<String>,
+    /// The folder a client works in, where that is known; `*` stands for one folder's name, `**` for any number of folders.
+    #[schemars(regex(pattern = "^(/|~/|~$)"), example = &"~/src/bank/**")]
+    project: Option<String>,
 }
 
 /// A profile's name, or a name with the model to ask it for.

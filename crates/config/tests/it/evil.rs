@@ -14,6 +14,7 @@ use crate::home::{Home, names, text, warned};
 
 /// A user with something to lose: failover is on, but not for everything, and one clock is short.
 const USER: &str = r#"{ "failover_policy": { "primary_profile": "work", "secondary_profile": ["backup"], "triggers": [500, 503, 529, 429],
+      "chains": [{ "match": { "model": "secret-*" }, "profiles": ["work"] }],
       "max_failover_attempts": 1, "clocks": { "head": "20s" } },
     "profiles": { "work": {}, "spare": { "auth": { "file": "~/spare.key" } },
       "backup": { "platform": "anthropic_compatible", "base_url": "https://backup.example", "auth": { "env": "BACKUP" }, "models": { "*": "big" } } } }"#;
@@ -48,6 +49,7 @@ fn check_narrower(user: &Config, project: &Config, what: &str) {
             assert!(!project.policy.triggers.fire(&failure) || user.policy.triggers.fire(&failure), "{what}: fires at {status}");
         }
     }
+    assert_eq!(user.rules[0], project.rules[0], "{what}: the user's own chain");
     let models = project.rules.iter().flat_map(|rule| &rule.chain.entries).filter(|entry| entry.model.is_some()).count();
     assert_eq!(models, 0, "{what}: another model");
 }

@@ -96,16 +96,35 @@ fn the_request_s_own_json_works_in_a_project_s_settings() {
 #[test]
 fn dropped_profiles_are_not_asked_by_anybody() {
     let user = r#"{ "failover_policy": { "primary_profile": "a", "secondary_profile": ["b", "c"],
-        "chains": [{ "match": { "model": "x*" }, "profiles": ["b"] }, { "match": { "model": "y*" }, "profiles": ["b", "c"] }] },
+        "chains": [{ "match": { "model": "y*" }, "profiles": ["b", "c"] }] },
         "profiles": { "a": {}, "b": { "auth": { "env": "B" } }, "c": { "auth": { "env": "C" } } } }"#;
     let home = Home::new().config(user).with("p/.hotspare/config.json", r#"{ "profiles": { "b": null, "unheard-of": null } }"#);
     let config = home.config_in("p");
     assert_eq!(names(&config), ["a", "c"]);
-    assert_eq!(config.rules.len(), 2, "a chain without anybody left gives way to the next");
-    assert_eq!(config.profiles.len(), 2);
+    assert_eq!((config.rules.len(), config.rules[0].chain.entries.len(), config.profiles.len()), (2, 1, 2));
+    // A chain without anybody left does not give way to the next: that may ask whom this one leaves out.
+    home.write("p/.hotspare/config.json", r#"{ "profiles": { "b": null, "c": null } }"#);
+    assert_eq!(home.load_in("p").expect_err("nobody for `y*`").0[0].code, codes::NOBODY_LEFT.id);
     home.write("p/.hotspare/config.json", r#"{ "profiles": { "a": null, "b": null, "c": null } }"#);
     let errors = home.load_in("p").expect_err("nobody is left");
     assert_eq!(errors.0[0].code, codes::NOBODY_LEFT.id, "{errors}");
+}
+
+#[test]
+fn a_chain_may_be_for_one_folder() {
+    let user = r#"{ "failover_policy": { "primary_profile": "a", "secondary_profile": "b",
+        "chains": [{ "match": { "project": "~/bank/**" }, "profiles": ["a"] }, { "match": { "project": "~/bank/**", "model": "x" }, "profiles": ["b"] }] },
+        "profiles": { "a": {}, "b": { "auth": { "env": "B" } } } }"#;
+    let home = Home::new().config(user).with("bank/deep/x", "").with("p/x", "");
+    let rules = |folder: &str| home.config_in(folder).rules.iter().map(|rule| rule.chain.name.to_string()).collect::<Vec<_>>();
+    assert_eq!(rules("p"), ["default"]);
+    assert_eq!(rules("bank/deep"), ["chains[0]", "chains[1]", "default"]);
+    assert_eq!(home.config_of().rules.len(), 1, "no folder is known");
+    // A project cannot shake that off; the chains that it adds come behind.
+    home.write("bank/.hotspare/config.json", r#"{ "failover_policy": { "chains": [{ "profiles": ["b"] }] } }"#);
+    assert_eq!((rules("bank/deep").len(), warned(&home.config_in("bank"))), (3, vec![codes::NOT_TRUSTED.id]));
+    home.write("bank/.hotspare/config.json", r#"{ "failover_policy": { "+chains": [{ "profiles": ["b"] }] } }"#);
+    assert_eq!(rules("bank/deep"), ["chains[0]", "chains[1]", "chains[2]", "default"]);
 }
 
 #[test]
