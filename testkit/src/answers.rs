@@ -63,8 +63,12 @@ fn usage(output: usize) -> Value {
 }
 
 fn start() -> Vec<Event> {
+    start_of("claude-opus-5-5")
+}
+
+fn start_of(model: &str) -> Vec<Event> {
     let message = json!({
-        "id": "msg_scripted", "type": "message", "role": "assistant", "model": "claude-opus-5-5", "content": [],
+        "id": "msg_scripted", "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": usage(1),
     });
     vec![event("message_start", &json!({"type": "message_start", "message": message})), event("ping", &json!({"type": "ping"}))]
@@ -96,15 +100,23 @@ fn text_block(index: usize, text: &str) -> Vec<Event> {
 }
 
 fn thinking_block(index: usize, thinking: &str) -> Vec<Event> {
+    thought(index, thinking, Some("c2NyaXB0ZWQtc2lnbmF0dXJl"))
+}
+
+fn thought(index: usize, thinking: &str, signature: Option<&str>) -> Vec<Event> {
     let mut deltas: Vec<Value> = pieces(thinking).into_iter().map(|piece| json!({"type": "thinking_delta", "thinking": piece})).collect();
-    deltas.push(json!({"type": "signature_delta", "signature": "c2NyaXB0ZWQtc2lnbmF0dXJl"}));
+    deltas.extend(signature.map(|signature| json!({"type": "signature_delta", "signature": signature})));
     block(index, &json!({"type": "thinking", "thinking": "", "signature": ""}), &deltas)
 }
 
 fn tool_block(index: usize, tool: &str, input: &str) -> Vec<Event> {
+    call(index, &format!("toolu_scripted_{index}"), tool, input)
+}
+
+fn call(index: usize, id: &str, tool: &str, input: &str) -> Vec<Event> {
     let mut deltas = vec![json!({"type": "input_json_delta", "partial_json": ""})];
     deltas.extend(pieces(input).into_iter().map(|piece| json!({"type": "input_json_delta", "partial_json": piece})));
-    block(index, &json!({"type": "tool_use", "id": format!("toolu_scripted_{index}"), "name": tool, "input": {}}), &deltas)
+    block(index, &json!({"type": "tool_use", "id": id, "name": tool, "input": {}}), &deltas)
 }
 
 /// A text.
@@ -125,6 +137,35 @@ pub fn text_tool(text: &str, tool: &str, input_json: &str) -> Vec<Event> {
 /// A tool call alone.
 pub fn tool(tool: &str, input_json: &str) -> Vec<Event> {
     [start(), tool_block(0, tool, input_json), finish("tool_use", input_json.len())].concat()
+}
+
+/// One answer of a conversation.
+#[derive(Debug, Clone)]
+pub struct Turn<'a> {
+    /// The model that it names.
+    pub model: &'a str,
+    /// Thinking and its signature; an unsigned thought has none.
+    pub thinking: Option<(&'a str, Option<&'a str>)>,
+    /// What it says.
+    pub text: &'a str,
+    /// Id, name and input of a tool call.
+    pub tool: Option<(&'a str, &'a str, &'a str)>,
+}
+
+/// A turn as events.
+pub fn turn(turn: &Turn<'_>) -> Vec<Event> {
+    let mut events = start_of(turn.model);
+    let mut index = 0;
+    if let Some((thinking, signature)) = turn.thinking {
+        events.extend(thought(index, thinking, signature));
+        index += 1;
+    }
+    events.extend(text_block(index, turn.text));
+    if let Some((id, tool, input)) = turn.tool {
+        events.extend(call(index + 1, id, tool, input));
+    }
+    let stop = if turn.tool.is_some() { "tool_use" } else { "end_turn" };
+    [events, finish(stop, turn.text.len())].concat()
 }
 
 /// A text as a whole, non-streaming message.

@@ -7,6 +7,7 @@ mod network;
 mod pipe;
 mod request;
 mod script;
+pub mod strict;
 mod upstream;
 
 pub use clock::VirtualClock;

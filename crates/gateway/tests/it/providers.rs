@@ -1,0 +1,288 @@
+//! Conversations that go from company to company and back. The providers mind what the real ones mind; the client sends back what it got,
+//! as Claude Code does.
+
+use hotspare_testkit::strict::{Company, Strict};
+use hotspare_testkit::{Script, Upstream};
+use serde_json::{Value, json};
+
+use crate::client::{Answer, Ask, INTERACTIVE, PROGRAM};
+use crate::proxy::{Proxy, SPARE_KEY, plays, streamed};
+
+const BETAS: &str = "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,per-turn-control-2026-07-01,\
+    mid-conversation-tool-changes-2026-07-01,thinking-token-count-2026-05-13,advanced-tool-use-2025-11-20,effort-2025-11-24,\
+    thinking-display-updates-2026-08-18,dangerous-tool-use-2026-09-03";
+
+/// A client that keeps its history as it came, like Claude Code.
+struct Client {
+    agent: &'static str,
+    session: Option<String>,
+    messages: Vec<Value>,
+    /// What it was told, answer by answer.
+    heard: Vec<String>,
+}
+
+impl Client {
+    fn new(session: &str) -> Self {
+        Self { agent: INTERACTIVE, session: Some(session.to_owned()), messages: Vec::new(), heard: Vec::new() }
+    }
+
+    fn request(&self) -> Ask {
+        let body = json!({
+            "model": "claude-opus-5-5", "messages": self.messages,
+            "system": [
+                {"type": "text", "text": format!("x-anthropic-billing-header: cc_version=2.1.330; n={}", self.messages.len())},
+                {"type": "text", "text": "You are Claude Code.", "cache_control": {"type": "ephemeral"}},
+            ],
+            "tools": [{"name": "Bash", "input_schema": {"type": "object"}}, {"name": "Later", "input_schema": {"type": "object"}, "defer_loading": true}],
+            "metadata": {"user_id": "{\"account_uuid\":\"a\"}"}, "max_tokens": 128_000,
+            "thinking": {"type": "adaptive", "display": "updates"},
+            "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+            "output_config": {"effort": "medium"}, "safeguards": [{"type": "dangerous_tool_use", "classifier_context": {}}], "stream": true,
+        });
+        let ask = Ask::turn().agent(self.agent).header("anthropic-beta", BETAS).body(body.to_string());
+        ask.with("X-Claude-Code-Session-Id", self.session.as_deref())
+    }
+
+    /// One turn: the user's words, and answers until no tool is called any more. Who served each answer.
+    async fn turn(&mut self, proxy: &Proxy, words: &str) -> Vec<String> {
+        self.messages.push(json!({"role": "user", "content": [{"type": "text", "text": words}]}));
+        if self.messages.len() == 1 {
+            self.messages.push(json!({"role": "system", "content": "Be brief."}));
+        }
+        let mut served = Vec::new();
+        loop {
+            let answer = proxy.ask(&self.request()).await;
+            assert_eq!(answer.status, 200, "{}", answer.text());
+            served.push(answer.profile().unwrap_or_default().to_owned());
+            let blocks = self.take(&answer);
+            let calls: Vec<Value> = blocks.iter().filter(|block| block["type"] == "tool_use").cloned().collect();
+            self.messages.push(json!({"role": "assistant", "content": blocks}));
+            if calls.is_empty() {
+                return served;
+            }
+            let results = calls.iter().map(|call| json!({"type": "tool_result", "tool_use_id": call["id"], "content": "ran"}));
+            self.messages.push(json!({"role": "user", "content": results.collect::<Vec<_>>()}));
+        }
+    }
+
+    /// The blocks of a streamed answer.
+    fn take(&mut self, answer: &Answer) -> Vec<Value> {
+        let mut blocks: Vec<Value> = Vec::new();
+        for line in answer.text().lines().filter_map(|line| line.strip_prefix("data: ")) {
+            let event: Value = serde_json::from_str(line).expect("an event");
+            if event["type"] == "content_block_start" {
+                blocks.push(event["content_block"].clone());
+            }
+            let (Some(block), delta) = (blocks.last_mut(), &event["delta"]) else { continue };
+            for (from, into) in [("thinking", "thinking"), ("text", "text"), ("signature", "signature")] {
+                if let Some(more) = delta[from].as_str() {
+                    block[into] = Value::from(format!("{}{more}", block[into].as_str().unwrap_or_default()));
+                }
+            }
+            if let Some(more) = delta["partial_json"].as_str() {
+                let so_far = block["raw"].as_str().unwrap_or_default().to_owned();
+                block["raw"] = Value::from(so_far + more);
+            }
+        }
+        for block in &mut blocks {
+            if let Some(Value::String(raw)) = block.as_object_mut().and_then(|block| block.remove("raw")) {
+                block["input"] = serde_json::from_str(&raw).expect("a tool's input");
+            }
+        }
+        self.heard.extend(blocks.iter().filter_map(|block| block["text"].as_str().map(str::to_owned)));
+        blocks
+    }
+}
+
+/// Anthropic, OpenRouter and a GLM-like endpoint behind one proxy.
+struct Fleet {
+    work: Strict,
+    openrouter: Strict,
+    glm: Strict,
+    upstreams: Vec<Upstream>,
+    proxy: Proxy,
+}
+
+impl Fleet {
+    async fn start() -> Self {
+        let strict = |company, name| Strict::new(company, name, ("Bash", r#"{"command":"true"}"#));
+        let (work, openrouter, glm) =
+            (strict(Company::Anthropic, "work"), strict(Company::OpenRouter, "openrouter"), strict(Company::Glm, "glm"));
+        let mut upstreams = Vec::new();
+        for provider in [&work, &openrouter, &glm] {
+            let provider = provider.clone();
+            upstreams.push(Upstream::start_reading(move |request| provider.play(request)).await.expect("started"));
+        }
+        let key = json!({ "value": SPARE_KEY });
+        let proxy = Proxy::start(&json!({
+            "failover_policy": { "primary_profile": "work", "secondary_profile": ["openrouter", "glm"] },
+            "profiles": {
+                "work": { "base_url": upstreams[0].url() },
+                "openrouter": { "platform": "openrouter", "base_url": upstreams[1].url(), "auth": key },
+                "glm": { "preset": "zai", "base_url": upstreams[2].url(), "auth": key, "models": { "claude-*": "glm-5" } },
+            },
+        }))
+        .await;
+        Self { work, openrouter, glm, upstreams, proxy }
+    }
+
+    /// From now on only this one is up.
+    fn only(&self, name: &str) {
+        for (provider, known) in [(&self.work, "work"), (&self.openrouter, "openrouter"), (&self.glm, "glm")] {
+            provider.set_down(known != name);
+        }
+    }
+
+    fn faults(&self) -> Vec<String> {
+        [&self.work, &self.openrouter, &self.glm].into_iter().flat_map(Strict::faults).collect()
+    }
+}
+
+#[tokio::test]
+async fn a_conversation_goes_through_three_companies_and_back_without_a_refusal() {
+    let fleet = Fleet::start().await;
+    let mut client = Client::new("wandering");
+    for (number, name) in ["work", "work", "openrouter", "work", "glm", "work", "openrouter", "glm", "work"].into_iter().enumerate() {
+        fleet.only(name);
+        let served = client.turn(&fleet.proxy, &format!("turn {number}")).await;
+        assert_eq!(served, [name, name], "turn {number}");
+    }
+    assert_eq!(fleet.faults(), Vec::<String>::new());
+    assert_eq!([fleet.work.answered(), fleet.openrouter.answered(), fleet.glm.answered()], [10, 4, 4]);
+    assert_eq!(client.heard.len(), 18);
+    let sent = fleet.upstreams[0].messages();
+    assert!(sent.iter().all(|request| request.json()["safeguards"].is_array()), "toward Anthropic nothing is taken out but thinking");
+}
+
+#[tokio::test]
+async fn a_switch_in_the_middle_of_a_tool_loop_holds_too() {
+    let fleet = Fleet::start().await;
+    let mut client = Client::new("loops");
+    client.messages.push(json!({"role": "user", "content": "go"}));
+    for name in ["work", "glm", "work", "openrouter", "work"] {
+        fleet.only(name);
+        let answer = fleet.proxy.ask(&client.request()).await;
+        assert_eq!((answer.status, answer.profile()), (200, Some(name)), "{}", answer.text());
+        let mut blocks = client.take(&answer);
+        if !blocks.iter().any(|block| block["type"] == "tool_use") {
+            let id = if name == "glm" { "call:1".to_owned() } else { format!("toolu_{}", client.messages.len()) };
+            blocks.push(json!({"type": "tool_use", "id": id, "name": "Bash", "input": {}}));
+        }
+        let id = blocks.last().expect("a call")["id"].clone();
+        client.messages.push(json!({"role": "assistant", "content": blocks}));
+        client.messages.push(json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": id, "content": "ran"}]}));
+    }
+    assert_eq!(fleet.faults(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn a_resumed_session_under_another_name_is_known_by_its_thinking() {
+    let fleet = Fleet::start().await;
+    let mut client = Client::new("before");
+    fleet.only("glm");
+    client.turn(&fleet.proxy, "one").await;
+    fleet.only("work");
+    for session in [Some("after".to_owned()), None] {
+        client.session = session;
+        client.agent = PROGRAM;
+        for words in ["two", "three"] {
+            assert_eq!(client.turn(&fleet.proxy, words).await, ["work", "work"]);
+        }
+    }
+    assert_eq!(fleet.faults(), Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn toward_the_only_company_that_answered_bytes_stay() {
+    let fleet = Fleet::start().await;
+    fleet.only("work");
+    let mut client = Client::new("home");
+    client.turn(&fleet.proxy, "one").await;
+    let ask = client.request();
+    fleet.proxy.ask(&ask).await;
+    let sent = fleet.upstreams[0].messages();
+    assert_eq!(sent.last().expect("asked").body, ask.body);
+}
+
+/// A history with a signature that nobody knows any more, as after a restart.
+fn stale(client: &mut Client) {
+    client.messages.push(json!({"role": "user", "content": "one"}));
+    let thought = json!({"type": "thinking", "thinking": "", "signature": "from-another-life"});
+    client.messages.push(json!({"role": "assistant", "content": [thought, {"type": "text", "text": "earlier"}]}));
+    client.messages.push(json!({"role": "user", "content": "two"}));
+}
+
+#[tokio::test]
+async fn a_program_s_refused_signature_is_repaired_once_and_remembered() {
+    let fleet = Fleet::start().await;
+    fleet.only("work");
+    let mut client = Client::new("program");
+    client.agent = PROGRAM;
+    stale(&mut client);
+    let answer = fleet.proxy.ask(&client.request()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(fleet.faults().len(), 1, "the first try was refused");
+    assert_eq!(answer.header("x-hotspare-attempts"), Some("2"));
+    fleet.proxy.ask(&client.request()).await;
+    assert_eq!(fleet.faults().len(), 1, "the next turn skips the failing try");
+}
+
+#[tokio::test]
+async fn claude_code_mends_its_own_request_at_its_primary() {
+    let fleet = Fleet::start().await;
+    fleet.only("work");
+    let mut client = Client::new("claude");
+    stale(&mut client);
+    let answer = fleet.proxy.ask(&client.request()).await;
+    assert_eq!(answer.status, 400);
+    assert!(answer.text().contains("Invalid `signature` in `thinking` block"), "word for word: {}", answer.text());
+    assert_eq!(fleet.upstreams[0].messages().len(), 1);
+}
+
+#[tokio::test]
+async fn a_repair_that_does_not_help_gives_the_first_refusal_back() {
+    let first = r#"{"type":"error","error":{"type":"invalid_request_error","message":"speed: Extra inputs are not permitted"},"request_id":"req_1"}"#;
+    let second = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages: something else"},"request_id":"req_2"}"#;
+    let script = |body: &str| Script::new().body(400, &[("Content-Type", "application/json")], body.to_owned());
+    let primary = Upstream::sequence(vec![script(first), script(second)]).await.expect("started");
+    let spare = plays(Script::not_found()).await;
+    let proxy = Proxy::pair(&primary, &spare).await;
+    let answer = proxy
+        .ask(&Ask::turn().agent(PROGRAM).body(r#"{"model":"m","speed":"fast","messages":[{"role":"user","content":"x"}],"stream":true}"#))
+        .await;
+    assert_eq!((answer.status, answer.text().as_str()), (400, first));
+    let sent = primary.messages();
+    assert_eq!(sent.len(), 2);
+    assert_eq!(sent[1].body, r#"{"model":"m","messages":[{"role":"user","content":"x"}],"stream":true}"#);
+    assert!(spare.messages().is_empty());
+}
+
+#[tokio::test]
+async fn what_only_one_company_can_serve_stays_there() {
+    let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
+    let spare = plays(streamed(&hotspare_testkit::answers::text("from the spare"))).await;
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "openrouter" },
+        "profiles": {
+            "work": { "base_url": primary.url() },
+            "openrouter": { "platform": "openrouter", "base_url": spare.url(), "auth": { "value": SPARE_KEY } },
+        },
+    }))
+    .await;
+    let ask = |body: &str| Ask::turn().body(body.to_owned());
+    for bound in [
+        r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":[{"type":"document","source":{"type":"file","file_id":"f"}}]}],"stream":true}"#,
+        r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":"x"}],"tools":[{"type":"web_search_20250305","name":"web_search"}],"stream":true}"#,
+        r#"{"model":"claude-opus-99","messages":[{"role":"user","content":"x"}],"stream":true}"#,
+    ] {
+        let answer = proxy.ask(&ask(bound)).await;
+        assert_ne!(answer.status, 200, "{bound}");
+    }
+    assert!(spare.messages().is_empty(), "it was never asked what it cannot do");
+    let answer = proxy.ask(&ask(r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":"x"}],"stream":true}"#)).await;
+    assert_eq!((answer.status, answer.profile()), (200, Some("openrouter")));
+    let count =
+        Ask::new("POST", "/v1/messages/count_tokens").body(r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":"x"}]}"#);
+    let answer = proxy.ask(&count).await;
+    assert_eq!(answer.status, 404, "the client counts by itself: {}", answer.text());
+}
