@@ -12,6 +12,7 @@ mod headers;
 mod history;
 pub mod holdback;
 pub mod identity;
+pub mod metrics;
 pub mod outside;
 pub mod record;
 pub mod reload;
