@@ -303,7 +303,7 @@ fn config(plan: &Plan, urls: &BTreeMap<&'static str, String>) -> anyhow::Result<
 }
 
 fn options(outside: Outside, told: &Arc<Watch>) -> Options {
-    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: Some(told.clone()), outside }
+    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: Some(told.clone()), outside, store: None }
 }
 
 /// The wall clock goes with the runtime's, and may be moved ahead of it.

@@ -20,7 +20,7 @@ use std::time::{Duration, SystemTime};
 
 use hotspare_config::{Config, Context, Locations};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
-use hotspare_store::Reader;
+use hotspare_store::{Reader, Store};
 use tokio::runtime::Runtime;
 
 use crate::cli;
@@ -85,6 +85,11 @@ pub(crate) async fn check_credentials(config: &Config) -> Result<(), CliError> {
     }
     let hint = format!("set it, or change `auth` of profile `{name}` in the configuration (`hotspare config path`)");
     Err(CliError::new(Exit::LoginNeeded, told).hint(hint))
+}
+
+/// Where a gateway remembers: a ledger that cannot be written is told by `status`, and stops nothing.
+pub(crate) fn store(locations: &Locations, config: &Config) -> Store {
+    Store::open(&locations.state_dir, hotspare_store::Options { retain: config.log.retain })
 }
 
 /// The ledger of this user, whether or not anything runs; none when nothing was ever recorded.

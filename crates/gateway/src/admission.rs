@@ -22,6 +22,8 @@ pub enum Room {
     Hello,
     /// Answered here: what `hotspare status` asks.
     Status,
+    /// Answered here: what Prometheus asks.
+    Metrics,
 }
 
 /// Finds the room by method and path; the query is nobody's business here.
@@ -29,6 +31,7 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
         (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
         (&Method::GET, "/hotspare/status") => Room::Status,
+        (&Method::GET, "/metrics") => Room::Metrics,
         (&Method::POST, "/v1/messages") => Room::Upstream(Endpoint::Messages),
         (&Method::POST, "/v1/messages/count_tokens") => Room::Upstream(Endpoint::CountTokens),
         (&Method::GET, "/v1/models") => Room::Upstream(Endpoint::Models),

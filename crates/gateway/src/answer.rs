@@ -29,6 +29,13 @@ pub fn json(status: StatusCode, body: String) -> Response<ClientBody> {
     response
 }
 
+/// Text of our own that is no JSON.
+pub fn text(content_type: &'static str, body: String) -> Response<ClientBody> {
+    let mut response = json(StatusCode::OK, body);
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
 /// The bytes written for a head that never reached the HTTP library. The connection closes after it.
 pub fn raw_refusal(refusal: &Refusal) -> Vec<u8> {
     let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);

@@ -16,6 +16,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use hotspare_config::{Config, Folders};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
+use hotspare_store::Store;
 use hotspare_upstream::connect::Connector;
 use hotspare_upstream::{Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
@@ -38,6 +39,7 @@ use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
 use crate::history::Histories;
 use crate::identity::Identities;
+use crate::metrics::{self, Metrics};
 use crate::outside::Outside;
 use crate::record::{Event, Observer};
 use crate::replay::{Broken, Reader, Replay};
@@ -97,6 +99,8 @@ pub struct Options {
     pub observer: Option<Arc<dyn Observer>>,
     /// The wall clock, chance and the network; tests give their own.
     pub outside: Outside,
+    /// Where exchanges are remembered; none: nowhere.
+    pub store: Option<Store>,
 }
 
 /// Most refusals that are remembered.
@@ -134,6 +138,8 @@ pub struct Gateway {
     observer: Option<Arc<dyn Observer>>,
     outside: Outside,
     histories: Histories,
+    store: Option<Store>,
+    metrics: Metrics,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -198,6 +204,8 @@ impl Gateway {
             observer: options.observer,
             outside: options.outside,
             histories: Histories::default(),
+            store: options.store,
+            metrics: Metrics::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
@@ -243,12 +251,19 @@ impl Gateway {
 
     /// Takes note of a configuration that was read anew: what `replace` put in place, or why nothing was.
     pub(crate) fn note_config(&self, outcome: Result<Config, String>) {
+        if let (Some(store), Ok(config)) = (&self.store, &outcome) {
+            store.set_retain(config.log.retain);
+        }
         self.config.lock().unwrap_or_else(PoisonError::into_inner).note(outcome, self.outside.wall());
     }
 
     /// What `status` says of the configuration.
     pub(crate) fn config_status(&self) -> ConfigStatus {
         self.config.lock().unwrap_or_else(PoisonError::into_inner).status.clone()
+    }
+
+    pub(crate) fn store(&self) -> Option<&Store> {
+        self.store.as_ref()
     }
 
     pub(crate) fn outside(&self) -> &Outside {
@@ -269,10 +284,10 @@ impl Gateway {
     }
 
     pub(crate) fn next_id(&self) -> u64 {
-        // Unique within a start and over restarts: seconds above, a counter below.
+        // Unique within a start, over restarts and beside other processes: seconds above, then a part of the process, a counter below.
         let count = self.counts.next_id.fetch_add(1, Ordering::Relaxed);
         let since = self.outside.wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        (since << 24) | (count & 0x00ff_ffff)
+        (since << 24) | (u64::from(std::process::id() & 0xff) << 16) | (count & 0xffff)
     }
 
     pub(crate) fn tell(&self, event: &Event) {
@@ -319,6 +334,10 @@ impl Gateway {
             if record.attempts.iter().any(|attempt| attempt.class.is_some()) {
                 last.failover = Some((clock::now(), record.clone()));
             }
+        }
+        self.metrics.count(&record);
+        if let Some(store) = &self.store {
+            store.record(record.clone());
         }
         self.forget_old();
         self.tell(&Event::Over(record));
@@ -382,7 +401,15 @@ impl Gateway {
                 let status = serde_json::to_string(&self.status()).unwrap_or_default();
                 answer::json(StatusCode::OK, status)
             }
+            Room::Metrics => self.metrics(),
             Room::Upstream(endpoint) => self.forward(endpoint, request, admitted.credential).await,
+        }
+    }
+
+    fn metrics(&self) -> Response<ClientBody> {
+        match self.metrics.text(&self.present()) {
+            Some(text) => answer::text(metrics::CONTENT_TYPE, text),
+            None => answer::error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "hotspare: the figures cannot be written"),
         }
     }
 

@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use hotspare_config::{Config, Server};
 use hotspare_core::health::Report;
 use hotspare_core::{Outcome, ProfileId};
+use hotspare_store::Store;
 use hotspare_upstream::clock;
 
+use crate::metrics::Present;
 use crate::server::Gateway;
 
 /// The version of this shape.
@@ -44,6 +46,9 @@ pub struct Status {
     /// Where the configuration comes from. None: the gateway is older than this field.
     #[serde(default)]
     pub config: Option<ConfigStatus>,
+    /// Why exchanges cannot be remembered on disk just now, in words; none: they are.
+    #[serde(default)]
+    pub ledger: Option<String>,
 }
 
 /// The configuration that serves.
@@ -160,7 +165,24 @@ impl Gateway {
             in_flight,
             last_failover: self.last_failover(now),
             config: Some(self.config_status()),
+            ledger: self.store().and_then(Store::trouble).map(|trouble| trouble.to_string()),
         }
+    }
+
+    /// What a scrape wants to know of the present.
+    pub(crate) fn present(&self) -> Present {
+        let now = clock::now();
+        let states = self.status().profiles.into_iter().map(|profile| (profile.name, profile.state)).collect();
+        let snapshot = self.snapshot();
+        let windows = self.with_world(|world| {
+            let of = |id: ProfileId| {
+                let name = snapshot.name(id).to_owned();
+                let windows = world.health.report(now, id).windows;
+                windows.into_iter().map(move |window| (name.clone(), window.name.to_string(), window.used))
+            };
+            snapshot.ids().flat_map(of).collect()
+        });
+        Present { states, windows }
     }
 
     fn last_failover(&self, now: Instant) -> Option<LastFailover> {

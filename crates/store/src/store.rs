@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use hotspare_core::ExchangeRecord;
 
-use crate::database::{Database, Fault};
+use crate::database::{Database, FILE, Fault};
 use crate::now_ms;
 use crate::pending::Pending;
 use crate::rows;
@@ -84,6 +84,8 @@ pub(crate) struct State {
     pub(crate) hurry: bool,
     pub(crate) closing: bool,
     pub(crate) ended: bool,
+    /// How long records are kept.
+    pub(crate) retain: Duration,
 }
 
 impl State {
@@ -114,19 +116,18 @@ impl Drop for Closer {
 }
 
 impl Store {
-    /// Opens or makes the file in `dir`, which is made for its owner alone. Always returns a store: one that cannot write says so with
-    /// [`Store::trouble`] and tries again.
+    /// Opens the file in `dir`; where there is none, it is made for its owner alone with the first thing to keep. Always returns a store:
+    /// one that cannot write says so with [`Store::trouble`] and tries again.
     pub fn open(dir: &Path, options: Options) -> Self {
         let shared = Arc::new(Shared { state: Mutex::default(), work: Condvar::new(), progress: Condvar::new() });
-        let database = match open_and_load(dir, &shared, OPEN_PATIENCE) {
-            Ok(database) => Some(database),
-            Err(fault) => {
-                tracing::warn!(%fault, "the ledger cannot be opened: exchanges are kept in memory");
-                shared.lock().trouble = Some((now_ms(), fault.to_string()));
-                None
-            }
-        };
-        let writer = Writer::new(shared.clone(), dir, options, database);
+        shared.lock().retain = options.retain;
+        let is_there = dir.join(FILE).try_exists().unwrap_or(true);
+        let opened = is_there.then(|| open_and_load(dir, &shared, OPEN_PATIENCE)).transpose();
+        if let Err(fault) = &opened {
+            tracing::warn!(%fault, "the ledger cannot be opened: exchanges are kept in memory");
+            shared.lock().trouble = Some((now_ms(), fault.to_string()));
+        }
+        let writer = Writer::new(shared.clone(), dir, opened);
         let started = std::thread::Builder::new().name("ledger".to_owned()).spawn(move || writer.run());
         if let Err(error) = started {
             let mut state = shared.lock();
@@ -150,6 +151,11 @@ impl Store {
         state.pending.change(kind, changes);
         drop(state);
         self.shared.work.notify_one();
+    }
+
+    /// Keeps records for so long from now on.
+    pub fn set_retain(&self, retain: Duration) {
+        self.shared.lock().retain = retain;
     }
 
     /// What is known of this kind and has not ended.

@@ -8,7 +8,7 @@ use crate::database::{Database, Fault};
 use crate::now_ms;
 use crate::pending::Batch;
 use crate::rows;
-use crate::store::{self, Options, Shared};
+use crate::store::{self, Shared};
 
 /// Longest that a write waits for another process that holds the file.
 const WRITE_PATIENCE: Duration = Duration::from_secs(1);
@@ -26,7 +26,6 @@ const PRUNE_EVERY: Duration = Duration::from_secs(600);
 pub(crate) struct Writer {
     shared: Arc<Shared>,
     dir: PathBuf,
-    retain: Duration,
     database: Option<Database>,
     /// Failures in a row.
     failures: u32,
@@ -53,14 +52,13 @@ impl Drop for Ended {
 }
 
 impl Writer {
-    pub(crate) fn new(shared: Arc<Shared>, dir: &Path, options: Options, database: Option<Database>) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, dir: &Path, opened: Result<Option<Database>, Fault>) -> Self {
         let now = Instant::now();
-        let failed = database.is_none();
+        let failed = opened.is_err();
         Self {
             shared,
             dir: dir.to_owned(),
-            retain: options.retain,
-            database,
+            database: opened.unwrap_or_default(),
             failures: u32::from(failed),
             took_leave: false,
             try_at: if failed { now + RETRY_FIRST } else { now },
@@ -91,7 +89,8 @@ impl Writer {
             let may_try = now >= self.try_at || state.hurry || state.closing && !self.took_leave;
             let work = !state.pending.is_empty();
             let prune = self.database.is_some() && now >= self.prune_at && !state.closing;
-            let reopen = self.database.is_none() && !work && !state.closing;
+            // A file that was never made is made with the first thing to keep.
+            let reopen = self.failures > 0 && !work && !state.closing;
             if may_try && (work || prune || reopen) {
                 state.busy = true;
                 // Whoever waits does so for the work.
@@ -105,8 +104,9 @@ impl Writer {
             }
             state.hurry = false;
             shared.progress.notify_all();
-            let wake_at = if work || self.database.is_none() { self.try_at } else { self.prune_at };
-            let wait = wake_at.saturating_duration_since(now);
+            let wake_at = if work || self.failures > 0 { self.try_at } else { self.prune_at };
+            // A look that is due before the file is made waits for it.
+            let wait = if wake_at > now { wake_at - now } else { PRUNE_EVERY };
             (state, _) = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -122,8 +122,9 @@ impl Writer {
         if !batch.is_empty() {
             return rows::write(&mut database.connection, batch).map_err(|error| database.fault(error));
         }
+        let retain = self.shared.lock().retain;
         let now_ms = now_ms();
-        let oldest_ms = now_ms.saturating_sub(u64::try_from(self.retain.as_millis()).unwrap_or(u64::MAX));
+        let oldest_ms = now_ms.saturating_sub(u64::try_from(retain.as_millis()).unwrap_or(u64::MAX));
         let more = rows::prune(&database.connection, oldest_ms, now_ms).map_err(|error| database.fault(error))?;
         self.prune_at = Instant::now() + if more { Duration::ZERO } else { PRUNE_EVERY };
         Ok(0)

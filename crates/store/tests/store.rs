@@ -34,6 +34,13 @@ fn open(dir: &Path) -> Store {
     store
 }
 
+/// A ledger with nothing in it.
+fn make(dir: &Path) {
+    let store = open(dir);
+    store.change("cooldowns", vec![Change::Remove("none".to_owned())]);
+    assert!(store.flush(LONG));
+}
+
 fn keep(store: &Store, record: ExchangeRecord) {
     let begun = Instant::now();
     store.record(record);
@@ -90,6 +97,16 @@ fn what_waits_when_the_last_handle_goes_is_written() {
     keep(&other, served(1000));
     drop(other);
     assert_eq!(ids(folder.path()), (0..=1000).collect::<Vec<_>>());
+}
+
+#[test]
+fn nothing_is_made_before_there_is_something_to_keep() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("state");
+    let store = open(&dir);
+    assert!(store.flush(LONG));
+    drop(store);
+    assert!(!dir.exists());
 }
 
 #[test]
@@ -266,7 +283,7 @@ fn old_records_go_and_new_ones_stay() {
 #[test]
 fn while_another_process_holds_the_file_everything_waits_in_memory_and_the_oldest_give_way() {
     let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()));
+    make(folder.path());
     let holder = Connection::open(folder.path().join(FILE)).unwrap();
     holder.execute_batch("PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; CREATE TABLE held (x); ").unwrap();
     let store = open(folder.path());
@@ -290,6 +307,7 @@ fn it_tries_again_by_itself() {
     fs::write(&dir, "not a folder").unwrap();
     let store = open(&dir);
     keep(&store, served(1));
+    assert!(!store.flush(LONG));
     assert!(store.trouble().expect("told").words.contains("cannot be opened"));
     fs::remove_file(&dir).unwrap();
     let begun = Instant::now();
@@ -387,7 +405,7 @@ fn a_file_that_is_deleted_under_it_is_made_anew() {
 #[test]
 fn a_newer_version_s_file_is_left_as_it_is() {
     let folder = tempfile::tempdir().unwrap();
-    drop(open(folder.path()));
+    make(folder.path());
     let newer = Connection::open(folder.path().join(FILE)).unwrap();
     newer.execute_batch("PRAGMA user_version = 7; PRAGMA journal_mode = DELETE").unwrap();
     drop(newer);

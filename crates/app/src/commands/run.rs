@@ -39,7 +39,14 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     commands::check_credentials(&config).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let token = state::new_token()?;
-    let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None, outside: Outside::default() };
+    let store = commands::store(locations, &config);
+    let options = Options {
+        token: token.clone(),
+        extra_roots: commands::extra_roots(),
+        observer: None,
+        outside: Outside::default(),
+        store: Some(store),
+    };
     let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
     let uses_client_login = Snapshot::compile(&config).uses_client_login();
     let base_url = format!("http://{}", gateway.local());

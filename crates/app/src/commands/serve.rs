@@ -31,7 +31,14 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         let listener = bind(address).await?;
         Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
         let token = state::lasting_token(&locations.state_dir)?;
-        let options = Options { token: token.clone(), extra_roots: commands::extra_roots(), observer: None, outside: Outside::default() };
+        let store = commands::store(&locations, &config);
+        let options = Options {
+            token: token.clone(),
+            extra_roots: commands::extra_roots(),
+            observer: None,
+            outside: Outside::default(),
+            store: Some(store),
+        };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
         let _registration = state::register(&locations.state_dir, "serve", gateway.local(), &token)?;
         output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));

@@ -97,6 +97,9 @@ fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
     if let Some(config) = &status.config {
         text.push_str(&config_lines(config, paint));
     }
+    if let Some(trouble) = &status.ledger {
+        let _ = write!(text, "\n  {} {trouble}\n", paint.paint(Style::Yellow, "ledger"));
+    }
     let width = status.profiles.iter().map(|profile| profile.name.chars().count()).max().unwrap_or(7).max(7);
     let states: Vec<(String, Style)> = status.profiles.iter().map(state_words).collect();
     let state_width = states.iter().map(|(words, _)| words.chars().count()).max().unwrap_or(5).max(20);

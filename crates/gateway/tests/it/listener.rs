@@ -6,7 +6,7 @@ use crate::client::{Ask, Connection, End};
 use crate::proxy::{CLIENT_KEY, Proxy, TOKEN, plays};
 
 /// Every room that a request can go to.
-const ROUTES: [(&str, &str); 9] = [
+const ROUTES: [(&str, &str); 10] = [
     ("POST", "/v1/messages?beta=true"),
     ("POST", "/v1/messages/count_tokens"),
     ("GET", "/v1/models"),
@@ -15,6 +15,7 @@ const ROUTES: [(&str, &str); 9] = [
     ("GET", "/"),
     ("HEAD", "/api/hello"),
     ("GET", "/hotspare/status"),
+    ("GET", "/metrics"),
     ("OPTIONS", "/v1/messages"),
 ];
 

@@ -16,6 +16,7 @@ mod paths;
 mod providers;
 mod proxy;
 mod reload;
+mod remembered;
 mod renewal;
 mod smuggling;
 mod streams;

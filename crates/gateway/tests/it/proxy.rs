@@ -27,7 +27,7 @@ pub(crate) const FROM_SPARE: &str = "An answer from the spare.";
 /// A running gateway, ended when dropped.
 pub(crate) struct Proxy {
     pub addr: SocketAddr,
-    task: AbortHandle,
+    pub task: AbortHandle,
 }
 
 impl Drop for Proxy {
@@ -72,7 +72,7 @@ impl Proxy {
 }
 
 pub(crate) fn options() -> Options {
-    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: None, outside: Outside::default() }
+    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: None, outside: Outside::default(), store: None }
 }
 
 pub(crate) fn parse(config: &Value) -> Config {

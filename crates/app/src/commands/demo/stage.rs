@@ -84,8 +84,13 @@ impl Stage {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let token = state::new_token()?;
         let (watch, events) = mpsc::channel(EVENTS);
-        let options =
-            Options { token: token.clone(), extra_roots: None, observer: Some(Arc::new(Watch(watch))), outside: Outside::default() };
+        let options = Options {
+            token: token.clone(),
+            extra_roots: None,
+            observer: Some(Arc::new(Watch(watch))),
+            outside: Outside::default(),
+            store: None,
+        };
         let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending())).abort_handle();
         Ok(Self { gateway, token, events, serving, _providers: providers })
