@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use hotspare_testkit::{Received, Script, Upstream, refused_addr};
 
-use super::faults::{self, FIRST, SECOND};
+use super::faults::{self, ErrorEvent, FIRST, SECOND};
 use super::world::{Login, Tools, World, credentials_kept_apart, history};
 use super::{client, tui};
 
@@ -32,18 +32,22 @@ pub(super) enum Expect {
     Primary,
     /// The spare's answer, whole.
     Spare,
-    /// The primary's first part and the spare's rest.
+    /// The primary's first part and the spare's rest, in two blocks: the client has asked for the rest.
     Both,
+    /// The same; in `-p`, where the first block would be missing from what is printed, in one.
+    Resumed,
 }
 
 impl Expect {
     /// The texts that make up the whole answer, in order.
-    pub(super) fn texts(self) -> &'static [&'static str] {
-        match self {
-            Self::Primary => &[FIRST],
-            Self::Spare => &[SECOND],
-            Self::Both => &[FIRST, SECOND],
-        }
+    pub(super) fn texts(self, mode: Mode) -> Vec<String> {
+        let blocks: &[&[&str]] = match (self, mode) {
+            (Self::Primary, _) => &[&[FIRST]],
+            (Self::Spare, _) => &[&[SECOND]],
+            (Self::Resumed, Mode::Print) => &[&[FIRST, SECOND]],
+            (Self::Both | Self::Resumed, _) => &[&[FIRST], &[SECOND]],
+        };
+        blocks.iter().map(|parts| parts.concat()).collect()
     }
 }
 
@@ -78,12 +82,51 @@ pub(super) fn all() -> Vec<Case> {
         plays("RST before the head", Script::new().rst(), Expect::Spare),
         plays("head stall", Script::new().hang(), Expect::Spare),
         plays("200 with HTML", faults::html(), Expect::Spare),
-        plays("error event right after message_start", faults::error_event(), Expect::Spare),
+        plays("error event right after message_start", faults::error_event(ErrorEvent::Overloaded), Expect::Spare),
         plays("cut in the first text block", faults::in_first_text().rst(), Expect::Spare),
-        plays("cut after closed thinking and begun text", faults::in_text_after_thinking().rst(), Expect::Both),
+        plays("cut after closed thinking and begun text", faults::in_text_after_thinking().rst(), Expect::Resumed),
         plays("cut in an open tool call after closed text", faults::in_tool_call_after_text().rst(), Expect::Both),
         plays("clean EOF in mid-text", faults::in_first_text().end(), Expect::Spare),
         plays("stall in mid-text", faults::in_first_text().hang(), Expect::Spare),
+        plays("502 with HTML", faults::bad_gateway(), Expect::Spare),
+        plays("503 that asks for 90 s", faults::refusal(503, "api_error", "down", &[("retry-after", "90")]), Expect::Spare),
+        plays(
+            "429 that asks for an hour",
+            faults::refusal(429, "rate_limit_error", "slow down", &[("retry-after", "3600")]),
+            Expect::Spare,
+        ),
+        plays("429 without a word", faults::status(429, "rate_limit_error"), Expect::Spare),
+        plays("500 that forbids a retry", faults::refusal(500, "api_error", "down", &[("x-should-retry", "false")]), Expect::Spare),
+        plays("403", faults::status(403, "permission_error"), Expect::Spare),
+        plays("402", faults::status(402, "billing_error"), Expect::Spare),
+        plays("404 for the model", faults::status(404, "not_found_error"), Expect::Spare),
+        plays("400 for want of credit", faults::refusal(400, "invalid_request_error", NO_CREDIT, &[]), Expect::Spare),
+        plays("307", faults::redirect(), Expect::Spare),
+        plays("FIN before the head", Script::new().fin(), Expect::Spare),
+        plays("200 with an error in JSON", faults::json_error_under_200(), Expect::Spare),
+        plays("200 with a whole message", faults::whole_message(), Expect::Spare),
+        plays("200 with garbage", faults::garbage(), Expect::Spare),
+        plays("cut after the head", faults::head_alone().rst(), Expect::Spare),
+        plays("cut after message_start", faults::message_start_alone().rst(), Expect::Spare),
+        plays("clean EOF after message_start", faults::message_start_alone().end(), Expect::Spare),
+        plays("api_error event right after message_start", faults::error_event(ErrorEvent::Api), Expect::Spare),
+        plays("pings without an end", faults::pings(), Expect::Spare),
+        plays("comments without an end", faults::comments(), Expect::Spare),
+        plays("cut in the first thinking", faults::in_first_thinking().rst(), Expect::Spare),
+        plays("cut after thinking alone", faults::after_thinking().rst(), Expect::Spare),
+        plays("clean EOF after thinking alone", faults::after_thinking().end(), Expect::Spare),
+        plays("FIN in the first text block", faults::in_first_text().fin(), Expect::Spare),
+        plays("overloaded event in the first text block", faults::error_in_first_text(ErrorEvent::Overloaded), Expect::Spare),
+        plays("api_error event in the first text block", faults::error_in_first_text(ErrorEvent::Api), Expect::Spare),
+        plays("cut in a tool call alone", faults::in_tool_call_alone().rst(), Expect::Spare),
+        plays("cut after a tool call alone", faults::after_tool_call_alone().rst(), Expect::Spare),
+        plays("cut after a text block", faults::after_text().rst(), Expect::Both),
+        plays("clean EOF after a text block", faults::after_text().end(), Expect::Both),
+        plays("overloaded event after a text block", faults::error_after_text(), Expect::Both),
+        plays("stall after a text block", faults::after_text().hang(), Expect::Both),
+        plays("cut after a text block and a tool call", faults::after_text_and_tool_call().rst(), Expect::Both),
+        plays("cut before message_stop", faults::before_message_stop().rst(), Expect::Primary),
+        plays("a well, but odd answer", faults::odd(), Expect::Primary),
         Case { login: Login::Stored, ..plays("429 with unified rejected, a stored login", faults::quota(), Expect::Spare) },
         Case { login: Login::None, ..plays("529, no login at all", faults::status(529, "overloaded_error"), Expect::Spare) },
         good("a project's hostile settings, a key", Login::Key, true),
@@ -91,6 +134,10 @@ pub(super) fn all() -> Vec<Case> {
         good("a project's hostile settings, no login at all", Login::None, true),
     ]
 }
+
+/// What Anthropic says, with status 400, when an account has run dry.
+const NO_CREDIT: &str =
+    "Your credit balance is too low to access the Anthropic API. Please go to Plans & Billing to upgrade or purchase credits.";
 
 /// Every way found in which a project could pull the traffic or the credential away.
 fn hostile_settings(evil: &str) -> String {
@@ -134,7 +181,7 @@ pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode) -> Result<()> {
         Mode::Interactive => tui::converse(tools, &world, case.expect).await?,
     }
     let kept = world.transcript()?;
-    ensure!(kept == case.expect.texts(), "the conversation that the client has kept: {kept:?}");
+    ensure!(kept == case.expect.texts(mode), "the conversation that the client has kept: {kept:?}");
     ensure!(evil.connections() == 0, "the project's own address got {:?}", lines(&evil));
     judge(case.expect, &primary, &spare)?;
     stayed_inside(case.login, &world.outside)
@@ -147,7 +194,7 @@ fn judge(expect: Expect, primary: &Upstream, spare: &Upstream) -> Result<()> {
     match expect {
         Expect::Primary => ensure!(asked.is_empty(), "the spare was asked {} times", asked.len()),
         Expect::Spare => ensure!(asked.len() == 1, "the spare was asked {} times, once was expected", asked.len()),
-        Expect::Both => ensure!(asked.iter().any(has_first_part), "the spare never saw the first part of the answer"),
+        Expect::Both | Expect::Resumed => ensure!(asked.iter().any(has_first_part), "the spare never saw the first part of the answer"),
     }
     let primary_asked = primary.messages().len();
     ensure!(primary_asked <= 1, "the broken primary was asked {primary_asked} times");

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use tokio::process::Command;
 
-use super::cases::Expect;
+use super::cases::{Expect, Mode};
 use super::world::{Tools, World};
 
 /// Longest a turn may take; a good one takes a second.
@@ -40,7 +40,7 @@ fn judge(stdout: &str, expect: Expect) -> Result<()> {
     let result = events.iter().rfind(|event| event["type"] == "result").context("no result event")?;
     ensure!(result["is_error"] == false, "the result is an error: {result}");
     let said: Vec<&str> = events.iter().filter(|event| event["type"] == "assistant").flat_map(texts).collect();
-    ensure!(said == expect.texts(), "the answer as it was streamed: {said:?}");
+    ensure!(said == expect.texts(Mode::Print), "the answer as it was streamed: {said:?}");
     ensure!(result["result"].as_str() == said.last().copied(), "the printed result: {result}");
     Ok(())
 }

@@ -43,9 +43,125 @@ pub(super) fn html() -> Script {
     Script::new().body(200, &[("content-type", "text/html")], "<html><body>Sign in to the network</body></html>")
 }
 
-pub(super) fn error_event() -> Script {
-    let error = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
-    started(&answers::text(FIRST), Position::AfterMessageStart).event("error", error).end()
+const OVERLOADED: &str = r#"{"type":"error","error":{"type":"overloaded_error","message":"Overloaded"}}"#;
+
+const API_ERROR: &str = r#"{"type":"error","error":{"type":"api_error","message":"Internal server error"}}"#;
+
+const BASH: &str = r#"{"command":"echo never","description":"Say never"}"#;
+
+/// A refusal in Anthropic's shape with headers of its own.
+pub(super) fn refusal(status: u16, kind: &str, message: &str, headers: &[(&str, &str)]) -> Script {
+    let mut all = vec![("content-type", "application/json")];
+    all.extend_from_slice(headers);
+    let body = serde_json::json!({"type": "error", "error": {"type": kind, "message": message}});
+    Script::new().body(status, &all, body.to_string())
+}
+
+/// A page of a middle box.
+pub(super) fn bad_gateway() -> Script {
+    Script::new().body(502, &[("content-type", "text/html")], "<html><body>502 Bad Gateway</body></html>")
+}
+
+pub(super) fn json_error_under_200() -> Script {
+    Script::new().body(200, &[("content-type", "application/json")], API_ERROR)
+}
+
+/// A message, and no stream, where a stream was asked for.
+pub(super) fn whole_message() -> Script {
+    Script::new().body(200, &[("content-type", "application/json")], answers::message_json(FIRST))
+}
+
+pub(super) fn redirect() -> Script {
+    Script::new().body(307, &[("location", "/elsewhere")], "")
+}
+
+/// A good head, and nothing of the message.
+pub(super) fn head_alone() -> Script {
+    Script::new().sse().sleep(PAUSE)
+}
+
+pub(super) fn message_start_alone() -> Script {
+    started(&answers::text(FIRST), Position::AfterMessageStart).sleep(PAUSE)
+}
+
+pub(super) fn error_event(error: ErrorEvent) -> Script {
+    started(&answers::text(FIRST), Position::AfterMessageStart).event("error", error.data()).end()
+}
+
+/// What an `error` event says.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum ErrorEvent {
+    Overloaded,
+    Api,
+}
+
+impl ErrorEvent {
+    fn data(self) -> &'static str {
+        match self {
+            Self::Overloaded => OVERLOADED,
+            Self::Api => API_ERROR,
+        }
+    }
+}
+
+pub(super) fn error_in_first_text(error: ErrorEvent) -> Script {
+    in_first_text().event("error", error.data()).end()
+}
+
+pub(super) fn error_after_text() -> Script {
+    after_text().event("error", OVERLOADED).end()
+}
+
+/// No event stream at all, though the head says so.
+pub(super) fn garbage() -> Script {
+    Script::new().sse().event("message", "\u{1}garbage{").end()
+}
+
+/// Signs of life without any content.
+pub(super) fn pings() -> Script {
+    (0..40).fold(message_start_alone(), |script, _| script.event("ping", r#"{"type":"ping"}"#).sleep(PAUSE)).hang()
+}
+
+pub(super) fn comments() -> Script {
+    (0..40).fold(message_start_alone(), |script, _| script.chunk(": alive\n\n").sleep(PAUSE)).hang()
+}
+
+pub(super) fn in_first_thinking() -> Script {
+    started(&answers::thinking_text("A short thought.", "never said"), Position::InBlock(0)).sleep(PAUSE)
+}
+
+pub(super) fn after_thinking() -> Script {
+    started(&answers::thinking_text("A short thought.", "never said"), Position::AfterBlock(0)).sleep(PAUSE)
+}
+
+pub(super) fn after_text() -> Script {
+    started(&answers::text(FIRST), Position::AfterBlock(0)).sleep(PAUSE)
+}
+
+pub(super) fn in_tool_call_alone() -> Script {
+    started(&answers::tool("Bash", BASH), Position::InBlock(0)).sleep(PAUSE)
+}
+
+/// The call is whole, the message is not: it must not be run.
+pub(super) fn after_tool_call_alone() -> Script {
+    started(&answers::tool("Bash", BASH), Position::AfterBlock(0)).sleep(PAUSE)
+}
+
+pub(super) fn after_text_and_tool_call() -> Script {
+    started(&answers::text_tool(FIRST, "Bash", BASH), Position::AfterBlock(1)).sleep(PAUSE)
+}
+
+/// Everything that counts has come.
+pub(super) fn before_message_stop() -> Script {
+    started(&answers::text(FIRST), Position::BeforeMessageStop).sleep(PAUSE)
+}
+
+/// Comments, unknown events and fields, many pings: odd, and well.
+pub(super) fn odd() -> Script {
+    let odd = |script: Script| {
+        script.chunk(": a comment\n\n").event("ping", r#"{"type":"ping"}"#).event("weather", r#"{"type":"weather","sky":"blue"}"#)
+    };
+    answers::text(FIRST).iter().fold(odd(Script::new().sse()), |script, event| odd(script.chunk(event.bytes()))).end()
 }
 
 fn started(events: &[Event], position: Position) -> Script {
@@ -65,5 +181,5 @@ pub(super) fn in_text_after_thinking() -> Script {
 
 /// The text is closed, and a tool call has begun.
 pub(super) fn in_tool_call_after_text() -> Script {
-    started(&answers::text_tool(FIRST, "Bash", r#"{"command":"echo never","description":"Say never"}"#), Position::InBlock(1)).sleep(PAUSE)
+    started(&answers::text_tool(FIRST, "Bash", BASH), Position::InBlock(1)).sleep(PAUSE)
 }

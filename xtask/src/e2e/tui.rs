@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail, ensure};
 use tokio::process::Command;
 
-use super::cases::Expect;
+use super::cases::{Expect, Mode};
 use super::world::{Tools, World};
 
 /// Longest until the client is ready, and until it has answered.
@@ -80,7 +80,8 @@ pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Re
     let terminal = Terminal::open(world.path("tmux"), &script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
     terminal.enter("Say something.").await?;
-    let done = |screen: &str| expect.texts().iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
+    let texts = expect.texts(Mode::Interactive);
+    let done = |screen: &str| texts.iter().all(|text| flat(screen).contains(text)) && !screen.contains("esc to interrupt");
     let screen = terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
     ensure!(!screen.contains("API Error"), "the client shows an error:\n{screen}");
     // It leaves an empty screen behind: what came after this look is in the conversation that it keeps.
