@@ -63,12 +63,12 @@ fn usage(output: usize) -> Value {
 }
 
 fn start() -> Vec<Event> {
-    start_of("claude-opus-5-5")
+    start_of("msg_scripted", "claude-opus-5-5")
 }
 
-fn start_of(model: &str) -> Vec<Event> {
+fn start_of(id: &str, model: &str) -> Vec<Event> {
     let message = json!({
-        "id": "msg_scripted", "type": "message", "role": "assistant", "model": model, "content": [],
+        "id": id, "type": "message", "role": "assistant", "model": model, "content": [],
         "stop_reason": null, "stop_sequence": null, "usage": usage(1),
     });
     vec![event("message_start", &json!({"type": "message_start", "message": message})), event("ping", &json!({"type": "ping"}))]
@@ -142,6 +142,8 @@ pub fn tool(tool: &str, input_json: &str) -> Vec<Event> {
 /// One answer of a conversation.
 #[derive(Debug, Clone)]
 pub struct Turn<'a> {
+    /// The message's own name: Claude Code takes two answers of one name for one.
+    pub id: &'a str,
     /// The model that it names.
     pub model: &'a str,
     /// Thinking and its signature; an unsigned thought has none.
@@ -154,7 +156,7 @@ pub struct Turn<'a> {
 
 /// A turn as events.
 pub fn turn(turn: &Turn<'_>) -> Vec<Event> {
-    let mut events = start_of(turn.model);
+    let mut events = start_of(turn.id, turn.model);
     let mut index = 0;
     if let Some((thinking, signature)) = turn.thinking {
         events.extend(thought(index, thinking, signature));

@@ -264,6 +264,7 @@ impl Strict {
         };
         let text = if goes_on { format!("{} done {number}.", self.0.name) } else { format!("{} works {number}.", self.0.name) };
         let events = turn(&Turn {
+            id: &format!("msg_{}_{number}", self.0.name),
             model: body["model"].as_str().unwrap_or_default(),
             thinking: Some(("A thought.", Some(&signature))),
             text: &text,

@@ -3,6 +3,7 @@
 
 mod cases;
 mod client;
+mod companies;
 mod faults;
 mod sdk;
 mod tui;
@@ -70,6 +71,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             let started = Instant::now();
             report(case.name, label, started, runtime.block_on(cases::run(&tools, &case, mode)));
         }
+    }
+    if !direct && format!("{} -p", companies::NAME).contains(wanted) {
+        let started = Instant::now();
+        report(companies::NAME, Mode::Print.label(), started, runtime.block_on(companies::run(&tools)));
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {

@@ -1,0 +1,167 @@
+//! One conversation of the real client that goes from company to company and back, with tools and thinking. The providers mind what the
+//! real ones mind. Never forgives a refusal, a call that did not run, or an error on the client's side.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use hotspare_testkit::Upstream;
+use hotspare_testkit::strict::{Company, Strict};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+
+use super::world::{CLIENT_KEY, Login, SPARE_KEY, Tools, World};
+
+pub(super) const NAME: &str = "a conversation across three companies and back";
+
+/// Longest a turn may take; a good one takes a second or two.
+const TURN: Duration = Duration::from_secs(45);
+
+/// Who alone is up in each turn.
+const TURNS: [&str; 8] = ["work", "work", "openrouter", "work", "glm", "work", "openrouter", "work"];
+
+/// What each tool call does, so that it can be counted.
+const CALL: (&str, &str) = ("Bash", r#"{"command":"echo ran >> calls.txt","description":"Notes that it ran"}"#);
+
+struct Fleet {
+    providers: [(&'static str, Strict, Upstream); 3],
+}
+
+impl Fleet {
+    async fn start() -> Result<Self> {
+        let start = async |company, name| {
+            let strict = Strict::new(company, name, CALL);
+            let playing = strict.clone();
+            anyhow::Ok((name, strict, Upstream::start_reading(move |request| playing.play(request)).await?))
+        };
+        let providers =
+            [start(Company::Anthropic, "work").await?, start(Company::OpenRouter, "openrouter").await?, start(Company::Glm, "glm").await?];
+        Ok(Self { providers })
+    }
+
+    fn url(&self, name: &str) -> String {
+        self.providers.iter().find(|(known, ..)| *known == name).map(|(.., upstream)| upstream.url()).unwrap_or_default()
+    }
+
+    fn only(&self, name: &str) {
+        for (known, strict, _) in &self.providers {
+            strict.set_down(*known != name);
+        }
+    }
+
+    fn config(&self) -> Value {
+        let key = json!({ "env": "SPARE_KEY" });
+        json!({
+            "failover_policy": { "primary_profile": "work", "secondary_profile": ["openrouter", "glm"] },
+            "profiles": {
+                "work": { "base_url": self.url("work") },
+                "openrouter": { "platform": "openrouter", "base_url": self.url("openrouter"), "auth": key },
+                "glm": { "preset": "zai", "base_url": self.url("glm"), "auth": key, "models": { "claude-*": "glm-5" } },
+            },
+        })
+    }
+
+    /// What each saw: its own credential, no other company's, and nothing that it minds.
+    fn judge(&self) -> Result<()> {
+        for (name, strict, upstream) in &self.providers {
+            let (own, foreign) = if *name == "work" { (CLIENT_KEY, SPARE_KEY) } else { (SPARE_KEY, CLIENT_KEY) };
+            for request in upstream.messages() {
+                let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
+                ensure!(head.contains(own) && !head.contains(foreign), "a credential went astray at {name}:\n{head}");
+            }
+            let faults = strict.faults();
+            ensure!(faults.is_empty(), "{name} refused: {faults:#?}");
+            let turns = TURNS.iter().filter(|turn| *turn == name).count();
+            ensure!(strict.answered() == 2 * turns, "{name} answered {} times in {turns} turns", strict.answered());
+        }
+        Ok(())
+    }
+}
+
+/// `claude -p` that takes one turn after the other.
+struct Client {
+    child: Child,
+    words: ChildStdin,
+    events: Lines<BufReader<ChildStdout>>,
+}
+
+impl Client {
+    fn start(tools: &Tools, world: &World) -> Result<Self> {
+        let protected = tools.protected_client(world);
+        let mut child = Command::new(&protected[0])
+            .args(&protected[1..])
+            .args(["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--allowedTools", "Bash"])
+            .env_clear()
+            .envs(tools.environment(world))
+            .current_dir(world.project())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()?;
+        let words = child.stdin.take().context("stdin is piped")?;
+        let events = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
+        Ok(Self { child, words, events })
+    }
+
+    /// Says something, and reads until the turn is over. What the assistant said.
+    async fn turn(&mut self, words: &str) -> Result<Vec<String>> {
+        let line = json!({ "type": "user", "message": { "role": "user", "content": words } });
+        self.words.write_all(format!("{line}\n").as_bytes()).await?;
+        self.words.flush().await?;
+        let mut said = Vec::new();
+        loop {
+            let Some(line) = tokio::time::timeout(TURN, self.events.next_line()).await.context("the turn did not end")?? else {
+                bail!("the client ended: {}", self.errors().await);
+            };
+            let event: Value = serde_json::from_str(&line).with_context(|| format!("no event: {line}"))?;
+            let blocks = event["message"]["content"].as_array().map(Vec::as_slice).unwrap_or_default();
+            match event["type"].as_str() {
+                Some("assistant") => said.extend(blocks.iter().filter_map(|block| block["text"].as_str().map(str::to_owned))),
+                Some("user") => {
+                    let failed = blocks.iter().find(|block| block["type"] == "tool_result" && block["is_error"] == true);
+                    ensure!(failed.is_none(), "a call failed: {failed:?}");
+                }
+                Some("system") if event["subtype"] == "api_retry" => bail!("the user sees a retry: {event}"),
+                Some("result") => {
+                    ensure!(event["is_error"] == false, "the turn ended with an error: {event}");
+                    return Ok(said);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    async fn errors(&mut self) -> String {
+        let mut text = String::new();
+        if let Some(stderr) = &mut self.child.stderr {
+            // Whatever can be read is better than nothing.
+            let _ = stderr.read_to_string(&mut text).await;
+        }
+        text
+    }
+}
+
+pub(super) async fn run(tools: &Tools) -> Result<()> {
+    let fleet = Fleet::start().await?;
+    let world = World::new(&fleet.url("work"), &fleet.url("openrouter"), Login::Key).await?;
+    std::fs::write(&world.config, serde_json::to_string_pretty(&fleet.config())?)?;
+    let mut client = Client::start(tools, &world)?;
+    for (number, name) in TURNS.into_iter().enumerate() {
+        fleet.only(name);
+        let said = client
+            .turn(&format!("Turn {number}: go on."))
+            .await
+            .with_context(|| format!("turn {number}, at {name}: {:?}", fleet.judge()))?;
+        let by_whom = |part: &String, does: &str| part.starts_with(&format!("{name} {does} "));
+        let whole = matches!(&said[..], [first, last] if by_whom(first, "works") && by_whom(last, "done"));
+        ensure!(whole, "turn {number} was to be {name}'s: {said:?}");
+    }
+    drop(client.words);
+    let status = tokio::time::timeout(TURN, client.child.wait()).await.context("the client did not end")??;
+    ensure!(status.success(), "the client ended with {status}");
+    let calls = std::fs::read_to_string(world.path("project/calls.txt")).unwrap_or_default().lines().count();
+    ensure!(calls == TURNS.len(), "{calls} of {} tool calls ran", TURNS.len());
+    fleet.judge()
+}
