@@ -169,14 +169,14 @@ fn pair(bytes: &[u8]) -> Option<usize> {
     None
 }
 
-/// The body without our own pings, which may stand between any two events.
+/// The body without our own pings and comments, which may stand between any two events.
 pub(crate) fn without_pings(body: &[u8]) -> Vec<u8> {
     const PING: &[u8] = b"event: ping\ndata: {\"type\": \"ping\"}\n\n";
     let mut left = Vec::with_capacity(body.len());
     let mut rest = body;
     while !rest.is_empty() {
         let end = pair(rest).map_or(rest.len(), |at| at + 2);
-        if rest[..end] != *PING {
+        if rest[..end] != *PING && rest[0] != b':' {
             left.extend_from_slice(&rest[..end]);
         }
         rest = &rest[end..];

@@ -41,6 +41,8 @@ pub(crate) struct Scene {
     pub sleeps: bool,
     /// With nobody left the client is told at once and for good, instead of to wait.
     pub fails: bool,
+    /// With nobody left the answer is kept open until somebody recovers.
+    pub holds: bool,
     pub people: usize,
     policy: Value,
 }
@@ -58,16 +60,17 @@ impl Scene {
             chains.push(json!({"match": {"model": "claude-haiku*"}, "profiles": other}));
         }
         chains.push(json!({"profiles": names}));
-        let fails = dice.random_bool(0.2);
-        let on_exhausted = if fails { "fail" } else { "wait" };
+        let on_exhausted = ["wait", "wait", "wait", "hold", "fail"][dice.random_range(0..5)];
+        let hedge = dice.random_bool(0.2);
         Self {
             anchor,
             login: dice.random_bool(0.25),
             calm: dice.random_bool(0.05),
             sleeps: dice.random_bool(0.3),
-            fails,
+            holds: on_exhausted == "hold",
+            fails: on_exhausted == "fail",
             people: dice.random_range(1..=4),
-            policy: json!({"chains": chains, "on_exhausted": on_exhausted}),
+            policy: json!({"chains": chains, "on_exhausted": on_exhausted, "hedge": hedge}),
             names,
         }
     }

@@ -114,6 +114,7 @@ pub(crate) struct World {
     pub network: Network,
     pub trace: Trace,
     pub providers: BTreeMap<&'static str, Upstream>,
+    config: hotspare_config::Config,
     logins: BTreeSet<&'static str>,
     told: Arc<Watch>,
     wall_ahead: Arc<AtomicU64>,
@@ -206,9 +207,10 @@ impl World {
         let told = Arc::new(Watch { trace: trace.clone(), told: Mutex::default() });
         let (outside, wall_ahead) = with_wall_and_dice(outside, plan.seed);
         let options = options(outside, &told);
-        let gateway = Gateway::at(&config(plan, &urls)?, local, options)?;
+        let config = config(plan, &urls)?;
+        let gateway = Gateway::at(&config, local, options)?;
         let door = Door { way: Way::Memory(gateway.clone()), token: TOKEN.to_owned(), trace: trace.clone() };
-        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, door, serving: None })
+        Ok(Self { gateway, network, trace, providers, config, logins: logins(plan), told, wall_ahead, door, serving: None })
     }
 
     /// On real sockets of the loopback device. Profiles whose dial does not work are refused.
@@ -231,12 +233,22 @@ impl World {
         }
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let told = Arc::new(Watch { trace: trace.clone(), told: Mutex::default() });
-        let gateway = Gateway::new(&config(plan, &urls)?, &listener, options(Outside::default(), &told))?;
+        let config = config(plan, &urls)?;
+        let gateway = Gateway::new(&config, &listener, options(Outside::default(), &told))?;
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending())).abort_handle();
         let wall_ahead = Arc::default();
         let network = Network::new();
         let door = Door { way: Way::Socket(gateway.local()), token: TOKEN.to_owned(), trace: trace.clone() };
-        Ok(Self { gateway, network, trace, providers, logins: logins(plan), told, wall_ahead, door, serving: Some(serving) })
+        Ok(Self { gateway, network, trace, providers, config, logins: logins(plan), told, wall_ahead, door, serving: Some(serving) })
+    }
+
+    /// Takes the same configuration anew, as after a save. Requests under way must not notice.
+    pub(crate) fn reload(&self) {
+        match self.gateway.compile(&self.config) {
+            Ok(snapshot) => self.gateway.replace(snapshot),
+            Err(error) => self.trace.line("weather", format_args!("the configuration is refused: {error}")),
+        }
+        self.trace.line("weather", "the configuration is read anew");
     }
 
     /// Lets the wall clock jump ahead of the time that passes.

@@ -30,7 +30,7 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
     let pages = diary.pages();
     let mut wrong = diary.complaints();
     for (id, told) in &told {
-        exchange(*id, told, &mut wrong);
+        exchange(*id, told, scene, &mut wrong);
     }
     for page in &pages {
         turn(page, scene, diary, &mut wrong);
@@ -53,10 +53,11 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
 }
 
 /// I1 and I3: after a commit at most one more request, a resume; never more than four in all. I7: a cancel is nobody's failure.
-fn exchange(id: u64, told: &Told, wrong: &mut Vec<String>) {
+fn exchange(id: u64, told: &Told, scene: &Scene, wrong: &mut Vec<String>) {
     let id = id & 0xffff;
     let asked = told.attempts().len();
-    if asked > MOST_ATTEMPTS {
+    // An answer that is kept open tries again until somebody recovers; only the request's own limit holds for it.
+    if asked > if scene.holds { MOST_PER_KEY } else { MOST_ATTEMPTS } {
         wrong.push(format!("I3: exchange #{id} made {asked} upstream requests"));
     }
     let committed = told.events.iter().position(|event| matches!(event, Event::Committed { .. }));
@@ -130,7 +131,11 @@ fn bytes(page: &Page, got: &Got, told: &Told, served: &[Served], wrong: &mut Vec
     }
     let had = crate::reading::without_pings(&got.reading.raw);
     let handed_back = got.reading.stop_reason.as_deref() == Some("max_tokens");
-    let own = |served: &&Served| served.profile == got.profile() && served.person == page.person;
+    if had.is_empty() {
+        return;
+    }
+    // The head of an answer that is kept open goes out before anybody knows who will answer.
+    let own = |served: &&Served| (served.profile == got.profile() || got.profile().is_empty()) && served.person == page.person;
     let fits = served.iter().filter(own).any(|served| {
         let sent = crate::reading::without_pings(&served.sent);
         let same = had.iter().zip(&sent).take_while(|(one, other)| one == other).count();

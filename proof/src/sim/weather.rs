@@ -146,6 +146,7 @@ pub(crate) async fn change(world: Arc<World>, scene: Arc<Scene>, sky: Arc<Sky>, 
                     world.network.reset_connections(&host(name));
                 }
             }
+            96..98 => world.reload(),
             _ => {}
         }
     }
