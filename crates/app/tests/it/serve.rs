@@ -63,3 +63,24 @@ async fn a_second_one_does_not_harm_the_first() {
     assert!(asks(address, "x-hotspare-token: wrong", "{}").await.starts_with("HTTP/1.1 401"));
     assert_eq!(stopped(first, Signal::TERM).await, Some(0));
 }
+
+#[tokio::test]
+async fn what_it_served_is_told_beside_it_and_after_it() {
+    let primary = Upstream::start(|_| Script::error(529, "overloaded_error", "busy")).await.expect("started");
+    let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let user = User::new().pair(&primary.url(), &spare.url()).env("LANG", "C.UTF-8");
+    let (child, address, _) = serving(&user).await;
+    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
+    let header = answer.lines().find_map(|line| line.strip_prefix("x-hotspare-request-id: ")).expect("an id").trim().to_owned();
+    assert_eq!(stopped(child, Signal::TERM).await, Some(0));
+    let why = user.runs(&["why"]).await.stdout;
+    assert!(why.starts_with("✔ Served by the spare backup, 2 attempts"), "{why}");
+    assert!(why.contains(&header) && why.contains("529 overloaded"), "{why}");
+    let log = user.runs(&["logs"]).await.stdout;
+    assert!(log.lines().count() == 1 && log.contains("work 529 → backup"), "{log}");
+    let usage: Value = serde_json::from_str(&user.runs(&["usage", "--json"]).await.stdout).expect("JSON");
+    assert_eq!(usage["totals"].as_array().map(Vec::len), Some(2), "{usage}");
+    let modes = |name: &str| std::fs::metadata(user.path(name)).expect("made").permissions().mode() & 0o777;
+    assert_eq!(modes("home/.local/state/hotspare/ledger.db"), 0o600);
+}
