@@ -48,7 +48,7 @@ pub struct ExchangeRecord {
     pub stream: bool,
     /// The name of the chain it followed.
     pub chain: String,
-    /// The file and line that the chain comes from; none: the built-in one.
+    /// The file and line that the chain comes from, where that is known.
     pub rule: Option<String>,
     /// How it ended.
     pub outcome: Outcome,

@@ -211,8 +211,8 @@ impl Picture {
     /// Where its course came from and what it cost.
     fn footnotes(&self, record: &ExchangeRecord, home: Option<&Path>) -> Vec<String> {
         let dot = self.look.sign(" · ", ", ");
-        let origin = record.rule.as_deref().map_or_else(|| "built in".to_owned(), |rule| shortened_path(rule, home));
-        let mut notes = vec![("rule", format!("chain `{}`, {}", self.shown(&record.chain), self.shown(&origin)))];
+        let origin = record.rule.as_deref().map_or_else(String::new, |rule| format!(", {}", self.shown(&shortened_path(rule, home))));
+        let mut notes = vec![("rule", format!("chain `{}`{origin}", self.shown(&record.chain)))];
         if !record.changed.is_empty() {
             notes.push(("changed", record.changed.iter().map(|text| self.shown(text)).collect::<Vec<_>>().join(dot)));
         }
