@@ -72,9 +72,12 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             report(case.name, label, started, runtime.block_on(cases::run(&tools, &case, mode)));
         }
     }
-    if !direct && format!("{} -p", companies::NAME).contains(wanted) {
-        let started = Instant::now();
-        report(companies::NAME, Mode::Print.label(), started, runtime.block_on(companies::run(&tools)));
+    for mode in [Mode::Print, Mode::Interactive] {
+        let label = mode.label();
+        if !direct && format!("{} {label}", companies::NAME).contains(wanted) {
+            let started = Instant::now();
+            report(companies::NAME, label, started, runtime.block_on(companies::run(&tools, mode)));
+        }
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {

@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
+use super::cases::Mode;
+use super::tui;
 use super::world::{CLIENT_KEY, Login, SPARE_KEY, Tools, World};
 
 pub(super) const NAME: &str = "a conversation across three companies and back";
@@ -143,17 +145,27 @@ impl Client {
     }
 }
 
-pub(super) async fn run(tools: &Tools) -> Result<()> {
+pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
     let fleet = Fleet::start().await?;
     let world = World::new(&fleet.url("work"), &fleet.url("openrouter"), Login::Key).await?;
     std::fs::write(&world.config, serde_json::to_string_pretty(&fleet.config())?)?;
-    let mut client = Client::start(tools, &world)?;
+    let talked = match mode {
+        Mode::Print => print(tools, &world, &fleet).await,
+        Mode::Interactive => interactive(tools, &world, &fleet).await,
+    };
+    // What a provider minded says more than what the client made of it.
+    fleet.judge()?;
+    talked?;
+    let calls = std::fs::read_to_string(world.path("project/calls.txt")).unwrap_or_default().lines().count();
+    ensure!(calls == TURNS.len(), "{calls} of {} tool calls ran", TURNS.len());
+    Ok(())
+}
+
+async fn print(tools: &Tools, world: &World, fleet: &Fleet) -> Result<()> {
+    let mut client = Client::start(tools, world)?;
     for (number, name) in TURNS.into_iter().enumerate() {
         fleet.only(name);
-        let said = client
-            .turn(&format!("Turn {number}: go on."))
-            .await
-            .with_context(|| format!("turn {number}, at {name}: {:?}", fleet.judge()))?;
+        let said = client.turn(&format!("Turn {number}: go on.")).await.with_context(|| format!("turn {number}, at {name}"))?;
         let by_whom = |part: &String, does: &str| part.starts_with(&format!("{name} {does} "));
         let whole = matches!(&said[..], [first, last] if by_whom(first, "works") && by_whom(last, "done"));
         ensure!(whole, "turn {number} was to be {name}'s: {said:?}");
@@ -161,7 +173,15 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     drop(client.words);
     let status = tokio::time::timeout(TURN, client.child.wait()).await.context("the client did not end")??;
     ensure!(status.success(), "the client ended with {status}");
-    let calls = std::fs::read_to_string(world.path("project/calls.txt")).unwrap_or_default().lines().count();
-    ensure!(calls == TURNS.len(), "{calls} of {} tool calls ran", TURNS.len());
-    fleet.judge()
+    Ok(())
+}
+
+async fn interactive(tools: &Tools, world: &World, fleet: &Fleet) -> Result<()> {
+    let turn = |(number, name): (usize, &&str)| {
+        let earlier = TURNS[..number].iter().filter(|other| *other == name).count();
+        (format!("Turn {number}: go on."), format!("{name} done {}.", 2 * earlier + 1))
+    };
+    let turns: Vec<(String, String)> = TURNS.iter().enumerate().map(turn).collect();
+    tui::talk(tools, world, &["--allowedTools", "Bash", "--permission-mode", "acceptEdits"], &turns, |number| fleet.only(TURNS[number]))
+        .await
 }

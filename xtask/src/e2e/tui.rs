@@ -76,7 +76,7 @@ impl Terminal {
 /// One turn, and the way out that a user takes.
 pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Result<()> {
     let script = world.path("session.sh");
-    std::fs::write(&script, session(tools, world))?;
+    std::fs::write(&script, session(tools, world, &[]))?;
     let terminal = Terminal::open(world.path("tmux"), &script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
     terminal.enter("Say something.").await?;
@@ -85,10 +85,36 @@ pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Re
     let screen = terminal.wait("the answer", |screen| done(screen) || screen.contains("API Error")).await?;
     ensure!(!screen.contains("API Error"), "the client shows an error:\n{screen}");
     // It leaves an empty screen behind: what came after this look is in the conversation that it keeps.
+    leave(&terminal).await
+}
+
+async fn leave(terminal: &Terminal) -> Result<()> {
     terminal.enter("/exit").await?;
     let screen = terminal.wait("the end", |screen| screen.contains(ENDED)).await?;
     ensure!(screen.contains(&format!("{ENDED}0.")), "the client did not end well:\n{screen}");
     Ok(())
+}
+
+/// Several turns: what is said, and what the screen must show in the end of each. `before` is called with each turn's number.
+pub(super) async fn talk(
+    tools: &Tools,
+    world: &World,
+    arguments: &[&str],
+    turns: &[(String, String)],
+    before: impl Fn(usize),
+) -> Result<()> {
+    let script = world.path("session.sh");
+    std::fs::write(&script, session(tools, world, arguments))?;
+    let terminal = Terminal::open(world.path("tmux"), &script).await?;
+    terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
+    for (number, (words, answer)) in turns.iter().enumerate() {
+        before(number);
+        terminal.enter(words).await?;
+        let over = |screen: &str| flat(screen).contains(answer) && !screen.contains("esc to interrupt");
+        let screen = terminal.wait(answer, |screen| over(screen) || screen.contains("API Error")).await?;
+        ensure!(!screen.contains("API Error"), "the client shows an error in turn {number}:\n{screen}");
+    }
+    leave(&terminal).await
 }
 
 /// The screen without its line breaks.
@@ -97,14 +123,14 @@ fn flat(screen: &str) -> String {
 }
 
 /// A script with the whole environment, so that tmux's own does not matter. It stays after the client, so that the screen can be read.
-fn session(tools: &Tools, world: &World) -> String {
+fn session(tools: &Tools, world: &World, arguments: &[&str]) -> String {
     let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
     let mut script = format!("cd {}\nenv -i", quoted(world.project().as_os_str()));
     for (name, value) in tools.environment(world) {
         let _ = write!(script, " {name}={}", quoted(&value));
     }
-    for argument in tools.protected_client(world) {
-        let _ = write!(script, " {}", quoted(&argument));
+    for argument in tools.protected_client(world).iter().map(AsRef::as_ref).chain(arguments.iter().map(OsStr::new)) {
+        let _ = write!(script, " {}", quoted(argument));
     }
     let _ = write!(script, "\necho \"{ENDED}$?.\"\nexec sleep {}\n", PATIENCE.as_secs());
     script
