@@ -457,7 +457,7 @@ impl Exchange {
             self.hops += 1;
             self.decide(run.id, Decision::NextProfile);
             self.start(now, next, AttemptKind::Failover, false, Duration::ZERO, at);
-        } else if let Some(delay) = self.retry_in_place(now, failure, at) {
+        } else if let Some(delay) = self.retry_in_place(now, run, failure, at) {
             self.in_place_retry_used = true;
             self.again(now, run, false, delay, at);
         } else {
@@ -510,8 +510,9 @@ impl Exchange {
         matches!(self.standing(now, candidate, at), Standing::Usable | Standing::Trial)
     }
 
-    fn retry_in_place(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
-        let alone = self.plan.candidates.len() == 1;
+    fn retry_in_place(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
+        // A trial has its answer: a second try a moment later would only feed the outage.
+        let alone = self.plan.candidates.len() == 1 && !run.on_trial;
         if !alone || self.in_place_retry_used || self.counted_attempts() >= self.attempts_allowed || !self.facts.endpoint.moves_health() {
             return None;
         }
@@ -539,6 +540,7 @@ impl Exchange {
         at: &mut Surroundings<'_>,
     ) {
         let id = AttemptId(u8::try_from(self.attempts.len()).expect("an exchange makes few attempts"));
+        let on_trial = !self.plan.lone && (candidate.insist || self.standing(now, &candidate, at) == Standing::Trial);
         if self.facts.endpoint.moves_health() {
             at.world.health.begin(now, candidate.profile, candidate.family(&self.facts));
         }
@@ -560,7 +562,7 @@ impl Exchange {
         if let Some(holding) = &mut self.holding {
             holding.wake = None;
         }
-        self.runs.push(Run::new(id, kind, candidate.clone(), now + delay));
+        self.runs.push(Run { on_trial, ..Run::new(id, kind, candidate.clone(), now + delay) });
         self.pending.push_back(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
     }
 

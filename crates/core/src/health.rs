@@ -13,7 +13,9 @@ pub use network::{ClockWatch, Jump, Network};
 
 use crate::facts::ModelFamily;
 use crate::failure::{Failure, FailureKind, Grip, Scope, Strike, Verdict};
-use crate::policy::{COOLDOWN_CAP, COOLDOWN_CAP_ALONE, LONGEST_TRUST, PANIC_INTERVAL, PANIC_TIME, RESET_JITTER};
+use crate::policy::{
+    COOLDOWN_CAP, COOLDOWN_CAP_ALONE, LONGEST_TRUST, PANIC_FORGETS, PANIC_INTERVAL, PANIC_TIME, PANIC_TRIALS, RESET_JITTER,
+};
 use crate::route::ProfileId;
 use crate::window::{LimitReading, UsageWindow, Windows};
 
@@ -34,6 +36,9 @@ pub enum Standing {
         grip: Grip,
     },
 }
+
+/// Doublings after which a bench has surely reached its cap.
+const LONGEST_STREAK: u32 = 8;
 
 /// Why a profile, or one model family on it, is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +79,8 @@ pub(crate) struct ProfileHealth {
     pub windows: Windows,
     heads: Latency,
     pub last_failure: Option<(Instant, FailureKind, Box<str>)>,
+    /// Soft failures without a good answer between them: too few in a minute for a breaker to see.
+    soft_streaks: HashMap<About, u32>,
     last_success: Option<Instant>,
 }
 
@@ -85,11 +92,14 @@ pub struct Health {
     panic: Option<Panic>,
 }
 
-/// Every breaker is open: since when, and when a request last tried all the same.
+/// Nobody is well.
 #[derive(Debug, Clone, Copy)]
 struct Panic {
     since: Instant,
-    last: Instant,
+    /// When a request last tried all the same.
+    admitted: Option<Instant>,
+    /// When a request last found nobody well.
+    seen: Instant,
 }
 
 /// What a failure happened to.
@@ -195,7 +205,8 @@ impl Health {
         let health = self.profiles.entry(victim.profile).or_default();
         health.last_failure = Some((now, failure.kind, failure.detail.clone()));
         if let Some((time, grip)) = verdict.bench {
-            let time = bench_time(time, grip, failure.kind, cap, dice);
+            let repeated = if verdict.strike == Strike::Soft { health.soft_streak(about) } else { 0 };
+            let time = bench_time(time.saturating_mul(1 << repeated), grip, failure.kind, cap, dice);
             health.bench(now, about, Bench { since: now, until: now + time, because: failure.kind, grip, credential: victim.credential });
         }
         // A trial ends with any failure that speaks against the profile, a soft one too.
@@ -252,6 +263,7 @@ impl Health {
         self.panic = None;
         let health = self.profiles.entry(profile).or_default();
         health.last_success = Some(now);
+        health.soft_streaks.clear();
         for about in [None, Some(family)] {
             // What was learned after the request went out is newer than its answer.
             if health.benches.get(&about).is_some_and(|bench| bench.since <= sent) {
@@ -305,17 +317,35 @@ impl Health {
         health.and_then(|health| health.breakers.get(&None)).map_or(1.0, |breaker| breaker.ramp(now))
     }
 
-    /// Every breaker is open: whether this request may try one all the same. Asking takes the place of the one that may.
+    /// Nobody is well: whether this request may try one all the same. Asking takes the place of the one that may.
     pub fn admit_panic(&mut self, now: Instant) -> bool {
-        let Some(panic) = &mut self.panic else {
-            self.panic = Some(Panic { since: now, last: now });
-            return true;
-        };
-        let due = now.saturating_duration_since(panic.since) < PANIC_TIME && now.saturating_duration_since(panic.last) >= PANIC_INTERVAL;
+        let known = self.panic.filter(|panic| now.saturating_duration_since(panic.seen) < PANIC_FORGETS);
+        let panic = self.panic.insert(known.unwrap_or(Panic { since: now, admitted: None, seen: now }));
+        panic.seen = now;
+        let early = now.saturating_duration_since(panic.since) < PANIC_TIME;
+        let due = panic.admitted.is_none_or(|at| early && now.saturating_duration_since(at) >= PANIC_INTERVAL);
         if due {
-            panic.last = now;
+            panic.admitted = Some(now);
         }
         due
+    }
+
+    /// Nobody is well, but some may be tried: whether this request may. Asking takes the place of the one that may.
+    pub fn admit_trial(&mut self, now: Instant) -> bool {
+        let Some(panic) = &mut self.panic else { return true };
+        let early = now.saturating_duration_since(panic.since) < PANIC_TIME;
+        let due = early || panic.admitted.is_none_or(|at| now.saturating_duration_since(at) >= PANIC_TRIALS);
+        panic.seen = now;
+        if due {
+            panic.admitted = Some(now);
+        }
+        due
+    }
+
+    /// How long nobody has been well.
+    pub fn in_panic_for(&self, now: Instant) -> Duration {
+        let known = self.panic.filter(|panic| now.saturating_duration_since(panic.seen) < PANIC_FORGETS);
+        known.map_or(Duration::ZERO, |panic| now.saturating_duration_since(panic.since))
     }
 
     /// This machine's network.
@@ -348,6 +378,7 @@ impl Health {
             if profile.is_none_or(|only| only == *id) {
                 health.benches.clear();
                 health.breakers.clear();
+                health.soft_streaks.clear();
             }
         }
     }
@@ -400,6 +431,14 @@ impl Health {
 impl ProfileHealth {
     fn last_kind(&self) -> FailureKind {
         self.last_failure.as_ref().map_or(FailureKind::ServerError, |(_, kind, _)| *kind)
+    }
+
+    /// Counts a soft failure; how many came before it without a good answer, as far as that lengthens a bench.
+    fn soft_streak(&mut self, about: About) -> u32 {
+        let streak = self.soft_streaks.entry(about).or_default();
+        let before = (*streak).min(LONGEST_STREAK);
+        *streak = streak.saturating_add(1);
+        before
     }
 
     /// A later bench never loosens a stricter one that still holds.

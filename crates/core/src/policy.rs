@@ -361,6 +361,12 @@ pub const PANIC_INTERVAL: Duration = Duration::from_secs(5);
 /// per user and minute; an interval of 5 s without an end would be 0.6 with 20 users).
 pub const PANIC_TIME: Duration = Duration::from_secs(30);
 
+/// After that, trials of whichever profile are at least so far apart: their number must not grow with the number of profiles.
+pub const PANIC_TRIALS: Duration = Duration::from_secs(30);
+
+/// No request for so long has found everyone unwell: what was known of the outage is out of date.
+pub const PANIC_FORGETS: Duration = Duration::from_secs(120);
+
 /// A used-up window is left alone until its reset and up to so much longer, so that not everyone comes back at once.
 pub const RESET_JITTER: Duration = Duration::from_secs(30);
 

@@ -7,7 +7,7 @@ use crate::affinity::Stay;
 use crate::facts::{ModelFamily, RequestFacts};
 use crate::failure::{FailureKind, Grip};
 use crate::health::Standing;
-use crate::policy::{Clocks, OnExhausted, Policy, WINDOW_NEARLY_FULL};
+use crate::policy::{Clocks, HEDGE_DELAY, OnExhausted, Policy, WINDOW_NEARLY_FULL};
 use crate::world::World;
 
 /// A profile: its place in a configuration's list, and in a snapshot the number that it keeps from one configuration to the next.
@@ -110,6 +110,22 @@ pub struct Terms {
     pub host: Option<u64>,
 }
 
+impl Default for Terms {
+    /// The client's own model on the default clocks, at an unknown address, with a credential of the profile's own.
+    fn default() -> Self {
+        Self {
+            model: None,
+            clocks: Clocks::default(),
+            fits_head: false,
+            hedge_delay: HEDGE_DELAY,
+            client_login: false,
+            rereadable: false,
+            origin: 0,
+            host: None,
+        }
+    }
+}
+
 impl Candidate {
     /// The model family it will be asked for.
     pub fn family(&self, facts: &RequestFacts) -> ModelFamily {
@@ -199,18 +215,19 @@ enum Readiness {
     Reluctant,
     /// It failed this session or this request a moment ago.
     Avoided,
-    /// It cools down, but not by anybody's word.
-    LastResort,
 }
 
 struct Ranked {
     readiness: Readiness,
+    /// Its breaker waits for a trial.
+    on_trial: bool,
     candidate: Candidate,
 }
 
 /// Orders the chain's profiles for one request. The session's own profile comes first while it is well, unless the session may go home to
-/// a better one; then the chain's order, the well ones before those that failed a moment ago. A profile that is blocked is left out, and
-/// so is one whose breaker is open, unless every one is: then a request now and then tries the one that is back soonest.
+/// a better one; then the chain's order, the well ones before those that failed a moment ago, and last those that cool down by a guess of
+/// ours. A profile that is blocked is left out, and so is one whose breaker is open. Where nobody is well, a request now and then tries the
+/// one that is back soonest.
 pub fn plan(
     now: Instant,
     facts: &RequestFacts,
@@ -251,31 +268,38 @@ pub fn plan(
         let candidate = Candidate { profile: entry.profile, terms, insist: plan.lone };
         let family = candidate.family(facts);
         match world.health.standing(now, entry.profile, family, facts.own_credential) {
-            Standing::Usable if detours.avoids(now, entry.profile) => ranked.push(Ranked { readiness: Readiness::Avoided, candidate }),
+            Standing::Usable if detours.avoids(now, entry.profile) => {
+                ranked.push(Ranked { readiness: Readiness::Avoided, on_trial: false, candidate })
+            }
             standing @ (Standing::Usable | Standing::Trial) => {
                 let welcome = welcomes(now, facts, policy, world, stay.as_ref(), &candidate, standing);
                 let readiness = if welcome { Readiness::Ready } else { Readiness::Reluctant };
-                ranked.push(Ranked { readiness, candidate });
+                ranked.push(Ranked { readiness, on_trial: standing == Standing::Trial, candidate });
             }
             Standing::Cooling { until, because, grip } => {
                 plan.skipped.push(Skipped { profile: entry.profile, reason: SkipReason::Cooling { until, because } });
                 if grip >= Grip::Hard && candidate.terms.client_login {
                     plan.blocked_login = Some(entry.profile);
                 }
-                if grip == Grip::Loose || plan.lone {
-                    ranked.push(Ranked { readiness: Readiness::LastResort, candidate });
-                } else {
-                    closed.push((grip, until, candidate));
-                }
+                closed.push((grip, until, candidate));
             }
         }
     }
     // Stable: within one readiness the chain's order stays.
     ranked.sort_by_key(|ranked| ranked.readiness);
     prefer(now, policy, world, stay.as_ref(), &mut ranked);
+    let only_trials = !ranked.is_empty() && !plan.lone && ranked.iter().all(|ranked| ranked.on_trial);
+    if only_trials {
+        ranked.truncate(usize::from(world.health.admit_trial(now)));
+    }
     plan.candidates.extend(ranked.into_iter().map(|ranked| ranked.candidate));
-    if plan.candidates.is_empty() {
+    closed.sort_by_key(|(_, until, _)| *until);
+    if plan.candidates.is_empty() && !plan.lone {
         plan.candidates.extend(in_panic(now, world, closed));
+    } else {
+        // Who cools down only by our own guess is a last resort.
+        let last = closed.into_iter().filter(|(grip, ..)| *grip == Grip::Loose || plan.lone);
+        plan.candidates.extend(last.map(|(_, _, candidate)| candidate));
     }
     leave_out_unreachable(now, world, &mut plan);
     plan
@@ -330,11 +354,10 @@ fn prefer(now: Instant, policy: &Policy, world: &World, stay: Option<&Stay>, ran
     }
 }
 
-/// Every breaker is open: the one that is back soonest is tried now and then.
+/// Nobody is well: the one that is back soonest is tried now and then. `closed` has the soonest first.
 fn in_panic(now: Instant, world: &mut World, closed: Vec<(Grip, Instant, Candidate)>) -> Option<Candidate> {
     // Blocks never join: a login does not come back by asking.
-    let open = closed.into_iter().filter(|(grip, ..)| *grip < Grip::Hard).min_by_key(|(_, until, _)| *until);
-    let (_, _, candidate) = open?;
+    let (_, _, candidate) = closed.into_iter().find(|(grip, ..)| *grip < Grip::Hard)?;
     world.health.admit_panic(now).then_some(Candidate { insist: true, ..candidate })
 }
 

@@ -158,7 +158,8 @@ impl Exchange {
 
     /// Seconds until the first profile may be asked again, in the range that the client waits out, and a little apart for several clients.
     fn seconds_to_next(&self, now: Instant, at: &Surroundings<'_>) -> u32 {
-        let wait = self.time_to_next(now, at);
+        // In a long outage only a trial now and then is made: whoever comes sooner has spent one of the client's ten tries for nothing.
+        let wait = self.time_to_next(now, at).max(at.world.health.in_panic_for(now));
         let apart = WAIT_JITTER.min(wait / 4).mul_f64(at.dice.clamp(0.0, 1.0));
         let rounded = (wait + apart).min(CLIENT_WAIT).as_millis().div_ceil(1000);
         u32::try_from(rounded).unwrap_or(1).clamp(1, 59)

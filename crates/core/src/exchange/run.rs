@@ -35,6 +35,8 @@ pub(super) struct Run {
     pub last_bytes: Instant,
     pub last_content: Instant,
     pub succeeded: bool,
+    /// It is asked to see whether it is well again.
+    pub on_trial: bool,
 }
 
 /// What a clock that ran out means.
@@ -64,6 +66,7 @@ impl Run {
             last_bytes: at,
             last_content: at,
             succeeded: false,
+            on_trial: false,
         }
     }
 

@@ -73,6 +73,24 @@ fn a_used_up_window_is_left_alone_until_its_reset_and_a_little_longer() {
     }
 }
 
+/// One 529 each quarter of a minute is too seldom for a breaker: without this a long overload would be asked 40 times in ten minutes.
+#[test]
+fn an_overload_that_goes_on_is_asked_ever_more_seldom_until_a_good_answer() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        health.on_failure(clock.now(), &victim(P), &failure(FailureKind::Overloaded), EVEN);
+        let wait = health.soonest(clock.now(), [P].into_iter(), OPUS, None).unwrap();
+        waits.push(wait.as_secs());
+        clock.advance(wait);
+    }
+    assert_eq!(waits, [15, 30, 60, 120, 240, 300]);
+    health.on_success(clock.now(), P, OPUS, clock.now(), 2);
+    health.on_failure(clock.now(), &victim(P), &failure(FailureKind::Overloaded), EVEN);
+    assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(15)));
+}
+
 #[test]
 fn a_dead_login_is_over_when_another_credential_comes() {
     let now = VirtualClock::new().now();
