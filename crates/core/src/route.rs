@@ -269,7 +269,7 @@ pub fn plan(
         let family = candidate.family(facts);
         match world.health.standing(now, entry.profile, family, facts.own_credential) {
             Standing::Usable if detours.avoids(now, entry.profile) => {
-                ranked.push(Ranked { readiness: Readiness::Avoided, on_trial: false, candidate })
+                ranked.push(Ranked { readiness: Readiness::Avoided, on_trial: false, candidate });
             }
             standing @ (Standing::Usable | Standing::Trial) => {
                 let welcome = welcomes(now, facts, policy, world, stay.as_ref(), &candidate, standing);

@@ -36,7 +36,8 @@ impl Dice {
 fn refusal(dice: &mut Dice, now: u64) -> (HeaderMap, Option<u64>) {
     let mut headers = HeaderMap::new();
     let mut put = |name: String, value: String| {
-        headers.insert(HeaderName::try_from(name).unwrap(), HeaderValue::try_from(value).unwrap());
+        let name = HeaderName::try_from(name).expect("a header's name");
+        headers.insert(name, HeaderValue::try_from(value).expect("plain text"));
     };
     put("anthropic-ratelimit-unified-status".into(), dice.one_of(&["rejected", "Rejected", "REJECTED"]).into());
     let mut latest = None;
