@@ -1,6 +1,6 @@
 //! Twenty users and an outage, on a virtual clock: how many requests reach providers that are down, and how soon everyone is served again.
 //! The clients behave as Claude Code was measured to (2.1.330): ten retries, each after the wait that the answer names.
-#![expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "small counts in a simulation")]
+#![expect(clippy::cast_possible_truncation, clippy::cast_precision_loss, reason = "small counts in a simulation")]
 
 use std::collections::BinaryHeap;
 use std::sync::Arc;
@@ -115,16 +115,13 @@ fn ask(now: Instant, user: u64, profiles: u16, fault: Option<FailureKind>, world
         match exchange.poll() {
             Action::Start(plan) => {
                 asked += 1;
-                match fault {
-                    Some(kind) => {
-                        let failure = Failure::new(kind, Stage::Head, "down").with_status(529);
-                        exchange.on_failure(now, plan.id, failure, &Position::default(), &mut at);
-                    }
-                    None => {
-                        exchange.on_head(now, plan.id, BodyKind::Stream, &mut at);
-                        exchange.on_success(now, plan.id, false, &mut at);
-                        exchange.on_end(now, plan.id, &Position::default(), &mut at);
-                    }
+                if let Some(kind) = fault {
+                    let failure = Failure::new(kind, Stage::Head, "down").with_status(529);
+                    exchange.on_failure(now, plan.id, failure, &Position::default(), &mut at);
+                } else {
+                    exchange.on_head(now, plan.id, BodyKind::Stream, &mut at);
+                    exchange.on_success(now, plan.id, false, &mut at);
+                    exchange.on_end(now, plan.id, &Position::default(), &mut at);
                 }
             }
             Action::Answer(Answer::Relay { retry_after, .. }) => return (asked, Some(u64::from(retry_after.unwrap_or(0)))),
@@ -158,7 +155,7 @@ fn a_total_outage_is_not_hammered_and_costs_few_turns() {
     }
 }
 
-/// LiteLLM, Portkey, BitRouter: 12 of 12 requests went to the dead primary (measured).
+/// `LiteLLM`, Portkey, `BitRouter`: 12 of 12 requests went to the dead primary (measured).
 #[test]
 fn r34_of_twelve_requests_at_most_three_reach_a_dead_primary() {
     for kind in [FailureKind::ServerError, FailureKind::BadGateway, FailureKind::ConnectRefused, FailureKind::HeadTimeout] {
