@@ -43,6 +43,15 @@ async fn validate_without_a_file_says_what_then_holds() {
 }
 
 #[tokio::test]
+async fn the_example_in_the_readme_is_valid() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).expect("there");
+    let example = readme.split("```jsonc\n").nth(1).and_then(|rest| rest.split("```").next()).expect("an example");
+    let ended = User::new().config(example).runs(&["config", "validate"]).await;
+    assert_eq!((ended.code, ended.stderr.as_str()), (Some(0), ""), "{ended:?}");
+    assert!(ended.stdout.contains("work → console → openrouter"), "{}", ended.stdout);
+}
+
+#[tokio::test]
 async fn path_is_one_line_that_a_script_can_use() {
     let user = User::new();
     let expected = format!("{}\n", user.path("home/.config/hotspare/config.json").display());
