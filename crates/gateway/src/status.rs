@@ -117,6 +117,9 @@ pub struct ProfileStatus {
     pub last_failure_ago_s: Option<u64>,
     /// Seconds since its last good answer.
     pub last_success_ago_s: Option<u64>,
+    /// Seconds until the login that it uses runs out, 0 when it has; none: it has no such end, or none that is known.
+    #[serde(default)]
+    pub login_ends_in_s: Option<u64>,
 }
 
 /// The last move to another profile.
@@ -147,9 +150,13 @@ impl Gateway {
             })
             .unwrap_or_default();
         let serving = self.serving().unwrap_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()));
-        let profiles = self.with_world(|world| {
+        let mut profiles: Vec<ProfileStatus> = self.with_world(|world| {
             ids.iter().map(|id| profile_status(now, snapshot.name(*id), &serving, &world.health.report(now, *id))).collect()
         });
+        for (profile, id) in profiles.iter_mut().zip(&ids) {
+            let end = snapshot.target(*id).and_then(|target| target.credential.expires());
+            profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
+        }
         let (exchanges, failovers, in_flight) = self.counts();
         Status {
             version: STATUS_VERSION,
@@ -213,5 +220,6 @@ fn profile_status(now: Instant, name: &str, serving: &str, report: &Report) -> P
         last_failure: report.last_failure.as_ref().map(|(_, words)| words.to_string()),
         last_failure_ago_s: report.last_failure.as_ref().map(|(at, _)| ago(*at)),
         last_success_ago_s: report.last_success.map(ago),
+        login_ends_in_s: None,
     }
 }

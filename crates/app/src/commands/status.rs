@@ -112,6 +112,13 @@ fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
         };
         let state = paint.paint(style, &format!("{state:<state_width$}"));
         let _ = write!(text, "\n{mark} {:<2} {:<width$}  {state}  {failure}", place + 1, profile.name);
+        match profile.login_ends_in_s {
+            Some(0) => text.push_str(&paint.paint(Style::Yellow, " · its login has run out: start Claude Code with its folder once")),
+            Some(left) => {
+                let _ = write!(text, " · its login ends in {}", duration(left));
+            }
+            None => {}
+        }
     }
     text
 }

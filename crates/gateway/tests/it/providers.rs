@@ -258,6 +258,49 @@ async fn a_repair_that_does_not_help_gives_the_first_refusal_back() {
 }
 
 #[tokio::test]
+async fn what_the_first_profile_cannot_take_goes_to_the_next() {
+    let openrouter = plays(Script::not_found()).await;
+    let work = plays(streamed(&hotspare_testkit::answers::text("searched"))).await;
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "openrouter", "secondary_profile": "work" },
+        "profiles": {
+            "openrouter": { "platform": "openrouter", "base_url": openrouter.url(), "auth": { "value": SPARE_KEY } },
+            "work": { "base_url": work.url() },
+        },
+    }))
+    .await;
+    let search = r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":"x"}],"tools":[{"type":"web_search_20250305","name":"web_search"}],"stream":true}"#;
+    let answer = proxy.ask(&Ask::turn().body(search)).await;
+    assert_eq!((answer.status, answer.profile()), (200, Some("work")), "{}", answer.text());
+    assert!(openrouter.messages().is_empty());
+    assert_eq!(work.messages()[0].body, search);
+}
+
+#[tokio::test]
+async fn errors_in_openrouter_s_envelope_move_on() {
+    let error = |code: u16| json!({"error": {"code": code, "message": "x", "metadata": {}}}).to_string();
+    let whole = |status: u16, body: String| Script::new().body(status, &[("Content-Type", "application/json")], body);
+    let streamed_error = Script::new().sse().chunk(format!("data: {}\n\n", error(502))).end();
+    for (what, script) in
+        [("402", whole(402, error(402))), ("an error under 200", whole(200, error(402))), ("an error in the stream", streamed_error)]
+    {
+        let openrouter = plays(script).await;
+        let work = plays(streamed(&hotspare_testkit::answers::text("served"))).await;
+        let proxy = Proxy::start(&json!({
+            "failover_policy": { "primary_profile": "openrouter", "secondary_profile": "work" },
+            "profiles": {
+                "openrouter": { "platform": "openrouter", "base_url": openrouter.url(), "auth": { "value": SPARE_KEY } },
+                "work": { "base_url": work.url() },
+            },
+        }))
+        .await;
+        let answer = proxy.ask(&Ask::turn()).await;
+        assert_eq!((answer.status, answer.profile()), (200, Some("work")), "{what}: {}", answer.text());
+        assert_eq!(openrouter.messages().len(), 1, "{what}");
+    }
+}
+
+#[tokio::test]
 async fn what_only_one_company_can_serve_stays_there() {
     let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
     let spare = plays(streamed(&hotspare_testkit::answers::text("from the spare"))).await;
