@@ -29,6 +29,8 @@ pub struct Config {
     pub server: Server,
     /// What is remembered.
     pub log: Log,
+    /// The name of each chain that stands somewhere, and the file and line where it does.
+    pub origins: Vec<(String, String)>,
     /// What is valid but probably not meant.
     pub warnings: Vec<Diagnostic>,
     /// The files that had a say, the one with the last word first.
@@ -73,7 +75,18 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     if names.any_dropped() && findings.errors.is_empty() {
         report_nobody_left(&rules, profiles_field.as_ref()?, findings);
     }
-    Some(finish(policy, rules, profiles, server, log))
+    let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
+    Some(Config { origins, ..finish(policy, rules, profiles, server, log) })
+}
+
+/// Where each chain stands, by its name.
+fn origins(policy: &Node) -> Vec<(String, String)> {
+    let mut origins = Vec::new();
+    if let Some(Value::List(chains)) = policy.member("chains").map(|chains| &chains.node.value) {
+        origins.extend(chains.iter().enumerate().map(|(index, chain)| (format!("chains[{index}]"), chain.at.file_and_line())));
+    }
+    origins.extend(policy.member("primary_profile").map(|primary| ("default".to_owned(), primary.name_at.file_and_line())));
+    origins
 }
 
 /// A chain without anybody left does not give way to the next one: that may ask whom this one was written to leave out.
@@ -105,7 +118,18 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
         let entry = ChainEntry { profile: ProfileId(0), model: None };
         rules = vec![ChainRule { model: None, chain: chain("default", vec![entry], None) }];
     }
-    Config { policy, rules, profiles, server, log, warnings: Vec::new(), sources: Vec::new(), projects: Vec::new(), implicit }
+    Config {
+        policy,
+        rules,
+        profiles,
+        server,
+        log,
+        origins: Vec::new(),
+        warnings: Vec::new(),
+        sources: Vec::new(),
+        projects: Vec::new(),
+        implicit,
+    }
 }
 
 /// Keys of the policy that stand one level too high, as in other tools.

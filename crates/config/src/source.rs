@@ -77,6 +77,11 @@ impl At {
         line_column(&self.source.masked, self.span.start)
     }
 
+    /// The file and the line: `/home/me/.config/hotspare/config.json:14`.
+    pub(crate) fn file_and_line(&self) -> String {
+        format!("{}:{}", self.source.place.path.display(), self.line_column().0)
+    }
+
     /// The text here, masked, without quotes and cut to a length that fits a title.
     pub(crate) fn quote(&self) -> String {
         let text = self.source.masked.get(self.span.clone()).unwrap_or_default();

@@ -18,6 +18,8 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// Chains and when they hold; the last holds always.
     pub rules: Vec<ChainRule>,
+    /// Where chains stand, by their names.
+    origins: Vec<(String, String)>,
     /// By the numbers that [`Identities`] gave them.
     profiles: BTreeMap<ProfileId, Profile>,
     /// Most bytes of a request body.
@@ -51,6 +53,7 @@ impl Snapshot {
         Self {
             policy: Arc::new(config.policy.clone()),
             rules,
+            origins: config.origins.clone(),
             profiles: ids.into_iter().zip(config.profiles.iter().map(profile)).collect(),
             max_body: config.server.max_body,
         }
@@ -64,6 +67,11 @@ impl Snapshot {
     /// A profile's name.
     pub fn name(&self, id: ProfileId) -> &str {
         self.target(id).map_or("unknown", |target| &target.name)
+    }
+
+    /// The file and line where the chain of this name stands, where it stands anywhere.
+    pub fn origin(&self, chain: &str) -> Option<&str> {
+        self.origins.iter().find(|(name, _)| name == chain).map(|(_, origin)| origin.as_str())
     }
 
     /// Every profile.

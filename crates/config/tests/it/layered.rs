@@ -273,3 +273,15 @@ fn every_file_that_may_have_a_say_is_a_candidate() {
         assert!(files.iter().any(|known| known.ends_with(file)), "{file} is missing: {files:?}");
     }
 }
+
+#[test]
+fn each_chain_knows_its_file_and_line() {
+    let home = Home::new().config(
+        "{ \"failover_policy\": {\n  \"chains\": [\n    { \"match\": { \"model\": \"x\" }, \"profiles\": [\"b\"] }],\n  \"primary_profile\": \"a\" },\n  \
+         \"profiles\": { \"a\": {}, \"b\": { \"auth\": { \"env\": \"B\" } } } }",
+    );
+    let config = with(&home.with("work/project/README", ""), &[], &[]).expect("valid");
+    let told: Vec<(&str, &str)> =
+        config.origins.iter().map(|(name, origin)| (name.as_str(), origin.rsplit('/').next().unwrap_or_default())).collect();
+    assert_eq!(told, [("chains[0]", "config.json:3"), ("default", "config.json:4")]);
+}

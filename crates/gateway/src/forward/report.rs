@@ -76,7 +76,7 @@ pub(super) fn record(
         model: facts.model.as_ref().map(ToString::to_string),
         stream: notes.stream,
         chain: plan.chain.to_string(),
-        rule: None,
+        rule: snapshot.origin(&plan.chain).map(str::to_owned),
         outcome,
         status: notes.status,
         served_by: served_by.map(|profile| snapshot.name(profile).to_owned()),

@@ -87,6 +87,7 @@ async fn an_exchange_is_in_the_ledger_with_every_attempt() {
         (Outcome::Served, Some("spare"), true, Some(200))
     );
     assert_eq!((record.model.as_deref(), record.session.as_deref()), (Some("claude-opus-5-5"), Some("5f0c-session")));
+    assert_eq!(record.rule.as_deref(), Some("test.json:1"));
     let [first, second] = record.attempts.as_slice() else { panic!("{:?}", record.attempts) };
     assert_eq!((first.class, first.status, first.decision), (Some(FailureKind::Overloaded), Some(529), Decision::NextProfile));
     assert_eq!((second.profile.as_str(), second.class, second.decision), ("spare", None, Decision::Commit));
