@@ -473,7 +473,8 @@ impl Exchange {
     fn step(&self, failure: &Failure, from_primary: bool) -> NextStep {
         let sent = failure.stage > Stage::Connect;
         // What cannot even be sent to the first profile was refused by nobody: there are no words of its own to relay.
-        let step = failure.kind.next_step(from_primary && !(failure.kind == FailureKind::ProviderBound && !sent));
+        let unsendable = failure.kind == FailureKind::ProviderBound && !sent;
+        let step = failure.kind.next_step(from_primary && !unsendable);
         // Unknown endpoints may have side effects, and a body that is gone cannot be sent again.
         let bound = sent && (self.facts.endpoint == Endpoint::Other || !self.replayable);
         if bound || !self.policy.triggers.fire(failure) { NextStep::Relay } else { step }
