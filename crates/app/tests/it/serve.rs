@@ -84,3 +84,18 @@ async fn what_it_served_is_told_beside_it_and_after_it() {
     let modes = |name: &str| std::fs::metadata(user.path(name)).expect("made").permissions().mode() & 0o777;
     assert_eq!(modes("home/.local/state/hotspare/ledger.db"), 0o600);
 }
+
+#[tokio::test]
+async fn i12_a_ledger_that_cannot_be_written_stops_nothing_and_is_told() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    // A folder stands where the file is to be.
+    let user = User::new().pair(&primary.url(), "https://spare.example").file("home/.local/state/hotspare/ledger.db/full", "");
+    let (child, address, _) = serving(&user).await;
+    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let status = user.runs(&["status"]).await.stdout;
+    assert!(status.contains("ledger ") && status.contains("exchanges are kept in memory"), "{status}");
+    user.runs(&["why"]).await.fails(1, &["ledger.db"]);
+    assert_eq!(stopped(child, Signal::TERM).await, Some(0));
+}
