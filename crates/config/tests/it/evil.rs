@@ -254,6 +254,8 @@ fn the_bytes_that_were_hashed_are_the_bytes_that_were_parsed() {
     let file = home.path("p/.hotspare/config.json");
     let stop = std::sync::atomic::AtomicBool::new(false);
     std::thread::scope(|scope| {
+        // Also when a check fails: nobody waits for a writer that never ends.
+        let _stops = Stops(&stop);
         scope.spawn(|| {
             while !stop.load(std::sync::atomic::Ordering::Relaxed) {
                 for text in [evil_text.as_str(), good] {
@@ -269,8 +271,16 @@ fn the_bytes_that_were_hashed_are_the_bytes_that_were_parsed() {
             assert!(!urls.contains("evil"), "the evil text took effect");
             assert_eq!(urls.contains("good"), trusted);
         }
-        stop.store(true, std::sync::atomic::Ordering::Relaxed);
     });
+}
+
+/// Says stop when it is dropped.
+struct Stops<'a>(&'a std::sync::atomic::AtomicBool);
+
+impl Drop for Stops<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
 }
 
 #[test]
