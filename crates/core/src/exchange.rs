@@ -20,8 +20,8 @@ use crate::facts::{Endpoint, RequestFacts};
 use crate::failure::{Failure, FailureKind, Grip, NextStep, Stage, Strike};
 use crate::health::{Standing, Victim};
 use crate::policy::{
-    BUDGET_STEP, HOLD_LOOKS, HOLD_OPEN, HOLD_TIME, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy, RETRY_IN_PLACE_CAP, SESSION_DETOUR,
-    SESSION_DETOUR_AFTER_THINKING, WAIT_IN_PLACE, WINDOW_HEDGE_LIMIT,
+    BUDGET_STEP, DETOUR_CAP, HOLD_LOOKS, HOLD_OPEN, HOLD_TIME, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy, RETRY_IN_PLACE_CAP,
+    SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING, WAIT_IN_PLACE, WINDOW_HEDGE_LIMIT,
 };
 use crate::record::Decision;
 use crate::route::{Candidate, Plan, ProfileId};
@@ -286,6 +286,7 @@ impl Exchange {
         if std::mem::replace(&mut run.succeeded, true) {
             return;
         }
+        run.last_content = now;
         let (candidate, began, kind) = (run.candidate.clone(), run.began, run.kind);
         let family = candidate.family(&self.facts);
         if self.facts.endpoint.moves_health() {
@@ -414,7 +415,9 @@ impl Exchange {
         if verdict.bench.is_none() && verdict.strike == Strike::None {
             return;
         }
-        let time = if position.closed_thinking { SESSION_DETOUR_AFTER_THINKING } else { SESSION_DETOUR };
+        let least = if position.closed_thinking { SESSION_DETOUR_AFTER_THINKING } else { SESSION_DETOUR };
+        let lost = if failure.timed_out() { now.saturating_duration_since(run.began) } else { Duration::ZERO };
+        let time = least.max(lost * 2).min(DETOUR_CAP);
         if let Some(key) = at.request_key {
             at.world.retries.avoid_for_request(now, key, victim.profile, time);
             at.world.retries.count_attempts(now, key, 1);
@@ -745,6 +748,11 @@ impl Exchange {
     /// Whether an attempt has content on the client's wire.
     pub fn is_flowing(&self, id: AttemptId) -> bool {
         self.run(id).is_some_and(|run| run.phase == Phase::Flowing)
+    }
+
+    /// Whether all that counts of an attempt's answer has come.
+    pub fn is_whole(&self, id: AttemptId) -> bool {
+        self.run(id).is_some_and(|run| run.succeeded || run.body == BodyKind::Opaque)
     }
 
     /// How it ended, once it has.

@@ -84,7 +84,8 @@ impl RetryMemory {
 }
 
 fn is_fresh(entry: &Entry, now: Instant) -> bool {
-    entry.touched.is_some_and(|touched| now.saturating_duration_since(touched) < RETRY_MEMORY)
+    let recent = entry.touched.is_some_and(|touched| now.saturating_duration_since(touched) < RETRY_MEMORY);
+    recent || entry.avoid.iter().any(|(_, until)| *until > now)
 }
 
 fn fresh_entry(map: &mut HashMap<u64, Entry>, now: Instant, key: u64) -> &mut Entry {

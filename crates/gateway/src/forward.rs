@@ -78,6 +78,13 @@ pub(crate) struct Kept {
     body: Bytes,
 }
 
+/// What only failures ask of a request's body: reading all of it costs too much for a good answer.
+#[derive(Debug, Clone, Copy)]
+struct Question {
+    key: u64,
+    streamed: bool,
+}
+
 /// Drives one exchange.
 pub struct Driver {
     gateway: Arc<Gateway>,
@@ -94,6 +101,8 @@ pub struct Driver {
     last_out: Instant,
     /// What the client saw of an answer that broke, until another goes on with it.
     broken: Option<crate::holdback::Holdback>,
+    /// What is known of the request's body, once a failure has asked for it.
+    question: Option<Question>,
     /// What a profile refused before the request was changed for it, while the changed one is under way.
     before_repair: Option<Kept>,
     /// The client has a head: an upstream's or, where the answer is kept open, ours.
@@ -137,7 +146,8 @@ pub(crate) async fn serve(
     }
     let id = gateway.next_id();
     gateway.tell(&Event::Arrived { id });
-    let streamed = request.body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream);
+    // Known otherwise only when it matters: reading a large body costs more than all the rest.
+    let streamed = plan.candidates.is_empty() && asks_for_a_stream(&request.body);
     let dice = gateway.outside().dice();
     let exchange = gateway.with_world(|world| {
         let mut at = Surroundings { world, request_key: key, streamed, dice };
@@ -153,7 +163,8 @@ pub(crate) async fn serve(
         at_ms: u64::try_from(at_ms).unwrap_or(u64::MAX),
         attempts: Vec::with_capacity(1),
         kept: Vec::new(),
-        notes: Notes { stream: streamed, ..Notes::default() },
+        notes: Notes::default(),
+        question: None,
         out: Outbox::default(),
         last_out: now,
         broken: None,
@@ -193,6 +204,10 @@ async fn learn_facts(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Repla
         facts.hedgeable = messages::peek(&body.whole().await?).is_some_and(|peek| peek.stream && !peek.acts);
     }
     Ok(())
+}
+
+fn asks_for_a_stream(body: &Replay) -> bool {
+    body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream)
 }
 
 fn request_key(facts: &RequestFacts, path: &str, body: &Bytes) -> u64 {
@@ -406,7 +421,7 @@ impl Driver {
     }
 
     fn plan_anew(&mut self) {
-        let key = self.request_key();
+        let key = self.question().map(|question| question.key);
         if let Some(plan) = plan(&self.gateway, &self.snapshot, self.exchange.facts(), key) {
             self.with_exchange(|exchange, at| exchange.on_plan(clock::now(), plan, at));
         }
@@ -511,7 +526,10 @@ impl Driver {
         let attempt = &mut self.attempts[place];
         attempt.head = Some(head);
         attempt.doing = match kind {
-            BodyKind::Stream => Doing::Stream(body),
+            BodyKind::Stream => {
+                self.notes.stream = true;
+                Doing::Stream(body)
+            }
             BodyKind::Whole => Doing::Whole(body, Vec::new(), 0),
             BodyKind::Opaque => Doing::Opaque(body),
         };
@@ -671,12 +689,8 @@ impl Driver {
         if let Some(failure) = failure::under_good_status(self.exchange.facts().endpoint, body, self.gateway.outside().wall()) {
             return Some(failure);
         }
-        let streamed = self.exchange.facts().endpoint == Endpoint::Messages && self.asks_for_a_stream();
+        let streamed = self.exchange.facts().endpoint == Endpoint::Messages && asks_for_a_stream(&self.request.body);
         if streamed { wrong("200 with a whole answer where a stream was asked for") } else { None }
-    }
-
-    fn asks_for_a_stream(&self) -> bool {
-        self.request.body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream)
     }
 
     fn on_opaque_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
@@ -702,6 +716,9 @@ impl Driver {
             self.succeed(id, false);
         }
         let position = self.position();
+        if self.exchange.is_whole(id) {
+            return self.with_world(|exchange, at| exchange.on_end(now, id, &position, at));
+        }
         let before = self.failures();
         self.with_exchange(|exchange, at| exchange.on_end(now, id, &position, at));
         self.after_failure(before);
@@ -765,14 +782,23 @@ impl Driver {
 
     /// With everything that a failure needs to know, the request's key among it.
     fn with_exchange(&mut self, act: impl FnOnce(&mut Exchange, &mut Surroundings<'_>)) {
-        let messages = self.exchange.facts().endpoint == Endpoint::Messages;
-        let whole = if messages { self.request.body.whole_if_here() } else { None };
-        let key = whole.as_ref().map(|whole| request_key(self.exchange.facts(), &self.request.path_and_query, whole));
-        let streamed = whole.and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream);
-        self.notes.stream |= streamed;
+        let question = self.question();
+        let (request_key, streamed) = (question.map(|question| question.key), question.is_some_and(|question| question.streamed));
         let dice = self.gateway.outside().dice();
         let Self { gateway, exchange, .. } = self;
-        gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key: key, streamed, dice }));
+        gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key, streamed, dice }));
+    }
+
+    /// Reads the body once; none while it has not come, or for other requests than for messages.
+    fn question(&mut self) -> Option<Question> {
+        if self.question.is_none() && self.exchange.facts().endpoint == Endpoint::Messages {
+            let whole = self.request.body.whole_if_here()?;
+            let key = request_key(self.exchange.facts(), &self.request.path_and_query, &whole);
+            let streamed = messages::peek(&whole).is_some_and(|peek| peek.stream);
+            self.notes.stream |= streamed;
+            self.question = Some(Question { key, streamed });
+        }
+        self.question
     }
 
     /// The same for good news, which need no key: a key costs a hash over the whole body.
@@ -780,11 +806,6 @@ impl Driver {
         let dice = self.gateway.outside().dice();
         let Self { gateway, exchange, .. } = self;
         gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key: None, streamed: false, dice }));
-    }
-
-    fn request_key(&self) -> Option<u64> {
-        let whole = self.request.body.whole_if_here()?;
-        Some(request_key(self.exchange.facts(), &self.request.path_and_query, &whole))
     }
 
     /// The answer is whole in meaning.

@@ -91,8 +91,11 @@ impl Holdback {
             if served.is_none() {
                 *served = stream::model_of(&event);
             }
-            let text = texts.as_ref().and_then(|_| stream::text_of(&event));
-            facts.push_back(Received { end: event.end, fact: stream::read(&event, usage), text });
+            let (fact, text) = match texts {
+                Some(_) => stream::read_with_text(&event, usage),
+                None => (stream::read(&event, usage), None),
+            };
+            facts.push_back(Received { end: event.end, fact, text });
         });
         self.held += piece.len();
         self.bytes.push_back(piece);

@@ -175,33 +175,25 @@ impl UsageSoFar {
     }
 }
 
-/// The text of a `text_delta`; none for every other event.
-pub fn text_of(event: &Event<'_>) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Raw<'a> {
-        #[serde(rename = "type", borrow)]
-        kind: Cow<'a, str>,
-        #[serde(borrow)]
-        delta: TextDelta<'a>,
-    }
-    #[derive(Deserialize)]
-    struct TextDelta<'a> {
-        #[serde(rename = "type", borrow)]
-        kind: Cow<'a, str>,
-        text: String,
-    }
-    let raw = serde_json::from_slice::<Raw<'_>>(event.data).ok()?;
-    (raw.kind == "content_block_delta" && raw.delta.kind == "text_delta").then_some(raw.delta.text)
-}
-
 /// Reads one event; token counts go into `usage`.
 pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
+    serde_json::from_slice::<Raw<'_>>(event.data).map_or(Fact::Malformed, |raw| fact(&raw, event.name, usage))
+}
+
+/// The same, with the text that the event brings: of a text block alone, not of thinking or a tool call.
+pub fn read_with_text(event: &Event<'_>, usage: &mut UsageSoFar) -> (Fact, Option<String>) {
     let Ok(raw) = serde_json::from_slice::<Raw<'_>>(event.data) else {
-        return Fact::Malformed;
+        return (Fact::Malformed, None);
     };
+    let fact = fact(&raw, event.name, usage);
+    let text = raw.delta.and_then(|delta| delta.text).filter(|_| matches!(fact, Fact::Delta { .. }));
+    (fact, text.and_then(|text| serde_json::from_str(text.get()).ok()))
+}
+
+fn fact(raw: &Raw<'_>, name: &[u8], usage: &mut UsageSoFar) -> Fact {
     let kind = match &raw.kind {
         Some(kind) => kind.as_bytes(),
-        None => event.name,
+        None => name,
     };
     match kind {
         b"content_block_delta" => Fact::Delta { substance: raw.delta.as_ref().is_some_and(has_substance) },

@@ -484,6 +484,29 @@ fn the_client_s_next_try_goes_elsewhere() {
     again.expect(&["initial 1", "commit #0", "end Complete"]);
 }
 
+/// Two stalls in a row: the third try must not go back to where the first was lost, minutes ago.
+#[test]
+fn after_a_lost_wait_the_detour_outlasts_the_next_one() {
+    let mut rig = Rig::new(3).begin();
+    rig.head().content().seen(text).after(secs(120));
+    let again = |rig: Rig| Rig { trace: Vec::new(), exchange: None, position: Position::default(), ..rig };
+    let mut second = again(rig).begin();
+    second.head().content().seen(text).after(secs(120));
+    second.expect(&["initial 1", "commit #0", "end Cut"]);
+    again(second).begin().expect(&["initial 2"]);
+}
+
+#[test]
+fn pings_after_the_stop_reason_keep_nothing_open() {
+    let mut rig = Rig::new(2).begin();
+    rig.head().content().success();
+    for _ in 0..10 {
+        let id = rig.last();
+        rig.tell(|exchange, now, _, _| exchange.on_bytes(now, id)).after(secs(1));
+    }
+    rig.expect(&["initial 0", "commit #0", "end Complete"]);
+}
+
 #[test]
 fn a_program_s_broken_text_is_resumed_once_by_the_next_profile() {
     let mut rig = Rig::new(3).with(|rig| rig.client = ClientKind::Program).begin();
