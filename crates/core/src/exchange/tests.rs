@@ -322,6 +322,28 @@ fn a_credential_that_can_be_read_anew_is_read_once_before_the_hop() {
 }
 
 #[test]
+fn a_refusal_that_was_repaired_is_tried_once_more_and_not_twice() {
+    let refused = |repaired: bool| {
+        let mut failure = Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400);
+        failure.repaired = repaired;
+        failure
+    };
+    let mut primary = Rig::new(2).begin();
+    primary.fail(refused(true)).fail(refused(true));
+    primary.expect(&["initial 0", "retry 0", "relay #1"]);
+    let mut spare = Rig::new(3).begin();
+    spare.overload().fail(refused(true)).fail(refused(false));
+    spare.expect(&["initial 0", "failover 1", "retry 1", "failover 2"]);
+}
+
+#[test]
+fn what_cannot_even_be_sent_to_the_primary_goes_on() {
+    let mut rig = Rig::new(2).begin();
+    rig.fail(Failure::new(FailureKind::ProviderBound, Stage::Connect, "a file of another provider"));
+    rig.expect(&["initial 0", "failover 1"]);
+}
+
+#[test]
 fn a_profile_that_another_session_found_dead_in_the_meantime_is_passed_over() {
     let mut rig = Rig::new(3).begin();
     let victim = Victim { profile: ProfileId(1), family: ModelFamily::Opus, credential: None, host: None, another_usable: true };

@@ -10,6 +10,7 @@ mod good_path;
 mod heads;
 mod held;
 mod listener;
+mod logins;
 mod loops;
 mod memory;
 mod paths;
