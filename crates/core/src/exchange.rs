@@ -405,8 +405,14 @@ impl Exchange {
         }
     }
 
+    /// Whether the credential is read anew before this rejection is believed.
+    fn rereads(&self, run: &Run, failure: &Failure) -> bool {
+        failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used
+    }
+
     fn learn(&self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
-        if !self.facts.endpoint.moves_health() {
+        // A key that was rotated is no fault of the profile: others go on asking it while the new one is read.
+        if !self.facts.endpoint.moves_health() || self.rereads(run, failure) {
             return;
         }
         let victim = self.victim(now, &run.candidate, at);
@@ -449,7 +455,7 @@ impl Exchange {
             self.fresh_retry_used = true;
             return self.again(now, run, true, Duration::ZERO, at);
         }
-        if failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used {
+        if self.rereads(run, failure) {
             self.reread_used = true;
             return self.again(now, run, false, Duration::ZERO, at);
         }

@@ -142,14 +142,15 @@ impl Fleet {
 async fn a_conversation_goes_through_three_companies_and_back_without_a_refusal() {
     let fleet = Fleet::start().await;
     let mut client = Client::new("wandering");
-    for (number, name) in ["work", "work", "openrouter", "work", "glm", "work", "openrouter", "glm", "work"].into_iter().enumerate() {
+    // No longer: providers that fail more often than they serve are rightly not asked for a while.
+    for (number, name) in ["work", "work", "openrouter", "work", "glm", "work"].into_iter().enumerate() {
         fleet.only(name);
         let served = client.turn(&fleet.proxy, &format!("turn {number}")).await;
         assert_eq!(served, [name, name], "turn {number}");
     }
     assert_eq!(fleet.faults(), Vec::<String>::new());
-    assert_eq!([fleet.work.answered(), fleet.openrouter.answered(), fleet.glm.answered()], [10, 4, 4]);
-    assert_eq!(client.heard.len(), 18);
+    assert_eq!([fleet.work.answered(), fleet.openrouter.answered(), fleet.glm.answered()], [8, 2, 2]);
+    assert_eq!(client.heard.len(), 12);
     let sent = fleet.upstreams[0].messages();
     assert!(sent.iter().all(|request| request.json()["safeguards"].is_array()), "toward Anthropic nothing is taken out but thinking");
 }
