@@ -311,9 +311,6 @@ pub const SESSION_DETOUR_AFTER_THINKING: Duration = Duration::from_secs(60);
 /// asks a third time, and must not send it back to the first.
 pub const DETOUR_CAP: Duration = Duration::from_secs(600);
 
-/// Once a stop reason has come, the rest of an answer is waited for no longer.
-pub const TAIL_TIME: Duration = Duration::from_secs(10);
-
 /// Longest `retry-after` the client waits out; from 61 s on it ends the turn (measured).
 pub const CLIENT_WAIT: Duration = Duration::from_secs(59);
 

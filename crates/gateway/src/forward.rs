@@ -123,7 +123,7 @@ pub(crate) async fn serve(
     request: ClientRequest,
     in_flight: InFlight,
 ) -> Response<ClientBody> {
-    let snapshot = gateway.snapshot();
+    let snapshot = gateway.snapshot_for(&request.headers);
     if let Err(broken) = learn_facts(&snapshot, &mut facts, &request.body).await {
         return broken_body(broken);
     }

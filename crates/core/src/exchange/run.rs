@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::BodyKind;
 use crate::attempt::{AttemptId, AttemptKind};
 use crate::failure::{Failure, FailureKind, Stage};
-use crate::policy::{CLIENT_PATIENCE, HOLD_TIME, TAIL_TIME};
+use crate::policy::{CLIENT_PATIENCE, HOLD_TIME};
 use crate::route::Candidate;
 
 /// How far it has come.
@@ -86,8 +86,8 @@ impl Run {
             Phase::Head => self.head_deadline(started),
             Phase::Held => self.first_content_deadline().min(silent).min(self.hold_ends(started).unwrap_or(silent)),
             Phase::Flowing if self.body == BodyKind::Stream && !self.succeeded => silent.min(self.last_content + clocks.content_idle),
-            // Pings may go on for ever; the answer's own end comes at once or never.
-            Phase::Flowing if self.body == BodyKind::Stream => silent.min(self.last_content + TAIL_TIME),
+            // All that counts has come: pings alone do not keep it open.
+            Phase::Flowing if self.body == BodyKind::Stream => self.last_content + clocks.bytes_idle,
             Phase::Flowing => silent,
         }
     }

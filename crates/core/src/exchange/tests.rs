@@ -522,9 +522,9 @@ fn after_a_lost_wait_the_detour_outlasts_the_next_one() {
 fn pings_after_the_stop_reason_keep_nothing_open() {
     let mut rig = Rig::new(2).begin();
     rig.head().content().success();
-    for _ in 0..10 {
+    for _ in 0..12 {
         let id = rig.last();
-        rig.tell(|exchange, now, _, _| exchange.on_bytes(now, id)).after(secs(1));
+        rig.tell(|exchange, now, _, _| exchange.on_bytes(now, id)).after(secs(10));
     }
     rig.expect(&["initial 0", "commit #0", "end Complete"]);
 }
