@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
     version,
     about,
     disable_help_subcommand = true,
-    after_help = "Start with:  hotspare demo              see three failovers, no account needed\n             hotspare run -- claude     protect one session"
+    after_help = "Start with `hotspare demo` (no account needed), then `hotspare run -- claude`"
 )]
 pub(crate) struct Cli {
     /// What to do; none shows the status.
@@ -32,6 +32,12 @@ pub(crate) enum Command {
     Serve(Serve),
     /// What serves now, and what happened last
     Status(StatusArgs),
+    /// Let a profile be asked again at once, or every one
+    #[command(after_help = "Examples:  hotspare reset\n           hotspare reset work")]
+    Reset(ResetArgs),
+    /// Ask one profile first for a while, whatever the chain says
+    #[command(after_help = "Examples:  hotspare switch backup --for 30m\n           hotspare switch auto                back to the chain")]
+    Switch(SwitchArgs),
     /// How one exchange went: who was asked, what failed, who answered
     #[command(
         after_help = "Examples:  hotspare why                    the last exchange\n           hotspare why hs_00696f5ac8000001    one of those that `hotspare logs` lists; its last digits are enough"
@@ -121,6 +127,31 @@ pub(crate) struct StatusArgs {
     pub json: bool,
 }
 
+/// `hotspare reset`.
+#[derive(Debug, Args)]
+pub(crate) struct ResetArgs {
+    /// The profile; none: every one
+    #[arg(value_name = "NAME")]
+    pub profile: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hotspare switch`.
+#[derive(Debug, Args)]
+pub(crate) struct SwitchArgs {
+    /// The profile, or `auto`
+    #[arg(value_name = "NAME")]
+    pub profile: String,
+    /// For so long: 90s, 30m, 2h; until you take it back where nothing is said
+    #[arg(long = "for", value_name = "TIME", value_parser = crate::words::parse_duration)]
+    pub time: Option<Duration>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `hotspare why`.
 #[derive(Debug, Args)]
 pub(crate) struct WhyArgs {
@@ -170,6 +201,12 @@ pub(crate) enum Shape {
     Exchange,
     /// `usage --json`
     Usage,
+    /// `status --json`
+    Status,
+    /// `reset --json`
+    Reset,
+    /// `switch --json`
+    Switch,
 }
 
 /// `hotspare config …`.

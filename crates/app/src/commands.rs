@@ -1,6 +1,7 @@
 //! What each command does, one file each, and what they share. Never reads the command line.
 
 pub(crate) mod config;
+pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod logs;
 pub(crate) mod run;

@@ -7,6 +7,8 @@ use std::fmt;
 pub(crate) enum Exit {
     /// It failed.
     Failed = 1,
+    /// What was typed makes no sense.
+    Usage = 2,
     /// Nothing of ours is running.
     NotRunning = 3,
     /// A login or key is missing.

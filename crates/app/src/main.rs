@@ -4,6 +4,7 @@ mod claude;
 mod cli;
 mod commands;
 mod error;
+mod gateways;
 mod output;
 mod state;
 mod words;
@@ -34,6 +35,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Run(run)) => commands::run::run(run),
         Some(Command::Serve(serve)) => commands::serve::serve(&serve),
         Some(Command::Status(status)) => commands::status::status(&status),
+        Some(Command::Reset(reset)) => commands::control::reset(&reset),
+        Some(Command::Switch(switch)) => commands::control::switch(&switch),
         Some(Command::Why(why)) => commands::why::why(&why),
         Some(Command::Logs(logs)) => commands::logs::logs(&logs),
         Some(Command::Usage(usage)) => commands::usage::usage(&usage),

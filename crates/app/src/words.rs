@@ -31,6 +31,25 @@ pub(crate) fn time(us: u64) -> String {
     }
 }
 
+/// `28 s`, `3 min 12 s`, `2 h 3 min`, `4 d 2 h`: at most ten columns.
+pub(crate) fn span(seconds: u64) -> String {
+    let two = |unit: u64, name: &str, part: u64, less: &str| match seconds % unit / part {
+        0 => format!("{} {name}", seconds / unit),
+        rest => format!("{} {name} {rest} {less}", seconds / unit),
+    };
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => two(60, "min", 1, "s"),
+        3600..86_400 => two(3600, "h", 60, "min"),
+        _ => two(86_400, "d", 3600, "h"),
+    }
+}
+
+/// `28s`, `3m 12s`, `2h 3m`, `4d 2h`: the same where room is short.
+pub(crate) fn short_span(seconds: u64) -> String {
+    span(seconds).replace(" min", "m").replace(" s", "s").replace(" h", "h").replace(" d", "d")
+}
+
 /// `940`, `21.4k`, `1.3M`: at most six columns.
 pub(crate) fn count(number: u64) -> String {
     let tenth = |unit: u64| format!("{}.{}", number / unit, number % unit * 10 / unit);
@@ -124,6 +143,15 @@ mod tests {
         );
         assert_eq!([87, 1024, 87_461, 5_000_000].map(bytes), ["87 B", "1.0 KiB", "85.4 KiB", "4.7 MiB"]);
         assert_eq!([0, 999, 93_000, 12_400_000].map(money), ["$0", "<$0.001", "$0.093", "$12.40"]);
+    }
+
+    #[test]
+    fn spans_have_two_units_at_most() {
+        assert_eq!(
+            [0, 59, 60, 192, 3600, 7380, 86_400, 353_000].map(span),
+            ["0 s", "59 s", "1 min", "3 min 12 s", "1 h", "2 h 3 min", "1 d", "4 d 2 h"]
+        );
+        assert_eq!([28, 192, 7380, 353_000].map(short_span), ["28s", "3m 12s", "2h 3m", "4d 2h"]);
     }
 
     #[test]

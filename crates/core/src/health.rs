@@ -134,6 +134,13 @@ pub struct Report {
     pub windows: Vec<UsageWindow>,
 }
 
+impl Report {
+    /// Whether anything keeps requests from it, be it that one may try it.
+    pub fn is_held(&self) -> bool {
+        self.bench.is_some() || self.half_open.is_some()
+    }
+}
+
 /// Why a profile is not asked, for people.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BenchReport {

@@ -76,6 +76,13 @@ impl RetryMemory {
         entry.attempts = entry.attempts.saturating_add(attempts);
     }
 
+    /// Nobody avoids this profile any longer, or any; how often a request was tried stands.
+    pub fn forgive(&mut self, profile: Option<ProfileId>) {
+        for entry in self.sessions.values_mut().chain(self.requests.values_mut()) {
+            entry.avoid.retain(|(avoided, _)| profile.is_some_and(|only| only != *avoided));
+        }
+    }
+
     /// Forgets what is too old to matter.
     pub fn forget_old(&mut self, now: Instant) {
         self.sessions.retain(|_, entry| is_fresh(entry, now));

@@ -55,6 +55,7 @@ impl World {
     /// their next request.
     pub fn reset(&mut self, profile: Option<ProfileId>) {
         self.health.reset(profile);
+        self.retries.forgive(profile);
         match profile {
             Some(profile) => self.affinity.send_home(profile),
             None => self.affinity.clear(),

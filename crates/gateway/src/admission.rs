@@ -22,6 +22,12 @@ pub enum Room {
     Hello,
     /// Answered here: what `hotspare status` asks.
     Status,
+    /// Answered here: `hotspare reset`.
+    Reset,
+    /// Answered here: `hotspare switch`.
+    Switch,
+    /// Ours, and not there: no provider hears of it.
+    Nowhere,
     /// Answered here: what Prometheus asks.
     Metrics,
 }
@@ -31,10 +37,13 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
         (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
         (&Method::GET, "/hotspare/status") => Room::Status,
+        (&Method::POST, "/hotspare/reset") => Room::Reset,
+        (&Method::POST, "/hotspare/switch") => Room::Switch,
         (&Method::GET, "/metrics") => Room::Metrics,
         (&Method::POST, "/v1/messages") => Room::Upstream(Endpoint::Messages),
         (&Method::POST, "/v1/messages/count_tokens") => Room::Upstream(Endpoint::CountTokens),
         (&Method::GET, "/v1/models") => Room::Upstream(Endpoint::Models),
+        (_, path) if path.starts_with("/hotspare/") => Room::Nowhere,
         _ => Room::Upstream(Endpoint::Other),
     }
 }
@@ -198,5 +207,9 @@ mod tests {
         assert_eq!(room("GET", "/v1/messages"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("POST", "/v1/files"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("HEAD", "/api/hello"), Room::Hello);
+        assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);
+        assert_eq!(room("POST", "/hotspare/switch"), Room::Switch);
+        assert_eq!(room("GET", "/hotspare/reset"), Room::Nowhere);
+        assert_eq!(room("POST", "/hotspare/status"), Room::Nowhere);
     }
 }

@@ -30,7 +30,7 @@ const NOBODY: &str = "none";
 const OK: &str = "ok";
 
 /// Every state that a profile may be in; exactly one of them is 1.
-pub const STATES: [&str; 4] = ["serving", "ready", "cooling", "blocked"];
+pub const STATES: [&str; 8] = ["serving", "ready", "cooling", "open", "half_open", "blocked", "offline", "paused"];
 
 /// Upper bounds in seconds: from a warm cache to the longest wait that a client sits through.
 const TTFT_BUCKETS: [f64; 13] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0];

@@ -35,12 +35,15 @@ use crate::admission::{self, Room};
 use crate::answer;
 use crate::body::ClientBody;
 use crate::bound::Bound;
+use crate::control;
 use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
 use crate::history::Histories;
 use crate::identity::Identities;
+use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
 use crate::outside::Outside;
+use crate::recent::{Glance, Recent};
 use crate::record::{Event, Observer};
 use crate::replay::{Broken, Reader, Replay};
 use crate::snapshot::Snapshot;
@@ -116,7 +119,8 @@ struct Counts {
 
 #[derive(Default)]
 struct Last {
-    served_by: Option<String>,
+    /// Who served last, and since when nobody else did.
+    served_by: Option<(String, Instant)>,
     failover: Option<(Instant, Arc<ExchangeRecord>)>,
 }
 
@@ -139,6 +143,9 @@ pub struct Gateway {
     outside: Outside,
     histories: Histories,
     store: Option<Store>,
+    /// What the store has of what was learned.
+    pub(crate) kept: Mutex<Remembered>,
+    recent: Mutex<Recent>,
     metrics: Metrics,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
@@ -191,7 +198,7 @@ impl Gateway {
         let identities = Identities::default();
         let snapshot = snapshot_at(config, local, &identities)?;
         let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots)));
-        Ok(Arc::new(Self {
+        let gateway = Arc::new(Self {
             snapshot: RwLock::new(snapshot),
             identities,
             bound: OnceLock::new(),
@@ -205,6 +212,8 @@ impl Gateway {
             outside: options.outside,
             histories: Histories::default(),
             store: options.store,
+            kept: Mutex::default(),
+            recent: Mutex::default(),
             metrics: Metrics::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
@@ -212,7 +221,9 @@ impl Gateway {
             local,
             max_connections: config.server.max_connections,
             started: clock::now(),
-        }))
+        });
+        gateway.recall();
+        Ok(gateway)
     }
 
     /// The address served.
@@ -328,8 +339,8 @@ impl Gateway {
         }
         if record.endpoint.moves_health() {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if record.served_by.is_some() {
-                last.served_by.clone_from(&record.served_by);
+            if let Some(name) = record.served_by.as_ref().filter(|name| last.served_by.as_ref().is_none_or(|(last, _)| last != *name)) {
+                last.served_by = Some((name.clone(), clock::now()));
             }
             if record.attempts.iter().any(|attempt| attempt.class.is_some()) {
                 last.failover = Some((clock::now(), record.clone()));
@@ -339,6 +350,8 @@ impl Gateway {
         if let Some(store) = &self.store {
             store.record(record.clone());
         }
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(clock::now(), &record);
+        self.keep_learned();
         self.forget_old();
         self.tell(&Event::Over(record));
     }
@@ -352,12 +365,17 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn serving(&self) -> Option<String> {
+    pub(crate) fn serving(&self) -> Option<(String, Instant)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
     }
 
     pub(crate) fn last_failover_record(&self) -> Option<(Instant, Arc<ExchangeRecord>)> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).failover.clone()
+    }
+
+    /// What a profile did in the last minutes.
+    pub(crate) fn glance(&self, now: Instant, name: &str) -> Glance {
+        self.recent.lock().unwrap_or_else(PoisonError::into_inner).glance(now, name)
     }
 
     /// Exchanges, failovers, in flight.
@@ -402,6 +420,18 @@ impl Gateway {
                 answer::json(StatusCode::OK, status)
             }
             Room::Metrics => self.metrics(),
+            Room::Reset => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| self.reset(request)).await
+            }
+            Room::Switch => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| self.switch(request)).await
+            }
+            Room::Nowhere => {
+                answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method")
+                    .map(|answer| answer.draining(request.into_body()))
+            }
             Room::Upstream(endpoint) => self.forward(endpoint, request, admitted.credential).await,
         }
     }
@@ -514,6 +544,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
     if drained.is_err() {
         connections.abort_all();
     }
+    gateway.keep_all();
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {

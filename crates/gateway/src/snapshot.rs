@@ -74,6 +74,16 @@ impl Snapshot {
         self.origins.iter().find(|(name, _)| name == chain).map(|(_, origin)| origin.as_str())
     }
 
+    /// A profile's name; none: this configuration does not have it.
+    pub fn known_name(&self, id: ProfileId) -> Option<&str> {
+        self.target(id).map(|target| &*target.name)
+    }
+
+    /// The profile of this name.
+    pub fn id(&self, name: &str) -> Option<ProfileId> {
+        self.ids().find(|id| self.name(*id) == name)
+    }
+
     /// Every profile.
     pub fn ids(&self) -> impl Iterator<Item = ProfileId> + use<'_> {
         self.profiles.keys().copied()

@@ -1,23 +1,25 @@
 //! What `hotspare status` shows: profiles, their state, and what happened last. Never holds a secret.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use hotspare_config::{Config, Server};
 use hotspare_core::health::Report;
-use hotspare_core::{Outcome, ProfileId};
+use hotspare_core::{FailbackAt, Outcome, Policy, ProfileId, UsageWindow, WindowStatus};
 use hotspare_store::Store;
 use hotspare_upstream::clock;
 
 use crate::metrics::Present;
+use crate::recent::Glance;
 use crate::server::Gateway;
 
 /// The version of this shape.
 pub const STATUS_VERSION: u32 = 1;
 
 /// One running gateway.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct Status {
     /// [`STATUS_VERSION`].
     pub version: u32,
@@ -33,6 +35,21 @@ pub struct Status {
     pub enabled: bool,
     /// Who served the last exchange; the primary before the first.
     pub serving: String,
+    /// Seconds since that one took over.
+    #[serde(default)]
+    pub serving_for_s: Option<u64>,
+    /// Sessions that were served within the life of their prompt cache.
+    #[serde(default)]
+    pub sessions: u64,
+    /// The user's word that outranks the chains.
+    #[serde(default)]
+    pub switch: Option<SwitchStatus>,
+    /// This machine's network is down: seconds until it is tried again.
+    #[serde(default)]
+    pub offline_for_s: Option<u64>,
+    /// When sessions go home.
+    #[serde(default)]
+    pub failback: Option<FailbackStatus>,
     /// In the order of the default chain.
     pub profiles: Vec<ProfileStatus>,
     /// Exchanges since the start.
@@ -52,7 +69,7 @@ pub struct Status {
 }
 
 /// The configuration that serves.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct ConfigStatus {
     /// When it was read, in seconds since 1970.
     pub loaded_at: u64,
@@ -102,15 +119,45 @@ fn sources(config: &Config) -> Vec<String> {
     config.sources.iter().map(|source| source.display().to_string()).collect()
 }
 
+/// `hotspare switch` in force.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct SwitchStatus {
+    /// Who is asked first.
+    pub profile: String,
+    /// Seconds until it is over; none: until it is taken back.
+    pub for_s: Option<u64>,
+}
+
+/// When sessions go home to a profile that is well again.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct FailbackStatus {
+    /// Good answers that close an open circuit breaker.
+    pub after_good: u32,
+    /// Shortest time that a session stays where it went, in seconds.
+    pub min_stay_s: u64,
+    /// `cold_cache`, `turn` or `manual`.
+    pub at: String,
+}
+
 /// One profile.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct ProfileStatus {
     /// Its name.
     pub name: String,
-    /// `serving`, `ready`, `cooling` or `blocked`.
+    /// `serving`, `ready`, `cooling` (it failed a moment ago), `open` (its circuit breaker), `half_open` (on trial), `blocked` (waiting
+    /// alone may not help), `offline` (this machine's network is down) or `paused` (failover is off).
     pub state: String,
     /// Seconds until it may be asked again.
     pub back_in_s: Option<u64>,
+    /// What keeps it from being asked, as the failure table names it.
+    #[serde(default)]
+    pub because: Option<String>,
+    /// The model family that this is about; none: all of them.
+    #[serde(default)]
+    pub family: Option<String>,
+    /// Good answers so far while it is on trial.
+    #[serde(default)]
+    pub good_trials: Option<u32>,
     /// Its last failure, in words.
     pub last_failure: Option<String>,
     /// Seconds since then.
@@ -120,10 +167,38 @@ pub struct ProfileStatus {
     /// Seconds until the login that it uses runs out, 0 when it has; none: it has no such end, or none that is known.
     #[serde(default)]
     pub login_ends_in_s: Option<u64>,
+    /// What its answers told of its limits.
+    #[serde(default)]
+    pub windows: Vec<WindowReport>,
+    /// Time to the first content of its last answers, 50th percentile, in milliseconds.
+    #[serde(default)]
+    pub ttft_p50_ms: Option<u64>,
+    /// The same, 95th percentile.
+    #[serde(default)]
+    pub ttft_p95_ms: Option<u64>,
+    /// Requests sent to it in the last five minutes.
+    #[serde(default)]
+    pub attempts_5m: u64,
+    /// Of those, failed ones.
+    #[serde(default)]
+    pub failed_5m: u64,
+}
+
+/// One usage window or limit.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
+pub struct WindowReport {
+    /// `5h`, `7d`, `7d_opus`, …, or `requests`, `tokens`, … of a key's limits.
+    pub name: String,
+    /// `allowed`, `warning` or `rejected`.
+    pub status: String,
+    /// The used part, 0 to 1; more where the account pays for more.
+    pub used: f64,
+    /// Seconds until it begins anew, where that was told.
+    pub resets_in_s: Option<u64>,
 }
 
 /// The last move to another profile.
-#[derive(Debug, Clone, Serialize, Deserialize, PartialEq)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq)]
 pub struct LastFailover {
     /// From where.
     pub from: String,
@@ -149,13 +224,24 @@ impl Gateway {
                 ids
             })
             .unwrap_or_default();
-        let serving = self.serving().unwrap_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()));
-        let mut profiles: Vec<ProfileStatus> = self.with_world(|world| {
-            ids.iter().map(|id| profile_status(now, snapshot.name(*id), &serving, &world.health.report(now, *id))).collect()
+        let policy = &snapshot.policy;
+        let last = self.serving();
+        let serving_for_s = last.as_ref().map(|(_, since)| seconds_since(now, *since));
+        let serving = last.map_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()), |(name, _)| name);
+        let (reports, sessions, switch, offline) = self.with_world(|world| {
+            let reports: Vec<Report> = ids.iter().map(|id| world.health.report(now, *id)).collect();
+            let switch = world.switch.filter(|_| world.switched_to(now).is_some());
+            (reports, world.affinity.active(now), switch, world.health.offline_for(now))
         });
-        for (profile, id) in profiles.iter_mut().zip(&ids) {
+        let mut profiles = Vec::with_capacity(ids.len());
+        for (place, (id, report)) in ids.iter().zip(&reports).enumerate() {
+            let name = snapshot.name(*id);
+            let unreachable = offline.is_some() && snapshot.target(*id).is_some_and(|target| !target.is_loopback());
+            let state = state(report, unreachable, !policy.enabled && place > 0, name == serving);
+            let mut profile = profile_status(now, name, state, report, self.glance(now, name));
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
+            profiles.push(profile);
         }
         let (exchanges, failovers, in_flight) = self.counts();
         Status {
@@ -164,8 +250,16 @@ impl Gateway {
             address: format!("http://{}", self.local()),
             pid: std::process::id(),
             uptime_s: clock::since(self.started()).as_secs(),
-            enabled: snapshot.policy.enabled,
+            enabled: policy.enabled,
             serving,
+            serving_for_s,
+            sessions: sessions as u64,
+            switch: switch.map(|switch| SwitchStatus {
+                profile: snapshot.name(switch.profile).to_owned(),
+                for_s: switch.until.map(|until| whole_seconds(until.saturating_duration_since(now))),
+            }),
+            offline_for_s: offline.map(whole_seconds),
+            failback: Some(failback(policy)),
             profiles,
             exchanges,
             failovers,
@@ -205,21 +299,68 @@ impl Gateway {
     }
 }
 
-fn profile_status(now: Instant, name: &str, serving: &str, report: &Report) -> ProfileStatus {
-    let ago = |at: Instant| now.saturating_duration_since(at).as_secs();
-    let state = match &report.bench {
-        Some(bench) if bench.hard => "blocked",
-        Some(_) => "cooling",
-        None if name == serving => "serving",
-        None => "ready",
+fn failback(policy: &Policy) -> FailbackStatus {
+    let at = match policy.failback.at {
+        FailbackAt::ColdCache => "cold_cache",
+        FailbackAt::Turn => "turn",
+        FailbackAt::Manual => "manual",
     };
+    FailbackStatus { after_good: policy.failback.after_good, min_stay_s: policy.failback.min_stay.as_secs(), at: at.to_owned() }
+}
+
+fn state(report: &Report, unreachable: bool, paused: bool, serving: bool) -> &'static str {
+    match &report.bench {
+        _ if unreachable => "offline",
+        Some(bench) if bench.hard => "blocked",
+        Some(bench) if bench.open => "open",
+        Some(_) => "cooling",
+        None if paused => "paused",
+        None if report.half_open.is_some() => "half_open",
+        None if serving => "serving",
+        None => "ready",
+    }
+}
+
+/// Begun seconds count: nothing is over before it is.
+fn whole_seconds(time: Duration) -> u64 {
+    time.as_millis().div_ceil(1000).try_into().unwrap_or(u64::MAX)
+}
+
+fn seconds_since(now: Instant, at: Instant) -> u64 {
+    now.saturating_duration_since(at).as_secs()
+}
+
+fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance: Glance) -> ProfileStatus {
+    let millis = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
     ProfileStatus {
         name: name.to_owned(),
         state: state.to_owned(),
-        back_in_s: report.bench.as_ref().map(|bench| bench.until.saturating_duration_since(now).as_secs() + 1),
+        back_in_s: report.bench.as_ref().map(|bench| whole_seconds(bench.until.saturating_duration_since(now))),
+        because: report.bench.as_ref().map(|bench| bench.because.word().to_owned()),
+        family: report.bench.as_ref().and_then(|bench| bench.family).map(|family| family.word().to_owned()),
+        good_trials: report.half_open,
         last_failure: report.last_failure.as_ref().map(|(_, words)| words.to_string()),
-        last_failure_ago_s: report.last_failure.as_ref().map(|(at, _)| ago(*at)),
-        last_success_ago_s: report.last_success.map(ago),
+        last_failure_ago_s: report.last_failure.as_ref().map(|(at, _)| seconds_since(now, *at)),
+        last_success_ago_s: report.last_success.map(|at| seconds_since(now, at)),
         login_ends_in_s: None,
+        windows: report.windows.iter().map(|window| window_report(now, window)).collect(),
+        ttft_p50_ms: glance.first_content.map(|(p50, _)| millis(p50)),
+        ttft_p95_ms: glance.first_content.map(|(_, p95)| millis(p95)),
+        attempts_5m: glance.attempts,
+        failed_5m: glance.failed,
+    }
+}
+
+fn window_report(now: Instant, window: &UsageWindow) -> WindowReport {
+    let status = match window.status {
+        WindowStatus::Allowed => "allowed",
+        WindowStatus::Warning => "warning",
+        WindowStatus::Rejected => "rejected",
+    };
+    WindowReport {
+        name: window.name.to_string(),
+        status: status.to_owned(),
+        used: window.used,
+        resets_in_s: window.resets_at.map(|at| whole_seconds(at.saturating_duration_since(now))),
     }
 }

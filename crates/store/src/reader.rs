@@ -44,6 +44,8 @@ const TOTALS: &str = "SELECT strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch', 'lo
         total(input), total(output), total(cache_read), total(cache_write), count(est_cost_micro_usd), total(est_cost_micro_usd)
     FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model ORDER BY day, profile, model";
 
+const MIDNIGHT: &str = "SELECT CAST(strftime('%s', 'now', 'localtime', 'start of day', 'utc') AS INTEGER) * 1000";
+
 /// Reads the ledger.
 pub struct Reader {
     connection: Connection,
@@ -290,6 +292,12 @@ impl Reader {
             })?;
             totals.collect()
         })
+    }
+
+    /// What each profile did for each model today, by this machine's time zone.
+    pub fn today(&self) -> Result<Vec<Total>, Fault> {
+        let midnight_ms: i64 = self.ask(|connection| connection.query_row(MIDNIGHT, [], |row| row.get(0)))?;
+        self.totals(unsigned(midnight_ms))
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Fault> {

@@ -59,10 +59,11 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     let reload = commands::reload(gateway.clone(), locations, context, move |config| adopt_base_url(config, &user));
     // The terminal's SIGHUP belongs to the child: here only saving a file counts.
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
-    let serving = tokio::spawn(hotspare_gateway::serve(gateway, listener, std::future::pending()));
+    let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
     let status = run_child(injection).await;
     watching.abort();
     serving.abort();
+    gateway.keep_all();
     drop(registration);
     status
 }

@@ -3,12 +3,15 @@
 use std::process::ExitCode;
 
 use hotspare_core::ExchangeRecord;
+use hotspare_gateway::control::{ResetAnswer, SwitchAnswer};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
 use serde_json::Value;
 
 use crate::cli::Shape;
+use crate::commands::control::Outcome;
+use crate::commands::status::StatusReport;
 use crate::commands::usage::Usage;
 use crate::error::{CliError, Exit};
 use crate::output;
@@ -18,6 +21,9 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
     let schema = match of {
         Shape::Exchange => schema_of::<ExchangeRecord>("hotspare exchange"),
         Shape::Usage => schema_of::<Usage>("hotspare usage"),
+        Shape::Status => schema_of::<StatusReport>("hotspare status"),
+        Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
+        Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| CliError::new(Exit::Failed, format!("the schema cannot be written: {error}")))?;

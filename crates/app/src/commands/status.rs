@@ -1,161 +1,276 @@
 //! `hotspare status`: asks every running gateway of this user and shows what it says. Never starts one.
 
-use std::fmt::Write as _;
-use std::io::stdout;
-use std::process::ExitCode;
-use std::time::{Duration, SystemTime};
+mod table;
 
-use bytes::Bytes;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
 use hotspare_gateway::Status;
 use hotspare_gateway::status::{ConfigStatus, ProfileStatus};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
+use hotspare_store::{Reader, Total};
+use schemars::JsonSchema;
+use serde::Serialize;
 
 use crate::cli::StatusArgs;
 use crate::commands;
 use crate::error::{CliError, Exit};
-use crate::output::{self, Paint, Style};
-use crate::state::{self, Instance};
+use crate::gateways;
+use crate::output::{self, Look, Style};
+use crate::state;
+use crate::words;
 
-/// Longest a gateway may take to answer.
-const ANSWER_TIME: Duration = Duration::from_secs(2);
+/// The version of the JSON's shape.
+const REPORT_VERSION: u32 = 1;
 
-/// Most bytes of its answer.
-const ANSWER_CAP: usize = 1024 * 1024;
+/// A login that ends within so many seconds is worth a word.
+const LOGIN_ENDS_SOON: u64 = 8 * 3600;
+
+/// Columns of the words that begin a line.
+const LABEL: usize = 6;
+
+/// What `status --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct StatusReport {
+    /// The shape's version.
+    version: u32,
+    /// Every gateway that runs.
+    gateways: Vec<GatewayReport>,
+    /// What each profile did today, by this machine's time zone; none: the ledger cannot be read, or nothing was recorded yet.
+    today: Option<Vec<Today>>,
+}
+
+/// One gateway that runs.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct GatewayReport {
+    /// `run` or `serve`.
+    kind: String,
+    /// What it says.
+    status: Status,
+}
+
+/// What one profile did today. Tokens are as the provider counted them.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Today {
+    /// Its name.
+    profile: String,
+    /// Answers that a client got.
+    served: u64,
+    /// Tokens of every sort, the cache's too.
+    tokens: u64,
+    /// What those answers are estimated to cost, in millionths of a US dollar; none where no price is known.
+    est_cost_micro_usd: Option<u64>,
+}
 
 /// Runs `hotspare status`.
 pub(crate) fn status(arguments: &StatusArgs) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let instances = state::instances(&locations.state_dir);
-    let answers = commands::runtime()?.block_on(async {
-        let mut answers = Vec::new();
-        for instance in &instances {
-            if let Ok(Ok(status)) = tokio::time::timeout(ANSWER_TIME, ask(instance)).await {
-                answers.push((instance, status));
-            }
-        }
-        answers
-    });
+    let answers = commands::runtime()?.block_on(gateways::get::<Status>(&instances, "/hotspare/status"));
+    let answered = instances.into_iter().zip(answers).filter_map(|(instance, answer)| Some((instance.kind, answer.ok()?)));
+    let gateways: Vec<GatewayReport> = answered.map(|(kind, status)| GatewayReport { kind, status }).collect();
+    // A ledger that cannot be read is no reason to be silent on the rest.
+    let ledger = commands::ledger(&locations).ok().flatten();
+    let today = ledger.as_ref().map(Reader::today).and_then(Result::ok).map(|totals| by_profile(&totals));
+    let report = StatusReport { version: REPORT_VERSION, gateways, today };
     if arguments.json {
-        let gateways: Vec<serde_json::Value> =
-            answers.iter().map(|(instance, status)| serde_json::json!({ "kind": instance.kind, "status": status })).collect();
-        output::data(&serde_json::json!({ "version": 1, "gateways": gateways }).to_string())?;
+        let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
+        output::data(&text)?;
     }
-    if answers.is_empty() {
+    if report.gateways.is_empty() {
         return Err(CliError::new(Exit::NotRunning, "nothing is running").hint("protect a session: `hotspare run -- claude`"));
     }
     if !arguments.json {
-        let paint = Paint(output::colored(&stdout()));
-        let texts: Vec<String> = answers.iter().map(|(instance, status)| text(instance, status, paint)).collect();
-        output::data(&texts.join("\n\n"))?;
+        output::data(&drawn(&report, Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-async fn ask(instance: &Instance) -> Result<Status, Box<dyn std::error::Error + Send + Sync>> {
-    let stream = TcpStream::connect(instance.address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
-    let request = http::Request::get("/hotspare/status")
-        .header(http::header::HOST, instance.address.to_string())
-        .header("x-hotspare-token", &instance.token)
-        .body(Empty::<Bytes>::new())?;
-    let response = sender.send_request(request).await?;
-    let body = Limited::new(response.into_body(), ANSWER_CAP).collect().await?.to_bytes();
-    connection.abort();
-    Ok(serde_json::from_slice(&body)?)
-}
-
-fn text(instance: &Instance, status: &Status, paint: Paint) -> String {
-    let primary = status.profiles.first().map_or("", |profile| &profile.name);
-    let (sign, word, style) = if !status.enabled {
-        ("○", "Failover is off", Style::Yellow)
-    } else if status.profiles.iter().all(|profile| profile.back_in_s.is_some()) {
-        ("✖", "No profile is usable", Style::Red)
-    } else if status.profiles.len() < 2 {
-        ("○", "No spare", Style::Yellow)
-    } else if status.serving == primary {
-        ("●", "Protected", Style::Green)
-    } else {
-        ("⇄", "On the spare", Style::Yellow)
-    };
-    let mut text = format!(
-        "{}   {} → {}   ({}, up {})",
-        paint.paint(style, &format!("{sign} {word}")),
-        status.address.trim_start_matches("http://"),
-        paint.paint(Style::Bold, &status.serving),
-        instance.kind,
-        duration(status.uptime_s)
-    );
-    if let Some(last) = &status.last_failover {
-        let to = last.to.as_deref().map_or_else(|| "nobody could answer".to_owned(), |to| format!("{to} took over"));
-        let _ = write!(text, "\n  last  {}: {}, {to}, {}", last.from, last.why, ago(last.ago_s));
-    }
-    let _ = write!(text, "\n  {} requests, {} served by a spare, {} in flight\n", status.exchanges, status.failovers, status.in_flight);
-    if let Some(config) = &status.config {
-        text.push_str(&config_lines(config, paint));
-    }
-    if let Some(trouble) = &status.ledger {
-        let _ = write!(text, "\n  {} {trouble}\n", paint.paint(Style::Yellow, "ledger"));
-    }
-    let width = status.profiles.iter().map(|profile| profile.name.chars().count()).max().unwrap_or(7).max(7);
-    let states: Vec<(String, Style)> = status.profiles.iter().map(state_words).collect();
-    let state_width = states.iter().map(|(words, _)| words.chars().count()).max().unwrap_or(5).max(20);
-    let _ = write!(text, "{}", paint.paint(Style::Dim, &format!("\n  #  {:<width$}  {:<state_width$}  LAST FAILURE", "PROFILE", "STATE")));
-    for (place, (profile, (state, style))) in status.profiles.iter().zip(states).enumerate() {
-        let mark = if profile.name == status.serving { "▶" } else { " " };
-        let failure = match (&profile.last_failure, profile.last_failure_ago_s) {
-            (Some(words), Some(ago)) => format!("{words}, {}", self::ago(ago)),
-            _ => paint.paint(Style::Dim, "none"),
-        };
-        let state = paint.paint(style, &format!("{state:<state_width$}"));
-        let _ = write!(text, "\n{mark} {:<2} {:<width$}  {state}  {failure}", place + 1, profile.name);
-        match profile.login_ends_in_s {
-            Some(0) => text.push_str(&paint.paint(Style::Yellow, " · its login has run out: start Claude Code with its folder once")),
-            Some(left) => {
-                let _ = write!(text, " · its login ends in {}", duration(left));
-            }
-            None => {}
+fn by_profile(totals: &[Total]) -> Vec<Today> {
+    let mut today: Vec<Today> = Vec::new();
+    for total in totals {
+        let place = today.iter().position(|one| one.profile == total.profile).unwrap_or_else(|| {
+            today.push(Today { profile: total.profile.clone(), ..Today::default() });
+            today.len() - 1
+        });
+        let one = &mut today[place];
+        one.served += total.served;
+        one.tokens += total.input + total.output + total.cache_read + total.cache_write;
+        if total.priced > 0 {
+            one.est_cost_micro_usd = Some(one.est_cost_micro_usd.unwrap_or_default() + total.est_cost_micro_usd);
         }
     }
-    text
+    today
+}
+
+/// Everything that is known, for people.
+fn drawn(report: &StatusReport, look: Look) -> String {
+    let today = report.today.as_deref();
+    let texts: Vec<String> = report.gateways.iter().map(|gateway| gateway_text(gateway, today, look)).collect();
+    texts.join("\n\n")
+}
+
+fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) -> String {
+    let status = &gateway.status;
+    let mut lines = headline(&gateway.kind, status, look);
+    let mut told: Vec<(&str, Style, String)> = Vec::new();
+    if let Some(switch) = &status.switch {
+        let time = switch.for_s.map_or_else(|| "until you take it back".to_owned(), |seconds| format!("for {} more", words::span(seconds)));
+        told.push(("switch", Style::Yellow, format!("{} is asked first {time}; undo: hotspare switch auto", switch.profile)));
+    }
+    if let Some(seconds) = status.offline_for_s {
+        told.push(("net", Style::Red, format!("this machine's network is down; tried again in {}", words::span(seconds))));
+    }
+    told.extend(why(status).map(|words| ("why", Style::Dim, words)));
+    told.extend(back(status).map(|words| ("back", Style::Dim, words)));
+    if told.iter().all(|(label, ..)| *label == "switch")
+        && let Some(last) = &status.last_failover
+    {
+        let to = last.to.as_deref().map_or_else(|| "nobody could answer".to_owned(), |to| format!("{to} took over"));
+        told.push(("last", Style::Dim, format!("{}: {}; {to}, {}", last.from, last.why, ago(last.ago_s))));
+    }
+    for profile in &status.profiles {
+        match profile.login_ends_in_s {
+            Some(0) => {
+                told.push(("login", Style::Yellow, format!("{}: it has run out; start Claude Code with its folder once", profile.name)));
+            }
+            Some(left) if left < LOGIN_ENDS_SOON => {
+                told.push(("login", Style::Dim, format!("{}: it ends in {}", profile.name, words::span(left))));
+            }
+            Some(_) | None => {}
+        }
+    }
+    if let Some(trouble) = &status.ledger {
+        told.push(("ledger", Style::Yellow, trouble.clone()));
+    }
+    for (label, style, words) in &told {
+        lines.extend(labelled(label, *style, words, look));
+    }
+    if let Some(config) = &status.config {
+        lines.extend(config_lines(config, look));
+    }
+    let counts = format!(
+        "{}, {} served by a spare, {} in flight",
+        words::several(status.exchanges, "request", "requests"),
+        status.failovers,
+        status.in_flight
+    );
+    let indent = if told.is_empty() { 2 } else { LABEL + 3 };
+    lines.push(look.paint.paint(Style::Dim, &format!("{}{counts}", " ".repeat(indent))));
+    lines.extend(table::drawn(status, today, look));
+    lines.join("\n")
+}
+
+fn is_held(profile: &ProfileStatus) -> bool {
+    profile.back_in_s.is_some() || profile.state == "offline"
+}
+
+/// Whether any profile may be asked, where the traffic goes, and for how long.
+fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
+    let primary = status.profiles.first().map_or("", |profile| &profile.name);
+    let (sign, word, style) = if !status.enabled {
+        (look.sign("○", "o"), "Failover is off", Style::Yellow)
+    } else if status.profiles.iter().all(is_held) {
+        (look.sign("✖", "x"), "No profile is usable", Style::Red)
+    } else if status.profiles.len() < 2 {
+        (look.sign("○", "o"), "No spare", Style::Yellow)
+    } else if status.serving == primary {
+        (look.sign("●", "*"), "Protected", Style::Green)
+    } else {
+        (look.sign("⇄", "~"), "On the spare", Style::Yellow)
+    };
+    let mut facts = Vec::new();
+    if let Some(seconds) = status.serving_for_s.filter(|_| status.serving != primary) {
+        facts.push(format!("for {}", words::span(seconds)));
+    }
+    if status.sessions > 0 {
+        facts.push(words::several(status.sessions, "session", "sessions"));
+    }
+    facts.push(format!("up {}", words::span(status.uptime_s)));
+    let arrow = look.sign("→", "->");
+    let address = status.address.trim_start_matches("http://");
+    let way = format!("{kind} {arrow} {address} {arrow} ");
+    let facts = facts.join(look.sign(" · ", ", "));
+    let columns = [sign, " ", word, "   ", &way, &status.serving, "   ", &facts].iter().map(|part| part.chars().count()).sum::<usize>();
+    let left = format!("{}   {way}{}", look.paint.paint(style, &format!("{sign} {word}")), look.paint.paint(Style::Bold, &status.serving));
+    let right = look.paint.paint(Style::Dim, &facts);
+    if look.width.is_none_or(|width| columns <= width) { vec![format!("{left}   {right}")] } else { vec![left, format!("  {right}")] }
+}
+
+/// Why the primary does not serve.
+fn why(status: &Status) -> Option<String> {
+    let primary = status.profiles.first()?;
+    if status.serving == primary.name && !is_held(primary) {
+        return None;
+    }
+    let failure = primary.last_failure.as_ref()?;
+    let when = primary.last_failure_ago_s.map(ago).unwrap_or_default();
+    let now = match (primary.state.as_str(), &primary.family) {
+        ("blocked", None) => "; it is not asked",
+        ("open", _) => "; its circuit breaker is open",
+        ("half_open", _) => "; it is on trial",
+        ("cooling" | "blocked", Some(family)) => return Some(format!("{}: {failure}, {when}; it is not asked for {family}", primary.name)),
+        ("cooling", None) => "; it cools down",
+        _ => "",
+    };
+    Some(format!("{}: {failure}, {when}{now}", primary.name))
+}
+
+/// When the primary is asked again, and when sessions go home to it.
+fn back(status: &Status) -> Option<String> {
+    let primary = status.profiles.first()?;
+    let away = status.serving != primary.name;
+    if !status.enabled || (!away && !is_held(primary)) {
+        return None;
+    }
+    let failback = status.failback.as_ref()?;
+    let home = match failback.at.as_str() {
+        "manual" => "sessions return with `hotspare switch` or `reset`".to_owned(),
+        "turn" => "sessions return between turns".to_owned(),
+        _ => "sessions return between turns, while it costs no warm cache".to_owned(),
+    };
+    let name = &primary.name;
+    let good = match failback.after_good {
+        1 => "a good answer".to_owned(),
+        good => format!("{good} good answers"),
+    };
+    let first = match (primary.state.as_str(), primary.back_in_s) {
+        ("offline", _) => format!("{name} is asked when the network is up"),
+        ("blocked", Some(seconds)) => format!("{name} is asked again in {}, or after `hotspare reset {name}`", words::span(seconds)),
+        ("open", Some(seconds)) => format!("{name} is tried again in {}, back after {good}", words::span(seconds)),
+        ("half_open", _) => format!("{name} is on trial, {} of {good}", primary.good_trials.unwrap_or_default()),
+        (_, Some(seconds)) => format!("{name} is asked again in {}", words::span(seconds)),
+        _ => format!("{name} is well again"),
+    };
+    Some(if away || failback.at != "cold_cache" { format!("{first}; {home}") } else { first })
+}
+
+/// Text behind its label, on as many lines as it needs.
+fn labelled(label: &str, style: Style, text: &str, look: Look) -> Vec<String> {
+    let text = words::fit(text, usize::MAX, look.unicode);
+    let lines = look.width.map_or_else(|| vec![text.clone()], |width| words::wrapped(&text, width.saturating_sub(LABEL + 3).max(20)));
+    let heads = std::iter::once(look.paint.paint(style, &words::padded(label, LABEL))).chain(std::iter::repeat(" ".repeat(LABEL)));
+    heads.zip(lines).map(|(head, line)| format!("  {head} {line}")).collect()
 }
 
 /// Only what is worth a word: a newer configuration that is not used, or only in part.
-fn config_lines(config: &ConfigStatus, paint: Paint) -> String {
+fn config_lines(config: &ConfigStatus, look: Look) -> Vec<String> {
     let since = SystemTime::UNIX_EPOCH.elapsed().map_or(0, |now| now.as_secs().saturating_sub(config.loaded_at));
-    let mut lines = String::new();
+    let mut lines = Vec::new();
     if let Some(error) = &config.error {
-        let head = format!("the new configuration is not used; the last good one, read {} ago, goes on:", duration(since));
-        let error = error.trim_end().replace('\n', "\n    ");
-        let _ = write!(lines, "\n  {} {head}\n    {error}\n", paint.paint(Style::Red, "config"));
+        let head = format!("the new configuration is not used; the last good one, read {}, goes on:", ago(since));
+        lines.extend(labelled("config", Style::Red, &head, look));
+        // Drawn with its line: as it is.
+        lines.extend(error.trim_end().lines().map(|line| format!("    {line}")));
     }
     if let Some(keys) = &config.needs_restart {
-        let _ = write!(lines, "\n  {} a new value of {keys} waits for a restart\n", paint.paint(Style::Yellow, "config"));
+        lines.extend(labelled("config", Style::Yellow, &format!("a new value of {keys} waits for a restart"), look));
     }
     lines
 }
 
-fn state_words(profile: &ProfileStatus) -> (String, Style) {
-    let back = profile.back_in_s.map(duration).unwrap_or_default();
-    match profile.state.as_str() {
-        "serving" => ("● serving".to_owned(), Style::Green),
-        "cooling" => (format!("◐ cooling, {back} left"), Style::Yellow),
-        "blocked" => (format!("✖ blocked, {back} left"), Style::Red),
-        _ => ("○ ready".to_owned(), Style::Dim),
-    }
-}
-
 fn ago(seconds: u64) -> String {
-    if seconds == 0 { "just now".to_owned() } else { format!("{} ago", duration(seconds)) }
+    if seconds == 0 { "just now".to_owned() } else { format!("{} ago", words::span(seconds)) }
 }
 
-fn duration(seconds: u64) -> String {
-    match seconds {
-        0..60 => format!("{seconds} s"),
-        60..3600 => format!("{} min", seconds / 60),
-        _ => format!("{} h {} min", seconds / 3600, seconds % 3600 / 60),
-    }
-}
+#[cfg(test)]
+mod tests;

@@ -134,7 +134,7 @@ async fn status_of_nothing_is_3() {
     let user = User::new();
     user.runs(&["status"]).await.fails(3, &["nothing is running", "hint: protect a session: `hotspare run -- claude`"]);
     let json = user.runs(&["status", "--json"]).await;
-    assert_eq!((json.code, json.stdout.as_str()), (Some(3), "{\"version\":1,\"gateways\":[]}\n"));
+    assert_eq!((json.code, json.stdout.as_str()), (Some(3), "{\"version\":1,\"gateways\":[],\"today\":null}\n"));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod config;
 mod demo;
 mod editing;
 mod home;
+mod lasting;
 mod ledger;
 mod run;
 mod serve;

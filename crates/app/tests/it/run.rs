@@ -149,7 +149,13 @@ async fn what_the_primary_cannot_answer_the_spare_answers() {
     assert!(asks(proxy, "x-api-key: sk-ant-test-client", BODY).await.starts_with("HTTP/1.1 401"));
     let status = user.runs(&["status"]).await;
     assert_eq!(status.code, Some(0), "{status:?}");
-    for words in ["On the spare", "backup", "(run, up", "last  work: 529 overloaded, backup took over", "1 served by a spare"] {
+    for words in [
+        "⇄ On the spare   run → ",
+        " → backup   for ",
+        "why    work: 529 overloaded, ",
+        "back   work is asked again in ",
+        "1 served by a spare",
+    ] {
         assert!(status.stdout.contains(words), "{words:?} is not in:\n{}", status.stdout);
     }
     child.stdin.take().expect("piped").write_all(b"go\n").await.expect("sent");

@@ -5,6 +5,7 @@ mod bodies;
 mod breaks;
 mod cancel;
 mod client;
+mod control;
 mod credentials;
 mod good_path;
 mod heads;

@@ -79,7 +79,7 @@ pub(crate) fn parse(config: &Value) -> Config {
     hotspare_config::parse(&config.to_string(), Path::new("test.json"), Path::new("/")).unwrap_or_else(|errors| panic!("{errors}"))
 }
 
-fn pair(primary: &str, spare: &str, more: &Value) -> Value {
+pub(crate) fn pair(primary: &str, spare: &str, more: &Value) -> Value {
     let mut policy = json!({ "primary_profile": "primary", "secondary_profile": "spare" });
     for (key, value) in more.as_object().expect("an object") {
         policy[key] = value.clone();

@@ -1,0 +1,75 @@
+//! Asks the running gateways of this user over their local ports, all at the same time. Never starts one.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future;
+use http::{Method, StatusCode, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+use crate::state::Instance;
+
+/// Longest a gateway may take to answer.
+const ANSWER_TIME: Duration = Duration::from_secs(2);
+
+/// Most bytes of its answer.
+const ANSWER_CAP: usize = 1024 * 1024;
+
+/// Why there is no answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum NoAnswer {
+    /// It is gone, or something else has its port.
+    Gone,
+    /// It does not want to, and says why.
+    Refused(StatusCode, String),
+}
+
+/// Asks each of them for what is at this path.
+pub(crate) async fn get<A: DeserializeOwned>(instances: &[Instance], path: &str) -> Vec<Result<A, NoAnswer>> {
+    each(instances, &Method::GET, path, &Bytes::new()).await
+}
+
+/// Tells each of them.
+pub(crate) async fn post<A: DeserializeOwned>(instances: &[Instance], path: &str, request: &impl Serialize) -> Vec<Result<A, NoAnswer>> {
+    let body = serde_json::to_vec(request).expect("a request is plain data with text keys");
+    each(instances, &Method::POST, path, &Bytes::from(body)).await
+}
+
+async fn each<A: DeserializeOwned>(instances: &[Instance], method: &Method, path: &str, body: &Bytes) -> Vec<Result<A, NoAnswer>> {
+    let asked = instances.iter().map(|instance| async move {
+        let answered = tokio::time::timeout(ANSWER_TIME, ask(instance, method, path, body.clone())).await;
+        let (status, bytes) = answered.ok().and_then(Result::ok).ok_or(NoAnswer::Gone)?;
+        if status.is_success() {
+            return serde_json::from_slice(&bytes).map_err(|_| NoAnswer::Gone);
+        }
+        let words = serde_json::from_slice::<Value>(&bytes).ok().and_then(|body| Some(body["error"]["message"].as_str()?.to_owned()));
+        Err(NoAnswer::Refused(status, words.unwrap_or_default().trim_start_matches("hotspare: ").to_owned()))
+    });
+    future::join_all(asked).await
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+async fn ask(instance: &Instance, method: &Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AnyError> {
+    let stream = TcpStream::connect(instance.address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let request = http::Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, instance.address.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header("x-hotspare-token", &instance.token)
+        .body(Full::new(body))?;
+    let response = sender.send_request(request).await?;
+    let status = response.status();
+    let bytes = Limited::new(response.into_body(), ANSWER_CAP).collect().await?.to_bytes();
+    connection.abort();
+    Ok((status, bytes))
+}

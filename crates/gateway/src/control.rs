@@ -1,0 +1,193 @@
+//! Answers the user's own word to a running gateway: `reset` and `switch`. Never believes a request that has not passed the checks of every
+//! other one, and never changes the configuration.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use hotspare_core::policy::LONGEST_TRUST;
+use hotspare_core::{ProfileId, Switch};
+use hotspare_upstream::clock;
+use http::{HeaderMap, Response, StatusCode, header};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+use schemars::JsonSchema;
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use crate::answer;
+use crate::body::ClientBody;
+use crate::server::Gateway;
+use crate::snapshot::Snapshot;
+
+/// The version of these shapes.
+pub const CONTROL_VERSION: u32 = 1;
+
+/// Takes every switch back.
+pub const AUTO: &str = "auto";
+
+/// Most bytes of a request.
+const REQUEST_CAP: usize = 16 * 1024;
+
+/// Longest that a request may take to come.
+const REQUEST_TIME: Duration = Duration::from_secs(5);
+
+/// `POST /hotspare/reset`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ResetRequest {
+    /// Whom; none: every one.
+    pub profile: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct ResetAnswer {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// The profiles that were not asked before and may be asked now.
+    pub freed: Vec<String>,
+}
+
+/// `POST /hotspare/switch`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct SwitchRequest {
+    /// Who is asked first; [`AUTO`]: whoever the chains say.
+    pub profile: String,
+    /// For so many seconds; none: until it is taken back.
+    #[serde(default)]
+    pub for_s: Option<u64>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct SwitchAnswer {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// Who is asked first now; none: whoever the chains say.
+    pub profile: Option<String>,
+    /// Seconds until that is over; none: until it is taken back.
+    pub for_s: Option<u64>,
+    /// Who was asked first before, by an earlier word.
+    pub before: Option<String>,
+}
+
+/// Why a word was not taken.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// No profile has this name.
+    #[error("{}", unknown_profile(.name, .names))]
+    Unknown {
+        /// What was asked for.
+        name: String,
+        /// Whom there is.
+        names: Vec<String>,
+    },
+    /// The time makes no sense.
+    #[error("`for_s` is from 1 to {} seconds (8 days)", LONGEST_TRUST.as_secs())]
+    BadTime,
+}
+
+/// `no profile is named `wrok`; did you mean `work`?`
+pub fn unknown_profile(name: &str, names: &[String]) -> String {
+    let close = names.iter().map(|known| (strsim::damerau_levenshtein(name, known), known)).min();
+    match close.filter(|(distance, known)| *distance <= 1 + known.chars().count() / 4) {
+        Some((_, known)) => format!("no profile is named `{name}`; did you mean `{known}`?"),
+        None => format!("no profile is named `{name}`; there are {}", names.join(", ")),
+    }
+}
+
+impl Gateway {
+    /// `hotspare reset`.
+    pub fn reset(&self, request: &ResetRequest) -> Result<ResetAnswer, Refused> {
+        let now = clock::now();
+        let snapshot = self.snapshot();
+        let only = request.profile.as_deref().map(|name| id(&snapshot, name)).transpose()?;
+        let freed = self.with_world(|world| {
+            let benched = |id: &ProfileId| world.health.report(now, *id).is_held();
+            let freed: Vec<ProfileId> = snapshot.ids().filter(|id| only.is_none_or(|only| only == *id)).filter(benched).collect();
+            world.reset(only);
+            freed
+        });
+        self.keep_learned();
+        Ok(ResetAnswer { version: CONTROL_VERSION, freed: freed.into_iter().map(|id| snapshot.name(id).to_owned()).collect() })
+    }
+
+    /// `hotspare switch`.
+    pub fn switch(&self, request: &SwitchRequest) -> Result<SwitchAnswer, Refused> {
+        let now = clock::now();
+        let snapshot = self.snapshot();
+        let profile = if request.profile == AUTO { None } else { Some(id(&snapshot, &request.profile)?) };
+        let time = request.for_s.map(Duration::from_secs);
+        if time.is_some_and(|time| time.is_zero() || time > LONGEST_TRUST) {
+            return Err(Refused::BadTime);
+        }
+        let time = time.filter(|_| profile.is_some());
+        let before = self.with_world(|world| {
+            let before = world.switched_to(now);
+            world.switch = profile.map(|profile| Switch { profile, until: time.map(|time| now + time) });
+            before
+        });
+        self.keep_learned();
+        let name = |id: ProfileId| snapshot.name(id).to_owned();
+        let for_s = time.map(|time| time.as_secs());
+        Ok(SwitchAnswer { version: CONTROL_VERSION, profile: profile.map(name), for_s, before: before.map(name) })
+    }
+}
+
+fn id(snapshot: &Snapshot, name: &str) -> Result<ProfileId, Refused> {
+    let unknown = || Refused::Unknown { name: name.to_owned(), names: snapshot.ids().map(|id| snapshot.name(id).to_owned()).collect() };
+    snapshot.id(name).ok_or_else(unknown)
+}
+
+/// Reads a request as JSON, hears it and answers as JSON.
+pub(crate) async fn heard<Q: DeserializeOwned, A: Serialize>(
+    headers: &HeaderMap,
+    body: Incoming,
+    hear: impl FnOnce(&Q) -> Result<A, Refused>,
+) -> Response<ClientBody> {
+    // A web page can send a form without asking first, but not this.
+    let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
+    if !is_json {
+        let message = "hotspare: `content-type: application/json` is missing";
+        return answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message).map(|answer| answer.draining(body));
+    }
+    let bytes = match tokio::time::timeout(REQUEST_TIME, Limited::new(body, REQUEST_CAP).collect()).await {
+        Ok(Ok(whole)) => whole.to_bytes(),
+        Ok(Err(_)) | Err(_) => Bytes::new(),
+    };
+    let request = match serde_json::from_slice::<Q>(&bytes) {
+        Ok(request) => request,
+        Err(error) => {
+            let message = format!("hotspare: this is no such request: {error}");
+            return closing(answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", &message));
+        }
+    };
+    match hear(&request) {
+        Ok(answer) => answer::json(StatusCode::OK, serde_json::to_string(&answer).unwrap_or_default()),
+        Err(refused @ Refused::Unknown { .. }) => answer::error(StatusCode::NOT_FOUND, "not_found_error", &format!("hotspare: {refused}")),
+        Err(refused @ Refused::BadTime) => answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", &format!("hotspare: {refused}")),
+    }
+}
+
+/// What could not be read to its end is no place for the next request.
+fn closing(mut response: Response<ClientBody>) -> Response<ClientBody> {
+    response.headers_mut().insert(header::CONNECTION, http::HeaderValue::from_static("close"));
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_unknown_name_is_told_with_what_was_meant() {
+        let names = ["work".to_owned(), "openrouter-backup".to_owned()];
+        assert_eq!(unknown_profile("wrok", &names), "no profile is named `wrok`; did you mean `work`?");
+        assert_eq!(
+            unknown_profile("openrouter-bakcup", &names),
+            "no profile is named `openrouter-bakcup`; did you mean `openrouter-backup`?"
+        );
+        assert_eq!(unknown_profile("x", &names), "no profile is named `x`; there are work, openrouter-backup");
+    }
+}

@@ -1,0 +1,171 @@
+//! Keeps what the world has learned in the store, and finds it there at the next start. Never waits for the disk, and never fails or delays
+//! a request: what cannot be kept is learned again.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use hotspare_core::lasting::{Entry, LastingBench, LastingBreaker, LastingFailure, LastingStay, LastingSwitch, LastingWindow};
+use hotspare_core::{Calendar, Lasting, ProfileId};
+use hotspare_store::{Change, StateEntry, Store};
+use hotspare_upstream::clock;
+
+use crate::server::Gateway;
+
+/// Sessions and windows change with every answer: they are kept at most so often, and at the end. Whom nobody is to ask is kept at once.
+const EASY_EVERY: Duration = Duration::from_secs(2);
+
+/// What the store has of it, kind by kind and key by key.
+#[derive(Debug, Default)]
+pub(crate) struct Kept {
+    kinds: BTreeMap<&'static str, BTreeMap<String, StateEntry>>,
+    calendar: Option<Calendar>,
+    eased: Option<Instant>,
+}
+
+impl Kept {
+    /// What must be told to the store so that it has these and no others of their kind.
+    fn changes<E: Entry>(&mut self, entries: &[E], now_ms: u64) -> Vec<Change> {
+        let known = self.kinds.entry(E::KIND).or_default();
+        // The store lets go of what has ended by itself.
+        known.retain(|_, entry| entry.expires_at_ms > now_ms);
+        let fresh: BTreeMap<String, StateEntry> = entries.iter().map(state_entry).map(|entry| (entry.key.clone(), entry)).collect();
+        let gone = known.keys().filter(|key| !fresh.contains_key(*key)).cloned().map(Change::Remove);
+        let put = fresh.values().filter(|entry| known.get(&entry.key) != Some(entry)).cloned().map(Change::Put);
+        let changes = gone.chain(put).collect();
+        *known = fresh;
+        changes
+    }
+
+    fn tell<E: Entry>(&mut self, store: &Store, entries: &[E], now_ms: u64) {
+        let changes = self.changes(entries, now_ms);
+        if !changes.is_empty() {
+            store.change(E::KIND, changes);
+        }
+    }
+}
+
+fn state_entry(entry: &impl Entry) -> StateEntry {
+    let value = serde_json::to_string(entry).expect("an entry is plain data with text keys");
+    StateEntry { key: entry.key(), value, expires_at_ms: entry.ends_at_ms() }
+}
+
+/// What the store has of one kind. An entry that makes no sense is left out.
+pub fn load<E: Entry>(store: &Store) -> Vec<E> {
+    store.load(E::KIND).iter().filter_map(|entry| serde_json::from_str(&entry.value).ok()).collect()
+}
+
+/// Puts the user's word in the place of an earlier one; none takes it back.
+pub fn keep_switch(store: &Store, switch: Option<&LastingSwitch>) {
+    let change = switch.map_or_else(|| Change::Remove("switch".to_owned()), |switch| Change::Put(state_entry(switch)));
+    store.change(LastingSwitch::KIND, vec![change]);
+}
+
+/// Takes back what keeps one profile, or every one, from being asked. Returns the profiles that were benched.
+pub fn forget_benches(store: &Store, profile: Option<&str>) -> Vec<String> {
+    let mut freed: Vec<String> = Vec::new();
+    freed.extend(forget::<LastingBench>(store, profile));
+    freed.extend(forget::<LastingBreaker>(store, profile));
+    forget::<LastingFailure>(store, profile);
+    freed.sort();
+    freed.dedup();
+    freed
+}
+
+fn forget<E: Entry>(store: &Store, profile: Option<&str>) -> Vec<String> {
+    let held: Vec<E> = load::<E>(store).into_iter().filter(|entry| profile.is_none_or(|only| only == entry.profile())).collect();
+    if !held.is_empty() {
+        store.change(E::KIND, held.iter().map(|entry| Change::Remove(entry.key())).collect());
+    }
+    held.iter().map(|entry| entry.profile().to_owned()).collect()
+}
+
+impl Gateway {
+    /// Takes over what earlier processes have learned and still holds.
+    pub(crate) fn recall(&self) {
+        let Some(store) = self.store() else { return };
+        let lasting = Lasting {
+            benches: load::<LastingBench>(store),
+            breakers: load::<LastingBreaker>(store),
+            failures: load::<LastingFailure>(store),
+            windows: load::<LastingWindow>(store),
+            stays: load::<LastingStay>(store),
+            switch: load::<LastingSwitch>(store).pop(),
+        };
+        let snapshot = self.snapshot();
+        let mut kept = self.kept();
+        let calendar = self.calendar(&mut kept);
+        let id = |name: &str| snapshot.id(name);
+        let own = self.with_world(|world| {
+            lasting.restore(world, calendar, id);
+            Lasting::of(world, calendar, |id: ProfileId| snapshot.known_name(id))
+        });
+        // These the store has; what this configuration does not know is left to those who know it.
+        let now_ms = calendar.wall_ms();
+        kept.changes(&own.benches, now_ms);
+        kept.changes(&own.breakers, now_ms);
+        kept.changes(&own.failures, now_ms);
+        kept.changes(&own.windows, now_ms);
+        kept.changes(&own.stays, now_ms);
+        kept.changes(own.switch.as_slice(), now_ms);
+    }
+
+    /// Keeps what has been learned since the last time.
+    pub(crate) fn keep_learned(&self) {
+        let due = |eased: Option<Instant>| eased.is_none_or(|eased| clock::since(eased) >= EASY_EVERY);
+        self.keep(due);
+    }
+
+    /// Keeps everything that lasts: this is the end.
+    pub fn keep_all(&self) {
+        self.keep(|_| true);
+    }
+
+    fn keep(&self, is_due: impl Fn(Option<Instant>) -> bool) {
+        let Some(store) = self.store() else { return };
+        let snapshot = self.snapshot();
+        let mut kept = self.kept();
+        let calendar = self.calendar(&mut kept);
+        let lasting = self.with_world(|world| Lasting::of(world, calendar, |id: ProfileId| snapshot.known_name(id)));
+        let now_ms = calendar.wall_ms();
+        kept.tell(store, &lasting.benches, now_ms);
+        kept.tell(store, &lasting.breakers, now_ms);
+        kept.tell(store, &lasting.failures, now_ms);
+        kept.tell(store, lasting.switch.as_slice(), now_ms);
+        if is_due(kept.eased) {
+            kept.eased = Some(clock::now());
+            kept.tell(store, &lasting.windows, now_ms);
+            kept.tell(store, &lasting.stays, now_ms);
+        }
+    }
+
+    fn kept(&self) -> std::sync::MutexGuard<'_, Kept> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn calendar(&self, kept: &mut Kept) -> Calendar {
+        let since = self.outside().wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let (now, wall_ms) = (clock::now(), u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        *kept.calendar.insert(kept.calendar.map_or_else(|| Calendar::new(now, wall_ms), |calendar| calendar.go_on(now, wall_ms)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn switch(until_ms: u64) -> LastingSwitch {
+        LastingSwitch { profile: "work".to_owned(), until_ms: Some(until_ms), ends_at_ms: until_ms }
+    }
+
+    #[test]
+    fn only_what_changed_is_told_and_what_ended_goes_by_itself() {
+        let mut kept = Kept::default();
+        assert_eq!(kept.changes::<LastingSwitch>(&[], 0), []);
+        assert_eq!(kept.changes(&[switch(10)], 0), [Change::Put(state_entry(&switch(10)))]);
+        assert_eq!(kept.changes(&[switch(10)], 5), []);
+        assert_eq!(kept.changes::<LastingSwitch>(&[], 5), [Change::Remove("switch".to_owned())]);
+        kept.changes(&[switch(10)], 0);
+        assert_eq!(kept.changes::<LastingSwitch>(&[], 10), []);
+    }
+}
