@@ -34,7 +34,7 @@ struct Step {
     repeat: Option<&'static str>,
 }
 
-const STEPS: [Step; 12] = [
+const STEPS: [Step; 14] = [
     // Fetches for all platforms: `deny` and the edge test read the whole graph without a network.
     step("fetch", &["fetch", "--locked"]),
     step("fmt", &["fmt", "--all", "--check"]),
@@ -45,6 +45,8 @@ const STEPS: [Step; 12] = [
     step("deny", &["deny", "--offline", "check", "bans", "licenses", "sources"]),
     step("schema", &["xtask", "schema", "--check"]),
     step("release", &["build", "--locked", "--release", "--package", "hotspare"]),
+    Step { repeat: Some("matrix: "), ..step("matrix", &["xtask", "matrix", "--check"]) },
+    Step { repeat: Some("sim: "), ..step("sim", &["xtask", "sim"]) },
     Step { repeat: Some("sockets: "), ..step("sockets", &["xtask", "sockets"]) },
     Step { repeat: Some(" passed, "), ..step("e2e", &["xtask", "e2e"]) },
     Step { repeat: Some("soak: "), ..step("soak", &["xtask", "soak", "--minutes", "1"]) },
