@@ -386,6 +386,8 @@ impl Health {
                 health.benches.clear();
                 health.breakers.clear();
                 health.soft_streaks.clear();
+                // A full window keeps new sessions away as well; the next answer tells what is true.
+                health.windows = Windows::default();
             }
         }
     }

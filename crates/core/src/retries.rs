@@ -136,6 +136,22 @@ mod tests {
     }
 
     #[test]
+    fn whom_the_user_forgives_nobody_avoids() {
+        const B: ProfileId = ProfileId(1);
+        let now = VirtualClock::new().now();
+        let mut memory = RetryMemory::default();
+        for profile in [A, B] {
+            memory.avoid_for_session(now, 7, profile, SESSION_DETOUR);
+            memory.avoid_for_request(now, 1, profile, SESSION_DETOUR);
+        }
+        let avoids = |memory: &RetryMemory| [A, B].map(|profile| memory.detours(now, Some(7), Some(1)).avoids(now, profile));
+        memory.forgive(Some(A));
+        assert_eq!(avoids(&memory), [false, true]);
+        memory.forgive(None);
+        assert_eq!(avoids(&memory), [false, false]);
+    }
+
+    #[test]
     fn a_request_s_attempts_are_counted_over_its_retries_and_forgotten() {
         let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();

@@ -67,6 +67,7 @@ pub fn forget_benches(store: &Store, profile: Option<&str>) -> Vec<String> {
     freed.extend(forget::<LastingBench>(store, profile));
     freed.extend(forget::<LastingBreaker>(store, profile));
     forget::<LastingFailure>(store, profile);
+    forget::<LastingWindow>(store, profile);
     freed.sort();
     freed.dedup();
     freed

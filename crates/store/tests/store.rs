@@ -238,8 +238,14 @@ fn totals_add_up_what_providers_counted_and_nothing_else() {
         keep(&store, failed_over(id));
     }
     keep(&store, served(3));
+    let mut old = served(4);
+    old.at_ms -= 48 * 3_600_000;
+    keep(&store, old);
     assert!(store.flush(LONG));
-    let totals = reader(folder.path()).totals(0).unwrap();
+    // Midnight may have come since they were made.
+    let today: u64 = reader(folder.path()).today().unwrap().iter().map(|total| total.attempts).sum();
+    assert!(today == 7 || today == 0, "{today}");
+    let totals = reader(folder.path()).totals(now_ms() - 3_600_000).unwrap();
     let of = |profile: &str| {
         let one = |pick: fn(&hotspare_store::Total) -> u64| totals.iter().filter(|total| total.profile == profile).map(pick).sum::<u64>();
         [

@@ -25,7 +25,13 @@ impl World {
     async fn new() -> Self {
         Self::with(|| {
             let reset = (now_ms() / 1000 + 3600).to_string();
-            let headers = [("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-reset", &*reset)];
+            let headers = [
+                ("anthropic-ratelimit-unified-status", "rejected"),
+                ("anthropic-ratelimit-unified-reset", &*reset),
+                ("anthropic-ratelimit-unified-5h-status", "rejected"),
+                ("anthropic-ratelimit-unified-5h-utilization", "1.0"),
+                ("anthropic-ratelimit-unified-5h-reset", &*reset),
+            ];
             let body = r#"{"type":"error","error":{"type":"rate_limit_error","message":"usage limit"}}"#;
             Script::new().body(429, &headers, body)
         })
@@ -119,6 +125,7 @@ async fn a_used_up_window_is_still_used_up_after_a_restart_and_after_a_kill() {
         let (child, proxy) = world.serving().await;
         let work = &world.status().await["profiles"][0];
         assert_eq!((&work["state"], &work["because"]), (&json!("blocked"), &json!("quota_exhausted")), "before any request");
+        assert_eq!((&work["windows"][0]["name"], &work["windows"][0]["used"]), (&json!("5h"), &json!(1.0)));
         let left = work["back_in_s"].as_u64().expect("a number");
         assert!((3500..=3630).contains(&left), "{left}");
         assert!(world.turn(proxy).await.starts_with("HTTP/1.1 200"));
