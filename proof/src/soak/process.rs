@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use bytes::Bytes;
 use hotspare_core::record::AttemptEntry;
-use hotspare_core::{Endpoint, FailureKind, Stage};
+use hotspare_core::{Endpoint, Stage};
 use hotspare_store::{Filter, Reader};
 use http::Request;
 use http_body_util::{BodyExt, Empty};
@@ -172,9 +172,10 @@ impl Proxy {
     }
 }
 
-/// Whether a provider had the request: not when there was no connection, or a kept one was dead.
+/// Whether a provider had the request: not when there was no connection. A kept one that dies is counted: these providers close none before
+/// they have read what was sent on it.
 fn reached(attempt: &AttemptEntry) -> bool {
-    attempt.stage != Some(Stage::Connect) && attempt.class != Some(FailureKind::StaleConnection)
+    attempt.stage != Some(Stage::Connect)
 }
 
 /// The port of an address as the kernel's table has it.
