@@ -381,8 +381,9 @@ mod tests {
         assert_eq!(ModelMap::default().map("gpt"), Mapped::Same);
     }
 
+    /// claude-code #3434 #44398 #76793 #74691 #66822: a weaker model that nobody had asked for.
     #[test]
-    fn a_platform_s_own_names_come_last_and_nothing_is_guessed() {
+    fn r52_a_platform_s_own_names_come_last_and_nothing_is_guessed() {
         let openrouter = ModelMap { entries: vec![(ModelPattern::new("claude-haiku-*"), None)], own: OwnNames::OpenRouter };
         assert_eq!(openrouter.map("claude-opus-5-5[1m]"), Mapped::To("anthropic/claude-opus-5.5".into()));
         assert_eq!(openrouter.map("claude-haiku-4-5"), Mapped::Rejected);

@@ -177,8 +177,9 @@ mod tests {
         affinity.stay(now, Some(SESSION)).is_some_and(|stay| stay.may_return(now, HOME, &Failback { at, ..Failback::default() }))
     }
 
+    /// llxprt #901 #902 #903 #2132 #2492 #2712: to and fro between two providers.
     #[test]
-    fn it_goes_home_while_home_is_warm_but_not_before_its_shortest_stay() {
+    fn r40_it_goes_home_while_home_is_warm_but_not_before_its_shortest_stay() {
         let start = VirtualClock::new().now();
         assert!(!may_return(&away(start, 120, false), start + secs(125), FailbackAt::ColdCache), "115 s are too short");
         assert!(may_return(&away(start, 130, false), start + secs(135), FailbackAt::ColdCache));
@@ -186,8 +187,9 @@ mod tests {
         assert!(!may_return(&away(start, 130, false), start + secs(135), FailbackAt::Manual));
     }
 
+    /// teamclaude #88, opencodex #2939, sub2api #6344, cc-switch #7252, `CLIProxyAPI` #5727: switching paid for the whole prompt anew.
     #[test]
-    fn once_home_is_cold_it_stays_until_the_other_is_cold_too() {
+    fn r41_once_home_is_cold_it_stays_until_the_other_is_cold_too() {
         let start = VirtualClock::new().now();
         let affinity = away(start, 400, false);
         assert!(!may_return(&affinity, start + secs(410), FailbackAt::ColdCache));
@@ -204,8 +206,9 @@ mod tests {
         }
     }
 
+    /// teamclaude #286 #306, codex-lb #1707: one conversation's trouble moved the others.
     #[test]
-    fn one_session_s_detour_moves_no_other() {
+    fn r37_one_session_s_detour_moves_no_other() {
         let now = VirtualClock::new().now();
         let mut affinity = Affinity::default();
         affinity.on_served(now, 1, HOME, CACHE_LIFE, false);

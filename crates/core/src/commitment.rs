@@ -211,8 +211,9 @@ mod tests {
         check(&open(BlockKind::ToolCall), CUT, CUT, CUT);
     }
 
+    /// `LiteLLM` lets go at the first delta of any kind (measured): what can be done again is decided by the blocks that are closed.
     #[test]
-    fn thinking_alone_is_cut_until_text_has_begun() {
+    fn r13_thinking_alone_is_cut_until_text_has_begun() {
         check(&position(|p| block(p, BlockKind::Thinking)), CUT, CUT, CUT);
         let mut begun = position(|p| {
             block(p, BlockKind::Thinking);

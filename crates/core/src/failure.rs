@@ -477,8 +477,9 @@ mod tests {
         assert!(crate::Triggers::default().fire(&failure));
     }
 
+    /// litellm #40404: cut and stalled streams never counted against the one that cut them.
     #[test]
-    fn a_stream_that_dies_in_the_client_s_hands_benches_nobody_else_but_counts() {
+    fn r35_a_stream_that_dies_in_the_client_s_hands_benches_nobody_else_but_counts() {
         let died = Failure::new(FailureKind::StreamDied, Stage::Committed, "reset");
         assert_eq!(died.verdict(), Verdict { strike: Strike::Hard, ..Verdict::NEUTRAL });
         let spent = Failure::new(FailureKind::QuotaExhausted, Stage::Committed, "limit");
@@ -492,8 +493,9 @@ mod tests {
         assert_eq!(bench(None), Some((10 * SECOND, Grip::Loose)));
     }
 
+    /// opencodex #3809: a `retry-after` of 7999 s was cut to a quarter of an hour.
     #[test]
-    fn a_known_reset_is_kept_in_full_and_trusted_no_longer_than_eight_days() {
+    fn r31_a_known_reset_is_kept_in_full_and_trusted_no_longer_than_eight_days() {
         // opencodex #3809: 7999 s clamped to 15 min re-offered a drained account four times an hour.
         let failure = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_retry_after(Some(7999 * SECOND));
         assert_eq!(failure.verdict().bench, Some((7999 * SECOND, Grip::Hard)));

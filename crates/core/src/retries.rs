@@ -151,8 +151,9 @@ mod tests {
         assert_eq!(avoids(&memory), [false, false]);
     }
 
+    /// claude-code #2728, link-assistant/hive-mind#1438: the client's retries count, although its header always says 0.
     #[test]
-    fn a_request_s_attempts_are_counted_over_its_retries_and_forgotten() {
+    fn r7_a_request_s_attempts_are_counted_over_its_retries_and_forgotten() {
         let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();
         for _ in 0..3 {

@@ -155,7 +155,7 @@ fn a_total_outage_is_not_hammered_and_costs_few_turns() {
     }
 }
 
-/// `LiteLLM`, Portkey, `BitRouter`: 12 of 12 requests went to the dead primary (measured).
+/// hermes #22277; `LiteLLM`, Portkey, `BitRouter`: 12 of 12 requests went to the dead primary (measured).
 #[test]
 fn r34_of_twelve_requests_at_most_three_reach_a_dead_primary() {
     for kind in [FailureKind::ServerError, FailureKind::BadGateway, FailureKind::ConnectRefused, FailureKind::HeadTimeout] {

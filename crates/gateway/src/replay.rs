@@ -308,8 +308,9 @@ mod tests {
         Replay::new(source(chunks), limit, total.clone(), clock::now())
     }
 
+    /// better-ccflare #354 #382: bodies kept for a second try were never let go, and an outage filled the memory.
     #[tokio::test]
-    async fn a_body_reads_the_same_every_time_and_lets_its_memory_go() {
+    async fn r24_a_body_reads_the_same_every_time_and_lets_its_memory_go() {
         let total = Arc::new(AtomicUsize::new(0));
         let body = replay(&["abc", "de"], 5, &total);
         assert_eq!(body.first_chunk().await, Ok(Bytes::from("abc")));
@@ -335,8 +336,9 @@ mod tests {
         assert_eq!(body.broken(), Some(Broken::TooLarge));
     }
 
+    /// MAXeaglet/commandcode-proxy#20, better-ccflare #382: memory that grows with the requests in flight.
     #[tokio::test]
-    async fn past_the_common_limit_a_body_passes_unkept() {
+    async fn r24_past_the_common_limit_a_body_passes_unkept() {
         let total = Arc::new(AtomicUsize::new(KEPT_IN_ALL));
         let body = replay(&["abc", "de"], 10, &total);
         assert_eq!(body.reader().collect().await.map(http_body_util::Collected::to_bytes), Ok(Bytes::from("abcde")));

@@ -27,7 +27,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 
@@ -512,18 +512,15 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
             biased;
             () = &mut shutdown => break,
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
-            accepted = listener.accept() => {
+            accepted = accept(&listener) => {
                 match accepted {
-                    Ok((stream, _)) => {
+                    Ok(stream) => {
                         let Ok(place) = places.clone().try_acquire_owned() else {
                             tracing::warn!("too many connections: one was closed");
                             continue;
                         };
                         let gateway = gateway.clone();
                         let mut stopped = stopped.clone();
-                        if let Err(error) = stream.set_nodelay(true) {
-                            tracing::debug!(%error, "TCP_NODELAY could not be set");
-                        }
                         connections.spawn(async move {
                             let _place = place;
                             serve_connection(gateway, stream, async move { let _ = stopped.changed().await; }).await;
@@ -545,6 +542,15 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
         connections.abort_all();
     }
     gateway.keep_all();
+}
+
+/// The next connection. What is written to it goes out at once, however little it is.
+async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
+    let (stream, _) = listener.accept().await?;
+    if let Err(error) = stream.set_nodelay(true) {
+        tracing::debug!(%error, "TCP_NODELAY could not be set");
+    }
+    Ok(stream)
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
@@ -584,5 +590,18 @@ where
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "client connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// claude-code-mux took 44 ms for each answer without it (measured).
+    #[tokio::test]
+    async fn r10_what_is_written_to_a_client_goes_out_at_once() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        assert!(accept(&listener).await.unwrap().nodelay().unwrap());
     }
 }

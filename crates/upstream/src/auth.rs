@@ -384,9 +384,10 @@ mod tests {
         (Credential::own(Source::Command(vec!["sh".into(), "-c".into(), script]), None), count)
     }
 
+    /// teamclaude #139 #96, clauth #52 #84: a race of refreshes ended the login of every session.
     #[cfg(unix)]
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn two_hundred_rejections_at_once_ask_the_command_once_more() {
+    async fn r56_two_hundred_rejections_at_once_ask_the_command_once_more() {
         for (then, renewed) in [("sk-ant-test-new", true), ("sk-ant-test-old", false)] {
             let folder = tempfile::tempdir().expect("a temporary folder");
             let (credential, count) = rotating(folder.path(), "sk-ant-test-old", then);

@@ -190,8 +190,9 @@ mod tests {
         assert_eq!(headers, map(&[("anthropic-version", "2023-06-01"), ("x-unknown", "kept"), ("x-unknown", "twice"), ("via", VIA)]));
     }
 
+    /// teamclaude #311, `LiteLLM` #32202: the client's credential went along to the next provider.
     #[test]
-    fn a_profile_with_its_own_credential_never_sees_the_client_s() {
+    fn r56_a_profile_with_its_own_credential_never_sees_the_client_s() {
         let client = map(&[("authorization", "Bearer client"), ("x-api-key", "client")]);
         let credential = ClientCredential {
             headers: vec![
@@ -224,8 +225,9 @@ mod tests {
         assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
     }
 
+    /// Five of five builds sent the client's identity to other companies (measured); litellm #20021: betas that they refuse.
     #[test]
-    fn another_company_learns_nothing_of_the_client_and_gets_only_betas_it_knows() {
+    fn r54_another_company_learns_nothing_of_the_client_and_gets_only_betas_it_knows() {
         let client = map(&[
             ("user-agent", "claude-cli/2.1.330 (external, cli)"),
             ("x-claude-code-session-id", "s"),

@@ -319,8 +319,9 @@ mod tests {
         check(307, &[("location", "https://elsewhere.example/")], "", FailureKind::Redirect);
     }
 
+    /// teamclaude #137 #165 #271 #288 #296 #307, better-ccflare #301 #169, subrouter #64: kinds of 429 taken for one another.
     #[test]
-    fn a_429_is_read_from_whatever_headers_there_are() {
+    fn r26_a_429_is_read_from_whatever_headers_there_are() {
         check(429, &[], "", FailureKind::BareRateLimit);
         check(429, &[("retry-after", "20")], "", FailureKind::Throttled);
         check(429, &[("retry-after", "3600")], "", FailureKind::QuotaExhausted);
@@ -333,8 +334,9 @@ mod tests {
         check(429, &[], body, FailureKind::SpendCap);
     }
 
+    /// cc-switch #2438: a 400 that was the provider's own ended the turn.
     #[test]
-    fn a_400_is_the_request_s_fault_unless_it_names_the_account_or_the_provider() {
+    fn r6_a_400_is_the_request_s_fault_unless_it_names_the_account_or_the_provider() {
         check(400, &[], &error("invalid_request_error", "messages: at least one message is required"), FailureKind::BadRequest);
         check(400, &[], &error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), FailureKind::BadRequest);
         check(
@@ -376,8 +378,9 @@ mod tests {
         assert_eq!(&*classify(503, &[], &error("x\n\u{1b}[31m", "")).detail, "503 x[31m");
     }
 
+    /// decocms/studio#6657: "400 Provider returned error" is a failure behind `OpenRouter`.
     #[test]
-    fn the_envelope_of_openrouter_is_read() {
+    fn r6_the_envelope_of_openrouter_is_read() {
         let openrouter = |code: u16, metadata: serde_json::Value| {
             serde_json::json!({"error": {"code": code, "message": "Provider returned error", "metadata": metadata}}).to_string()
         };
@@ -393,8 +396,9 @@ mod tests {
         check(502, &[], &openrouter(502, serde_json::json!({})), FailureKind::BadGateway);
     }
 
+    /// cc-switch #4637: an error or nothing under 200 was passed on as an answer.
     #[test]
-    fn an_error_under_a_good_status_is_of_the_class_that_it_names() {
+    fn r14_an_error_under_a_good_status_is_of_the_class_that_it_names() {
         let kind = |body: &str| {
             under_good_status(Endpoint::Messages, body.as_bytes(), SystemTime::UNIX_EPOCH).map(|failure| (failure.kind, failure.stage))
         };

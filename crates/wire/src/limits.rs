@@ -191,8 +191,9 @@ mod tests {
         assert!(!read.rejected);
     }
 
+    /// `CLIProxyAPI` #5915 #5920: one model family's limit took the account out.
     #[test]
-    fn a_model_family_s_limit_is_not_the_account_s() {
+    fn r28_a_model_family_s_limit_is_not_the_account_s() {
         let claim = |claim: &str| {
             reading(
                 &headers(&[

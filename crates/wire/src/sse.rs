@@ -248,8 +248,9 @@ mod tests {
     }
 
     proptest! {
+        /// praxis #739: a character or a CRLF split between two chunks.
         #[test]
-        fn a_stream_reads_the_same_however_it_is_split(stream in stream(), cuts in proptest::collection::vec(0usize..200, 0..8)) {
+        fn r25_a_stream_reads_the_same_however_it_is_split(stream in stream(), cuts in proptest::collection::vec(0usize..200, 0..8)) {
             let whole = scan(&[&stream]);
             let mut cuts: Vec<_> = cuts.into_iter().map(|cut| cut.min(stream.len())).collect();
             cuts.sort_unstable();

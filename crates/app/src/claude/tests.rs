@@ -45,8 +45,9 @@ fn t18_everything_that_decides_where_and_as_whom_is_pinned() {
     }
 }
 
+/// teamclaude #75, claude-code #3971: proxy variables without effect, or for local addresses too.
 #[test]
-fn one_spelling_of_a_proxy_stands_for_both() {
+fn r65_one_spelling_of_a_proxy_stands_for_both() {
     let shell = [("HTTPS_PROXY", "http://corp:3128"), ("no_proxy", ".corp")];
     let env = &settings(&setup(&["claude"], &shell, "").inject(URL, TOKEN, true))["env"];
     for (name, value) in [("HTTPS_PROXY", "http://corp:3128"), ("https_proxy", "http://corp:3128"), ("http_proxy", "")] {

@@ -90,8 +90,9 @@ async fn a_port_in_use_is_named_with_two_ways_out() {
     assert_eq!(user.everything(), before, "not even a token is made");
 }
 
+/// better-ccflare and `CLIProxyAPI` listen on all interfaces; 1rgs #112, sandboxed.sh #907: an open port with credentials behind it.
 #[tokio::test]
-async fn an_address_that_others_can_reach_is_refused() {
+async fn r56_an_address_that_others_can_reach_is_refused() {
     let user = User::new();
     let before = user.everything();
     user.runs(&["serve", "--listen", "0.0.0.0:0"]).await.fails(1, &["0.0.0.0", "is not a loopback address"]);
@@ -137,8 +138,9 @@ async fn status_of_nothing_is_3() {
     assert_eq!((json.code, json.stdout.as_str()), (Some(3), "{\"version\":1,\"gateways\":[],\"today\":null}\n"));
 }
 
+/// cc-switch #4947 #6017: a proxy that led to itself.
 #[tokio::test]
-async fn our_own_listener_is_no_provider() {
+async fn r59_our_own_listener_is_no_provider() {
     let own = r#"{ "failover_policy": { "primary_profile": "work" }, "profiles": { "work": { "base_url": "http://localhost:4117" } } }"#;
     for ended in neither_starts(&User::new().config(own)).await {
         ended.fails(5, &["error[HS0303]", "hotspare's own listener", "^"]);

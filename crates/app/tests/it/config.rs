@@ -9,8 +9,9 @@ const GOOD: &str = r#"{
 }
 "#;
 
+/// cc-switch #612 #1487 #6687, oh-my-openagent #5109, agentgateway #1087: failover configured, and off.
 #[tokio::test]
-async fn validate_names_the_files_and_the_chain() {
+async fn r62_validate_names_the_files_and_the_chain() {
     let user = User::new().config(GOOD);
     let ended = user.runs(&["config", "validate"]).await;
     assert_eq!(ended.code, Some(0), "{ended:?}");

@@ -93,8 +93,9 @@ async fn an_interrupt_is_the_child_s_business() {
     assert_eq!(ended(child).await.code, Some(7));
 }
 
+/// cc-switch #366 #1236 #1691 #2096 #4254, claude-code #87259, headroom #2221: settings damaged, and an outage that stayed behind.
 #[tokio::test]
-async fn nothing_is_left_behind_and_nothing_of_the_user_s_is_touched() {
+async fn r59_r60_nothing_is_left_behind_and_nothing_of_the_user_s_is_touched() {
     let user = User::new()
         .pair("https://primary.example", "https://spare.example")
         .file("home/.claude/settings.json", r#"{ "model": "opus", "env": { "X": "1" } }"#)

@@ -215,7 +215,7 @@ fn a_good_answer_is_committed_at_its_first_content_and_ends_whole() {
     assert_eq!(rig.world.affinity.stay(rig.clock.now(), Some(7)).map(|stay| stay.profile), Some(ProfileId(0)));
 }
 
-/// teamclaude #156, better-ccflare #465: server errors went to the client while others were idle.
+/// teamclaude #156 #21, better-ccflare #465, openclaw #69642: server errors went to the client while others were idle.
 #[test]
 fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {
     for kind in FailureKind::ALL {
@@ -227,6 +227,19 @@ fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {
         let mut rig = Rig::new(2).begin();
         rig.fail(Failure::new(kind, Stage::Held, "failed"));
         rig.expect(&["initial 0", expected]);
+    }
+}
+
+/// teamclaude #13, openclaw/openclaw#143364 (1806 s): the wait that a provider names was sat out before the next one was asked.
+#[test]
+fn r8_no_wait_that_is_named_is_sat_out_while_another_profile_is_well() {
+    for kind in FailureKind::ALL.into_iter().filter(|kind| matches!(kind.next_step(true), NextStep::NextProfile | NextStep::NextElsewhere))
+    {
+        for wait in [1, 1806] {
+            let mut rig = Rig::new(2).begin();
+            rig.fail(Failure::new(kind, Stage::Head, "failed").with_retry_after(Some(secs(wait))));
+            rig.expect(&["initial 0", "failover 1"]);
+        }
     }
 }
 
@@ -258,8 +271,9 @@ fn r32_a_spare_s_fault_never_takes_the_place_of_what_the_primary_said() {
     rig.expect(&["initial 0", "failover 1", "relay #0 in 1 s"]);
 }
 
+/// claude-code #2728 #70417, link-assistant/hive-mind#1438: a proxy's tries times the client's own ten.
 #[test]
-fn at_most_four_attempts_and_as_many_hops_as_the_policy_allows() {
+fn r7_at_most_four_attempts_and_as_many_hops_as_the_policy_allows() {
     let mut rig = Rig::new(6).begin();
     for _ in 0..6 {
         rig.status(FailureKind::ServerError, 500);
@@ -270,7 +284,7 @@ fn at_most_four_attempts_and_as_many_hops_as_the_policy_allows() {
     none.expect(&["initial 0", "relay #0 in 1 s"]);
 }
 
-/// teamclaude #13, claude-code-router: sleeping before the next target, or after it for the same limit elsewhere.
+/// badrisnarayanan/antigravity-claude-proxy#284: every 429 was a switch. teamclaude #13: none was, and the client waited.
 #[test]
 fn r29_a_throttle_goes_on_once_and_then_only_to_another_address() {
     let throttle = |rig: &mut Rig| {
@@ -374,8 +388,9 @@ fn alone_a_server_error_is_tried_once_more_and_then_told_as_it_came() {
 
 // The clocks.
 
+/// One clock for everything cut long streams (shunt, measured) and let a head that never came look like a reset (teamclaude #106).
 #[test]
-fn each_clock_is_its_own() {
+fn r3_each_clock_is_its_own() {
     let clocks = Clocks { head: secs(3), first_content: secs(5), bytes_idle: secs(7), content_idle: secs(11), ..Clocks::default() };
     let rig = || Rig::new(2).with(|rig| rig.policy.clocks = clocks).begin();
     let mut head = rig();
@@ -398,8 +413,9 @@ fn each_clock_is_its_own() {
     assert_eq!(&*last.detail, "no content for 11 s");
 }
 
+/// The same while an answer is held (sub2api #2121, archestra #7810).
 #[test]
-fn what_is_held_is_released_before_the_client_gives_up() {
+fn r20_what_is_held_is_released_before_the_client_gives_up() {
     let mut rig = Rig::new(2).with(|rig| rig.policy.clocks.first_content = secs(600)).begin();
     rig.head();
     for _ in 0..24 {
@@ -409,8 +425,9 @@ fn what_is_held_is_released_before_the_client_gives_up() {
     rig.expect(&["initial 0", "commit #0"]);
 }
 
+/// sub2api #1707 #2121 #6363, archestra #7810, agent-maestro #227: a watchdog ended a wait in which nothing came.
 #[test]
-fn the_client_hears_something_before_its_own_patience_ends() {
+fn r20_the_client_hears_something_before_its_own_patience_ends() {
     let mut rig = Rig::new(4).with(|rig| rig.policy.clocks.head = secs(200)).begin();
     rig.after(secs(200)).after(CLIENT_PATIENCE - secs(200));
     rig.expect(&["initial 0", "failover 1", "say 504 in 1 s"]);
@@ -418,8 +435,9 @@ fn the_client_hears_something_before_its_own_patience_ends() {
 
 // Nobody is left.
 
+/// `LiteLLM` drops `retry-after` (measured), and Claude Code gives up at once from 61 s on: no peer shapes the wait for the client.
 #[test]
-fn the_most_recoverable_failure_is_told_with_the_soonest_wait() {
+fn r33_the_most_recoverable_failure_is_told_with_the_soonest_wait() {
     let mut rig = Rig::new(3).begin();
     rig.status(FailureKind::Forbidden, 403).fail(Failure::new(FailureKind::ConnectRefused, Stage::Connect, "refused")).overload();
     rig.expect(&["initial 0", "failover 1", "failover 2", "relay #2 in 6 s"]);
@@ -435,8 +453,9 @@ fn what_waiting_cannot_cure_is_said_at_once() {
     fail.expect(&["initial 0", "failover 1", "say 424"]);
 }
 
+/// dhkts1/teamclaude-rs#174, teamclaude #407: a limit or a dead login told as something else; and pools that know no login but their own.
 #[test]
-fn the_client_s_own_limit_and_dead_login_are_relayed_when_nothing_else_can_answer() {
+fn r32_r68_the_client_s_own_limit_and_dead_login_are_relayed_when_nothing_else_can_answer() {
     for (kind, status) in [(FailureKind::QuotaExhausted, 429), (FailureKind::Unauthorized, 401)] {
         let mut rig = Rig::new(2).begin();
         rig.status(kind, status).status(FailureKind::Forbidden, 403);
@@ -449,7 +468,7 @@ fn the_client_s_own_limit_and_dead_login_are_relayed_when_nothing_else_can_answe
     }
 }
 
-/// A spare's 401 would log the user out.
+/// teamclaude #193 #412 #407: a login failure of the proxy's own account reached the client. A spare's 401 would log the user out.
 #[test]
 fn r2_a_spare_s_own_login_failure_never_reaches_the_client() {
     let mut rig = Rig::new(2).begin();
@@ -683,9 +702,10 @@ fn any_exhausted() -> impl Strategy<Value = OnExhausted> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(512))]
 
+    /// sub2api #991 #1007: two answers in one stream.
     /// Invariants I1, I3 and I10, and that every exchange ends: over any profiles, clients, wishes and happenings.
     #[test]
-    fn whatever_happens_the_invariants_hold(
+    fn r17_whatever_happens_the_invariants_hold(
         profiles in 1_u16..6,
         client in any_client(),
         on_exhausted in any_exhausted(),

@@ -49,7 +49,7 @@ fn overload_benches_its_model_family_alone() {
     assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { .. }));
 }
 
-/// router-for-me/CLIProxyAPI#5915: a weekly limit of one model family took the whole account out for 33.7 h.
+/// `CLIProxyAPI` #5915 #5920: a weekly limit of one model family took the whole account out for 33.7 h.
 #[test]
 fn r28_a_model_family_s_limit_benches_that_family_alone() {
     let now = VirtualClock::new().now();
@@ -121,7 +121,7 @@ fn a_good_answer_ends_what_came_before_its_request_and_nothing_newer() {
     assert_eq!(health.soonest(now, [P].into_iter(), OPUS, None), None);
 }
 
-/// Peers clear nothing or everything (router-for-me/CLIProxyAPI#5639: 18 days after quota was back).
+/// `CLIProxyAPI` #1655 #4724 #5639 #5758 #5770 (18 days after quota was back), better-ccflare #139 #262, openclaw/openclaw#64083.
 #[test]
 fn r30_nothing_is_benched_for_longer_than_its_cap() {
     let now = VirtualClock::new().now();
@@ -167,6 +167,35 @@ fn a_breaker_opens_after_three_hard_failures_and_waits_for_a_trial() {
     assert_ne!(health.standing(clock.now(), P, OPUS, None), Standing::Trial);
     health.abandon(P, OPUS);
     assert_eq!(health.standing(clock.now(), P, OPUS, None), Standing::Trial);
+}
+
+/// `LiteLLM`'s connection errors never cool down (measured), and litellm #40404: stalls and cuts that count for nothing.
+#[test]
+fn r35_failures_without_a_status_count_like_those_with_one() {
+    let without = [
+        FailureKind::ConnectRefused,
+        FailureKind::Unreachable,
+        FailureKind::Dns,
+        FailureKind::ConnectTimeout,
+        FailureKind::TlsHandshake,
+        FailureKind::ClosedBeforeHead,
+        FailureKind::BadHead,
+        FailureKind::HeadTimeout,
+        FailureKind::WrongContent,
+        FailureKind::StreamDied,
+        FailureKind::Stalled,
+    ];
+    for kind in without {
+        let now = VirtualClock::new().now();
+        let mut health = Health::default();
+        // When every guess is over, only an open breaker still asks for a trial.
+        let later = now + secs(31);
+        for _ in 0..3 {
+            assert_eq!(health.standing(later, P, OPUS, None), Standing::Usable, "{kind:?}");
+            health.on_failure(now, &victim(P), &failure(kind), EVEN);
+        }
+        assert_eq!(health.standing(later, P, OPUS, None), Standing::Trial, "{kind:?}");
+    }
 }
 
 #[test]
@@ -287,8 +316,9 @@ fn in_panic_a_request_now_and_then_tries_for_half_a_minute() {
     assert!(health.admit_panic(clock.now()), "the next panic is a new one");
 }
 
+/// better-ccflare #391 #404, `CLIProxyAPI` #5277: a bench that nobody could end by hand.
 #[test]
-fn a_reset_forgets_one_profile_or_all() {
+fn r30_a_reset_forgets_one_profile_or_all() {
     let now = VirtualClock::new().now();
     let mut health = failed(now, FailureKind::Forbidden);
     health.on_failure(now, &victim(Q), &failure(FailureKind::Forbidden), EVEN);

@@ -82,8 +82,9 @@ fn what_is_about_a_client_s_own_credential_or_ends_with_another_one_does_not_las
     assert_eq!(Lasting::of(&world, calendar, name).benches.len(), 1);
 }
 
+/// Breakers that live in memory alone (cc-switch, better-ccflare, measured; `CLIProxyAPI` #3368).
 #[test]
-fn an_open_breaker_stays_open_and_its_first_request_is_a_trial() {
+fn r36_an_open_breaker_stays_open_and_its_first_request_is_a_trial() {
     let calendar = start();
     let mut world = World::default();
     for _ in 0..3 {
@@ -267,8 +268,9 @@ fn entries() -> impl Strategy<Value = Lasting> {
 }
 
 proptest! {
+    /// `CLIProxyAPI` #3368: what was known of a profile was gone after a restart.
     #[test]
-    fn a_restart_changes_no_standing(happenings in happenings(), gap in 0..200_u64) {
+    fn r36_a_restart_changes_no_standing(happenings in happenings(), gap in 0..200_u64) {
         let mut world = World::default();
         let calendar = play(&mut world, start(), &happenings);
         let (next, then) = restarted(&world, calendar, Duration::from_secs(gap));

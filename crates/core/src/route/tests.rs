@@ -116,7 +116,7 @@ fn a_detour_comes_after_the_well_ones() {
     assert_eq!(order(now + secs(30), &mut world), [A, B, C]);
 }
 
-/// better-ccflare #115: a pin to a dead target. A pin is a preference that is checked against health.
+/// better-ccflare #115, teamclaude #286 #306, codex-lb #217 #1505: a pin to a dead target. A pin is a preference, checked against health.
 #[test]
 fn r37_a_session_stays_where_it_is_while_that_is_well() {
     let now = VirtualClock::new().now();
@@ -162,7 +162,7 @@ fn new_sessions_begin_elsewhere_when_a_window_is_nearly_full_and_running_ones_st
     assert_eq!(order(now + secs(900), &mut world), [A, B, C]);
 }
 
-/// teamclaude #84: everyone came back at once.
+/// teamclaude #84 #89, hermes #109234: everyone came back at once.
 #[test]
 fn r39_sessions_come_back_little_by_little() {
     let now = VirtualClock::new().now();
@@ -175,8 +175,9 @@ fn r39_sessions_come_back_little_by_little() {
     assert_eq!(order(closed + secs(31), &mut world), [A, B, C]);
 }
 
+/// cc-switch #6022 #5120: a switch by hand turned failover off without a word.
 #[test]
-fn the_user_s_word_outranks_the_chain_until_it_is_over() {
+fn r62_the_user_s_word_outranks_the_chain_until_it_is_over() {
     let now = VirtualClock::new().now();
     let mut world = World::default();
     world.switch = Some(Switch { profile: C, until: Some(now + secs(60)) });

@@ -140,8 +140,9 @@ fn places() -> Vec<Place> {
     ]
 }
 
+/// `CLIProxyAPI` #4884, Portkey #1797, routatic #59, litellm #40404: a broken or stalled answer that ended as if it were whole.
 #[tokio::test]
-async fn the_interactive_client_sees_a_cut_or_a_hand_back_by_position() {
+async fn r15_r16_r19_the_interactive_client_sees_a_cut_or_a_hand_back_by_position() {
     let mut cells = Vec::new();
     for place in places() {
         for (way, script) in ways_to_break(&Script::new().sse().events(&place.came)) {
@@ -159,9 +160,10 @@ async fn the_interactive_client_sees_a_cut_or_a_hand_back_by_position() {
     together(cells).await;
 }
 
+/// routatic #59, Portkey #1797: the wrong ending for this client.
 /// With nobody to resume from: a program is never lied to, `claude -p` asks for the rest of what it has.
 #[tokio::test]
-async fn programs_are_cut_and_print_mode_keeps_its_first_part() {
+async fn r16_programs_are_cut_and_print_mode_keeps_its_first_part() {
     let mut cells = Vec::new();
     for place in places() {
         for (way, script) in ways_to_break(&Script::new().sse().events(&place.came)) {
@@ -227,8 +229,9 @@ async fn a_tool_call_streams_live_but_its_end_waits_for_the_message_s_own() {
     assert_eq!(connection.answer().await.text(), expected);
 }
 
+/// `CLIProxyAPI` #4884: an end that was made up.
 #[tokio::test]
-async fn a_whole_answer_that_breaks_never_looks_whole() {
+async fn r15_a_whole_answer_that_breaks_never_looks_whole() {
     let script = Script::new().head(200, &[("Content-Type", "application/json"), ("Content-Length", "100")]).raw("{\"type\":").fin();
     let primary = plays(script).await;
     let answer = Proxy::lone(&primary).await.ask(&Ask::turn().body(WHOLE)).await;

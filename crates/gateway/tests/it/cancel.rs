@@ -15,8 +15,9 @@ async fn hangs_once(first: Script) -> Upstream {
     Upstream::sequence(vec![first.hang(), streamed(&text("fine"))]).await.expect("started")
 }
 
+/// `LiteLLM` #31499 (missed before the first token), `OmniRoute` #7907 #7908, better-ccflare #360, claude-code-hub #215 #1134.
 #[tokio::test]
-async fn a_client_that_goes_cancels_upstream_within_100_ms() {
+async fn r23_a_client_that_goes_cancels_upstream_within_100_ms() {
     let events = text("a long answer");
     let points: Vec<(&str, Script, Option<&str>)> = vec![
         ("before the head", Script::new(), None),

@@ -202,6 +202,7 @@ impl Fleet {
     }
 }
 
+/// teamclaude #311, `LiteLLM` #32202, cc-switch #3486: a credential at another's address.
 #[test]
 fn t5_t8_in_random_chains_each_upstream_sees_its_own_credential_alone() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

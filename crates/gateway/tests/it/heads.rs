@@ -110,8 +110,10 @@ fn is_the_spare_s_own(name: &str, answer: &Answer, expected: &str) {
     assert_eq!(answer.header("retry-after"), None, "{name}");
 }
 
+/// teamclaude #156 #21 #106 #193 #412, subrouter #16, better-ccflare #465, cc-switch #4637: each came to the client. `CLIProxyAPI` #1763:
+/// errors that were packed were taken for the request's own fault.
 #[tokio::test]
-async fn every_failure_before_the_answer_goes_to_the_spare_unseen() {
+async fn r1_r2_r9_r14_every_failure_before_the_answer_goes_to_the_spare_unseen() {
     for (name, script) in head_failures() {
         let primary = plays(script).await;
         let (answer, spare) = to_spare(&primary, &Ask::turn()).await;
@@ -151,8 +153,9 @@ async fn a_refused_connection_goes_to_the_spare() {
     is_the_spare_s_own("refused", &answer, &wire(&text(FROM_SPARE)));
 }
 
+/// cc-switch #4637: what is no stream was passed on as one.
 #[tokio::test]
-async fn a_whole_answer_where_a_stream_was_asked_for_goes_to_the_spare() {
+async fn r14_a_whole_answer_where_a_stream_was_asked_for_goes_to_the_spare() {
     let primary = plays(crate::proxy::whole("not a stream")).await;
     let (answer, _) = to_spare(&primary, &Ask::turn()).await;
     is_the_spare_s_own("whole", &answer, &wire(&text(FROM_SPARE)));
@@ -182,8 +185,9 @@ async fn t6_a_redirect_is_never_followed_and_never_passed_on() {
     assert_eq!(evil.connections(), 0);
 }
 
+/// teamclaude #390 (323 useless hops a day), lean-ctx #1638, squeezr #4: a hop for the caller's own fault, and its words rewritten.
 #[tokio::test]
-async fn the_request_s_own_fault_is_relayed_byte_for_byte_without_a_hop() {
+async fn r5_r45_the_request_s_own_fault_is_relayed_byte_for_byte_without_a_hop() {
     let prompt = error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum");
     let odd = "{ \"type\" : \"error\",\n\t\"error\":{\"type\":\"invalid_request_error\",\"message\":\"messages.1.role: Unexpected role \\\"system\\\"\"} }\n";
     let signature = error("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block");
@@ -209,6 +213,21 @@ async fn the_request_s_own_fault_is_relayed_byte_for_byte_without_a_hop() {
     }
 }
 
+/// agentgateway #2350 (2 MiB, whatever was configured) and its 64 KiB for a second try (measured): past them no failover, without a word.
+#[tokio::test]
+async fn r4_the_largest_body_goes_to_the_spare_whole() {
+    const LARGEST: usize = 32 * 1024 * 1024;
+    let begin = r#"{"model":"claude-opus-5-5","stream":true,"messages":[{"role":"user","content":""#;
+    let words = (0..).flat_map(|number: u32| format!("{number} ").into_bytes()).take(LARGEST - begin.len() - 4);
+    let body: Bytes = begin.bytes().chain(words).chain(*br#""}]}"#).collect();
+    assert_eq!(body.len(), LARGEST);
+    let primary = plays(status(529, "overloaded_error")).await;
+    let spare = healthy(FROM_SPARE).await;
+    let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn().body(body.clone())).await;
+    is_the_spare_s_own("32 MiB", &answer, &wire(&text(FROM_SPARE)));
+    assert!(primary.messages()[0].body == body && spare.messages()[0].body == body, "each got every byte");
+}
+
 #[tokio::test]
 async fn an_unknown_path_hops_only_while_nothing_was_sent() {
     let post = Ask::new("POST", "/v1/files").header("x-api-key", "sk-ant-test-client").body("a file");
@@ -220,9 +239,34 @@ async fn an_unknown_path_hops_only_while_nothing_was_sent() {
     assert_eq!((answer.status, spare.requests()[0].body.clone()), (200, post.body));
 }
 
+/// subrouter #26: paid overage answers well and says `rejected`, at which Claude Code stops, although others could serve.
+#[tokio::test]
+async fn r27_a_good_answer_s_rejected_stops_nobody_while_another_profile_is_well() {
+    let fields = [
+        ("Content-Type", "text/event-stream"),
+        ("Transfer-Encoding", "chunked"),
+        ("anthropic-ratelimit-unified-status", "rejected"),
+        ("anthropic-ratelimit-unified-7d-status", "rejected"),
+        ("anthropic-ratelimit-unified-7d-reset", "4000000000"),
+        ("anthropic-ratelimit-unified-overage-in-use", "true"),
+    ];
+    let over = || plays(Script::new().head(200, &fields).events(&text("on overage")).end());
+    let told = |answer: &Answer| answer.header("anthropic-ratelimit-unified-status").map(str::to_owned);
+    let (primary, spare) = (over().await, healthy(FROM_SPARE).await);
+    let proxy = Proxy::pair(&primary, &spare).await;
+    let first = proxy.ask(&Ask::turn()).await;
+    assert_eq!((first.profile(), first.text(), told(&first)), (Some("primary"), wire(&text("on overage")), None));
+    let next = proxy.ask(&Ask::turn().session("session-2")).await;
+    assert_eq!((next.profile(), primary.messages().len()), (Some("spare"), 1));
+    // With nobody else to ask, the client is told what is so.
+    let alone = over().await;
+    assert_eq!(told(&Proxy::lone(&alone).await.ask(&Ask::turn()).await).as_deref(), Some("rejected"));
+}
+
+/// juspay/neurolink#1605, dhkts1/teamclaude-rs#174, teamclaude #407: the wrong failure told, or one the client cannot wait out.
 /// What the client hears when both fail: never a 3xx, never another account's limits, and a wait that it sits out.
 #[tokio::test]
-async fn when_all_fail_the_client_hears_what_makes_it_come_back() {
+async fn r32_r33_when_all_fail_the_client_hears_what_makes_it_come_back() {
     let quota = || {
         with(
             429,

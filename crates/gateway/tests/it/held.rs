@@ -26,8 +26,9 @@ fn breaks(script: &Script) -> Vec<(&'static str, Script)> {
     ]
 }
 
+/// cc-switch #7425 #5545 #6672, better-ccflare #114 #344, ccflare #60, `CLIProxyAPI` #2189, teamclaude #391, litellm #24004.
 #[tokio::test]
-async fn whatever_breaks_before_the_first_content_is_never_seen() {
+async fn r12_whatever_breaks_before_the_first_content_is_never_seen() {
     let events = text("never seen");
     let mut cells = Vec::new();
     let positions: [&[Event]; 3] = [&[], upto(&events, Position::AfterMessageStart), &events[..2]];

@@ -154,6 +154,7 @@ async fn t3_a_stranger_is_refused_before_a_byte_of_the_body_is_read() {
     assert_eq!((answer.status, answer.end, upstream.connections()), (401, End::Whole, 0));
 }
 
+/// teamclaude #332: behind another proxy everyone came from this machine.
 #[tokio::test]
 async fn t4_no_tale_of_another_proxy_opens_the_port() {
     let (upstream, proxy) = world().await;

@@ -1,5 +1,5 @@
 //! The data path as clients and providers see it: a raw client on one side, scripted providers on the other, one proxy on a real socket
-//! between them. The names of tests begin with the threat they answer, where there is one (security.md).
+//! between them. The names of tests begin with the threat they answer (security.md), or the row that they hold of docs/regressions.md.
 
 mod bodies;
 mod breaks;

@@ -7,7 +7,7 @@ use hotspare_testkit::answers::{Position, text, thinking_text, upto};
 use hotspare_testkit::{Script, Upstream};
 
 use crate::client::{Ask, End, INTERACTIVE, PRINT, STREAMED, WHOLE};
-use crate::proxy::{FROM_SPARE, Proxy, healthy, streamed};
+use crate::proxy::{FROM_SPARE, Proxy, healthy, plays, streamed};
 
 /// Dies in the client's hands the first time, and is well from then on.
 async fn dies_once(first: Script) -> Upstream {
@@ -18,8 +18,9 @@ fn in_first_block() -> Script {
     Script::new().sse().events(upto(&text("never finished"), Position::InBlock(0)))
 }
 
+/// claude-code #2728: nobody knows the client's own retries; routatic #59: the retry must land elsewhere.
 #[tokio::test]
-async fn the_client_s_own_retry_goes_to_another_profile() {
+async fn r7_r16_the_client_s_own_retry_goes_to_another_profile() {
     let after_thinking = Script::new().sse().events(upto(&thinking_text("A thought.", "words"), Position::AfterBlock(0)));
     for script in [in_first_block(), after_thinking] {
         for client in [INTERACTIVE, PRINT] {
@@ -49,8 +50,9 @@ async fn the_non_streaming_try_of_the_same_request_is_recognised() {
     assert_eq!(proxy.ask(&turn.body(other)).await.profile(), Some("primary"), "another request is none of its business");
 }
 
+/// teamclaude #306, relay #1007 #1008, codex-lb #217: a detour that moved others.
 #[tokio::test]
-async fn a_death_in_one_session_s_hands_moves_no_other_session() {
+async fn r37_a_death_in_one_session_s_hands_moves_no_other_session() {
     let (primary, spare) = (dies_once(in_first_block()).await, healthy(FROM_SPARE).await);
     let proxy = Proxy::pair(&primary, &spare).await;
     assert_eq!(proxy.ask(&Ask::turn().session("unlucky")).await.end, End::Cut);
@@ -60,8 +62,44 @@ async fn a_death_in_one_session_s_hands_moves_no_other_session() {
     assert_eq!(proxy.ask(&Ask::turn().session("lucky").body(other)).await.profile(), Some("primary"));
 }
 
+/// cc-switch #7425 (19 requests in 4 minutes to the same provider) #6672, litellm #39703 #40404: answers that broke off counted as good ones,
+/// and the next requests went the same way.
 #[tokio::test]
-async fn a_profile_that_just_failed_is_not_asked_first_and_is_tried_again_after_its_cooldown() {
+async fn r12_r35_answers_that_break_off_count_until_nobody_is_sent_there() {
+    let error = r#"{"type":"error","error":{"type":"api_error","message":"m"}}"#;
+    let begun = || in_first_block().sleep(Duration::from_millis(30));
+    for (way, script) in [("RST", begun().rst()), ("a proper end", begun().end()), ("an error", begun().event("error", error).end())] {
+        let (primary, spare) = (plays(script).await, healthy(FROM_SPARE).await);
+        let proxy = Proxy::pair(&primary, &spare).await;
+        let mut served = Vec::new();
+        for count in 0..5 {
+            let turn = Ask::turn().session(&format!("session-{count}")).body(STREAMED.replace("Say", &format!("{count}: say")));
+            served.push(proxy.ask(&turn).await.profile().map(str::to_owned));
+        }
+        let served: Vec<_> = served.iter().flatten().collect();
+        assert_eq!(served, ["primary", "primary", "primary", "spare", "spare"], "{way}");
+    }
+}
+
+/// TsinHzl/kiro2cc-proxy#27 (all sessions were one), `CLIProxyAPI` #5016 (a suffix of the model made another).
+#[tokio::test]
+async fn r38_a_session_is_its_id_and_its_agent_whatever_the_model() {
+    let (primary, spare) = (dies_once(in_first_block()).await, healthy(FROM_SPARE).await);
+    let proxy = Proxy::pair(&primary, &spare).await;
+    let turn = |words: &str| Ask::turn().body(STREAMED.replace("Say something.", words));
+    let of_agent = |agent: &str, words: &str| turn(words).header("x-claude-code-agent-id", agent);
+    assert_eq!(proxy.ask(&of_agent("one", "first")).await.end, End::Cut);
+    let mut suffixed = of_agent("one", "second");
+    suffixed.body = String::from_utf8_lossy(&suffixed.body).replace("claude-opus-5-5", "claude-opus-5-5[1m]").into();
+    assert_eq!(proxy.ask(&suffixed).await.profile(), Some("spare"), "the same session, whatever the model's name");
+    for other in [of_agent("two", "third"), turn("fourth"), of_agent("one", "fifth").session("session-2")] {
+        assert_eq!(proxy.ask(&other).await.profile(), Some("primary"), "another agent, or another session");
+    }
+}
+
+/// hermes #22277, local-operator #198: every request paid for the dead target again.
+#[tokio::test]
+async fn r34_a_profile_that_just_failed_is_not_asked_first_and_is_tried_again_after_its_cooldown() {
     let down = Script::new().body(503, &[("Content-Type", "application/json"), ("retry-after", "1")], "{}");
     let primary = Upstream::sequence(vec![down, streamed(&text("well again"))]).await.expect("started");
     let spare = healthy(FROM_SPARE).await;
@@ -86,8 +124,9 @@ async fn a_profile_that_just_failed_is_not_asked_first_and_is_tried_again_after_
     assert!(count > 1, "nothing was asked in between");
 }
 
+/// teamclaude #412: 4,124 refusals of one dead login relayed in 20 h with three healthy accounts idle; teamclaude #193 #407.
 #[tokio::test]
-async fn a_dead_login_is_not_asked_until_another_one_comes() {
+async fn r2_a_dead_login_is_not_asked_until_another_one_comes() {
     let primary = Upstream::start(|request| {
         if request.header("x-api-key") == Some("sk-ant-test-new") {
             streamed(&text("welcome"))
@@ -128,8 +167,9 @@ async fn overload_of_one_model_family_leaves_the_others_alone() {
     assert_eq!(proxy.ask(&haiku).await.profile(), Some("primary"));
 }
 
+/// relay #731, litellm #13252, better-ccflare #199, teamclaude #110 #148: counting tokens or probing benched the account.
 #[tokio::test]
-async fn side_traffic_moves_no_health() {
+async fn r42_side_traffic_moves_no_health() {
     let primary = Upstream::sequence(vec![streamed(&text("fine"))]).await.expect("started");
     let spare = healthy(FROM_SPARE).await;
     let proxy = Proxy::pair(&primary, &spare).await;

@@ -117,6 +117,7 @@ fn corpus() -> Vec<String> {
     corpus
 }
 
+/// teamclaude #285 #305 #342: a path that led to another authority, or past the check.
 #[tokio::test]
 async fn t7_every_target_goes_to_the_configured_authority_unchanged_or_nowhere() {
     let primary = plays(Script::new().body(200, &[("Content-Type", "application/json")], "{}")).await;

@@ -6,7 +6,7 @@ use hotspare_testkit::{Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Ask, INTERACTIVE, PROGRAM};
-use crate::proxy::{Proxy, SPARE_KEY, plays, streamed};
+use crate::proxy::{CLIENT_KEY, Proxy, SPARE_KEY, plays, streamed};
 
 const BETAS: &str = "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,per-turn-control-2026-07-01,\
     mid-conversation-tool-changes-2026-07-01,thinking-token-count-2026-05-13,advanced-tool-use-2025-11-20,effort-2025-11-24,\
@@ -138,8 +138,9 @@ impl Fleet {
     }
 }
 
+/// `CLIProxyAPI` #1584 #2172, better-ccflare #52, cc-switch #991 #3930, sub2api #2380: signatures refused after a switch.
 #[tokio::test]
-async fn a_conversation_goes_through_three_companies_and_back_without_a_refusal() {
+async fn r46_a_conversation_goes_through_three_companies_and_back_without_a_refusal() {
     let fleet = Fleet::start().await;
     let mut client = Client::new("wandering");
     // No longer: providers that fail more often than they serve are rightly not asked for a while.
@@ -155,8 +156,9 @@ async fn a_conversation_goes_through_three_companies_and_back_without_a_refusal(
     assert!(sent.iter().all(|request| request.json()["safeguards"].is_array()), "toward Anthropic nothing is taken out but thinking");
 }
 
+/// op7418/CodePilot#427, litellm #13373, nguyenphutrong/quotio#188: thinking and tools broke at another company.
 #[tokio::test]
-async fn a_switch_in_the_middle_of_a_tool_loop_holds_too() {
+async fn r49_a_switch_in_the_middle_of_a_tool_loop_holds_too() {
     let fleet = Fleet::start().await;
     let mut client = Client::new("loops");
     client.messages.push(json!({"role": "user", "content": "go"}));
@@ -193,8 +195,9 @@ async fn a_resumed_session_under_another_name_is_known_by_its_thinking() {
     assert_eq!(fleet.faults(), Vec::<String>::new());
 }
 
+/// krouter #11: bodies rewritten although nothing asked for it.
 #[tokio::test]
-async fn toward_the_only_company_that_answered_bytes_stay() {
+async fn r44_toward_the_only_company_that_answered_bytes_stay() {
     let fleet = Fleet::start().await;
     fleet.only("work");
     let mut client = Client::new("home");
@@ -213,8 +216,9 @@ fn stale(client: &mut Client) {
     client.messages.push(json!({"role": "user", "content": "two"}));
 }
 
+/// better-ccflare #52, 9router #2227, codex2api #613: a refused signature stopped the conversation for good.
 #[tokio::test]
-async fn a_program_s_refused_signature_is_repaired_once_and_remembered() {
+async fn r46_a_program_s_refused_signature_is_repaired_once_and_remembered() {
     let fleet = Fleet::start().await;
     fleet.only("work");
     let mut client = Client::new("program");
@@ -228,8 +232,9 @@ async fn a_program_s_refused_signature_is_repaired_once_and_remembered() {
     assert_eq!(fleet.faults().len(), 1, "the next turn skips the failing try");
 }
 
+/// lean-ctx #1638, squeezr #4: Claude Code heals itself on the provider's words, which must come unchanged.
 #[tokio::test]
-async fn claude_code_mends_its_own_request_at_its_primary() {
+async fn r45_claude_code_mends_its_own_request_at_its_primary() {
     let fleet = Fleet::start().await;
     fleet.only("work");
     let mut client = Client::new("claude");
@@ -301,8 +306,9 @@ async fn errors_in_openrouter_s_envelope_move_on() {
     }
 }
 
+/// SaladDay/cc-switch-cli#284, openclaw #60947, NousResearch/hermes-agent#109698: a hop to who could not take the request.
 #[tokio::test]
-async fn what_only_one_company_can_serve_stays_there() {
+async fn r48_what_only_one_company_can_serve_stays_there() {
     let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
     let spare = plays(streamed(&hotspare_testkit::answers::text("from the spare"))).await;
     let proxy = Proxy::start(&json!({
@@ -329,4 +335,67 @@ async fn what_only_one_company_can_serve_stays_there() {
         Ask::new("POST", "/v1/messages/count_tokens").body(r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":"x"}]}"#);
     let answer = proxy.ask(&count).await;
     assert_eq!(answer.status, 404, "the client counts by itself: {}", answer.text());
+}
+
+/// cc-switch #7547 #3486, litellm #39144, omlx #26: the next provider got the last one's model, address or key.
+#[tokio::test]
+async fn r47_a_hop_changes_address_credential_and_model_together() {
+    let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
+    let spare = plays(streamed(&hotspare_testkit::answers::text("from the spare"))).await;
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "glm" },
+        "profiles": {
+            "work": { "base_url": format!("{}/first", primary.url()) },
+            "glm": { "preset": "zai", "base_url": format!("{}/second", spare.url()), "auth": { "value": SPARE_KEY }, "models": { "claude-*": "glm-5" } },
+        },
+    }))
+    .await;
+    let fields = |model: &str| json!({ "model": model, "messages": [{ "role": "user", "content": "x" }], "stream": true });
+    // The second time the spare is the first to be asked.
+    for session in ["one", "two"] {
+        let answer = proxy.ask(&Ask::turn().session(session).body(fields("claude-opus-5-5").to_string())).await;
+        assert_eq!((answer.status, answer.profile()), (200, Some("glm")), "{}", answer.text());
+    }
+    for (upstream, path, model, key) in
+        [(&primary, "/first/v1/messages", "claude-opus-5-5", CLIENT_KEY), (&spare, "/second/v1/messages", "glm-5", SPARE_KEY)]
+    {
+        for request in upstream.requests() {
+            assert_eq!((request.path(), request.json()["model"].as_str()), (path, Some(model)));
+            let head = String::from_utf8_lossy(&request.raw_head).into_owned();
+            let keys = [CLIENT_KEY, SPARE_KEY].into_iter().filter(|key| head.contains(key));
+            assert_eq!(keys.collect::<Vec<_>>(), [key], "{path}");
+        }
+    }
+    assert_eq!((primary.requests().len(), spare.requests().len()), (1, 2));
+}
+
+/// Claude Code 2.1.265, 2.1.275, 2.1.304: a beta that a new release sends is refused by a provider that does not know it yet.
+#[tokio::test]
+async fn r50_a_beta_that_a_spare_refuses_is_left_out_there_once_and_for_all() {
+    const NEW: &str = "brand-new-2027-01-01";
+    let refuses = |request: &hotspare_testkit::Received| match request.header("anthropic-beta") {
+        Some(betas) if betas.contains(NEW) => {
+            let words = format!("Unexpected value(s) `{NEW}` for the `anthropic-beta` header. Please consult the documentation.");
+            Script::error(400, "invalid_request_error", &words)
+        }
+        _ => streamed(&hotspare_testkit::answers::text("from the spare")),
+    };
+    let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
+    let spare = Upstream::start(refuses).await.expect("started");
+    let proxy = Proxy::pair(&primary, &spare).await;
+    let ask = |words: &str| {
+        let body = json!({ "model": "claude-opus-5-5", "messages": [{ "role": "user", "content": words }], "stream": true });
+        Ask::turn().header("anthropic-beta", &format!("effort-2025-11-24,{NEW}")).body(body.to_string())
+    };
+    for (words, asked) in [("one", 2), ("one", 3)] {
+        let answer = proxy.ask(&ask(words)).await;
+        assert_eq!((answer.status, answer.profile()), (200, Some("spare")), "{}", answer.text());
+        assert_eq!(spare.messages().len(), asked);
+        assert_eq!(spare.messages().last().and_then(|request| request.header("anthropic-beta")), Some("effort-2025-11-24"));
+    }
+    assert!(primary.messages().iter().all(|request| request.header("anthropic-beta").is_some_and(|betas| betas.contains(NEW))));
+    // The primary's refusal is the client's own business: it mends its request itself.
+    let proxy = Proxy::lone(&spare).await;
+    let refused = proxy.ask(&ask("three")).await;
+    assert!(refused.status == 400 && refused.text().contains(NEW), "{}", refused.text());
 }

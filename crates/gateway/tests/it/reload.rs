@@ -94,8 +94,9 @@ fn error_of(status: &Status) -> Option<&str> {
     status.config.as_ref().expect("a configuration").error.as_deref()
 }
 
+/// cc-switch #3486, litellm #39144, tale #3398: a target half of which was already the next one.
 #[tokio::test]
-async fn a_saved_file_is_put_in_place_and_streams_end_on_the_old_one() {
+async fn r47_a_saved_file_is_put_in_place_and_streams_end_on_the_old_one() {
     let gate = Gate::new();
     let events = text("a long answer");
     let (first, rest) = events.split_at(3);

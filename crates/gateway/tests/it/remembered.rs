@@ -119,6 +119,31 @@ fn contains(bytes: &[u8], text: &str) -> bool {
     bytes.windows(text.len()).any(|part| part == text.as_bytes())
 }
 
+/// `LiteLLM` CVE-2026-42208: a stranger's key became a part of the question to the database, before anybody knew who asked.
+#[tokio::test]
+async fn t23_what_a_client_writes_is_never_a_part_of_a_question_to_the_ledger() {
+    const INJECTIONS: [&str; 5] =
+        ["'OR'1'='1", "');DROP_TABLE_exchanges;--", "\"OR\"\"=\"", "'UNION/**/SELECT(1)--", "$1;DELETE/**/FROM/**/attempts;--"];
+    let world = World::with_ledger_at("ledger").await;
+    for text in INJECTIONS {
+        for (name, value) in
+            [("x-hotspare-token", text.to_owned()), ("x-api-key", text.to_owned()), ("Authorization", format!("Bearer {text}"))]
+        {
+            let stranger = Ask { headers: Vec::new(), ..Ask::turn() }.header(name, &value).session(text);
+            assert_eq!(world.proxy.ask(&stranger).await.status, 401, "{name}: {value}");
+        }
+        let body = json!({ "model": text, "max_tokens": 9, "stream": true, "messages": [{ "role": "user", "content": text }] });
+        let known = Ask::turn().session(text).header("x-claude-code-agent-id", text).agent(text).body(body.to_string());
+        assert_eq!(world.proxy.ask(&known).await.status, 200, "{text}");
+    }
+    let rows = world.rows();
+    let told: Vec<_> = rows.iter().map(|row| (row.record.session.as_deref(), row.record.model.as_deref())).collect();
+    assert_eq!(told.len(), INJECTIONS.len(), "a stranger leaves nothing, and nothing is lost: {told:?}");
+    for text in INJECTIONS {
+        assert!(told.contains(&(Some(text), Some(text))), "{text} stands as it was written: {told:?}");
+    }
+}
+
 #[tokio::test]
 async fn the_figures_are_prometheus_text_and_need_the_token() {
     let world = World::with_ledger_at("ledger").await;

@@ -14,6 +14,7 @@ fn mixed(events: &[Event]) -> String {
     std::iter::once(": a comment with \u{1f980}\n\n".to_owned()).chain(events).collect()
 }
 
+/// praxis #739: a character or a CRLF split between two chunks.
 #[tokio::test]
 async fn t14_a_stream_split_at_any_byte_passes_unchanged() {
     let streams = [wire(&thinking_text("Gedanke \u{1f980}", "W\u{f6}rter")), mixed(&text_tool("I look.", "Bash", r#"{"command":"ls"}"#))];

@@ -161,7 +161,7 @@ fn the_wish_for_the_rest_stands_behind_the_client_s_messages_and_no_other_byte_c
     assert_eq!(messages[2]["role"], "user");
 }
 
-/// litellm #27967: current models reject a prefilled answer.
+/// litellm #27967 #31067, aisix #893: current models reject a prefilled answer, and tool calls must not be continued.
 #[test]
 fn r18_nothing_is_put_behind_an_answer_or_without_a_text() {
     let ask = |body: &'static str, text: &str| request(&Bytes::from_static(body.as_bytes()), &[text.to_owned()]);
@@ -189,8 +189,9 @@ proptest! {
         prop_assert_eq!(said + &text_at(&events, 0), numbered.join(" "));
     }
 
+    /// sub2api #991 #1007: an index opened again, a second `message_start`.
     #[test]
-    fn any_events_are_spliced_without_a_panic_and_open_no_index_twice(data in proptest::collection::vec("[ -~]{0,60}", 0..20)) {
+    fn r17_any_events_are_spliced_without_a_panic_and_open_no_index_twice(data in proptest::collection::vec("[ -~]{0,60}", 0..20)) {
         let mut splice = Splice::new(&position(true), &["said".to_owned()], UsageSoFar::default());
         let mut out = Vec::new();
         for line in data {

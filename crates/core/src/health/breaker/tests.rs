@@ -115,8 +115,9 @@ fn chance_moves_the_first_opening_by_a_fifth_either_way() {
     assert_eq!((time(0.0), time(1.0), time(7.0)), (Some(secs(12)), Some(secs(18)), Some(secs(18))));
 }
 
+/// teamclaude #84 #89, hermes #109234, clodex #81: everyone tried the profile that had just come back.
 #[test]
-fn one_trial_at_a_time_and_two_good_ones_close_it() {
+fn r39_one_trial_at_a_time_and_two_good_ones_close_it() {
     let start = VirtualClock::new().now();
     let mut breaker = opened(start);
     let now = start + secs(15);

@@ -15,8 +15,9 @@ fn drawn(row: &Row, look: Look) -> String {
     text
 }
 
+/// No peer explains a request (measured; coderouter comes nearest).
 #[test]
-fn a_failover_is_told_whole() {
+fn r67_a_failover_is_told_whole() {
     insta::assert_snapshot!(drawn(&samples::served_by_a_spare(), PLAIN));
 }
 
