@@ -4,10 +4,10 @@
 use std::time::{Duration, Instant};
 
 use hotspare_testkit::answers::{Position, text, thinking_text, upto};
-use hotspare_testkit::{Script, Upstream};
+use hotspare_testkit::{Received, Script, Upstream};
 
 use crate::client::{Ask, End, INTERACTIVE, PRINT, STREAMED, WHOLE};
-use crate::proxy::{FROM_SPARE, Proxy, healthy, plays, streamed};
+use crate::proxy::{CLIENT_KEY, FROM_SPARE, Proxy, healthy, plays, streamed};
 
 /// Dies in the client's hands the first time, and is well from then on.
 async fn dies_once(first: Script) -> Upstream {
@@ -170,13 +170,18 @@ async fn overload_of_one_model_family_leaves_the_others_alone() {
 /// relay #731, litellm #13252, better-ccflare #199, teamclaude #110 #148: counting tokens or probing benched the account.
 #[tokio::test]
 async fn r42_side_traffic_moves_no_health() {
-    let primary = Upstream::sequence(vec![streamed(&text("fine"))]).await.expect("started");
-    let spare = healthy(FROM_SPARE).await;
-    let proxy = Proxy::pair(&primary, &spare).await;
-    let count = Ask { target: "/v1/messages/count_tokens".into(), ..Ask::turn() }.header("x-wants", "whole");
-    for _ in 0..5 {
-        // The scripted primary knows no such path.
-        assert_ne!(proxy.ask(&count).await.profile(), None);
+    let faults = [Script::error(500, "api_error", "x"), Script::error(401, "authentication_error", "x"), Script::new().rst()];
+    for (number, fault) in faults.into_iter().enumerate() {
+        let side = move |request: &Received| if request.path() == "/v1/messages" { streamed(&text("fine")) } else { fault.clone() };
+        let (primary, spare) = (Upstream::start(side).await.expect("started"), healthy(FROM_SPARE).await);
+        let proxy = Proxy::pair(&primary, &spare).await;
+        for count in 0..5 {
+            let counting = Ask { target: "/v1/messages/count_tokens".into(), ..Ask::turn() }.header("x-wants", "whole");
+            let listing = Ask::new("GET", "/v1/models").header("x-wants", "whole").header("x-api-key", CLIENT_KEY);
+            for ask in [counting.session(&format!("session-{count}")), listing] {
+                assert_eq!(proxy.ask(&ask).await.profile(), Some("spare"), "fault {number}: it hops like any other");
+            }
+        }
+        assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("primary"), "fault {number}");
     }
-    assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("primary"));
 }
