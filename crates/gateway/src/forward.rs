@@ -1,10 +1,14 @@
 //! The only loop that drives an exchange: does what `core` says, and tells it what happens. Never decides anything itself.
 //!
 //! There is no task and no channel between upstream and client: the client's connection polls the driver, and dropping it (the client hung
-//! up) drops the upstreams' connections with it.
+//! up) drops the upstreams' connections with it. What goes up is in `sending`, what comes down in `reading`, and what the client gets when
+//! that is not a stream in `answering`.
 
+mod answering;
 mod attempt;
+mod reading;
 mod report;
+mod sending;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
@@ -12,49 +16,34 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use bytes::{Bytes, BytesMut};
-use hotspare_core::exchange::BodyKind;
+use bytes::Bytes;
 use hotspare_core::{
-    Action, Answer, AttemptId, AttemptKind, AttemptPlan, ClientKind, Commitment, Ending, Endpoint, Exchange, Failure, FailureKind,
-    LocalAnswer, MidStream, Plan, Position, ProfileId, RequestFacts, Stage, Surroundings, Tokens,
+    Action, AttemptId, Commitment, Ending, Endpoint, Exchange, Failure, FailureKind, Plan, Position, ProfileId, RequestFacts, Stage,
+    Surroundings, Tokens,
 };
-use hotspare_upstream::headers::{beta_values, keep_betas};
-use hotspare_upstream::{ClientCredential, Connected, Fingerprint, Outgoing, Received, clock};
+use hotspare_upstream::{ClientCredential, clock};
 use hotspare_wire::messages::{self, EarlyModel};
-use hotspare_wire::mint::{self, Mark};
-use hotspare_wire::stream::{self, Fact, StopReason, UsageSoFar};
-use hotspare_wire::{failure, limits, resume};
-use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, header, response};
+use hotspare_wire::stream;
+use http::{Extensions, HeaderMap, Method, Response, StatusCode, response};
 use http_body::Frame;
 use tokio::time::Sleep;
 use xxhash_rust::xxh3::Xxh3;
 
-use self::attempt::{Attempt, Doing, Happened, Outbox, Refused, Timer};
+use self::answering::broken_body;
+use self::attempt::{Attempt, Doing, Outbox, Timer};
 use self::report::Notes;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
-use crate::headers::{self, Limits};
-use crate::history::{Adaptation, Changed};
-use crate::holdback::Wants;
 use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
-use crate::server::{Gateway, InFlight, RequestBody};
+use crate::server::{Gateway, InFlight};
 use crate::snapshot::Snapshot;
-
-/// Most bytes of an error body that are unpacked to be classified (security.md T16).
-const UNPACKED_CAP: u64 = 8 * 1024 * 1024;
-
-/// Most bytes of a whole JSON answer that are held until it is complete; a longer one is passed on as it comes.
-const WHOLE_CAP: usize = 32 * 1024 * 1024;
 
 /// Pause between the last bytes and a cut. A client may lose what it has not read yet when the connection dies at once (measured).
 const CUT_PAUSE: Duration = Duration::from_millis(60);
 
 /// A ping of ours goes out when the client has heard nothing for so long while something is withheld.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
-
-/// Longest name of a model that is told of, in characters.
-const SERVED_CAP: usize = 80;
 
 /// Bytes that are joined into one frame for the client.
 const BATCH: usize = 16 * 1024;
@@ -221,17 +210,6 @@ fn request_key(facts: &RequestFacts, path: &str, body: &Bytes) -> u64 {
     key.finish()
 }
 
-fn broken_body(broken: Broken) -> Response<ClientBody> {
-    let (status, kind) = match broken {
-        Broken::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "request_too_large"),
-        Broken::TooSlow => (StatusCode::REQUEST_TIMEOUT, "timeout_error"),
-        Broken::Aborted => (StatusCode::BAD_REQUEST, "invalid_request_error"),
-    };
-    let mut response = answer::error(status, kind, &format!("hotspare: {broken}"));
-    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
 impl Driver {
     /// Runs until there is something to answer with.
     async fn until_answer(self) -> Response<ClientBody> {
@@ -291,129 +269,6 @@ impl Driver {
             Action::Answer(_) | Action::HoldOpen => self.end(Ending::Cut),
             Action::Wait(_) => {}
         }
-    }
-
-    fn start(&mut self, plan: &AttemptPlan) {
-        let Some(target) = self.snapshot.target(plan.candidate.profile).cloned() else {
-            // A plan is made from the same snapshot, so the profile is there.
-            return self.failed(plan.id, Failure::new(FailureKind::NoCredential, Stage::Connect, "profile is gone"));
-        };
-        let wants = self.wants();
-        let mut attempt = Attempt::new(plan, target, wants);
-        if plan.kind == AttemptKind::Resume
-            && let Some(broken) = self.broken.take()
-        {
-            attempt.take_over(broken);
-        }
-        if !plan.delay.is_zero() {
-            attempt.doing = Doing::Pausing(Box::pin(tokio::time::sleep(plan.delay)), plan.clone());
-        }
-        self.attempts.push(attempt);
-        if plan.delay.is_zero() {
-            self.send(plan);
-        }
-    }
-
-    /// What this client needs of a stream's holdback.
-    fn wants(&self) -> Wants {
-        let client = self.exchange.facts().client;
-        let others = self.exchange.plan().candidates.len() > 1 && self.snapshot.policy.mid_stream == MidStream::Auto;
-        Wants { whole_tool_calls: client.is_claude(), text: others && client != ClientKind::ClaudeInteractive }
-    }
-
-    fn send(&mut self, plan: &AttemptPlan) {
-        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == plan.id) else { return };
-        self.gateway.tell(&Event::Asked { id: self.id, profile: attempt.target.name.clone(), kind: plan.kind });
-        let target = attempt.target.clone();
-        let gateway = self.gateway.clone();
-        let request = self.request.clone();
-        let read_answer = self.exchange.facts().endpoint != Endpoint::Other;
-        let terms = plan.candidate.terms.clone();
-        let fresh = plan.fresh_connection;
-        let texts = attempt.splicer.as_ref().map(|_| attempt.hold.texts().unwrap_or_default().to_vec());
-        if let Some(model) = &terms.model {
-            self.notes.of(plan.id).changed.push(format!("model → {model}"));
-        }
-        let endpoint = self.exchange.facts().endpoint;
-        let conversation = || self.conversation();
-        let adaptation = self.gateway.histories().adaptation(endpoint, conversation, &target, terms.model.as_ref());
-        if texts.is_some() {
-            self.notes.of(plan.id).changed.push("asked for the rest of a broken answer".to_owned());
-        }
-        let refused = if plan.kind == AttemptKind::Retry && terms.rereadable { self.refused_credential(plan) } else { None };
-        let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == plan.id) else { return };
-        attempt.doing = Doing::Sending(Box::pin(async move {
-            if let Some(refused) = refused
-                && !target.credential.renew(refused).await
-            {
-                return Err(Failure::new(FailureKind::Unauthorized, Stage::Connect, "401, and there is no other credential"));
-            }
-            let (body, length, changed) = outgoing_body(&gateway, &request, adaptation.as_ref(), texts.as_deref()).await?;
-            let mut headers = request.headers.clone();
-            if let Some(adaptation) = adaptation.filter(Adaptation::changes_betas) {
-                keep_betas(&mut headers, |beta| adaptation.keeps_beta(beta));
-            }
-            let outgoing = Outgoing {
-                method: request.method.clone(),
-                path_and_query: request.path_and_query.clone(),
-                headers,
-                extensions: request.extensions.clone(),
-                client_credential: if terms.client_login { request.credential.clone() } else { ClientCredential::default() },
-                body,
-                length,
-                read_answer,
-            };
-            let mut received = gateway.upstreams().send(&target, outgoing, &terms.clocks, fresh).await?;
-            if !changed.is_empty() {
-                received.extensions_mut().insert(Changed(changed.into()));
-            }
-            Ok(received)
-        }));
-    }
-
-    /// What tells this conversation from others: the client's session, else how it began.
-    fn conversation(&self) -> u64 {
-        let began = || self.request.body.whole_if_here().and_then(|whole| hotspare_wire::history::opening(&whole));
-        self.exchange.facts().session.or_else(began).unwrap_or(0)
-    }
-
-    /// The credential that the profile has just rejected.
-    fn refused_credential(&self, plan: &AttemptPlan) -> Option<Fingerprint> {
-        let (_, kept) = self.kept.iter().rev().find(|(_, kept)| kept.profile == plan.candidate.profile)?;
-        kept.head.extensions.get().copied().filter(|_| kept.head.status == StatusCode::UNAUTHORIZED)
-    }
-
-    /// Notes who has answered in this conversation, and which thinking is theirs, once anyone but Anthropic may be asked.
-    fn note_answer(&self, place: usize, marks: &[Mark]) {
-        let Some(attempt) = self.attempts.get(place) else { return };
-        if self.exchange.facts().endpoint == Endpoint::Messages && self.snapshot.has_foreign() {
-            self.gateway.histories().answered(self.conversation(), &attempt.target, marks);
-        }
-    }
-
-    /// Tells people when another model answers than was asked for. The answer stands: it is all there is.
-    fn note_model(&mut self, id: AttemptId, served: &str) {
-        let record = self.exchange.attempts().get(usize::from(id.0));
-        let Some(asked) = record.and_then(|attempt| attempt.model.clone()).or_else(|| self.exchange.facts().model.clone()) else { return };
-        if !hotspare_core::models::is_served_as_asked(&asked, served) {
-            let served: String = served.chars().filter(char::is_ascii_graphic).take(SERVED_CAP).collect();
-            tracing::warn!(id = %record::id_text(self.id), %asked, %served, "another model answered than was asked for");
-            self.notes.of(id).changed.push(format!("{asked} was asked for, {served} answered"));
-        }
-    }
-
-    /// Whether what this refusal minds can be changed, and was not changed before. Claude Code mends its own request where the profile is
-    /// the first of its chain (measured), so there it gets the refusal instead.
-    fn repairs(&mut self, place: usize, refusal: &Bytes) -> bool {
-        let facts = self.exchange.facts();
-        let attempt = &self.attempts[place];
-        let profile = self.exchange.attempts()[usize::from(attempt.id.0)].profile;
-        let heals_itself = facts.client.is_claude() && profile == self.exchange.plan().primary && attempt.target.platform.is_native();
-        if heals_itself || facts.endpoint != Endpoint::Messages || self.request.body.whole_if_here().is_none() {
-            return false;
-        }
-        let betas = beta_values(&self.request.headers);
-        self.gateway.histories().repair(self.conversation(), &attempt.target, refusal, &betas)
     }
 
     fn cancel(&mut self, id: AttemptId) {
@@ -483,245 +338,6 @@ impl Driver {
     fn position(&self) -> Position {
         let flowing = self.attempts.iter().find(|attempt| self.exchange.is_flowing(attempt.id) || attempt.splicer.is_some());
         flowing.map(|attempt| *attempt.hold.delivered()).unwrap_or_default()
-    }
-
-    fn on_happened(&mut self, place: usize, happened: Happened) {
-        match happened {
-            Happened::Paused(plan) => self.send(&plan),
-            Happened::Head(outcome) => self.on_head(place, outcome),
-            Happened::RefusalRead => self.finish_refusal(place),
-            Happened::Frame(frame) => match self.attempts[place].doing {
-                Doing::Stream(_) => self.on_stream_frame(place, frame),
-                Doing::Whole(..) => self.on_whole_frame(place, frame),
-                Doing::Opaque(_) => self.on_opaque_frame(place, frame),
-                Doing::Nothing | Doing::Pausing(..) | Doing::Sending(_) | Doing::Refused(_) => {}
-            },
-        }
-    }
-
-    fn on_head(&mut self, place: usize, outcome: Result<Received<RequestBody>, Failure>) {
-        let id = self.attempts[place].id;
-        let (head, body) = match outcome {
-            Ok(response) => response.into_parts(),
-            Err(failure) => return self.failed(id, failure),
-        };
-        let note = self.notes.of(id);
-        note.status = Some(head.status.as_u16());
-        note.connected = head.extensions.get::<Connected>().map(|connected| connected.0);
-        note.changed.extend(head.extensions.get::<Changed>().map(|changed| changed.0.to_string()));
-        let now = clock::now();
-        if let Some(reading) = limits::reading(&head.headers, self.gateway.outside().wall()) {
-            self.with_world(|exchange, at| exchange.on_limits(now, id, &reading, at));
-        }
-        if !head.status.is_success() {
-            self.attempts[place].doing = Doing::Refused(Refused { head, body, read: BytesMut::new() });
-            return;
-        }
-        let kind = body_kind(self.exchange.facts().endpoint, &head).filter(|kind| *kind == BodyKind::Stream || !self.has_head);
-        let Some(kind) = kind else {
-            let said = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type");
-            let words = format!("{} with {}", head.status.as_u16(), said.split(';').next().unwrap_or_default());
-            return self.failed(id, Failure::new(FailureKind::WrongContent, Stage::Head, words));
-        };
-        let attempt = &mut self.attempts[place];
-        attempt.head = Some(head);
-        attempt.doing = match kind {
-            BodyKind::Stream => {
-                self.notes.stream = true;
-                Doing::Stream(body)
-            }
-            BodyKind::Whole => Doing::Whole(body, Vec::new(), 0),
-            BodyKind::Opaque => Doing::Opaque(body),
-        };
-        self.with_world(|exchange, at| exchange.on_head(now, id, kind, at));
-    }
-
-    /// The refusal is as whole as it will be: it becomes a failure of its class, and is kept.
-    fn finish_refusal(&mut self, place: usize) {
-        let attempt = &mut self.attempts[place];
-        let Doing::Refused(Refused { head, read, .. }) = std::mem::replace(&mut attempt.doing, Doing::Nothing) else { return };
-        let id = attempt.id;
-        let client_login = attempt.client_login;
-        let body = read.freeze();
-        let unpacked = unpacked(&head.headers, &body);
-        let endpoint = self.exchange.facts().endpoint;
-        let mut failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
-        let mut kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
-        if let Some(first) = self.before_repair.take() {
-            if matches!(failure.kind, FailureKind::ProviderBound | FailureKind::BadRequest) {
-                // The change did not help: the client gets the words that its own request got.
-                self.gateway.histories().repair_failed(self.conversation(), &self.attempts[place].target);
-                kept = first;
-            }
-        } else if failure.kind == FailureKind::ProviderBound && self.repairs(place, &unpacked) {
-            failure.repaired = true;
-            self.before_repair = Some(kept.clone());
-        }
-        if client_login && matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Unauthorized) {
-            self.gateway.remember_refusal(kept.profile, self.exchange.facts().own_credential, &kept);
-        }
-        self.kept.push((id, kept));
-        self.failed(id, failure);
-    }
-
-    fn on_stream_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
-        let now = clock::now();
-        let attempt = &mut self.attempts[place];
-        let id = attempt.id;
-        match frame {
-            Some(Ok(data)) => {
-                self.notes.of(id).bytes_down += data.len() as u64;
-                self.exchange.on_bytes(now, id);
-                attempt.receive(data);
-                let marks = attempt.hold.take_marks();
-                if !marks.is_empty() {
-                    self.note_answer(place, &marks);
-                }
-                let attempt = &mut self.attempts[place];
-                if attempt.splicer.as_ref().is_some_and(|splicer| splicer.splice.started_over()) {
-                    return self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "the rest began from the start"));
-                }
-                if attempt.hold.held() > hotspare_core::policy::HOLD_BYTES {
-                    self.exchange.on_held_full(now, id);
-                }
-                if !self.judge_next_fact(place) {
-                    self.release();
-                }
-            }
-            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
-            None => self.on_end(place),
-        }
-    }
-
-    /// Tells the exchange of the next event that came, and releases what may go with it. False: there is none.
-    fn judge_next_fact(&mut self, place: usize) -> bool {
-        if self.ending.is_some() {
-            return false;
-        }
-        let Some(attempt) = self.attempts.get_mut(place) else { return false };
-        let id = attempt.id;
-        let held = !self.exchange.is_flowing(id);
-        let doomed = held && attempt.hold.error_is_coming();
-        let Some(fact) = attempt.hold.next_fact() else { return false };
-        match &fact {
-            Fact::Error { kind, message } => self.on_error_event(place, kind, message),
-            Fact::Malformed if held => self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "what came is no event stream")),
-            Fact::MessageDelta { stop: Some(reason) } => self.succeed(id, *reason == StopReason::ToolUse),
-            fact if fact.is_success() => self.succeed(id, false),
-            // An error that came along with the first content is still an error before the commit.
-            fact if fact.is_content() && !doomed => self.exchange.on_content(clock::now(), id),
-            _ => {}
-        }
-        self.release();
-        true
-    }
-
-    fn on_error_event(&mut self, place: usize, kind: &str, message: &str) {
-        let failure = failure::of_event(kind, message, Stage::Held);
-        let attempt = &mut self.attempts[place];
-        let id = attempt.id;
-        let bound_to_request = matches!(failure.kind, FailureKind::BadRequest | FailureKind::TooLarge);
-        if bound_to_request && !self.has_head && !self.exchange.is_flowing(id) {
-            // The request's own fault, told inside a stream: the client gets the provider's words as they came.
-            attempt.hold.lift_barrier();
-            return self.exchange.on_held_full(clock::now(), id);
-        }
-        self.failed(id, failure);
-    }
-
-    fn on_whole_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
-        let now = clock::now();
-        let attempt = &mut self.attempts[place];
-        let id = attempt.id;
-        let Doing::Whole(_, pieces, size) = &mut attempt.doing else { return };
-        match frame {
-            Some(Ok(data)) => {
-                self.notes.of(id).bytes_down += data.len() as u64;
-                self.exchange.on_bytes(now, id);
-                *size += data.len();
-                pieces.push(data);
-                if *size > WHOLE_CAP
-                    && let Doing::Whole(body, pieces, _) = std::mem::replace(&mut attempt.doing, Doing::Nothing)
-                {
-                    self.out.pieces.extend(pieces);
-                    attempt.doing = Doing::Opaque(body);
-                    self.exchange.on_held_full(now, id);
-                }
-            }
-            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
-            None => {
-                let pieces = std::mem::take(pieces);
-                attempt.stop();
-                self.judge_whole(place, pieces.concat().into());
-            }
-        }
-    }
-
-    /// A whole JSON answer is here: is it one?
-    fn judge_whole(&mut self, place: usize, body: Bytes) {
-        let attempt = &self.attempts[place];
-        let id = attempt.id;
-        let headers = attempt.head.as_ref().map(|head| head.headers.clone()).unwrap_or_default();
-        let unpacked = unpacked(&headers, &body);
-        let unreadable = unpacked.is_empty() && !body.is_empty();
-        if !unreadable && let Some(failure) = self.fault_of_whole(&unpacked) {
-            return self.failed(id, failure);
-        }
-        self.note_answer(place, &mint::marks_of_answer(&unpacked));
-        if let Some(served) = stream::model_of_whole(&unpacked).filter(|served| !served.is_empty()) {
-            self.note_model(id, &served);
-        }
-        self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
-        let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
-        self.out.pieces.push_back(body);
-        self.succeed(id, mid_turn);
-        self.on_end(place);
-    }
-
-    fn fault_of_whole(&self, body: &[u8]) -> Option<Failure> {
-        let wrong = |words: &str| Some(Failure::new(FailureKind::WrongContent, Stage::Head, words));
-        if body.iter().all(u8::is_ascii_whitespace) {
-            return wrong("200 with an empty body");
-        }
-        if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
-            return wrong("200 with a body that is no JSON");
-        }
-        if let Some(failure) = failure::under_good_status(self.exchange.facts().endpoint, body, self.gateway.outside().wall()) {
-            return Some(failure);
-        }
-        let streamed = self.exchange.facts().endpoint == Endpoint::Messages && asks_for_a_stream(&self.request.body);
-        if streamed { wrong("200 with a whole answer where a stream was asked for") } else { None }
-    }
-
-    fn on_opaque_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
-        let id = self.attempts[place].id;
-        match frame {
-            Some(Ok(data)) => {
-                self.notes.of(id).bytes_down += data.len() as u64;
-                self.exchange.on_bytes(clock::now(), id);
-                self.out.pieces.push_back(data);
-            }
-            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Committed, BROKE)),
-            None => self.on_end(place),
-        }
-    }
-
-    fn on_end(&mut self, place: usize) {
-        let now = clock::now();
-        let attempt = &mut self.attempts[place];
-        attempt.stop();
-        let id = attempt.id;
-        if attempt.hold.gave_up() {
-            // It grew past reading: nothing says that it is not whole.
-            self.succeed(id, false);
-        }
-        let position = self.position();
-        if self.exchange.is_whole(id) {
-            return self.with_world(|exchange, at| exchange.on_end(now, id, &position, at));
-        }
-        let before = self.failures();
-        self.with_exchange(|exchange, at| exchange.on_end(now, id, &position, at));
-        self.after_failure(before);
     }
 
     fn failed(&mut self, id: AttemptId, mut failure: Failure) {
@@ -813,131 +429,6 @@ impl Driver {
         self.with_world(|exchange, at| exchange.on_success(clock::now(), id, mid_turn, at));
     }
 
-    fn committed(mut self: Box<Self>, id: AttemptId) -> Response<ClientBody> {
-        self.go_on_with(id);
-        let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) else {
-            return answer::error(StatusCode::BAD_GATEWAY, "api_error", "hotspare: the answer is gone");
-        };
-        let Some(head) = self.attempts[place].head.take() else {
-            return answer::error(StatusCode::BAD_GATEWAY, "api_error", "hotspare: the answer has no head");
-        };
-        let mut response = Response::new(ClientBody::full(Bytes::new()));
-        *response.status_mut() = head.status;
-        *response.headers_mut() = self.client_headers(id, &head.headers);
-        *response.extensions_mut() = head.extensions;
-        self.promised = self.known_length(place, &head.headers);
-        if let Some(length) = self.promised {
-            response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-        }
-        self.notes.status = Some(head.status.as_u16());
-        *response.body_mut() = ClientBody::Driven(self);
-        response
-    }
-
-    /// From here on the client gets this attempt's answer.
-    fn go_on_with(&mut self, id: AttemptId) {
-        self.has_head = true;
-        if let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) {
-            self.note_answer(place, &[]);
-            if let Some(served) = self.attempts[place].hold.served().map(str::to_owned) {
-                self.note_model(id, &served);
-            }
-        }
-        if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == id) {
-            attempt.on_wire = true;
-            self.gateway.tell(&Event::Committed { id: self.id, profile: attempt.target.name.clone() });
-        }
-        self.release();
-    }
-
-    /// No profile can answer now, and the client is to wait within its answer.
-    fn kept_open(mut self: Box<Self>) -> Response<ClientBody> {
-        self.has_head = true;
-        self.notes.status = Some(200);
-        self.out.pieces.push_back(Bytes::from_static(stream::PING.as_bytes()));
-        let mut response = Response::new(ClientBody::full(Bytes::new()));
-        response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
-        response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers::mark(response.headers_mut(), "", self.exchange.attempts().len(), &record::id_text(self.id));
-        *response.body_mut() = ClientBody::Driven(self);
-        response
-    }
-
-    /// The length of what the client will get, where nothing can change it any more.
-    fn known_length(&self, place: usize, upstream: &HeaderMap) -> Option<u64> {
-        match &self.attempts[place].doing {
-            Doing::Nothing => Some(self.out.waiting() as u64),
-            Doing::Opaque(_) => upstream.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok(),
-            Doing::Pausing(..) | Doing::Sending(_) | Doing::Refused(_) | Doing::Stream(_) | Doing::Whole(..) => None,
-        }
-    }
-
-    fn client_headers(&mut self, id: AttemptId, upstream: &HeaderMap) -> HeaderMap {
-        let record = &self.exchange.attempts()[usize::from(id.0)];
-        let (profile, primary) = (record.profile, self.exchange.plan().primary);
-        let client_login = self.snapshot.target(profile).is_some_and(|target| target.credential.is_client());
-        let limits = if profile == primary || client_login { Limits::Own } else { Limits::Foreign };
-        let mut headers = headers::for_client(upstream, limits);
-        if headers::says_rejected(&headers) {
-            // Paid overage: the client would stop at this word although others can serve (manaflow-ai/subrouter#26).
-            let mut hides = false;
-            self.with_world(|exchange, at| hides = exchange.hides_limits(clock::now(), id, at));
-            if hides {
-                headers = headers::for_client(upstream, Limits::Foreign);
-            }
-        }
-        headers::mark(&mut headers, self.snapshot.name(profile), self.exchange.attempts().len(), &record::id_text(self.id));
-        headers
-    }
-
-    fn answer(mut self: Box<Self>, answer: &Answer) -> Response<ClientBody> {
-        let response = match answer {
-            Answer::Relay { attempt, retry_after, final_word } => self.relay(*attempt, *retry_after, *final_word),
-            Answer::Remembered { profile, instead } => self.remembered(*profile, *instead),
-            Answer::Local(shape) => self.explain(*shape),
-        };
-        self.notes.status = Some(response.status().as_u16());
-        self.record();
-        // An upstream may refuse before the client has sent all.
-        let rest = self.request.body.rest();
-        response.map(|body| body.draining_kept(rest))
-    }
-
-    fn explain(&self, shape: LocalAnswer) -> Response<ClientBody> {
-        if let Some(broken) = self.request.body.broken() {
-            return broken_body(broken);
-        }
-        let mut response = answer::exhausted(shape, &self.snapshot, self.exchange.plan(), self.exchange.attempts());
-        let last = self.exchange.attempts().last().map_or("", |attempt| self.snapshot.name(attempt.profile));
-        headers::mark(response.headers_mut(), last, self.exchange.attempts().len(), &record::id_text(self.id));
-        response
-    }
-
-    fn relay(&mut self, attempt: AttemptId, retry_after: Option<u32>, final_word: bool) -> Response<ClientBody> {
-        let Some(at) = self.kept.iter().position(|(kept, _)| *kept == attempt) else {
-            return self.explain(LocalAnswer { status: 502, error_type: "api_error", retry_after: Some(retry_after.unwrap_or(1)) });
-        };
-        let (id, kept) = self.kept.swap_remove(at);
-        let headers = self.client_headers(id, &kept.head.headers);
-        let mut response = answer_of(kept, headers);
-        if let Some(seconds) = retry_after {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
-        }
-        if final_word {
-            response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
-        }
-        response
-    }
-
-    fn remembered(&mut self, profile: ProfileId, instead: LocalAnswer) -> Response<ClientBody> {
-        let Some(kept) = self.gateway.remembered_refusal(profile, self.exchange.facts().own_credential) else {
-            return self.explain(instead);
-        };
-        let mut headers = headers::for_client(&kept.head.headers, Limits::Own);
-        headers::mark(&mut headers, self.snapshot.name(kept.profile), self.exchange.attempts().len(), &record::id_text(self.id));
-        answer_of(kept, headers)
-    }
-
     /// Lets go on what may go on.
     fn release(&mut self) {
         for attempt in &mut self.attempts {
@@ -991,8 +482,6 @@ impl Driver {
     }
 }
 
-const BROKE: &str = "connection broke before the answer was complete";
-
 impl Drop for Driver {
     fn drop(&mut self) {
         let (now, position) = (clock::now(), self.position());
@@ -1004,71 +493,4 @@ impl Drop for Driver {
         }
         self.record();
     }
-}
-
-fn answer_of(kept: Kept, headers: HeaderMap) -> Response<ClientBody> {
-    let mut response = Response::new(ClientBody::full(kept.body));
-    *response.status_mut() = kept.head.status;
-    *response.headers_mut() = headers;
-    *response.extensions_mut() = kept.head.extensions;
-    response
-}
-
-/// The request's body as it goes to one profile, its length where it is known, and what was changed in it for people.
-async fn outgoing_body(
-    gateway: &Gateway,
-    request: &ClientRequest,
-    adaptation: Option<&Adaptation>,
-    texts: Option<&[String]>,
-) -> Result<(RequestBody, Option<u64>, String), Failure> {
-    if adaptation.is_none() && texts.is_none() {
-        return Ok((RequestBody::Kept(request.body.reader()), request.length, String::new()));
-    }
-    let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
-    let mut whole = request.body.whole().await.map_err(broken)?;
-    if let Some(texts) = texts {
-        let parts = resume::request(&whole, texts)
-            .ok_or_else(|| Failure::new(FailureKind::CannotReplay, Stage::Connect, "nothing can be put behind this request"))?;
-        whole = parts.concat().into();
-    }
-    let (parts, changed) = match adaptation {
-        Some(adaptation) => gateway.histories().adapt(&whole, adaptation)?,
-        None => (vec![whole], String::new()),
-    };
-    let length = parts.iter().map(|part| part.len() as u64).sum();
-    Ok((RequestBody::Parts(parts.into()), Some(length), changed))
-}
-
-/// What a good head's body is to be taken for; none: it is not what was asked for.
-fn body_kind(endpoint: Endpoint, head: &response::Parts) -> Option<BodyKind> {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = kind.split(';').next().unwrap_or_default().trim();
-    let packed = head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
-    match endpoint {
-        Endpoint::Other => Some(BodyKind::Opaque),
-        // It was asked for unpacked; what comes packed all the same cannot be read on its way, and is passed on as it is.
-        Endpoint::Messages if media.eq_ignore_ascii_case("text/event-stream") && packed => Some(BodyKind::Opaque),
-        Endpoint::Messages if media.eq_ignore_ascii_case("text/event-stream") => Some(BodyKind::Stream),
-        Endpoint::Messages | Endpoint::CountTokens | Endpoint::Models if media.eq_ignore_ascii_case("application/json") => {
-            Some(BodyKind::Whole)
-        }
-        Endpoint::Messages | Endpoint::CountTokens | Endpoint::Models => None,
-    }
-}
-
-/// The body as it reads, up to a cap; empty where its coding is not known.
-fn unpacked(headers: &HeaderMap, body: &Bytes) -> Bytes {
-    use std::io::Read;
-    let mut text = Vec::new();
-    let read = match limits::content_coding(headers) {
-        None => return body.clone(),
-        Some("gzip" | "x-gzip") => flate2::read::MultiGzDecoder::new(&body[..]).take(UNPACKED_CAP).read_to_end(&mut text),
-        Some("deflate") => flate2::read::ZlibDecoder::new(&body[..]).take(UNPACKED_CAP).read_to_end(&mut text),
-        Some(_) => return Bytes::new(),
-    };
-    // What came before a fault in the coding is still worth reading.
-    if let Err(error) = read {
-        tracing::debug!(%error, "an answer's coding is broken");
-    }
-    text.into()
 }
