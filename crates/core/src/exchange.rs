@@ -147,6 +147,8 @@ pub struct Exchange {
     started: Instant,
     attempts: Vec<AttemptRecord>,
     attempts_allowed: usize,
+    /// Attempts that were counted against the request's limit over all of the client's own retries.
+    counted: usize,
     /// Not asked yet.
     queue: VecDeque<Candidate>,
     asked: Vec<Candidate>,
@@ -181,7 +183,8 @@ impl Exchange {
             policy,
             started: now,
             attempts: Vec::with_capacity(1),
-            attempts_allowed: MAX_ATTEMPTS.min(left as usize).max(1),
+            attempts_allowed: MAX_ATTEMPTS.min(left as usize),
+            counted: 0,
             asked: Vec::with_capacity(1),
             hops: 0,
             throttled_at: Vec::new(),
@@ -198,6 +201,7 @@ impl Exchange {
             outcome: None,
         };
         match exchange.queue.pop_front() {
+            Some(_) if left == 0 => exchange.answer_later(now, at),
             Some(first) => exchange.start(now, first, AttemptKind::Initial, false, Duration::ZERO, at),
             None => exchange.answer_without_asking(now, at),
         }
@@ -295,6 +299,7 @@ impl Exchange {
                 at.world.affinity.on_served(now, session, candidate.profile, self.facts.cache_life, mid_turn);
             }
         }
+        self.count_attempts(now, at);
         if kind == AttemptKind::Initial {
             at.world.budget.refund();
         }
@@ -349,6 +354,7 @@ impl Exchange {
             return self.end(now, Ending::Complete);
         }
         self.runs.remove(place);
+        self.count_attempts(now, at);
         self.learn(now, &run, &failure, position, at);
         let record = self.record_mut(id);
         record.ended = Some(now);
@@ -366,6 +372,7 @@ impl Exchange {
 
     /// The client hung up. Says nothing about the profile.
     pub fn on_client_gone(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        self.count_attempts(now, at);
         for run in std::mem::take(&mut self.runs) {
             at.world.health.abandon(run.candidate.profile, run.candidate.family(&self.facts));
             let record = self.record_mut(run.id);
@@ -382,7 +389,9 @@ impl Exchange {
         self.plan = plan;
         // There is time: who still cools down is not asked before it is well.
         let well = self.queue.iter().position(|candidate| candidate.insist || self.is_well(now, candidate, at));
-        match well.filter(|_| self.attempts.len() < MAX_ATTEMPTS_PER_KEY as usize).and_then(|place| self.queue.remove(place)) {
+        let left = at.world.retries.attempts_left(now, at.request_key);
+        let few = self.attempts.len() < MAX_ATTEMPTS_PER_KEY as usize && left > 0;
+        match well.filter(|_| few).and_then(|place| self.queue.remove(place)) {
             Some(first) => self.start(now, first, AttemptKind::Failover, false, Duration::ZERO, at),
             None => self.keep_waiting(now, at),
         }
@@ -410,6 +419,15 @@ impl Exchange {
         failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used
     }
 
+    /// Counts what has begun against the request's limit. Only a session tells a client's own retry from another client's same words.
+    fn count_attempts(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        let (Some(key), Some(_), true) = (at.request_key, self.facts.session, self.facts.endpoint.moves_health()) else { return };
+        for record in &self.attempts[self.counted..] {
+            at.world.retries.count_attempt(now, key, record.started);
+        }
+        self.counted = self.attempts.len();
+    }
+
     fn learn(&self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
         // A key that was rotated is no fault of the profile: others go on asking it while the new one is read.
         if !self.facts.endpoint.moves_health() || self.rereads(run, failure) {
@@ -426,7 +444,6 @@ impl Exchange {
         let time = least.max(lost * 2).min(DETOUR_CAP);
         if let Some(key) = at.request_key {
             at.world.retries.avoid_for_request(now, key, victim.profile, time);
-            at.world.retries.count_attempts(now, key, 1);
         }
         if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.session) {
             at.world.retries.avoid_for_session(now, session, victim.profile, time);

@@ -11,11 +11,15 @@ use crate::route::ProfileId;
 /// Most sessions and requests remembered; beyond it the oldest are forgotten.
 const MOST_ENTRIES: usize = 4096;
 
+/// Most attempts remembered of one request: it may cause no more than [`MAX_ATTEMPTS_PER_KEY`] and those that were under way together.
+const MOST_ATTEMPTS: usize = 64;
+
 /// What is remembered of one session or one request.
 #[derive(Debug, Clone, Default)]
 struct Entry {
     avoid: Vec<(ProfileId, Instant)>,
-    attempts: u32,
+    /// When each upstream request for it began, within [`RETRY_MEMORY`].
+    attempts: Vec<Instant>,
     touched: Option<Instant>,
 }
 
@@ -54,10 +58,22 @@ impl RetryMemory {
         Detours(avoid)
     }
 
-    /// How many upstream requests this request may still cause within the memory's time.
+    /// How many upstream requests this request may still cause now.
     pub fn attempts_left(&self, now: Instant, request: Option<u64>) -> u32 {
-        let used = request.and_then(|key| self.requests.get(&key)).filter(|entry| is_fresh(entry, now)).map_or(0, |entry| entry.attempts);
-        MAX_ATTEMPTS_PER_KEY.saturating_sub(used)
+        let used = self.attempts_of(now, request).count();
+        MAX_ATTEMPTS_PER_KEY.saturating_sub(u32::try_from(used).unwrap_or(u32::MAX))
+    }
+
+    /// How long until it may cause another.
+    pub fn next_attempt_in(&self, now: Instant, request: Option<u64>) -> Duration {
+        let oldest = self.attempts_of(now, request).min().filter(|_| self.attempts_left(now, request) == 0);
+        oldest.map_or(Duration::ZERO, |at| (at + RETRY_MEMORY).saturating_duration_since(now))
+    }
+
+    fn attempts_of(&self, now: Instant, request: Option<u64>) -> impl Iterator<Item = Instant> {
+        let entry = request.and_then(|key| self.requests.get(&key));
+        let within = move |at: &Instant| now.saturating_duration_since(*at) < RETRY_MEMORY;
+        entry.into_iter().flat_map(|entry| entry.attempts.iter().copied()).filter(within)
     }
 
     /// A profile's stream died in this session's hands.
@@ -70,10 +86,13 @@ impl RetryMemory {
         avoid(&mut self.requests, now, request, profile, time);
     }
 
-    /// So many upstream requests were made for a request that failed.
-    pub fn count_attempts(&mut self, now: Instant, request: u64, attempts: u32) {
+    /// An upstream request for it began at `at`.
+    pub fn count_attempt(&mut self, now: Instant, request: u64, at: Instant) {
         let entry = fresh_entry(&mut self.requests, now, request);
-        entry.attempts = entry.attempts.saturating_add(attempts);
+        entry.attempts.retain(|earlier| now.saturating_duration_since(*earlier) < RETRY_MEMORY);
+        if entry.attempts.len() < MOST_ATTEMPTS {
+            entry.attempts.push(at);
+        }
     }
 
     /// Nobody avoids this profile any longer, or any; how often a request was tried stands.
@@ -156,12 +175,15 @@ mod tests {
     fn r7_a_request_s_attempts_are_counted_over_its_retries_and_forgotten() {
         let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();
-        for _ in 0..3 {
-            memory.count_attempts(now, 1, 4);
+        for second in 0..12 {
+            memory.count_attempt(now, 1, now + Duration::from_secs(second));
         }
         assert_eq!(memory.attempts_left(now, Some(1)), 0);
         assert_eq!(memory.attempts_left(now, Some(2)), MAX_ATTEMPTS_PER_KEY);
-        assert_eq!(memory.attempts_left(now + RETRY_MEMORY, Some(1)), MAX_ATTEMPTS_PER_KEY);
+        assert_eq!(memory.next_attempt_in(now + Duration::from_secs(20), Some(1)), Duration::from_secs(100));
+        assert_eq!(memory.next_attempt_in(now, Some(2)), Duration::ZERO);
+        assert_eq!(memory.attempts_left(now + RETRY_MEMORY, Some(1)), 1, "the first has left the window");
+        assert_eq!(memory.next_attempt_in(now + RETRY_MEMORY, Some(1)), Duration::ZERO);
         memory.forget_old(now + RETRY_MEMORY);
         assert!(!memory.remembers_requests());
     }
@@ -171,7 +193,8 @@ mod tests {
         let now = VirtualClock::new().now();
         let mut memory = RetryMemory::default();
         for key in 0..2 * MOST_ENTRIES as u64 {
-            memory.count_attempts(now + Duration::from_nanos(key), key, 1);
+            let at = now + Duration::from_nanos(key);
+            memory.count_attempt(at, key, at);
         }
         assert_eq!(memory.requests.len(), MOST_ENTRIES);
     }

@@ -417,11 +417,12 @@ impl Driver {
         self.question
     }
 
-    /// The same for good news, which need no key: a key costs a hash over the whole body.
+    /// The same for good news, which compute no key: that costs a hash over the whole body.
     fn with_world(&mut self, act: impl FnOnce(&mut Exchange, &mut Surroundings<'_>)) {
         let dice = self.gateway.outside().dice();
-        let Self { gateway, exchange, .. } = self;
-        gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key: None, streamed: false, dice }));
+        let Self { gateway, exchange, question, .. } = self;
+        let request_key = question.map(|question| question.key);
+        gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key, streamed: false, dice }));
     }
 
     /// The answer is whole in meaning.
@@ -489,7 +490,7 @@ impl Drop for Driver {
         match self.attempts.first().map(|attempt| attempt.id).filter(|_| whole) {
             _ if self.exchange.outcome().is_some() => {}
             Some(id) => self.with_world(|exchange, at| exchange.on_end(now, id, &position, at)),
-            None => self.with_world(|exchange, at| exchange.on_client_gone(now, at)),
+            None => self.with_exchange(|exchange, at| exchange.on_client_gone(now, at)),
         }
         self.record();
     }

@@ -98,6 +98,13 @@ impl Exchange {
         });
     }
 
+    /// The client has sent this request so often that it has used up its share of requests to providers for now.
+    pub(super) fn answer_later(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        let wait = at.world.retries.next_attempt_in(now, at.request_key).min(CLIENT_WAIT).as_millis().div_ceil(1000);
+        let seconds = u32::try_from(wait).unwrap_or(1).clamp(1, 59);
+        self.answer(Answer::Local(LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(seconds) }));
+    }
+
     fn shape(&self, attempt: AttemptId, failure: &Failure, client_login: bool, wait: u32) -> Answer {
         let relay = |retry_after, final_word| Answer::Relay { attempt, retry_after, final_word };
         if self.plan.lone && relayable(failure) {
