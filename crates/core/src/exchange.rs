@@ -539,8 +539,8 @@ impl Exchange {
     }
 
     fn retry_in_place(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
-        // A trial has its answer: a second try a moment later would only feed the outage.
-        let alone = self.plan.candidates.len() == 1 && !run.on_trial;
+        // A trial has its answer, and so has who was told not to retry: a second try a moment later would only feed the outage.
+        let alone = self.plan.candidates.len() == 1 && !run.on_trial && !failure.no_retry;
         if !alone || self.in_place_retry_used || self.counted_attempts() >= self.attempts_allowed || !self.facts.endpoint.moves_health() {
             return None;
         }

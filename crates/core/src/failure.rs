@@ -128,6 +128,8 @@ pub struct Failure {
     pub retry_after: Option<Duration>,
     /// Whether the limit names a model family and not the account.
     pub family_only: bool,
+    /// Whether the provider said `x-should-retry: false`: it is not asked the same again at once.
+    pub no_retry: bool,
     /// Whether the request has been changed in just what the provider minds, so that it is worth one more try there.
     pub repaired: bool,
     /// For people, short: `529 overloaded`. Holds no prompt, no answer and no secret.
@@ -137,7 +139,7 @@ pub struct Failure {
 impl Failure {
     /// A failure without a status.
     pub fn new(kind: FailureKind, stage: Stage, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, stage, status: None, retry_after: None, family_only: false, repaired: false, detail: detail.into() }
+        Self { kind, stage, status: None, retry_after: None, family_only: false, no_retry: false, repaired: false, detail: detail.into() }
     }
 
     /// The same with the status it came as.

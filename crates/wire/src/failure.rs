@@ -147,7 +147,13 @@ pub fn of_response(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, 
         500.. => FailureKind::ServerError,
         _ => FailureKind::BadRequest,
     };
-    Failure::new(kind, Stage::Head, described(code, &error.kind)).with_status(code).with_retry_after(retry_after)
+    let mut failure = Failure::new(kind, Stage::Head, described(code, &error.kind)).with_status(code).with_retry_after(retry_after);
+    failure.no_retry = forbids_retry(headers);
+    failure
+}
+
+fn forbids_retry(headers: &HeaderMap) -> bool {
+    limits::text(headers, "x-should-retry") == Some("false")
 }
 
 /// The class of a whole answer that is an error although its status is good; none where it is no error. It was told by the answer's body,
@@ -223,7 +229,7 @@ fn rate_limit(headers: &HeaderMap, error: &ErrorBody, now: SystemTime) -> Failur
     let retry_after = limits::retry_after(headers, now);
     let told = limits::reading(headers, now);
     let spend_cap = matches!(error.code.as_str(), "enforced_spend_limit_reached" | "contract_spend_limit_reached");
-    let no_retry = limits::text(headers, "x-should-retry") == Some("false");
+    let no_retry = forbids_retry(headers);
     let (kind, wait, family_only) = match (told, retry_after) {
         (Some(told), _) if told.rejected => (FailureKind::QuotaExhausted, told.resets_in.or(retry_after), told.family_only),
         _ if spend_cap || no_retry => (FailureKind::SpendCap, retry_after, false),
@@ -239,6 +245,7 @@ fn rate_limit(headers: &HeaderMap, error: &ErrorBody, now: SystemTime) -> Failur
     };
     let mut failure = Failure::new(kind, Stage::Head, words).with_status(429).with_retry_after(wait);
     failure.family_only = family_only;
+    failure.no_retry = no_retry;
     failure
 }
 

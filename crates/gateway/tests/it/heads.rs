@@ -239,6 +239,21 @@ async fn an_unknown_path_hops_only_while_nothing_was_sent() {
     assert_eq!((answer.status, spare.requests()[0].body.clone()), (200, post.body));
 }
 
+/// link-assistant/hive-mind#1438: some 500s come with `x-should-retry: false`, and were asked again all the same.
+#[tokio::test]
+async fn r1_r7_a_provider_that_says_not_to_ask_again_is_not_asked_again() {
+    for (headers, asked) in [(&[][..], 2), (&[("x-should-retry", "true")], 2), (&[("x-should-retry", "false")], 1)] {
+        let primary = plays(with(500, headers, error("api_error", "scripted"))).await;
+        let answer = Proxy::lone(&primary).await.ask(&Ask::turn()).await;
+        assert_eq!((answer.status, primary.messages().len()), (500, asked), "{headers:?}");
+        assert_eq!(answer.header("x-should-retry"), headers.first().map(|(_, value)| *value), "the client hears it too");
+    }
+    // Another profile is another matter.
+    let primary = plays(with(500, &[("x-should-retry", "false")], error("api_error", "scripted"))).await;
+    let (answer, _) = to_spare(&primary, &Ask::turn()).await;
+    is_the_spare_s_own("500 that is final", &answer, &wire(&text(FROM_SPARE)));
+}
+
 /// subrouter #26: paid overage answers well and says `rejected`, at which Claude Code stops, although others could serve.
 #[tokio::test]
 async fn r27_a_good_answer_s_rejected_stops_nobody_while_another_profile_is_well() {
