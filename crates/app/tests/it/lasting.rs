@@ -112,8 +112,9 @@ async fn comes(what: &str, is: impl AsyncFn() -> bool) {
     panic!("it did not come: {what}");
 }
 
+/// `CLIProxyAPI` #3368: what was known of a profile was gone after a restart.
 #[tokio::test]
-async fn a_used_up_window_is_still_used_up_after_a_restart_and_after_a_kill() {
+async fn r36_a_used_up_window_is_still_used_up_after_a_restart_and_after_a_kill() {
     let world = World::new().await;
     let (child, proxy) = world.serving().await;
     assert!(world.turn(proxy).await.starts_with("HTTP/1.1 200"));
@@ -187,8 +188,9 @@ async fn without_a_place_to_remember_it_serves_all_the_same_and_says_so() {
     stopped(child).await;
 }
 
+/// `CLIProxyAPI` #5277, better-ccflare #391 #404: a bench that nobody could end by hand.
 #[tokio::test]
-async fn reset_lets_a_running_gateway_ask_again() {
+async fn r30_reset_lets_a_running_gateway_ask_again() {
     let world = World::new().await;
     let (child, proxy) = world.serving().await;
     world.turn(proxy).await;

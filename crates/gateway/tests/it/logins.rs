@@ -40,9 +40,10 @@ fn state(folder: &Path) -> Vec<(String, Vec<u8>, std::time::SystemTime)> {
     found
 }
 
+/// Account pools know no keys, gateways refuse logins (measured): here a login, another and a key are one chain.
 #[cfg(unix)]
 #[tokio::test]
-async fn two_logins_and_a_key_are_spent_one_after_the_other_and_no_login_is_touched() {
+async fn r68_two_logins_and_a_key_are_spent_one_after_the_other_and_no_login_is_touched() {
     let root = tempfile::tempdir().expect("a temporary folder");
     let (first, second) = (folder(root.path(), "first"), folder(root.path(), "second"));
     let before = (state(&first), state(&second));

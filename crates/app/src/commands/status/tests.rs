@@ -177,8 +177,9 @@ fn colour_adds_nothing_but_colour() {
     }
 }
 
+/// cc-switch #6022 #5120 #612, agentgateway #1087: the interface said that failover was on, and it was not.
 #[test]
-fn a_lone_profile_and_one_without_failover_are_named_so() {
+fn r62_a_lone_profile_and_one_without_failover_are_named_so() {
     let lone = drawn(&report(vec![gateway("work", vec![profile("work", "serving")])]), look(Some(80), true));
     assert!(lone.starts_with("○ No spare   serve → 127.0.0.1:4117 → work"), "{lone}");
     let mut off = gateway("work", vec![profile("work", "serving"), profile("spare", "paused")]);
