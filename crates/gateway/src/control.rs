@@ -109,7 +109,7 @@ impl Gateway {
             world.reset(only);
             freed
         });
-        self.keep_learned();
+        self.keep_learned(true);
         Ok(ResetAnswer { version: CONTROL_VERSION, freed: freed.into_iter().map(|id| snapshot.name(id).to_owned()).collect() })
     }
 
@@ -128,7 +128,7 @@ impl Gateway {
             world.switch = profile.map(|profile| Switch { profile, until: time.map(|time| now + time) });
             before
         });
-        self.keep_learned();
+        self.keep_learned(true);
         let name = |id: ProfileId| snapshot.name(id).to_owned();
         let for_s = time.map(|time| time.as_secs());
         Ok(SwitchAnswer { version: CONTROL_VERSION, profile: profile.map(name), for_s, before: before.map(name) })

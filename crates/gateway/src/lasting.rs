@@ -111,10 +111,13 @@ impl Gateway {
         kept.changes(own.switch.as_slice(), now_ms);
     }
 
-    /// Keeps what has been learned since the last time.
-    pub(crate) fn keep_learned(&self) {
+    /// Keeps what has been learned since the last time: at once what a failure or the user taught, else now and then. Looking through all
+    /// that is known costs more than a good exchange.
+    pub(crate) fn keep_learned(&self, at_once: bool) {
         let due = |eased: Option<Instant>| eased.is_none_or(|eased| clock::since(eased) >= EASY_EVERY);
-        self.keep(due);
+        if at_once || due(self.kept().eased) {
+            self.keep(due);
+        }
     }
 
     /// Keeps everything that lasts: this is the end.

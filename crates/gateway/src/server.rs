@@ -334,6 +334,7 @@ impl Gateway {
 
     pub(crate) fn over(&self, record: Arc<ExchangeRecord>) {
         self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
+        let failed = record.attempts.iter().any(|attempt| attempt.class.is_some());
         if record.on_spare {
             self.counts.failovers.fetch_add(1, Ordering::Relaxed);
         }
@@ -342,7 +343,7 @@ impl Gateway {
             if let Some(name) = record.served_by.as_ref().filter(|name| last.served_by.as_ref().is_none_or(|(last, _)| last != *name)) {
                 last.served_by = Some((name.clone(), clock::now()));
             }
-            if record.attempts.iter().any(|attempt| attempt.class.is_some()) {
+            if failed {
                 last.failover = Some((clock::now(), record.clone()));
             }
         }
@@ -351,7 +352,7 @@ impl Gateway {
             store.record(record.clone());
         }
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(clock::now(), &record);
-        self.keep_learned();
+        self.keep_learned(failed);
         self.forget_old();
         self.tell(&Event::Over(record));
     }

@@ -22,6 +22,10 @@ const RETRY_LAST: Duration = Duration::from_secs(60);
 /// Old rows are looked for this often.
 const PRUNE_EVERY: Duration = Duration::from_secs(600);
 
+/// Shortest time between two commits. One exchange now and then is written at once; many in a row share a commit, which costs as much as
+/// thirty rows.
+const COMMIT_GAP: Duration = Duration::from_millis(10);
+
 /// The thread's own state.
 pub(crate) struct Writer {
     shared: Arc<Shared>,
@@ -132,7 +136,7 @@ impl Writer {
 
     fn succeeded(&mut self, too_long: usize) {
         self.failures = 0;
-        self.try_at = Instant::now();
+        self.try_at = Instant::now() + COMMIT_GAP;
         let mut state = self.shared.lock();
         (0..too_long).for_each(|_| state.pending.drop_one());
         if state.trouble.take().is_some() {
