@@ -36,6 +36,8 @@ pub(crate) struct Writer {
     /// The last try before the end was made.
     took_leave: bool,
     try_at: Instant,
+    /// Until then more may join the next commit.
+    rests_until: Instant,
     prune_at: Instant,
 }
 
@@ -66,6 +68,7 @@ impl Writer {
             failures: u32::from(failed),
             took_leave: false,
             try_at: if failed { now + RETRY_FIRST } else { now },
+            rests_until: now,
             prune_at: now,
         }
     }
@@ -91,24 +94,26 @@ impl Writer {
         loop {
             let now = Instant::now();
             let may_try = now >= self.try_at || state.hurry || state.closing && !self.took_leave;
+            let rested = now >= self.rests_until || state.hurry || state.closing;
             let work = !state.pending.is_empty();
             let prune = self.database.is_some() && now >= self.prune_at && !state.closing;
             // A file that was never made is made with the first thing to keep.
             let reopen = self.failures > 0 && !work && !state.closing;
-            if may_try && (work || prune || reopen) {
+            if may_try && (work && rested || prune || reopen) {
                 state.busy = true;
-                // Whoever waits does so for the work.
-                state.hurry = state.hurry && work && prune;
                 // While it succeeds there may be more; after a failure this was the last try.
                 self.took_leave = state.closing && self.failures > 0;
-                return Some(if prune { Batch::default() } else { state.pending.take() });
+                let batch = if prune { Batch::default() } else { state.pending.take() };
+                // Whoever waits does so for all the work.
+                state.hurry = state.hurry && !state.pending.is_empty();
+                return Some(batch);
             }
             if state.closing {
                 return None;
             }
             state.hurry = false;
             shared.progress.notify_all();
-            let wake_at = if work || self.failures > 0 { self.try_at } else { self.prune_at };
+            let wake_at = if work || self.failures > 0 { self.try_at.max(self.rests_until) } else { self.prune_at };
             // A look that is due before the file is made waits for it.
             let wait = if wake_at > now { wake_at - now } else { PRUNE_EVERY };
             (state, _) = shared.work.wait_timeout(state, wait).unwrap_or_else(PoisonError::into_inner);
@@ -136,7 +141,8 @@ impl Writer {
 
     fn succeeded(&mut self, too_long: usize) {
         self.failures = 0;
-        self.try_at = Instant::now() + COMMIT_GAP;
+        self.try_at = Instant::now();
+        self.rests_until = self.try_at + COMMIT_GAP;
         let mut state = self.shared.lock();
         (0..too_long).for_each(|_| state.pending.drop_one());
         if state.trouble.take().is_some() {
