@@ -152,6 +152,8 @@ impl Writer {
 
     /// Keeps what was not written, and decides when to try again: at once with a fresh file, else later and later.
     fn failed(&mut self, fault: &Fault, batch: Batch) {
+        // Whoever waits has waited for this try.
+        self.shared.lock().hurry = false;
         let fresh_file = self.failures == 0 && matches!(fault, Fault::Damaged(_) | Fault::Replaced(_));
         if let Some(database) = self.database.take()
             && matches!(fault, Fault::Damaged(_))
