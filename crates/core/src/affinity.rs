@@ -150,6 +150,7 @@ pub fn remembered(profile: ProfileId, since: Instant, last_used: Instant, cache_
 }
 
 #[cfg(test)]
+#[expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
 mod tests {
     use super::*;
     use crate::policy::CACHE_LIFE;
@@ -229,6 +230,33 @@ mod tests {
         affinity.send_home(HOME);
         let stays = |session| affinity.stay(now, Some(session)).map(|stay| stay.profile);
         assert_eq!([SESSION, 8, 9].map(stays), [None, Some(SPARE), Some(HOME)]);
+    }
+
+    #[test]
+    fn times_are_over_at_their_end_and_not_after_it() {
+        let start = VirtualClock::new().now();
+        let affinity = away(start, 10, false);
+        let stay = affinity.stay(start, Some(SESSION)).unwrap();
+        assert!(stay.is_warm_at(start + CACHE_LIFE - Duration::from_nanos(1), HOME));
+        assert!(!stay.is_warm_at(start + CACHE_LIFE, HOME));
+        let left = start + secs(10) + Failback::default().min_stay;
+        assert!(!stay.may_return(left - Duration::from_nanos(1), HOME, &Failback::default()));
+        assert!(stay.may_return(left, HOME, &Failback::default()));
+        let gone = start + secs(10) + CACHE_LIFE_LONG;
+        assert!(affinity.stay(gone - Duration::from_nanos(1), Some(SESSION)).is_some());
+        assert!(affinity.stay(gone, Some(SESSION)).is_none());
+    }
+
+    #[test]
+    fn each_earlier_home_is_known_once_with_its_last_time() {
+        const THIRD: ProfileId = ProfileId(2);
+        let start = VirtualClock::new().now();
+        let mut affinity = Affinity::default();
+        for (at, profile) in [(0, HOME), (10, SPARE), (20, THIRD), (30, HOME), (40, SPARE)] {
+            affinity.on_served(start + secs(at), SESSION, profile, CACHE_LIFE, false);
+        }
+        let stay = affinity.stay(start, Some(SESSION)).unwrap();
+        assert_eq!(stay.homes, [(THIRD, start + secs(20)), (HOME, start + secs(30))]);
     }
 
     #[test]
