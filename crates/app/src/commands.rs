@@ -143,6 +143,12 @@ pub(crate) fn extra_roots() -> Option<PathBuf> {
 pub(crate) fn logging(default: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("HOTSPARE_LOG").unwrap_or_else(|_| EnvFilter::new(default));
-    // A second call in one process keeps the first: nothing is lost.
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    // A second call in one process keeps the first: nothing is lost. A log that nobody reads any more must not be complained of where nobody
+    // reads either: that would panic.
+    let _ = tracing_subscriber::fmt()
+        .log_internal_errors(false)
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .try_init();
 }

@@ -1,6 +1,8 @@
 //! Keeps, for the time that the gateway lives, who minted which thinking block and what each profile has refused; and has requests changed
 //! accordingly. Never waits, never keeps a word of a conversation, and leaves a request alone as long as nobody but Anthropic has answered.
 
+use std::collections::HashSet;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -18,7 +20,12 @@ pub(crate) struct Histories(Mutex<Learned>);
 struct Learned {
     mints: MintBook,
     repairs: RepairMemory,
+    /// Pairs of models, asked for and served, that people were told of.
+    told: HashSet<u64>,
 }
+
+/// Most pairs of models that are told of in the log.
+const MOST_TOLD: usize = 64;
 
 /// How one request has to be changed for one profile.
 #[derive(Debug, Clone)]
@@ -34,6 +41,14 @@ pub(crate) struct Adaptation {
 pub(crate) struct Changed(pub Arc<str>);
 
 impl Histories {
+    /// Whether people were not told yet that this model was served where that one was asked for. Each request tells its own record.
+    pub(crate) fn is_news(&self, asked: &str, served: &str) -> bool {
+        let mut hasher = DefaultHasher::new();
+        (asked, served).hash(&mut hasher);
+        let told = &mut self.lock().told;
+        told.len() < MOST_TOLD && told.insert(hasher.finish())
+    }
+
     fn lock(&self) -> MutexGuard<'_, Learned> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

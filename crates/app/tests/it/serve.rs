@@ -99,3 +99,16 @@ async fn i12_a_ledger_that_cannot_be_written_stops_nothing_and_is_told() {
     user.runs(&["why"]).await.fails(1, &["ledger.db"]);
     assert_eq!(stopped(child, Signal::TERM).await, Some(0));
 }
+
+/// Found by the bench: whoever reads the log is gone, and the first line about a failure took the client's connection with it.
+#[tokio::test]
+async fn a_log_that_nobody_reads_any_more_harms_no_request() {
+    let primary = Upstream::start(|_| Script::error(529, "overloaded_error", "busy")).await.expect("started");
+    let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let user = User::new().pair(&primary.url(), &spare.url());
+    let (mut child, address, _) = serving(&user).await;
+    drop(child.stderr.take());
+    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
+    assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-hotspare-profile: backup"), "{answer}");
+}

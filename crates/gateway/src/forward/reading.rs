@@ -42,7 +42,9 @@ impl Driver {
         let Some(asked) = record.and_then(|attempt| attempt.model.clone()).or_else(|| self.exchange.facts().model.clone()) else { return };
         if !hotspare_core::models::is_served_as_asked(&asked, served) {
             let served: String = served.chars().filter(char::is_ascii_graphic).take(SERVED_CAP).collect();
-            tracing::warn!(id = %record::id_text(self.id), %asked, %served, "another model answered than was asked for");
+            if self.gateway.histories().is_news(&asked, &served) {
+                tracing::warn!(id = %record::id_text(self.id), %asked, %served, "another model answered than was asked for");
+            }
             self.notes.of(id).changed.push(format!("{asked} was asked for, {served} answered"));
         }
     }
