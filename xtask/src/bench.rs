@@ -349,8 +349,10 @@ fn largest_body(programs: &Programs, way: Way, upstream: SocketAddr) -> anyhow::
     let target = programs.start(way, upstream)?;
     let process = target.process()?;
     let idle = process.resident()?;
-    let mut connection = Connection::open(target.address)?;
-    connection.ask(target.request(Play::Plain, LARGEST).next()).with_context(|| way.name())?;
+    let mut ask = target.request(Play::Plain, LARGEST);
+    // Made before the connection is: a fresh one that stays silent for ten seconds is closed.
+    let request = ask.next();
+    Connection::open(target.address)?.ask(request).with_context(|| way.name())?;
     #[expect(clippy::cast_precision_loss, reason = "32 MiB")]
     let size = LARGEST as f64;
     Ok((process.peak()? - idle) / size)
