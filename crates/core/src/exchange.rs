@@ -540,7 +540,7 @@ impl Exchange {
 
     fn retry_in_place(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
         // A trial has its answer, and so has who was told not to retry: a second try a moment later would only feed the outage.
-        let alone = self.plan.candidates.len() == 1 && !run.on_trial && !failure.no_retry;
+        let alone = self.plan.candidates.len() == 1 && !run.on_trial && !failure.no_retry && at.world.health.in_panic_for(now).is_zero();
         if !alone || self.in_place_retry_used || self.counted_attempts() >= self.attempts_allowed || !self.facts.endpoint.moves_health() {
             return None;
         }

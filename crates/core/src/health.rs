@@ -213,6 +213,8 @@ impl Health {
         health.last_failure = Some((now, failure.kind, failure.detail.clone()));
         if let Some((time, grip)) = verdict.bench {
             let repeated = if verdict.strike == Strike::Soft { health.soft_streak(about) } else { 0 };
+            // What repeats is no guess any more.
+            let grip = if repeated > 0 && grip == Grip::Loose { Grip::Firm } else { grip };
             let time = bench_time(time.saturating_mul(1 << repeated), grip, failure.kind, cap, dice);
             health.bench(now, about, Bench { since: now, until: now + time, because: failure.kind, grip, credential: victim.credential });
         }

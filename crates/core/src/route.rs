@@ -294,12 +294,11 @@ pub fn plan(
     }
     plan.candidates.extend(ranked.into_iter().map(|ranked| ranked.candidate));
     closed.sort_by_key(|(_, until, _)| *until);
-    if plan.candidates.is_empty() && !plan.lone {
-        plan.candidates.extend(in_panic(now, world, closed));
-    } else {
-        // Who cools down only by our own guess is a last resort.
-        let last = closed.into_iter().filter(|(grip, ..)| *grip == Grip::Loose || plan.lone);
-        plan.candidates.extend(last.map(|(_, _, candidate)| candidate));
+    // Who cools down only by our own guess is a last resort: it may be well all the same, and a few failures more open its breaker.
+    let (last, firm): (Vec<_>, Vec<_>) = closed.into_iter().partition(|(grip, ..)| *grip == Grip::Loose || plan.lone);
+    plan.candidates.extend(last.into_iter().map(|(_, _, candidate)| candidate));
+    if plan.candidates.is_empty() {
+        plan.candidates.extend(in_panic(now, world, firm));
     }
     leave_out_unreachable(now, world, &mut plan);
     plan

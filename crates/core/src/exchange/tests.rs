@@ -483,7 +483,7 @@ fn an_answer_is_held_open_until_a_profile_recovers() {
     rig.expect(&["initial 0", "failover 1", "hold open"]);
     rig.after(secs(10)).after(secs(5));
     rig.head().content().success().ends();
-    rig.expect(&["initial 0", "failover 1", "hold open", "plan anew", "failover 0", "commit #2", "end Complete"]);
+    rig.expect(&["initial 0", "failover 1", "hold open", "plan anew", "plan anew", "failover 0", "commit #2", "end Complete"]);
 }
 
 #[test]
