@@ -73,7 +73,7 @@ pub struct ClockOverrides {
 /// What may break a stream that the client has begun to read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum MidStream {
-    /// The ending fits the position and the client (see [`crate::commitment::ending`]).
+    /// The ending fits the position and the client (see [`crate::commitment::repair`]).
     #[default]
     Auto,
     /// Always truncate.
