@@ -1,3 +1,5 @@
+//! Holds how a user's Claude Code set-up is found, and what is put over it. Never starts a client.
+
 use super::*;
 
 const URL: &str = "http://127.0.0.1:4117";

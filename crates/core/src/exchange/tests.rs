@@ -1,3 +1,4 @@
+//! Plays scripts to one exchange on a virtual clock and holds what it does; over any script, what must never happen. Never waits.
 #![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
 
 use super::*;

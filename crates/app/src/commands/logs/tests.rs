@@ -1,3 +1,5 @@
+//! Holds the lines of `logs` as people read them. Never opens a ledger of the user's.
+
 use super::*;
 use crate::commands::why::samples;
 use crate::output::Paint;

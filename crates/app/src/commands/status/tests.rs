@@ -1,3 +1,5 @@
+//! Holds the screens of `status` as people read them. Never asks a running gateway.
+
 use hotspare_gateway::status::{FailbackStatus, LastFailover, SwitchStatus, WindowReport};
 
 use super::*;

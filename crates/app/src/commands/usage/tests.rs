@@ -1,3 +1,5 @@
+//! Holds the table of `usage` as people read it. Never opens a ledger of the user's.
+
 use super::*;
 use crate::output::Paint;
 

@@ -1,3 +1,5 @@
+//! Holds the waterfall of `why` as people read it. Never opens a ledger of the user's.
+
 use std::path::Path;
 
 use super::*;
