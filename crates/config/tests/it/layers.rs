@@ -18,11 +18,11 @@ const MARK: &str = "──── ";
 const PLACES: [(&str, &str); 9] = [
     ("user", ".config/hotspare/config.json"),
     ("claude user", ".claude/settings.json"),
-    ("outer", "work/.hotspare/config.json"),
-    ("project", "work/p/.hotspare/config.json"),
-    ("claude project", "work/p/.claude/settings.json"),
-    ("local", "work/p/.hotspare/config.local.json"),
-    ("claude local", "work/p/.claude/settings.local.json"),
+    ("outer", "code/.hotspare/config.json"),
+    ("project", "code/p/.hotspare/config.json"),
+    ("claude project", "code/p/.claude/settings.json"),
+    ("local", "code/p/.hotspare/config.local.json"),
+    ("claude local", "code/p/.claude/settings.local.json"),
     ("managed", "etc/managed.json"),
     ("claude managed", "etc/managed-settings.json"),
 ];
@@ -33,7 +33,7 @@ fn sections(text: &str) -> BTreeMap<&str, &str> {
 
 fn outcome(home: &Home, text: &str) -> Result<Inspection, Errors> {
     let sections = sections(text);
-    home.write("work/p/README", "");
+    home.write("code/p/README", "");
     for (name, place) in PLACES {
         if let Some(text) = sections.get(name) {
             home.write(place, text);
@@ -42,7 +42,7 @@ fn outcome(home: &Home, text: &str) -> Result<Inspection, Errors> {
     let lines = |name: &str| sections.get(name).into_iter().flat_map(|text| text.lines()).map(str::to_owned).collect::<Vec<_>>();
     let variables: Vec<(OsString, OsString)> =
         lines("env").iter().filter_map(|line| line.split_once('=')).map(|(name, value)| (name.into(), value.into())).collect();
-    let context = Context::new(home.path("work/p")).with_assignments(lines("set")).with_variables(variables.into_iter());
+    let context = Context::new(home.path("code/p")).with_assignments(lines("set")).with_variables(variables.into_iter());
     let context = if sections.contains_key("trust") { context.trusting_all() } else { context };
     let known = PLACES.iter().map(|(name, _)| *name).chain(["set", "env", "trust"]).collect::<Vec<_>>();
     assert!(sections.keys().all(|name| known.contains(name)), "{:?}", sections.keys());
