@@ -5,7 +5,9 @@ mod cases;
 mod client;
 mod companies;
 mod faults;
+mod logins;
 mod sdk;
+mod talk;
 mod tui;
 mod world;
 
@@ -78,6 +80,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             let started = Instant::now();
             report(companies::NAME, label, started, runtime.block_on(companies::run(&tools, mode)));
         }
+    }
+    if !direct && format!("{} {}", logins::NAME, Mode::Print.label()).contains(wanted) {
+        let started = Instant::now();
+        report(logins::NAME, Mode::Print.label(), started, runtime.block_on(logins::run(&tools)));
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {
