@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -300,12 +301,12 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
 
     fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.set_limit(u64::MAX);
-        let before = self.pending.len();
-        self.pending.resize(before + HEAD_READ, 0);
-        let mut space = ReadBuf::new(&mut self.pending[before..]);
+        // On the stack: a connection that waits, for its next request or for the end of a long answer, keeps no buffer for it.
+        let mut taken = [const { MaybeUninit::uninit() }; HEAD_READ];
+        let mut space = ReadBuf::uninit(&mut taken);
         let outcome = Pin::new(&mut self.io).poll_read(cx, &mut space);
+        self.pending.extend_from_slice(space.filled());
         let count = space.filled().len();
-        self.pending.truncate(before + count);
         ready!(outcome)?;
         if count == 0 {
             self.state = State::Closed;

@@ -139,8 +139,15 @@ impl Store {
 
     /// Keeps a record. Never waits: when too many wait already, the oldest gives way.
     pub fn record(&self, record: impl Into<Arc<ExchangeRecord>>) {
-        self.shared.lock().pending.push(record.into());
-        self.shared.work.notify_one();
+        let mut state = self.shared.lock();
+        let first = state.pending.is_empty();
+        state.pending.push(record.into());
+        drop(state);
+        // While something waits already, the writer knows when to come by itself; waking it for each record would cost the data path more
+        // than all the rest of keeping it.
+        if first {
+            self.shared.work.notify_one();
+        }
     }
 
     /// Keeps what changed of this kind; what other processes have learned stands beside it. Never waits.
