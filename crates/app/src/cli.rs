@@ -32,6 +32,13 @@ pub(crate) enum Command {
     Serve(Serve),
     /// What serves now, and what happened last
     Status(StatusArgs),
+    /// One segment for Claude Code's status line
+    #[command(
+        after_help = "Examples:  hotspare statusline                       as `statusLine.command` in Claude Code's settings\n           \
+                      hotspare statusline --wrap '~/.claude/line.sh'   with the status line that you have\n\n\
+                      It says nothing while the primary serves and is well. The exit code is always 0."
+    )]
+    Statusline(StatuslineArgs),
     /// Let a profile be asked again at once, or every one
     #[command(after_help = "Examples:  hotspare reset\n           hotspare reset work")]
     Reset(ResetArgs),
@@ -125,6 +132,14 @@ pub(crate) struct StatusArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hotspare statusline`.
+#[derive(Debug, Args)]
+pub(crate) struct StatuslineArgs {
+    /// Your own status line's command, run by a shell with the same stdin; its output comes after ours
+    #[arg(long, value_name = "CMD")]
+    pub wrap: Option<String>,
 }
 
 /// `hotspare reset`.

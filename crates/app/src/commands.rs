@@ -8,6 +8,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod statusline;
 pub(crate) mod trust;
 pub(crate) mod usage;
 pub(crate) mod why;

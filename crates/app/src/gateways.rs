@@ -26,25 +26,38 @@ const ANSWER_CAP: usize = 1024 * 1024;
 pub(crate) enum NoAnswer {
     /// It is gone, or something else has its port.
     Gone,
+    /// It does not answer in time.
+    Late,
     /// It does not want to, and says why.
     Refused(StatusCode, String),
 }
 
 /// Asks each of them for what is at this path.
 pub(crate) async fn get<A: DeserializeOwned>(instances: &[Instance], path: &str) -> Vec<Result<A, NoAnswer>> {
-    each(instances, &Method::GET, path, &Bytes::new()).await
+    get_within(ANSWER_TIME, instances, path).await
+}
+
+/// The same for whoever cannot wait so long.
+pub(crate) async fn get_within<A: DeserializeOwned>(time: Duration, instances: &[Instance], path: &str) -> Vec<Result<A, NoAnswer>> {
+    each(time, instances, &Method::GET, path, &Bytes::new()).await
 }
 
 /// Tells each of them.
 pub(crate) async fn post<A: DeserializeOwned>(instances: &[Instance], path: &str, request: &impl Serialize) -> Vec<Result<A, NoAnswer>> {
     let body = serde_json::to_vec(request).expect("a request is plain data with text keys");
-    each(instances, &Method::POST, path, &Bytes::from(body)).await
+    each(ANSWER_TIME, instances, &Method::POST, path, &Bytes::from(body)).await
 }
 
-async fn each<A: DeserializeOwned>(instances: &[Instance], method: &Method, path: &str, body: &Bytes) -> Vec<Result<A, NoAnswer>> {
+async fn each<A: DeserializeOwned>(
+    time: Duration,
+    instances: &[Instance],
+    method: &Method,
+    path: &str,
+    body: &Bytes,
+) -> Vec<Result<A, NoAnswer>> {
     let asked = instances.iter().map(|instance| async move {
-        let answered = tokio::time::timeout(ANSWER_TIME, ask(instance, method, path, body.clone())).await;
-        let (status, bytes) = answered.ok().and_then(Result::ok).ok_or(NoAnswer::Gone)?;
+        let answered = tokio::time::timeout(time, ask(instance, method, path, body.clone())).await;
+        let (status, bytes) = answered.map_err(|_| NoAnswer::Late)?.map_err(|_| NoAnswer::Gone)?;
         if status.is_success() {
             return serde_json::from_slice(&bytes).map_err(|_| NoAnswer::Gone);
         }

@@ -35,6 +35,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Run(run)) => commands::run::run(run),
         Some(Command::Serve(serve)) => commands::serve::serve(&serve),
         Some(Command::Status(status)) => commands::status::status(&status),
+        Some(Command::Statusline(statusline)) => Ok(commands::statusline::statusline(&statusline)),
         Some(Command::Reset(reset)) => commands::control::reset(&reset),
         Some(Command::Switch(switch)) => commands::control::switch(&switch),
         Some(Command::Why(why)) => commands::why::why(&why),

@@ -80,6 +80,14 @@ impl Look {
         Self { paint: Paint(colored(&out)), unicode: speaks_unicode(&|name| std::env::var(name).ok()), width }
     }
 
+    /// Of a status line: Claude Code reads it from a pipe and shows its colours.
+    pub(crate) fn of_status_line() -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        let plain = variable("NO_COLOR").is_some_and(|value| !value.is_empty()) || variable("TERM").is_some_and(|term| term == "dumb");
+        let forced = variable("CLICOLOR_FORCE").is_some_and(|value| !value.is_empty() && value != "0");
+        Self { paint: Paint(forced || !plain), unicode: speaks_unicode(&variable), width: None }
+    }
+
     /// The sign, or what stands for it in ASCII.
     pub(crate) fn sign(self, unicode: &'static str, ascii: &'static str) -> &'static str {
         if self.unicode { unicode } else { ascii }

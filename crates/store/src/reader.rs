@@ -46,6 +46,12 @@ const TOTALS: &str = "SELECT strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch', 'lo
 
 const MIDNIGHT: &str = "SELECT CAST(strftime('%s', 'now', 'localtime', 'start of day', 'utc') AS INTEGER) * 1000";
 
+/// The time of day by this machine's clock and time zone, `15:40`, of a time in seconds since 1970 (UTC). None: it is beyond any calendar.
+pub fn local_clock(at: u64) -> Option<String> {
+    let connection = Connection::open_in_memory().ok()?;
+    connection.query_row("SELECT strftime('%H:%M', ?1, 'unixepoch', 'localtime')", params![signed(at)], |row| row.get(0)).ok()
+}
+
 /// Reads the ledger.
 pub struct Reader {
     connection: Connection,

@@ -155,7 +155,7 @@ fn tell<A: serde::de::DeserializeOwned>(
     let instances = state::instances(&locations.state_dir);
     let answers = commands::runtime()?.block_on(gateways::post::<A>(&instances, path, request));
     let alive: Vec<(&Instance, Result<A, NoAnswer>)> =
-        instances.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Err(NoAnswer::Gone))).collect();
+        instances.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Err(NoAnswer::Gone | NoAnswer::Late))).collect();
     let unknown = |answer: &Result<A, NoAnswer>| match answer {
         Err(NoAnswer::Refused(status, words)) if *status == http::StatusCode::NOT_FOUND => Some(words.clone()),
         _ => None,
@@ -173,7 +173,7 @@ fn told<A>(instance: &Instance, answer: Result<A, NoAnswer>) -> Told<A> {
     match answer {
         Ok(answer) => Told { kind, address, answer: Some(answer), error: None },
         Err(NoAnswer::Refused(_, words)) => Told { kind, address, answer: None, error: Some(words) },
-        Err(NoAnswer::Gone) => Told { kind, address, answer: None, error: Some("it did not answer".to_owned()) },
+        Err(NoAnswer::Gone | NoAnswer::Late) => Told { kind, address, answer: None, error: Some("it did not answer".to_owned()) },
     }
 }
 

@@ -10,4 +10,5 @@ mod ledger;
 mod run;
 mod serve;
 mod settings;
+mod statusline;
 mod user;

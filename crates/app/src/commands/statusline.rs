@@ -1,0 +1,144 @@
+//! `hotspare statusline`: one segment for Claude Code's status line, from this machine alone. Never fails, never asks a provider, and says
+//! nothing while the primary serves and is well.
+
+mod segment;
+mod wrap;
+
+use std::process::ExitCode;
+use std::time::{Duration, SystemTime};
+
+use hotspare_gateway::Status;
+use hotspare_store::Reader;
+
+use crate::cli::StatuslineArgs;
+use crate::commands;
+use crate::gateways::{self, NoAnswer};
+use crate::output::{self, Look};
+use crate::state::{self, Instance};
+use segment::Segment;
+
+/// Longest that a gateway may take to answer. It takes a millisecond; this is for one that hangs, or a machine that is busy.
+const ANSWER_TIME: Duration = Duration::from_millis(100);
+
+/// What names the client's way to the model, and what comes with it when the way leads through hotspare.
+const BASE_URL: &str = "ANTHROPIC_BASE_URL";
+const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
+const TOKEN_HEADER: &str = "x-hotspare-token";
+const PROXY: &str = "HTTPS_PROXY";
+
+/// Runs `hotspare statusline`. Whatever happens, the exit code is 0: with another one the client shows no status line at all.
+pub(crate) fn statusline(arguments: &StatuslineArgs) -> ExitCode {
+    let look = Look::of_status_line();
+    let Ok(runtime) = commands::runtime() else { return ExitCode::SUCCESS };
+    let line = runtime.block_on(async {
+        match &arguments.wrap {
+            None => own(look).await.unwrap_or_default(),
+            Some(command) => {
+                let (own, theirs) = tokio::join!(own(look), wrap::output(command));
+                wrap::joined(own.as_deref(), &theirs, look)
+            }
+        }
+    });
+    if !line.is_empty() {
+        // A client that is gone needs no status line.
+        let _ = output::data(&line);
+    }
+    ExitCode::SUCCESS
+}
+
+/// Our segment, painted; none while there is nothing to say.
+async fn own(look: Look) -> Option<String> {
+    let segment = match find().await {
+        Found::Serving(status) => {
+            let cost = (status.serving != *primary(&status)).then(|| cost_today(&status.serving)).flatten();
+            segment::of(&status, cost, &clock, look)
+        }
+        Found::Silent => Some(Segment::silent(look)),
+        Found::Down => Some(Segment::down(look)),
+        Found::Past => Some(Segment::past(look)),
+    };
+    segment.map(|segment| segment.painted(look))
+}
+
+fn primary(status: &Status) -> &str {
+    status.profiles.first().map_or("", |profile| profile.name.as_str())
+}
+
+/// What there is at the end of this client's way.
+enum Found {
+    /// A gateway, and what it says.
+    Serving(Box<Status>),
+    /// A gateway that does not answer in time.
+    Silent,
+    /// None.
+    Down,
+    /// The client goes elsewhere.
+    Past,
+}
+
+async fn find() -> Found {
+    let Ok(locations) = commands::locations(None) else { return Found::Down };
+    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let instance = match chosen(state::instances(&locations.state_dir), &variable) {
+        Chosen::This(instance) => instance,
+        Chosen::None => return Found::Down,
+        Chosen::Elsewhere => return Found::Past,
+    };
+    match gateways::get_within::<Status>(ANSWER_TIME, std::slice::from_ref(&instance), "/hotspare/status").await.pop() {
+        Some(Ok(status)) => Found::Serving(Box::new(status)),
+        Some(Err(NoAnswer::Late)) => Found::Silent,
+        _ => Found::Down,
+    }
+}
+
+/// The gateway that this client goes through.
+#[derive(Debug)]
+enum Chosen {
+    This(Instance),
+    /// It would go through one, and there is none.
+    None,
+    /// It goes to another address.
+    Elsewhere,
+}
+
+/// The client hands its own environment to its status line: the address that it uses stands there. Without one it is the service's, where
+/// there is one.
+fn chosen(mut instances: Vec<Instance>, variable: &dyn Fn(&str) -> Option<String>) -> Chosen {
+    let base_url = variable(BASE_URL);
+    let address = base_url.clone().or_else(|| variable(PROXY)).and_then(|url| authority(&url));
+    if let Some(at) = instances.iter().position(|instance| address.as_deref() == Some(instance.address.to_string().as_str())) {
+        return Chosen::This(instances.swap_remove(at));
+    }
+    let ours = variable(CUSTOM_HEADERS).is_some_and(|headers| headers.to_ascii_lowercase().contains(TOKEN_HEADER));
+    match (base_url, ours) {
+        (Some(_), false) => Chosen::Elsewhere,
+        (Some(_), true) => Chosen::None,
+        (None, _) => instances.into_iter().find(|instance| instance.kind == "serve").map_or(Chosen::None, Chosen::This),
+    }
+}
+
+/// `127.0.0.1:4117` of `http://user:secret@127.0.0.1:4117/path`.
+fn authority(url: &str) -> Option<String> {
+    let uri: http::Uri = url.parse().ok()?;
+    let authority = uri.authority()?.as_str();
+    let address = authority.rsplit('@').next()?;
+    Some(address.replace("localhost:", "127.0.0.1:"))
+}
+
+/// What this profile cost today, where a price is known.
+fn cost_today(profile: &str) -> Option<u64> {
+    let locations = commands::locations(None).ok()?;
+    let totals = Reader::open(&locations.state_dir).ok()??.today().ok()?;
+    let priced = totals.iter().filter(|total| total.profile == profile && total.priced > 0);
+    let cost: u64 = priced.map(|total| total.est_cost_micro_usd).sum();
+    (cost > 0).then_some(cost)
+}
+
+/// `15:40`, by this machine's time zone, so many seconds from now.
+fn clock(seconds: u64) -> Option<String> {
+    let at = SystemTime::UNIX_EPOCH.elapsed().ok()?.as_secs().checked_add(seconds)?;
+    hotspare_store::local_clock(at)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,156 @@
+//! Holds the segment's words, its forty columns and the way to the right gateway. Never asks a running gateway.
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::segment::COLUMNS;
+use super::*;
+use crate::output::Paint;
+
+const PLAIN: Look = Look { paint: Paint(false), unicode: true, width: None };
+const ASCII: Look = Look { paint: Paint(false), unicode: false, width: None };
+
+fn profile(name: &str, state: &str, more: &Value) -> Value {
+    let mut profile = json!({
+        "name": name, "state": state, "back_in_s": null, "last_failure": null, "last_failure_ago_s": null, "last_success_ago_s": null
+    });
+    profile.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    profile
+}
+
+fn status(serving: &str, profiles: &[Value], more: &Value) -> Status {
+    let mut status = json!({
+        "version": 1, "hotspare": "0.1.0", "address": "http://127.0.0.1:4117", "pid": 1, "uptime_s": 1, "enabled": true,
+        "serving": serving, "profiles": profiles, "exchanges": 1, "failovers": 0, "in_flight": 0, "last_failover": null
+    });
+    status.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+    serde_json::from_value(status).expect("a status")
+}
+
+/// Seconds after three o'clock.
+fn from_three(seconds: u64) -> String {
+    format!("{:02}:{:02}", (15 + seconds / 3600) % 24, seconds / 60 % 60)
+}
+
+fn said(status: &Status, cost: Option<u64>, look: Look) -> String {
+    segment::of(status, cost, &|seconds| Some(from_three(seconds)), look).map(|segment| segment.text).unwrap_or_default()
+}
+
+fn failed(name: &str, state: &str, words: &str, back_in_s: u64) -> Value {
+    profile(name, state, &json!({"last_failure": words, "back_in_s": back_in_s, "because": "head_timeout"}))
+}
+
+fn window(used: f64, resets_in_s: u64) -> Value {
+    json!({"windows": [{"name": "5h", "status": "allowed", "used": used, "resets_in_s": resets_in_s}]})
+}
+
+#[test]
+fn each_state_has_its_words_and_the_good_one_none() {
+    let ready = profile("openrouter-backup", "ready", &json!({}));
+    let serving = profile("openrouter-backup", "serving", &json!({}));
+    let well = profile("work", "serving", &json!({}));
+    let by_work = |profiles: &[Value]| status("work", profiles, &json!({}));
+    let by_spare = |profiles: &[Value]| status("openrouter-backup", profiles, &json!({}));
+    let limit = profile("work", "serving", &window(0.91, 2400));
+    let far = profile("work", "serving", &window(0.97, 183_600));
+    let overloaded = failed("work", "open", "529 overloaded", 40);
+    let timed_out = failed("work", "cooling", "no answer within 60 s", 40);
+    let none_left = [failed("work", "open", "529 overloaded", 140), failed("spare", "blocked", "402 billing", 3600)];
+    let cases = [
+        ("well", by_work(&[well.clone(), ready.clone()]), None),
+        ("near a limit", by_work(&[limit.clone(), ready.clone()]), None),
+        ("near a limit, days away, alone", by_work(std::slice::from_ref(&far)), None),
+        ("on a spare", by_spare(&[overloaded.clone(), serving.clone()]), Some(1_840_000)),
+        ("on a spare, price unknown", by_spare(&[timed_out.clone(), serving.clone()]), None),
+        ("primary failed, nothing asked since", by_work(&[overloaded, ready.clone()]), None),
+        ("exhausted", by_work(&none_left), None),
+        (
+            "switched by hand",
+            status("openrouter-backup", &[well.clone(), serving], &json!({"switch": {"profile": "openrouter-backup", "for_s": 1800}})),
+            None,
+        ),
+        ("offline", status("work", std::slice::from_ref(&well), &json!({"offline_for_s": 60})), None),
+        ("failover off", status("work", std::slice::from_ref(&well), &json!({"enabled": false})), None),
+        (
+            "broken configuration",
+            status(
+                "work",
+                &[well, ready],
+                &json!({"config": {"loaded_at": 1, "sources": [], "error": "error[HS0005]", "needs_restart": null}}),
+            ),
+            None,
+        ),
+    ];
+    let told: Vec<String> = cases
+        .iter()
+        .flat_map(|(name, status, cost)| {
+            [format!("{name:36} {}", said(status, *cost, PLAIN)), format!("{:36} {}", "", said(status, *cost, ASCII))]
+        })
+        .map(|line| line.trim_end().to_owned())
+        .collect();
+    insta::assert_snapshot!(told.join("\n"));
+}
+
+#[test]
+fn a_family_of_models_that_cools_down_does_not_make_the_profile_a_bad_one() {
+    let family = profile("work", "cooling", &json!({"family": "opus", "back_in_s": 9, "last_failure": "529 overloaded"}));
+    assert_eq!(said(&status("work", &[family], &json!({})), None, PLAIN), "");
+}
+
+#[test]
+fn a_colour_never_stands_alone() {
+    let painted = Segment::down(Look { paint: Paint(true), ..PLAIN }).painted(Look { paint: Paint(true), ..PLAIN });
+    assert_eq!(painted, "\u{1b}[31m✖ hotspare down · hotspare doctor\u{1b}[0m");
+    assert_eq!(Segment::down(ASCII).painted(ASCII), "x hotspare down - hotspare doctor");
+}
+
+fn instance(kind: &str, port: u16) -> Instance {
+    Instance { version: 1, pid: 1, kind: kind.to_owned(), address: ([127, 0, 0, 1], port).into(), token: String::new() }
+}
+
+#[test]
+fn the_client_s_own_way_decides_which_gateway_is_asked() {
+    let all = || vec![instance("run", 5001), instance("serve", 4117), instance("run", 5002)];
+    let asked = |instances: Vec<Instance>, variables: &[(&str, &str)]| {
+        let variable = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        match chosen(instances, &variable) {
+            Chosen::This(instance) => instance.address.port().to_string(),
+            Chosen::None => "none".to_owned(),
+            Chosen::Elsewhere => "elsewhere".to_owned(),
+        }
+    };
+    let token = (CUSTOM_HEADERS, "X-Own: 1\nX-Hotspare-Token: hs-test");
+    assert_eq!(asked(all(), &[(BASE_URL, "http://127.0.0.1:5002"), token]), "5002");
+    assert_eq!(asked(all(), &[(BASE_URL, "http://localhost:5002/"), token]), "5002");
+    assert_eq!(asked(all(), &[(PROXY, "http://hotspare:secret@127.0.0.1:5001")]), "5001");
+    assert_eq!(asked(all(), &[]), "4117");
+    assert_eq!(asked(all(), &[(BASE_URL, "http://127.0.0.1:6000"), token]), "none");
+    assert_eq!(asked(all(), &[(BASE_URL, "https://gateway.example.com")]), "elsewhere");
+    assert_eq!(asked(vec![instance("run", 5001)], &[]), "none", "another session's gateway is not this one's");
+}
+
+#[test]
+fn ours_comes_first_and_stands_alone_where_theirs_is_broken() {
+    assert_eq!(wrap::joined(Some("⇄ spare"), "main ✔\nsecond\n", PLAIN), "⇄ spare │ main ✔\nsecond");
+    assert_eq!(wrap::joined(Some("~ spare"), "main", ASCII), "~ spare | main");
+    assert_eq!(wrap::joined(Some("⇄ spare"), "", PLAIN), "⇄ spare");
+    assert_eq!(wrap::joined(None, "main\n", PLAIN), "main");
+}
+
+proptest! {
+    #[test]
+    fn it_never_has_more_than_forty_columns(
+        name in ".{1,80}", spare in ".{1,80}", words in ".{0,80}", state in "serving|ready|cooling|open|blocked|half_open",
+        on_spare: bool, used in 0.0..20.0_f64, seconds in 0_u64..1_000_000, cost in proptest::option::of(0_u64..10_000_000_000), unicode: bool,
+    ) {
+        let primary = profile(&name, &state, &json!({
+            "last_failure": words, "back_in_s": seconds,
+            "windows": [{"name": "7d_opus_and_more", "status": "warning", "used": used, "resets_in_s": seconds}]
+        }));
+        let status = status(if on_spare { &spare } else { &name }, &[primary, profile(&spare, "ready", &json!({}))], &json!({}));
+        let text = said(&status, cost, if unicode { PLAIN } else { ASCII });
+        prop_assert!(text.chars().count() <= COLUMNS, "{text}");
+        prop_assert!(!text.chars().any(char::is_control), "{text}");
+        prop_assert!(unicode || text.is_ascii(), "{text}");
+    }
+}
