@@ -13,6 +13,7 @@ mod headers;
 mod history;
 pub mod holdback;
 pub mod identity;
+pub mod intercept;
 pub mod lasting;
 pub mod metrics;
 pub mod outside;
