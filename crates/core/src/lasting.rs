@@ -16,6 +16,7 @@ use crate::failure::{Failure, FailureKind, Grip, Stage};
 use crate::health::Bench;
 use crate::policy::{CACHE_LIFE_LONG, COOLDOWN_CAP, LONGEST_TRUST, RESET_JITTER};
 use crate::route::ProfileId;
+use crate::spend::{Account, Spending};
 use crate::window::{UsageWindow, WindowStatus};
 use crate::world::{Switch, World};
 
@@ -184,6 +185,25 @@ pub struct LastingStay {
     pub cache_life_ms: u64,
 }
 
+/// What one process has spent of a profile's budget, on one day or in one session. Each process has entries of its own: the sum counts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastingSpend {
+    /// Whose budget it is.
+    pub profile: String,
+    /// The session, hashed; none: the day.
+    pub session: Option<u64>,
+    /// When the day began, in milliseconds since 1970 (UTC); 0 for a session.
+    pub day_begins_ms: u64,
+    /// Who has spent it.
+    pub writer: u64,
+    /// How much, in millionths of a US dollar.
+    pub micro_usd: u64,
+    /// When it was last added to.
+    pub used_ms: u64,
+    /// When it counts no more: the day is over, or nobody remembers the session.
+    pub ends_at_ms: u64,
+}
+
 /// The user's word.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastingSwitch {
@@ -288,6 +308,25 @@ impl Entry for LastingStay {
     }
 }
 
+impl Entry for LastingSpend {
+    const KIND: &'static str = "spend";
+
+    fn key(&self) -> String {
+        match self.session {
+            None => format!("{}/d{}/{:x}", self.profile, self.day_begins_ms, self.writer),
+            Some(session) => format!("{}/s{session:016x}/{:x}", self.profile, self.writer),
+        }
+    }
+
+    fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    fn ends_at_ms(&self) -> u64 {
+        self.ends_at_ms
+    }
+}
+
 impl Entry for LastingSwitch {
     const KIND: &'static str = "switch";
 
@@ -317,6 +356,8 @@ pub struct Lasting {
     pub windows: Vec<LastingWindow>,
     /// Where sessions are at home.
     pub stays: Vec<LastingStay>,
+    /// What was spent of budgets: told, this process's part alone.
+    pub spends: Vec<LastingSpend>,
     /// The user's word.
     pub switch: Option<LastingSwitch>,
 }
@@ -334,6 +375,7 @@ impl Lasting {
         lasting.failures.sort_by_key(Entry::key);
         lasting.windows.sort_by_key(Entry::key);
         lasting.add_stays(world, calendar, &name);
+        lasting.add_spends(&world.spending, &name);
         let switched = world.switch.filter(|switch| switch.until.is_none_or(|until| until > calendar.now));
         lasting.switch = switched.and_then(|switch| {
             let until = switch.until.map(|until| calendar.ms(until));
@@ -395,6 +437,28 @@ impl Lasting {
         self.stays.truncate(MOST_STAYS);
     }
 
+    fn add_spends<'a>(&mut self, spending: &Spending, name: &impl Fn(ProfileId) -> Option<&'a str>) {
+        let entry = |profile: ProfileId, session: Option<u64>, account: &Account, ends_at_ms: u64| {
+            Some(LastingSpend {
+                profile: name(profile).filter(|_| account.own > 0)?.to_owned(),
+                session,
+                day_begins_ms: spending.day().filter(|_| session.is_none()).map_or(0, |day| day.begins_ms),
+                writer: spending.writer,
+                micro_usd: account.own,
+                used_ms: account.used_ms,
+                ends_at_ms,
+            })
+        };
+        if let Some(day) = spending.day() {
+            self.spends.extend(spending.days.iter().filter_map(|(profile, account)| entry(*profile, None, account, day.ends_ms)));
+        }
+        let sessions = spending.sessions.iter();
+        self.spends.extend(sessions.filter_map(|((profile, session), account)| {
+            entry(*profile, Some(*session), account, account.used_ms.saturating_add(millis(LONGEST_TRUST)))
+        }));
+        self.spends.sort_by_key(Entry::key);
+    }
+
     /// Takes it into a world; what that world has learned itself stands. Profiles that `id` does not know are left out.
     pub fn restore(self, world: &mut World, calendar: Calendar, id: impl Fn(&str) -> Option<ProfileId>) {
         for entry in self.benches {
@@ -431,6 +495,7 @@ impl Lasting {
                 world.affinity.restore(entry.session, affinity::remembered(profile, since, last_used, cache_life));
             }
         }
+        hear_of_spending(&mut world.spending, &self.spends, calendar.wall_ms(), &id);
         if world.switch.is_none()
             && let Some(switch) = self.switch
             && switch.ends_at_ms > calendar.wall_ms()
@@ -440,6 +505,18 @@ impl Lasting {
             if until != Some(None) {
                 world.switch = Some(Switch { profile, until: until.flatten() });
             }
+        }
+    }
+}
+
+/// What others have spent takes the place of what was heard of it before. Another day's counts nothing.
+pub fn hear_of_spending(spending: &mut Spending, entries: &[LastingSpend], wall_ms: u64, id: impl Fn(&str) -> Option<ProfileId>) {
+    spending.forget_elsewhere();
+    let (day, writer) = (spending.day().map(|day| day.begins_ms), spending.writer);
+    for entry in entries.iter().filter(|entry| entry.writer != writer && entry.ends_at_ms > wall_ms) {
+        let counts = entry.session.is_some() || day == Some(entry.day_begins_ms);
+        if let Some(profile) = id(&entry.profile).filter(|_| counts) {
+            spending.add_elsewhere(profile, entry.session, entry.micro_usd, entry.used_ms.min(wall_ms));
         }
     }
 }

@@ -137,6 +137,9 @@ pub struct Tokens {
     pub cache_read: Option<u64>,
     /// Input written to the prompt cache.
     pub cache_write: Option<u64>,
+    /// Of that, what was written for an hour, which costs more than five minutes.
+    #[serde(default)]
+    pub cache_write_1h: Option<u64>,
 }
 
 /// What was done after an attempt.

@@ -7,6 +7,7 @@ use crate::budget::{HedgeMeter, RetryBudget};
 use crate::health::{ClockWatch, Health, Jump};
 use crate::retries::RetryMemory;
 use crate::route::ProfileId;
+use crate::spend::Spending;
 
 /// What is known of the world.
 #[derive(Debug, Default)]
@@ -21,6 +22,8 @@ pub struct World {
     pub budget: RetryBudget,
     /// How many requests were raced.
     pub hedges: HedgeMeter,
+    /// What was spent of budgets in money.
+    pub spending: Spending,
     /// The user's word that outranks the order of the chains.
     pub switch: Option<Switch>,
     clock: ClockWatch,

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::PoisonError;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
-use hotspare_core::lasting::{Entry, LastingBench, LastingBreaker, LastingFailure, LastingStay, LastingSwitch, LastingWindow};
+use hotspare_core::lasting::{
+    Entry, LastingBench, LastingBreaker, LastingFailure, LastingSpend, LastingStay, LastingSwitch, LastingWindow,
+};
 use hotspare_core::{Calendar, Lasting, ProfileId};
 use hotspare_store::{Change, StateEntry, Store};
 use hotspare_upstream::clock;
@@ -91,6 +93,7 @@ impl Gateway {
             failures: load::<LastingFailure>(store),
             windows: load::<LastingWindow>(store),
             stays: load::<LastingStay>(store),
+            spends: load::<LastingSpend>(store),
             switch: load::<LastingSwitch>(store).pop(),
         };
         let snapshot = self.snapshot();

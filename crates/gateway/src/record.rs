@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use hotspare_core::attempt::AttemptKind;
 pub use hotspare_core::record::id_text;
+use hotspare_core::spend::Reached;
 use hotspare_core::{Ending, ExchangeRecord, Failure};
 
 /// Something that happened in an exchange, as it happens.
@@ -45,6 +46,16 @@ pub enum Event {
         id: u64,
         /// How.
         ending: Ending,
+    },
+    /// A profile has no money left: it is not asked until its budget begins anew. Told once for each day, or for each session, just before
+    /// the exchange's [`Event::Over`].
+    BudgetReached {
+        /// The exchange that spent the last of it.
+        id: u64,
+        /// The profile's name.
+        profile: Arc<str>,
+        /// Which of its limits, how high it is and what was spent, in millionths of a US dollar.
+        reached: Reached,
     },
     /// It is over.
     Over(Arc<ExchangeRecord>),

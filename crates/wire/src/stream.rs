@@ -151,6 +151,16 @@ struct Counts {
     cache_read: Option<u64>,
     #[serde(rename = "cache_creation_input_tokens", default)]
     cache_write: Option<u64>,
+    /// Absent or null where the provider keeps no two kinds of cache.
+    #[serde(default)]
+    cache_creation: Option<CacheCreation>,
+}
+
+/// How long what was written to the cache lives.
+#[derive(Deserialize, Default)]
+struct CacheCreation {
+    #[serde(rename = "ephemeral_1h_input_tokens", default)]
+    hour: Option<u64>,
 }
 
 impl UsageSoFar {
@@ -171,6 +181,7 @@ impl UsageSoFar {
             output: delta.output.or(start.output),
             cache_read: delta.cache_read.or(start.cache_read),
             cache_write: delta.cache_write.or(start.cache_write),
+            cache_write_1h: [delta.cache_creation, start.cache_creation].into_iter().flatten().find_map(|creation| creation.hour),
         }
     }
 }
@@ -400,5 +411,18 @@ mod tests {
         position.open(1, BlockKind::ToolCall);
         let (facts, _, _) = facts(&hand_back(&position, &UsageSoFar::default()));
         assert_eq!(facts, [Fact::MessageDelta { stop: Some(StopReason::Other) }, Fact::Stop]);
+    }
+
+    #[test]
+    fn what_is_written_to_the_cache_for_an_hour_is_counted_apart() {
+        let tokens = |usage: &str| {
+            let body = format!(r#"{{"type":"message","usage":{usage}}}"#);
+            let tokens = UsageSoFar::of_whole(body.as_bytes()).tokens();
+            (tokens.cache_write, tokens.cache_write_1h)
+        };
+        let both = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":7}}"#;
+        assert_eq!(tokens(both), (Some(9), Some(7)));
+        assert_eq!(tokens(r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":null}"#), (Some(9), None));
+        assert_eq!(tokens(r#"{"input_tokens":1}"#), (None, None));
     }
 }

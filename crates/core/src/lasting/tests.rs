@@ -246,6 +246,17 @@ fn entries() -> impl Strategy<Value = Lasting> {
         (any::<u64>(), profile(), ms(), ms(), any::<u64>()).prop_map(|(session, profile, since_ms, last_used_ms, cache_life_ms)| {
             LastingStay { session, profile, since_ms, last_used_ms, cache_life_ms }
         });
+    let spends = (profile(), proptest::option::of(any::<u64>()), ms(), any::<u64>(), any::<u64>(), ms()).prop_map(
+        |(profile, session, day_begins_ms, micro_usd, used_ms, ends_at_ms)| LastingSpend {
+            profile,
+            session,
+            day_begins_ms,
+            writer: 9,
+            micro_usd,
+            used_ms,
+            ends_at_ms,
+        },
+    );
     let switch = proptest::option::of((profile(), proptest::option::of(ms()), ms()))
         .prop_map(|switch| switch.map(|(profile, until_ms, ends_at_ms)| LastingSwitch { profile, until_ms, ends_at_ms }));
     let many = 0..6;
@@ -254,15 +265,17 @@ fn entries() -> impl Strategy<Value = Lasting> {
         proptest::collection::vec(breakers, many.clone()),
         proptest::collection::vec(failures, many.clone()),
         proptest::collection::vec(windows, many.clone()),
-        proptest::collection::vec(stays, many),
+        proptest::collection::vec(stays, many.clone()),
+        proptest::collection::vec(spends, many),
         switch,
     )
-        .prop_map(|(benches, breakers, failures, windows, stays, switch)| Lasting {
+        .prop_map(|(benches, breakers, failures, windows, stays, spends, switch)| Lasting {
             benches,
             breakers,
             failures,
             windows,
             stays,
+            spends,
             switch,
         })
 }
@@ -314,4 +327,47 @@ proptest! {
         world.forget_old(then);
         let _ = Lasting::of(&world, later(calendar, Duration::from_secs(after)), name);
     }
+}
+
+#[test]
+fn what_was_spent_of_a_budget_outlives_a_restart_and_counts_beside_that_of_others() {
+    use crate::spend::{Budget, Day, Period};
+    const DAY: Day = Day { begins_ms: WALL_MS - 1000, ends_ms: WALL_MS + 3_600_000 };
+    let budget = Budget { per_day: Some(100), per_session: Some(100) };
+    let mut calendar = start();
+    let mut told: Vec<LastingSpend> = Vec::new();
+    for writer in [1, 2] {
+        let mut world = World::default();
+        world.spending.writer = writer;
+        world.spending.look_at_calendar(WALL_MS);
+        world.spending.begin_day(DAY);
+        let reservation = world.spending.reserve(WORK, Some(7), budget, 10).unwrap();
+        world.spending.settle(&reservation, 40);
+        told.extend(Lasting::of(&world, calendar, name).spends);
+    }
+    let keys: std::collections::BTreeSet<String> = told.iter().map(Entry::key).collect();
+    assert_eq!(keys.len(), 4, "a day and a session of each process: {keys:?}");
+    let text = serde_json::to_string(&told).unwrap();
+    let told: Vec<LastingSpend> = serde_json::from_str(&text).unwrap();
+
+    calendar = later(calendar, Duration::from_secs(60));
+    let mut next = World::default();
+    next.spending.writer = 3;
+    next.spending.begin_day(DAY);
+    // Heard twice is not spent twice.
+    for _ in 0..2 {
+        hear_of_spending(&mut next.spending, &told, calendar.wall_ms(), id);
+    }
+    assert_eq!(next.spending.today(SPARE), 80, "in this process the profile `work` has the other number");
+    let reservation = next.spending.reserve(SPARE, Some(7), budget, 1).unwrap();
+    let reached: Vec<Period> = next.spending.settle(&reservation, 20).iter().map(|reached| reached.period).collect();
+    assert_eq!(reached, [Period::Day, Period::Session]);
+    let own = Lasting::of(&next, calendar, |id| (id == SPARE).then_some("work")).spends;
+    assert_eq!(own.iter().map(|entry| (entry.writer, entry.micro_usd)).collect::<Vec<_>>(), [(3, 20), (3, 20)], "its own part alone");
+
+    let mut tomorrow = World::default();
+    tomorrow.spending.begin_day(Day { begins_ms: DAY.ends_ms, ends_ms: DAY.ends_ms + 1 });
+    hear_of_spending(&mut tomorrow.spending, &told, DAY.ends_ms, id);
+    assert_eq!(tomorrow.spending.today(SPARE), 0);
+    assert!(tomorrow.spending.reached(SPARE, Some(7), &Budget { per_day: None, per_session: Some(80) }).is_some(), "the session goes on");
 }

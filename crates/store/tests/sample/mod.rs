@@ -70,7 +70,7 @@ fn attempt(profile: &str, class: Option<FailureKind>) -> AttemptEntry {
         tokens: if class.is_some() {
             Tokens::default()
         } else {
-            Tokens { input: Some(10), output: Some(20), cache_read: Some(1000), cache_write: None }
+            Tokens { input: Some(10), output: Some(20), cache_read: Some(1000), ..Tokens::default() }
         },
         bytes_up: 1000,
         bytes_down: 500,

@@ -106,7 +106,7 @@ impl Timeline {
                     self.line(now, &served_by, "answered")?;
                 }
             }
-            Event::Arrived { .. } => {}
+            Event::Arrived { .. } | Event::BudgetReached { .. } => {}
         }
         self.draw(answer)
     }
