@@ -6,6 +6,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use hotspare_core::Fault;
+use hotspare_gateway::drill::LIVE_REQUESTS;
 
 /// Keeps Claude Code working when its API does not.
 #[derive(Debug, Parser)]
@@ -55,6 +57,11 @@ pub(crate) enum Command {
     Logs(LogsArgs),
     /// Tokens per profile and day
     Usage(UsageArgs),
+    /// Break a profile on purpose, and see that everything notices; no token is spent
+    #[command(
+        after_help = "Examples:  hotspare drill 529                  the first profile is overloaded; a played spare answers\n           hotspare drill midstream --at work\n           hotspare drill 5h --live 2 --for 2m    the next two real requests meet it; the spare is real and costs what it costs"
+    )]
+    Drill(DrillArgs),
     /// Check, describe and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -209,6 +216,33 @@ pub(crate) struct UsageArgs {
     pub json: bool,
 }
 
+/// `hotspare drill`.
+#[derive(Debug, Args)]
+pub(crate) struct DrillArgs {
+    /// 429, 5h, 529, 500, 401, timeout, reset, slow or midstream
+    #[arg(value_name = "FAULT", value_parser = fault)]
+    pub fault: Fault,
+    /// The profile that breaks; none: whoever is asked first
+    #[arg(long, value_name = "NAME")]
+    pub at: Option<String>,
+    /// Let so many of the next real requests meet the fault, from 1 to 20; the spare's answers are real
+    #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIVE_REQUESTS)))]
+    pub live: Option<u32>,
+    /// End a live drill after so long: 30s, 10m at most
+    #[arg(long = "for", value_name = "TIME", requires = "live", default_value = "60s", value_parser = crate::words::parse_duration)]
+    pub time: Duration,
+    /// The model to ask for; none: the last one that was asked for
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+fn fault(word: &str) -> Result<Fault, String> {
+    Fault::of_word(word).ok_or_else(|| format!("there are {}", Fault::ALL.map(Fault::word).join(", ")))
+}
+
 /// What `--json` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shape {
@@ -222,6 +256,8 @@ pub(crate) enum Shape {
     Reset,
     /// `switch --json`
     Switch,
+    /// `drill --json`
+    Drill,
 }
 
 /// `hotspare config …`.

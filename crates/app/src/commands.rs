@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod demo;
+pub(crate) mod drill;
 pub(crate) mod logs;
 pub(crate) mod run;
 pub(crate) mod schema;

@@ -15,6 +15,8 @@ pub(crate) enum Exit {
     LoginNeeded = 4,
     /// The configuration is not valid.
     ConfigInvalid = 5,
+    /// Every profile has failed, or there is none to go on to.
+    Exhausted = 6,
     /// The command could not be started.
     CannotStart = 127,
 }

@@ -42,6 +42,13 @@ pub(crate) async fn get_within<A: DeserializeOwned>(time: Duration, instances: &
     each(time, instances, &Method::GET, path, &Bytes::new()).await
 }
 
+/// Asks one for a text.
+pub(crate) async fn text(instance: &Instance, path: &str) -> Option<String> {
+    let answered = tokio::time::timeout(ANSWER_TIME, ask(instance, &Method::GET, path, Bytes::new())).await;
+    let (status, bytes) = answered.ok()?.ok()?;
+    status.is_success().then(|| String::from_utf8_lossy(&bytes).into_owned())
+}
+
 /// Tells each of them.
 pub(crate) async fn post<A: DeserializeOwned>(instances: &[Instance], path: &str, request: &impl Serialize) -> Vec<Result<A, NoAnswer>> {
     let body = serde_json::to_vec(request).expect("a request is plain data with text keys");

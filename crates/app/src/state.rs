@@ -48,7 +48,7 @@ pub(crate) struct Instance {
     pub version: u32,
     /// Its process.
     pub pid: i32,
-    /// `run` or `serve`.
+    /// `run`, `serve`, or `drill` for the time of one.
     pub kind: String,
     /// Where it listens.
     pub address: SocketAddr,
@@ -57,12 +57,22 @@ pub(crate) struct Instance {
 }
 
 /// The entry of this process; gone when dropped.
-pub(crate) struct Registration(PathBuf);
+pub(crate) struct Registration {
+    file: PathBuf,
+    instance: Instance,
+}
+
+impl Registration {
+    /// What it says.
+    pub(crate) fn instance(&self) -> &Instance {
+        &self.instance
+    }
+}
 
 impl Drop for Registration {
     fn drop(&mut self) {
         // A left-over is recognised by its dead process.
-        let _ = fs::remove_file(&self.0);
+        let _ = fs::remove_file(&self.file);
     }
 }
 
@@ -72,7 +82,7 @@ pub(crate) fn register(state_dir: &Path, kind: &str, address: SocketAddr, token:
     let instance = Instance { version: 1, pid, kind: kind.to_owned(), address, token: token.expose_secret().to_owned() };
     let file = state_dir.join("instances").join(format!("{pid}.json"));
     write_private(&file, serde_json::to_string(&instance)?.as_bytes())?;
-    Ok(Registration(file))
+    Ok(Registration { file, instance })
 }
 
 /// The gateways of this user that run now; entries of dead processes are removed.

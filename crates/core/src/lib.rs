@@ -7,6 +7,7 @@ pub mod affinity;
 pub mod attempt;
 pub mod budget;
 pub mod commitment;
+pub mod drill;
 pub mod exchange;
 pub mod facts;
 pub mod failure;
@@ -25,6 +26,7 @@ pub mod world;
 
 pub use attempt::{AttemptId, AttemptKind, AttemptPlan};
 pub use commitment::{Commitment, Ending, Position, Repair};
+pub use drill::{DrillMark, Fault};
 pub use exchange::{Action, Answer, BodyKind, Exchange, LocalAnswer, Outcome};
 pub use facts::{ClientKind, Endpoint, ModelFamily, RequestFacts};
 pub use failure::{Failure, FailureKind, Grip, NextStep, Scope, Stage, Strike, Verdict};

@@ -8,6 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::attempt::AttemptKind;
+use crate::drill::DrillMark;
 use crate::exchange::Outcome;
 use crate::facts::{ClientKind, Endpoint};
 use crate::failure::{FailureKind, Stage};
@@ -70,6 +71,9 @@ pub struct ExchangeRecord {
     pub cold_prefix_tokens: Option<u64>,
     /// The estimated cost of all attempts in millionths of a US dollar; none: no price is known.
     pub est_cost_micro_usd: Option<u64>,
+    /// A drill had a hand in it; none: all of it was real.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drill: Option<DrillMark>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptEntry>,
 }
@@ -188,6 +192,11 @@ impl Decision {
 }
 
 impl ExchangeRecord {
+    /// Whether nothing of it was real: a drill's own request, answered by nobody. It is no usage and says nothing of a profile.
+    pub fn is_simulated(&self) -> bool {
+        self.drill.is_some_and(|drill| !drill.live)
+    }
+
     /// Whether another profile than the first was asked.
     pub fn is_failover(&self) -> bool {
         self.attempts.iter().any(|attempt| matches!(attempt.kind, AttemptKind::Failover | AttemptKind::Resume))
@@ -263,6 +272,9 @@ mod tests {
         for kind in AttemptKind::ALL {
             assert_eq!(written(kind), kind.word());
         }
+        for fault in crate::drill::Fault::ALL {
+            assert_eq!(written(fault), fault.word());
+        }
     }
 
     #[test]
@@ -290,6 +302,7 @@ mod tests {
             skipped: vec![SkippedEntry { profile: "third".to_owned(), reason: "cooling".to_owned() }],
             cold_prefix_tokens: Some(21_000),
             est_cost_micro_usd: None,
+            drill: None,
             attempts: vec![AttemptEntry {
                 profile: "work".to_owned(),
                 model: None,

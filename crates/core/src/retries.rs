@@ -35,7 +35,7 @@ impl Detours {
 }
 
 /// The memory of failed sessions and requests. Keys are hashes; zero knowledge of their content.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct RetryMemory {
     sessions: HashMap<u64, Entry>,
     requests: HashMap<u64, Entry>,

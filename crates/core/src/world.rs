@@ -10,7 +10,7 @@ use crate::route::ProfileId;
 use crate::spend::Spending;
 
 /// What is known of the world.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct World {
     /// Which profiles failed lately.
     pub health: Health,

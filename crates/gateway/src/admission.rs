@@ -26,6 +26,10 @@ pub enum Room {
     Reset,
     /// Answered here: `hotspare switch`.
     Switch,
+    /// Answered here: `hotspare drill`.
+    Drill,
+    /// Answered here: the end of a drill.
+    EndDrill,
     /// Ours, and not there: no provider hears of it.
     Nowhere,
     /// Answered here: what Prometheus asks.
@@ -39,6 +43,8 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
         (&Method::GET, "/hotspare/status") => Room::Status,
         (&Method::POST, "/hotspare/reset") => Room::Reset,
         (&Method::POST, "/hotspare/switch") => Room::Switch,
+        (&Method::POST, "/hotspare/drill") => Room::Drill,
+        (&Method::POST, "/hotspare/drill/end") => Room::EndDrill,
         (&Method::GET, "/metrics") => Room::Metrics,
         (&Method::POST, "/v1/messages") => Room::Upstream(Endpoint::Messages),
         (&Method::POST, "/v1/messages/count_tokens") => Room::Upstream(Endpoint::CountTokens),
@@ -209,6 +215,9 @@ mod tests {
         assert_eq!(room("HEAD", "/api/hello"), Room::Hello);
         assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);
         assert_eq!(room("POST", "/hotspare/switch"), Room::Switch);
+        assert_eq!(room("POST", "/hotspare/drill"), Room::Drill);
+        assert_eq!(room("POST", "/hotspare/drill/end"), Room::EndDrill);
+        assert_eq!(room("GET", "/hotspare/drill"), Room::Nowhere);
         assert_eq!(room("GET", "/hotspare/reset"), Room::Nowhere);
         assert_eq!(room("POST", "/hotspare/status"), Room::Nowhere);
     }

@@ -29,6 +29,9 @@ impl Bound {
 impl Gateway {
     /// What an exchange with these headers gets; it keeps it for its whole life.
     pub fn snapshot_for(&self, headers: &HeaderMap) -> Arc<Snapshot> {
+        if let Some(snapshot) = self.lane.as_ref().and_then(|lane| lane.snapshot(headers)) {
+            return snapshot;
+        }
         self.snapshot_of_folder(headers).unwrap_or_else(|| self.snapshot())
     }
 

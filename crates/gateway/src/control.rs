@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::body::ClientBody;
+use crate::drill::{LIVE_REQUESTS, LIVE_TIME};
 use crate::server::Gateway;
 use crate::snapshot::Snapshot;
 
@@ -86,6 +87,15 @@ pub enum Refused {
     /// The time makes no sense.
     #[error("`for_s` is from 1 to {} seconds (8 days)", LONGEST_TRUST.as_secs())]
     BadTime,
+    /// A drill that has no end, or too much of one.
+    #[error("a live drill touches `live` = 1 to {LIVE_REQUESTS} requests within `for_s` = 1 to {} seconds; any other has neither", LIVE_TIME.as_secs())]
+    BadDrill,
+    /// Nobody is there to be broken.
+    #[error("{0}")]
+    NothingToDrill(Box<str>),
+    /// Another drill runs.
+    #[error("{0}")]
+    Busy(Box<str>),
 }
 
 /// `no profile is named `wrok`; did you mean `work`?`
@@ -135,7 +145,7 @@ impl Gateway {
     }
 }
 
-fn id(snapshot: &Snapshot, name: &str) -> Result<ProfileId, Refused> {
+pub(crate) fn id(snapshot: &Snapshot, name: &str) -> Result<ProfileId, Refused> {
     let unknown = || Refused::Unknown { name: name.to_owned(), names: snapshot.ids().map(|id| snapshot.name(id).to_owned()).collect() };
     snapshot.id(name).ok_or_else(unknown)
 }
@@ -165,8 +175,15 @@ pub(crate) async fn heard<Q: DeserializeOwned, A: Serialize>(
     };
     match hear(&request) {
         Ok(answer) => answer::json(StatusCode::OK, serde_json::to_string(&answer).unwrap_or_default()),
-        Err(refused @ Refused::Unknown { .. }) => answer::error(StatusCode::NOT_FOUND, "not_found_error", &format!("hotspare: {refused}")),
-        Err(refused @ Refused::BadTime) => answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", &format!("hotspare: {refused}")),
+        Err(refused) => {
+            let (status, kind) = match refused {
+                Refused::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found_error"),
+                Refused::BadTime | Refused::BadDrill => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+                Refused::NothingToDrill(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error"),
+                Refused::Busy(_) => (StatusCode::CONFLICT, "invalid_request_error"),
+            };
+            answer::error(status, kind, &format!("hotspare: {refused}"))
+        }
     }
 }
 

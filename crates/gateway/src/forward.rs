@@ -471,6 +471,7 @@ impl Driver {
             self.note_tokens(&attempt);
         }
         self.notes.response_bytes = self.out.sent;
+        self.notes.drill = self.gateway.drill_mark();
         self.notes.request_bytes = self.request.body.received();
         for note in &mut self.notes.attempts {
             note.bytes_up = self.notes.request_bytes;

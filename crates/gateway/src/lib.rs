@@ -7,6 +7,7 @@ pub mod answer;
 mod body;
 mod bound;
 pub mod control;
+pub mod drill;
 pub mod forward;
 pub mod guard;
 mod headers;

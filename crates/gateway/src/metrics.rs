@@ -55,6 +55,15 @@ struct ByHop {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByDrill {
+    fault: &'static str,
+    live: &'static str,
+    from: String,
+    to: String,
+    outcome: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByProfile {
     profile: String,
 }
@@ -85,6 +94,7 @@ pub struct Metrics {
     requests: Family<ByOutcome, Counter>,
     attempts: Family<ByReason, Counter>,
     failovers: Family<ByHop, Counter>,
+    drills: Family<ByDrill, Counter>,
     states: Family<ByState, Gauge>,
     ttft: Family<ByProfile, Histogram>,
     windows: Family<ByWindow, Gauge<f64, std::sync::atomic::AtomicU64>>,
@@ -100,6 +110,7 @@ impl Default for Metrics {
             requests: Family::default(),
             attempts: Family::default(),
             failovers: Family::default(),
+            drills: Family::default(),
             states: Family::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
             windows: Family::default(),
@@ -111,6 +122,7 @@ impl Default for Metrics {
         registry.register("hotspare_requests", "Requests by the profile that answered and how they ended", metrics.requests.clone());
         registry.register("hotspare_attempts", "Attempts by profile and what they failed with", metrics.attempts.clone());
         registry.register("hotspare_failovers", "Moves from one profile to another within a request", metrics.failovers.clone());
+        registry.register("hotspare_drills", "Exchanges of drills, which count nowhere else unless they are live", metrics.drills.clone());
         registry.register("hotspare_profile_state", "1 for the state that the profile is in", metrics.states.clone());
         registry.register(
             "hotspare_ttft_seconds",
@@ -149,6 +161,21 @@ impl Metrics {
         {
             self.ttft.get_or_create(&ByProfile { profile }).observe(first);
         }
+    }
+
+    /// Counts an exchange of a drill that is over.
+    pub fn count_drill(&self, record: &ExchangeRecord) {
+        let Some(drill) = record.drill else { return };
+        let failed = record.attempts.iter().find(|attempt| attempt.class.is_some());
+        let name = |name: Option<&String>| name.map_or_else(|| NOBODY.to_owned(), |name| self.name(name));
+        let labels = ByDrill {
+            fault: drill.fault.word(),
+            live: if drill.live { "true" } else { "false" },
+            from: name(failed.map(|attempt| &attempt.profile)),
+            to: name(record.served_by.as_ref()),
+            outcome: record.outcome.word(),
+        };
+        self.drills.get_or_create(&labels).inc();
     }
 
     /// All of it as Prometheus reads it; none when it cannot be written.

@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use hotspare_config::{Config, Folders};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_store::Store;
-use hotspare_upstream::connect::Connector;
+use hotspare_upstream::connect::{Connector, Network};
 use hotspare_upstream::{Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame, SizeHint};
@@ -36,6 +36,7 @@ use crate::answer;
 use crate::body::ClientBody;
 use crate::bound::Bound;
 use crate::control;
+use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
 use crate::history::Histories;
@@ -111,7 +112,8 @@ const MOST_REFUSALS: usize = 16;
 
 #[derive(Default)]
 struct Counts {
-    next_id: AtomicU64,
+    /// Shared with drills, so that no two exchanges have one id.
+    next_id: Arc<AtomicU64>,
     exchanges: AtomicU64,
     failovers: AtomicU64,
     in_flight: Arc<AtomicU64>,
@@ -133,6 +135,7 @@ pub struct Gateway {
     identities: Identities,
     config: Mutex<ConfigState>,
     bound: OnceLock<Bound>,
+    network: Arc<dyn Network>,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<World>,
     /// The last refusal of each blocked profile that passes a client's own login on, by profile and login.
@@ -141,7 +144,7 @@ pub struct Gateway {
     token: SecretString,
     observer: Option<Arc<dyn Observer>>,
     outside: Outside,
-    histories: Histories,
+    histories: Arc<Histories>,
     store: Option<Store>,
     /// What the store has of what was learned.
     pub(crate) kept: Mutex<Remembered>,
@@ -150,6 +153,10 @@ pub struct Gateway {
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
+    /// The drill that runs.
+    pub(crate) drill: Mutex<Option<Armed>>,
+    /// This is a drill's shadow of another gateway.
+    pub(crate) lane: Option<Lane>,
     local: SocketAddr,
     max_connections: usize,
     started: Instant,
@@ -198,19 +205,21 @@ impl Gateway {
         let identities = Identities::default();
         let snapshot = snapshot_at(config, local, &identities)?;
         let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots)));
+        let config_state = ConfigState::new(config, options.outside.wall());
         let gateway = Arc::new(Self {
             snapshot: RwLock::new(snapshot),
             identities,
             bound: OnceLock::new(),
-            config: Mutex::new(ConfigState::new(config, options.outside.wall())),
-            upstreams: Upstreams::new(network),
+            config: Mutex::new(config_state),
+            upstreams: Upstreams::new(network.clone()),
+            network,
             world: Mutex::default(),
             refusals: Mutex::default(),
             forgot: Mutex::new(clock::now()),
             token: options.token,
             observer: options.observer,
             outside: options.outside,
-            histories: Histories::default(),
+            histories: Arc::default(),
             store: options.store,
             kept: Mutex::default(),
             recent: Mutex::default(),
@@ -218,12 +227,54 @@ impl Gateway {
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
+            drill: Mutex::default(),
+            lane: None,
             local,
             max_connections: config.server.max_connections,
             started: clock::now(),
         });
         gateway.recall();
         Ok(gateway)
+    }
+
+    /// A drill's shadow of a gateway: it serves by the same configuration and tells the same watchers, but has a world and connections of its
+    /// own, and keeps nothing that it learns.
+    pub(crate) fn shadow(base: &Arc<Self>, lane: Lane, world: World, network: Arc<dyn Network>) -> Arc<Self> {
+        let real = lane.is_live();
+        let counts = Counts { next_id: base.counts.next_id.clone(), in_flight: base.counts.in_flight.clone(), ..Counts::default() };
+        Arc::new(Self {
+            snapshot: RwLock::new(base.snapshot()),
+            identities: Identities::default(),
+            bound: OnceLock::new(),
+            config: Mutex::new(base.config.lock().unwrap_or_else(PoisonError::into_inner).clone()),
+            upstreams: Upstreams::new(network.clone()),
+            network,
+            world: Mutex::new(world),
+            refusals: Mutex::default(),
+            forgot: Mutex::new(clock::now()),
+            token: base.token.clone(),
+            observer: base.observer.clone(),
+            outside: base.outside.clone(),
+            // Who minted what in a real conversation must be known when the drill is over.
+            histories: if real { base.histories.clone() } else { Arc::default() },
+            store: None,
+            kept: Mutex::default(),
+            recent: Mutex::default(),
+            metrics: Metrics::default(),
+            kept_bodies: base.kept_bodies.clone(),
+            counts,
+            last: Mutex::default(),
+            drill: Mutex::default(),
+            lane: Some(lane),
+            local: base.local,
+            max_connections: base.max_connections,
+            started: base.started,
+        })
+    }
+
+    /// The way to the providers.
+    pub(crate) fn network(&self) -> Arc<dyn Network> {
+        self.network.clone()
     }
 
     /// The address served.
@@ -333,6 +384,13 @@ impl Gateway {
     }
 
     pub(crate) fn over(&self, record: Arc<ExchangeRecord>) {
+        if let Some(lane) = &self.lane {
+            // A gateway that has ended keeps no books.
+            if let Some(base) = lane.base() {
+                base.drill_over(record);
+            }
+            return;
+        }
         self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
         let failed = record.attempts.iter().any(|attempt| attempt.class.is_some());
         if record.on_spare {
@@ -354,6 +412,21 @@ impl Gateway {
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(clock::now(), &record);
         self.keep_learned(failed);
         self.forget_old();
+        self.tell(&Event::Over(record));
+    }
+
+    /// An exchange of a drill is over. It says nothing of any profile's health, and nothing of it lasts; a live one has moved a real request.
+    fn drill_over(&self, record: Arc<ExchangeRecord>) {
+        self.metrics.count_drill(&record);
+        if !record.is_simulated() {
+            self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
+            self.counts.failovers.fetch_add(u64::from(record.on_spare), Ordering::Relaxed);
+            self.metrics.count(&record);
+        }
+        if let Some(store) = &self.store {
+            store.record(record.clone());
+        }
+        self.note_drill(&record);
         self.tell(&Event::Over(record));
     }
 
@@ -406,7 +479,7 @@ impl Gateway {
         response
     }
 
-    async fn route(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+    async fn route(self: Arc<Self>, mut request: Request<Incoming>) -> Response<ClientBody> {
         let room = admission::room(request.method(), request.uri());
         if room == Room::Hello {
             return Response::new(ClientBody::full(Bytes::new()));
@@ -429,11 +502,24 @@ impl Gateway {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.switch(request)).await
             }
+            Room::Drill => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| self.drill(request)).await
+            }
+            Room::EndDrill => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| Ok(self.end_drill(request))).await
+            }
             Room::Nowhere => {
                 answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method")
                     .map(|answer| answer.draining(request.into_body()))
             }
-            Room::Upstream(endpoint) => self.forward(endpoint, request, admitted.credential).await,
+            Room::Upstream(endpoint) => match self.way(endpoint, request.headers_mut()) {
+                Way::Real => self.forward(endpoint, request, admitted.credential).await,
+                Way::Through(shadow) => shadow.forward(endpoint, request, admitted.credential).await,
+                Way::Over => answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nobody was asked")
+                    .map(|answer| answer.draining(request.into_body())),
+            },
         }
     }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
@@ -13,6 +14,7 @@ use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target
 use crate::identity::Identities;
 
 /// One configuration, compiled.
+#[derive(Clone)]
 pub struct Snapshot {
     /// The user's wishes.
     pub policy: Arc<Policy>,
@@ -26,6 +28,7 @@ pub struct Snapshot {
     pub max_body: u64,
 }
 
+#[derive(Clone)]
 struct Profile {
     target: Arc<Target>,
     models: ModelMap,
@@ -115,6 +118,24 @@ impl Snapshot {
             }
         }
         missing
+    }
+
+    /// The same, giving one profile up after so long without a head or without content.
+    #[must_use]
+    pub fn impatient_with(&self, id: ProfileId, patience: Duration) -> Self {
+        let mut snapshot = self.clone();
+        if let Some(profile) = snapshot.profiles.get_mut(&id) {
+            let limit = |own: Option<Duration>, policy: Duration| Some(own.unwrap_or(policy).min(patience));
+            let (own, policy) = (profile.clocks, &self.policy.clocks);
+            profile.clocks = ClockOverrides {
+                head: limit(own.head, policy.head),
+                first_content: limit(own.first_content, policy.first_content),
+                bytes_idle: limit(own.bytes_idle, policy.bytes_idle),
+                content_idle: limit(own.content_idle, policy.content_idle),
+                ..own
+            };
+        }
+        snapshot
     }
 
     /// Whether, and on which terms, a chain's entry can take this request.

@@ -11,6 +11,7 @@ use hotspare_core::{FailbackAt, Outcome, Policy, ProfileId, UsageWindow, WindowS
 use hotspare_store::Store;
 use hotspare_upstream::clock;
 
+use crate::drill::DrillStatus;
 use crate::metrics::Present;
 use crate::recent::Glance;
 use crate::server::Gateway;
@@ -50,6 +51,9 @@ pub struct Status {
     /// When sessions go home.
     #[serde(default)]
     pub failback: Option<FailbackStatus>,
+    /// A drill that runs: what it does is no news of any profile.
+    #[serde(default)]
+    pub drill: Option<DrillStatus>,
     /// In the order of the default chain.
     pub profiles: Vec<ProfileStatus>,
     /// Exchanges since the start.
@@ -82,6 +86,7 @@ pub struct ConfigStatus {
 }
 
 /// The same, with what the process was started with.
+#[derive(Clone)]
 pub(crate) struct ConfigState {
     pub(crate) status: ConfigStatus,
     started_with: Server,
@@ -260,6 +265,7 @@ impl Gateway {
             }),
             offline_for_s: offline.map(whole_seconds),
             failback: Some(failback(policy)),
+            drill: self.drill_status(),
             profiles,
             exchanges,
             failovers,

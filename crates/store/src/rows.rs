@@ -51,6 +51,10 @@ fn insert_exchange(connection: &Connection, record: &ExchangeRecord, text: &str)
         record.served_by,
         text
     ])?;
+    if record.is_simulated() {
+        // Nobody was asked and nothing was spent: it is no usage.
+        return Ok(());
+    }
     let exchange = connection.last_insert_rowid();
     let serving = record.served_by.as_ref().and_then(|name| record.attempts.iter().rposition(|attempt| attempt.profile == *name));
     for (place, attempt) in record.attempts.iter().enumerate() {

@@ -11,7 +11,7 @@ use hotspare_store::{Fault, Filter, Listing, Reader, Row};
 use crate::cli::LogsArgs;
 use crate::commands::{self, why};
 use crate::error::CliError;
-use crate::output::{self, Look, Style};
+use crate::output::{self, Look, Paint, Style};
 use crate::words;
 
 /// How many are shown where nothing else is said.
@@ -132,6 +132,11 @@ fn heading() -> String {
     format!("{:8}  {:ID_COLUMNS$}    {:MODEL_COLUMNS$} {:>8}  COURSE", "TIME", "ID", "MODEL", "TOOK")
 }
 
+/// What `logs` says of one exchange, on one plain line.
+pub(crate) fn plain_line(row: &Row) -> String {
+    line(row, Look { paint: Paint(false), unicode: true, width: None })
+}
+
 /// One exchange on one line. In a file each line has its date and is as long as it is.
 fn line(row: &Row, look: Look) -> String {
     let record = &row.record;
@@ -190,7 +195,10 @@ fn course(record: &ExchangeRecord, look: Look) -> String {
     if !ending.is_empty() {
         stops.push(ending.to_owned());
     }
-    stops.join(arrow)
+    let course = stops.join(arrow);
+    record
+        .drill
+        .map_or_else(|| course.clone(), |drill| format!("{} {}: {course}", if drill.live { "live drill" } else { "drill" }, drill.fault))
 }
 
 fn stop(attempt: &AttemptEntry) -> String {

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::cli::Shape;
 use crate::commands::control::Outcome;
+use crate::commands::drill::DrillReport;
 use crate::commands::status::StatusReport;
 use crate::commands::usage::Usage;
 use crate::error::{CliError, Exit};
@@ -23,6 +24,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Usage => schema_of::<Usage>("hotspare usage"),
         Shape::Status => schema_of::<StatusReport>("hotspare status"),
         Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
+        Shape::Drill => schema_of::<DrillReport>("hotspare drill"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
     };
     let text = serde_json::to_string_pretty(&schema)

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use hotspare_gateway::Status;
+use hotspare_gateway::drill::DrillStatus;
 use hotspare_gateway::status::{ConfigStatus, ProfileStatus};
 use hotspare_store::{Reader, Total};
 use schemars::JsonSchema;
@@ -117,12 +118,13 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
         let time = switch.for_s.map_or_else(|| "until you take it back".to_owned(), |seconds| format!("for {} more", words::span(seconds)));
         told.push(("switch", Style::Yellow, format!("{} is asked first {time}; undo: hotspare switch auto", switch.profile)));
     }
+    told.extend(status.drill.as_ref().map(|drill| ("drill", Style::Yellow, drill_words(drill))));
     if let Some(seconds) = status.offline_for_s {
         told.push(("net", Style::Red, format!("this machine's network is down; tried again in {}", words::span(seconds))));
     }
     told.extend(why(status).map(|words| ("why", Style::Dim, words)));
     told.extend(back(status).map(|words| ("back", Style::Dim, words)));
-    if told.iter().all(|(label, ..)| *label == "switch")
+    if told.iter().all(|(label, ..)| matches!(*label, "switch" | "drill"))
         && let Some(last) = &status.last_failover
     {
         let to = last.to.as_deref().map_or_else(|| "nobody could answer".to_owned(), |to| format!("{to} took over"));
@@ -194,6 +196,17 @@ fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
     let left = format!("{}   {way}{}", look.paint.paint(style, &format!("{sign} {word}")), look.paint.paint(Style::Bold, &status.serving));
     let right = look.paint.paint(Style::Dim, &facts);
     if look.width.is_none_or(|width| columns <= width) { vec![format!("{left}   {right}")] } else { vec![left, format!("  {right}")] }
+}
+
+/// What a drill does, so that nobody takes it for an outage.
+pub(crate) fn drill_words(drill: &DrillStatus) -> String {
+    let whom = if drill.live {
+        words::several(u64::from(drill.left), "real request meets it yet", "real requests meet it yet")
+    } else {
+        "simulated".to_owned()
+    };
+    let came = drill.to.as_ref().map_or_else(String::new, |to| format!("; {to} answered"));
+    format!("{} at {}, {whom}{came}; it ends in {} at the latest", drill.fault, drill.profile, words::span(drill.ends_in_s))
 }
 
 /// Why the primary does not serve.

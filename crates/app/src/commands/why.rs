@@ -12,7 +12,7 @@ use hotspare_store::{FindError, Row};
 use crate::cli::WhyArgs;
 use crate::commands;
 use crate::error::{CliError, Exit};
-use crate::output::{self, Look};
+use crate::output::{self, Look, Paint};
 
 /// Runs `hotspare why`.
 pub(crate) fn why(arguments: &WhyArgs) -> Result<ExitCode, CliError> {
@@ -26,6 +26,11 @@ pub(crate) fn why(arguments: &WhyArgs) -> Result<ExitCode, CliError> {
         output::data(&waterfall::draw(&row, Look::of_stdout(), Some(&locations.home)))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What `why` says of one exchange, plain.
+pub(crate) fn plain(row: &Row) -> String {
+    waterfall::draw(row, Look { paint: Paint(false), unicode: true, width: None }, None)
 }
 
 /// One exchange on one line.

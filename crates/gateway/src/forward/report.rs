@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, SESSION_ID_CAP, SkippedEntry, Tokens};
-use hotspare_core::{AttemptId, Exchange, FailureKind, Stage};
+use hotspare_core::{AttemptId, DrillMark, Exchange, FailureKind, Stage};
 use http::HeaderMap;
 
 use crate::answer;
@@ -30,6 +30,8 @@ pub(super) struct Notes {
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub stream: bool,
+    /// A drill had a hand in it.
+    pub drill: Option<DrillMark>,
 }
 
 impl Notes {
@@ -91,6 +93,7 @@ pub(super) fn record(
             .collect(),
         cold_prefix_tokens: None,
         est_cost_micro_usd: None,
+        drill: notes.drill,
         attempts: entries,
     })
 }

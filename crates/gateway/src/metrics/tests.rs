@@ -52,6 +52,7 @@ fn record(served_by: Option<&str>, attempts: Vec<AttemptEntry>) -> ExchangeRecor
         skipped: Vec::new(),
         cold_prefix_tokens: None,
         est_cost_micro_usd: None,
+        drill: None,
         attempts,
     }
 }

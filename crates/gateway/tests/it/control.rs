@@ -23,7 +23,7 @@ async fn alone() -> Proxy {
 async fn t2_t3_nobody_but_the_user_s_own_programs_is_heard() {
     let proxy = alone().await;
     let spare = json!({ "profile": "spare", "for_s": null });
-    for path in ["/hotspare/reset", "/hotspare/switch"] {
+    for path in ["/hotspare/reset", "/hotspare/switch", "/hotspare/drill", "/hotspare/drill/end"] {
         let ask = post(path, &spare);
         let cases = [
             (ask.clone().with("x-hotspare-token", None), 401),

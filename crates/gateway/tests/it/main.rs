@@ -7,6 +7,7 @@ mod cancel;
 mod client;
 mod control;
 mod credentials;
+mod drill;
 mod good_path;
 mod heads;
 mod held;

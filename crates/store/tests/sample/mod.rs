@@ -36,6 +36,7 @@ pub fn served(id: u64) -> ExchangeRecord {
         skipped: Vec::new(),
         cold_prefix_tokens: None,
         est_cost_micro_usd: None,
+        drill: None,
         attempts: vec![attempt("work", None)],
     }
 }

@@ -50,6 +50,7 @@ fn gateway(serving: &str, profiles: Vec<ProfileStatus>) -> GatewayReport {
         sessions: 2,
         switch: None,
         offline_for_s: None,
+        drill: None,
         failback: Some(FailbackStatus { after_good: 2, min_stay_s: 120, at: "cold_cache".to_owned() }),
         profiles,
         exchanges: 214,

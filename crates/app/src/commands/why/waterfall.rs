@@ -213,6 +213,14 @@ impl Picture {
         let dot = self.look.sign(" · ", ", ");
         let origin = record.rule.as_deref().map_or_else(String::new, |rule| format!(", {}", self.shown(&shortened_path(rule, home))));
         let mut notes = vec![("rule", format!("chain `{}`{origin}", self.shown(&record.chain)))];
+        if let Some(drill) = record.drill {
+            let what = if drill.live {
+                "live: this request was real, and so was who answered; the fault was not"
+            } else {
+                "all of it was played: no provider was asked, no token spent"
+            };
+            notes.insert(0, ("drill", format!("{}; {what}", drill.fault)));
+        }
         if !record.changed.is_empty() {
             notes.push(("changed", record.changed.iter().map(|text| self.shown(text)).collect::<Vec<_>>().join(dot)));
         }

@@ -1,0 +1,185 @@
+//! `hotspare drill`: breaks a profile of a gateway on purpose, and looks whether everything notices that has to. Never believes the gateway
+//! alone: each proof is looked for where a user would look.
+
+mod ask;
+mod draw;
+mod ground;
+mod live;
+mod proofs;
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use hotspare_config::Locations;
+use hotspare_core::Fault;
+use hotspare_gateway::control;
+use hotspare_gateway::drill::{DrillAnswer, DrillEnded, DrillRequest, EndDrill};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::cli::DrillArgs;
+use crate::commands;
+use crate::error::{CliError, Exit};
+use crate::gateways::{self, NoAnswer};
+use crate::output::{self, Look};
+use crate::state::Instance;
+use ground::Ground;
+
+/// The version of the JSON's shape.
+const DRILL_VERSION: u32 = 1;
+
+/// Everything that has to notice must have done so after this time.
+const PROOF_TIME: Duration = Duration::from_secs(1);
+
+/// What is asked for where the ledger knows no model.
+const ANY_MODEL: &str = "claude-opus-5-5";
+
+/// What `drill --json` prints.
+#[derive(Debug, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct DrillReport {
+    /// The shape's version.
+    version: u32,
+    /// What broke.
+    fault: Fault,
+    /// The profile that broke.
+    profile: String,
+    /// Who would be asked after it, in order.
+    spares: Vec<String>,
+    /// Who was not asked, and why.
+    skipped: Vec<String>,
+    /// The gateway that it was tried on: `run` or `serve`; `drill` was started for it and has ended.
+    gateway: String,
+    /// Where that one listens.
+    address: String,
+    /// Whether real requests met the fault.
+    live: bool,
+    /// The exchanges that met it.
+    exchanges: Vec<String>,
+    /// Who answered the last of them; none: nobody.
+    served_by: Option<String>,
+    /// What was looked for.
+    proofs: Vec<Proof>,
+    /// Whether all of it was found.
+    passed: bool,
+}
+
+/// One thing that was looked for.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct Proof {
+    /// Its name.
+    name: String,
+    /// Whether it was there.
+    held: bool,
+    /// Milliseconds from the answer's end until it was seen; 0: it was there already.
+    after_ms: Option<u64>,
+    /// What was seen, or what was missing.
+    words: String,
+}
+
+/// A drill that is set up, on its gateway.
+struct Drill<'a> {
+    instance: &'a Instance,
+    locations: &'a Locations,
+    request: &'a DrillRequest,
+    answer: DrillAnswer,
+}
+
+/// Runs `hotspare drill`.
+pub(crate) fn drill(arguments: &DrillArgs) -> Result<ExitCode, CliError> {
+    commands::logging("off");
+    let locations = commands::locations(None)?;
+    let model = arguments.model.clone().unwrap_or_else(|| last_model(&locations));
+    let request = DrillRequest {
+        fault: arguments.fault,
+        profile: arguments.at.clone(),
+        model: Some(model),
+        live: arguments.live,
+        for_s: arguments.live.map(|_| arguments.time.as_secs()),
+    };
+    let report = commands::runtime()?.block_on(async {
+        let ground = Ground::find(&locations, request.live.is_some()).await?;
+        let drill = begin(&ground.instance, &locations, &request).await?;
+        let report = if request.live.is_some() { live::report(&drill).await } else { proofs::report(&drill).await };
+        // Also when a proof could not even be looked for. It would end by itself, but nobody needs it any more.
+        end(&drill).await;
+        ground.leave().await;
+        report
+    })?;
+    if arguments.json {
+        let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
+        output::data(&text)?;
+    } else {
+        output::data(&draw::drawn(&report, Look::of_stdout()))?;
+    }
+    Ok(exit(&report))
+}
+
+fn exit(report: &DrillReport) -> ExitCode {
+    match report.passed {
+        true => ExitCode::SUCCESS,
+        false if report.spares.is_empty() => ExitCode::from(Exit::Exhausted as u8),
+        false => ExitCode::FAILURE,
+    }
+}
+
+async fn begin<'a>(instance: &'a Instance, locations: &'a Locations, request: &'a DrillRequest) -> Result<Drill<'a>, CliError> {
+    match told::<DrillAnswer>(instance, "/hotspare/drill", request).await {
+        Ok(answer) => Ok(Drill { instance, locations, request, answer }),
+        Err(NoAnswer::Gone) => Err(CliError::new(Exit::NotRunning, format!("the gateway at {} does not answer", instance.address))),
+        Err(NoAnswer::Refused(status, words)) => {
+            // A gateway older than this command has no such path.
+            let old = status == http::StatusCode::NOT_FOUND && words.contains("nothing at this path");
+            let exit = match status {
+                http::StatusCode::UNPROCESSABLE_ENTITY => Exit::Exhausted,
+                http::StatusCode::BAD_REQUEST => Exit::Usage,
+                http::StatusCode::NOT_FOUND if !old => Exit::Usage,
+                _ => Exit::Failed,
+            };
+            let error = CliError::new(exit, words);
+            Err(if old { error.hint("what runs is older than this hotspare: restart it") } else { error })
+        }
+    }
+}
+
+async fn end(drill: &Drill<'_>) {
+    // A gateway that is gone has ended it too.
+    let _ = told::<DrillEnded>(drill.instance, "/hotspare/drill/end", &EndDrill { id: drill.answer.id.clone() }).await;
+}
+
+async fn told<A: serde::de::DeserializeOwned>(instance: &Instance, path: &str, request: &impl Serialize) -> Result<A, NoAnswer> {
+    gateways::post(std::slice::from_ref(instance), path, request).await.pop().unwrap_or(Err(NoAnswer::Gone))
+}
+
+/// What `status` says, as it came.
+async fn status(instance: &Instance) -> Option<Value> {
+    gateways::get::<Value>(std::slice::from_ref(instance), "/hotspare/status").await.pop()?.ok()
+}
+
+fn last_model(locations: &Locations) -> String {
+    let last = commands::ledger(locations).ok().flatten().and_then(|ledger| ledger.last().ok());
+    last.and_then(|row| row.record.model).unwrap_or_else(|| ANY_MODEL.to_owned())
+}
+
+impl<'a> Drill<'a> {
+    fn report(&self, exchanges: Vec<String>, served_by: Option<String>, proofs: Vec<Proof>) -> DrillReport {
+        let passed = !proofs.is_empty() && proofs.iter().all(|proof| proof.held);
+        DrillReport {
+            version: DRILL_VERSION,
+            fault: self.answer.fault,
+            profile: self.answer.profile.clone(),
+            spares: self.answer.spares.clone(),
+            skipped: self.answer.skipped.clone(),
+            gateway: self.instance.kind.clone(),
+            address: self.instance.address.to_string(),
+            live: self.request.live.is_some(),
+            exchanges,
+            served_by,
+            proofs,
+            passed,
+        }
+    }
+}
+
+// Both ends speak of one version.
+const _: () = assert!(control::CONTROL_VERSION == 1);

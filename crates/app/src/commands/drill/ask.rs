@@ -1,0 +1,122 @@
+//! Sends the drill's own request over the local port as any client would, and again where its answer was cut. Never sends anything that
+//! could reach a provider: a request with a drill's name ends in that drill.
+
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use hotspare_gateway::drill::DRILL_HEADER;
+use http::{HeaderMap, Method, Request, header};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use tokio::net::TcpStream;
+
+use crate::state::Instance;
+
+/// Longest that all tries together may take. The broken profile is given up after a second; each spare may take its own.
+const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// Most bytes of an answer; a played one has a thousand.
+const ANSWER_CAP: usize = 256 * 1024;
+
+/// A client asks again after a cut, at most so often.
+const TRIES: usize = 3;
+
+/// The profile that passes the client's own login on wants one; it goes nowhere.
+const NO_LOGIN: &str = "Bearer hotspare-drill-no-login";
+
+/// What came back.
+#[derive(Debug, Default)]
+pub(super) struct Answered {
+    /// The exchanges that it took, in order.
+    pub exchanges: Vec<String>,
+    pub status: u16,
+    pub profile: Option<String>,
+    /// The message has its end.
+    pub whole: bool,
+    pub took: Duration,
+    /// Why there is nothing, or what was said in its stead.
+    pub trouble: Option<String>,
+}
+
+/// Asks, and asks again where the answer was cut.
+pub(super) async fn ask(instance: &Instance, drill: &str, model: &str) -> Answered {
+    let begun = Instant::now();
+    let mut answered = Answered::default();
+    let tries = async {
+        for _ in 0..TRIES {
+            match once(instance, drill, model).await {
+                Ok(came) => {
+                    let cut = came.note(&mut answered);
+                    if !cut {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    answered.trouble = Some(error.to_string());
+                    break;
+                }
+            }
+        }
+    };
+    if tokio::time::timeout(ANSWER_TIME, tries).await.is_err() {
+        answered.trouble = Some(format!("no answer within {} s", ANSWER_TIME.as_secs()));
+    }
+    answered.took = begun.elapsed();
+    answered
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+struct Came {
+    status: u16,
+    headers: HeaderMap,
+    /// None: the connection broke.
+    body: Option<Bytes>,
+}
+
+impl Came {
+    /// Returns whether the answer was cut.
+    fn note(self, answered: &mut Answered) -> bool {
+        let text = |name: &str| self.headers.get(name).and_then(|value| value.to_str().ok()).map(ToOwned::to_owned);
+        answered.exchanges.extend(text("x-hotspare-request-id"));
+        answered.status = self.status;
+        answered.profile = text("x-hotspare-profile");
+        let Some(body) = self.body else { return true };
+        let body = String::from_utf8_lossy(&body);
+        answered.whole = self.status == 200 && body.contains("event: message_stop");
+        answered.trouble = (self.status != 200).then(|| said(&body));
+        false
+    }
+}
+
+/// The words of an error in Anthropic's shape.
+fn said(body: &str) -> String {
+    let words = serde_json::from_str::<serde_json::Value>(body).ok().and_then(|body| Some(body["error"]["message"].as_str()?.to_owned()));
+    words.unwrap_or_else(|| "an answer without words".to_owned())
+}
+
+async fn once(instance: &Instance, drill: &str, model: &str) -> Result<Came, AnyError> {
+    let stream = TcpStream::connect(instance.address).await?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+    let connection = tokio::spawn(connection);
+    let body =
+        json!({ "model": model, "max_tokens": 64, "stream": true, "messages": [{ "role": "user", "content": "A drill of hotspare." }] });
+    let request = Request::builder()
+        .method(Method::POST)
+        .uri("/v1/messages")
+        .header(header::HOST, instance.address.to_string())
+        .header(header::CONTENT_TYPE, "application/json")
+        .header(header::USER_AGENT, concat!("hotspare-drill/", env!("CARGO_PKG_VERSION")))
+        .header(header::AUTHORIZATION, NO_LOGIN)
+        .header("anthropic-version", "2023-06-01")
+        .header("x-hotspare-token", &instance.token)
+        .header(DRILL_HEADER, drill)
+        .body(Full::new(Bytes::from(body.to_string())))?;
+    let response = sender.send_request(request).await?;
+    let (head, incoming) = response.into_parts();
+    let body = Limited::new(incoming, ANSWER_CAP).collect().await.ok().map(http_body_util::Collected::to_bytes);
+    connection.abort();
+    Ok(Came { status: head.status.as_u16(), headers: head.headers, body })
+}

@@ -1,0 +1,66 @@
+//! Draws what a drill has found, one line for each proof. Never decides whether it passed.
+
+use super::{DrillReport, Proof};
+use crate::output::{Look, Style};
+use crate::words;
+
+/// Columns of a proof's name.
+const NAME: usize = 9;
+
+/// Columns before a proof's words.
+const INDENT: usize = 2 + 2 + NAME;
+
+pub(super) fn drawn(report: &DrillReport, look: Look) -> String {
+    let paint = |style, text: &str| look.paint.paint(style, text);
+    let mut lines = vec![paint(Style::Bold, &format!("Drill {}: {} breaks ({})", report.fault, report.profile, report.fault.summary()))];
+    let whose =
+        if report.gateway == "drill" { "a gateway started for it".to_owned() } else { format!("{} at {}", report.gateway, report.address) };
+    let cost = if report.live { "real requests, real spares" } else { "all answers are played; no provider is asked, no token is spent" };
+    lines.extend(text(2, &format!("on {whose}; {cost}"), look).into_iter().map(|line| paint(Style::Dim, &line)));
+    lines.push(String::new());
+    lines.extend(report.proofs.iter().flat_map(|proof| proof_lines(proof, look)));
+    lines.extend(report.skipped.iter().flat_map(|skipped| text(2, &format!("not asked: {skipped}"), look)));
+    lines.push(String::new());
+    lines.extend(verdict(report, look));
+    lines.join("\n")
+}
+
+fn proof_lines(proof: &Proof, look: Look) -> Vec<String> {
+    let (sign, style) = if proof.held { (look.sign("✔", "+"), Style::Green) } else { (look.sign("✖", "x"), Style::Red) };
+    let after = proof.after_ms.filter(|ms| *ms > 0 && proof.held).map_or_else(String::new, |ms| format!(" (after {ms} ms)"));
+    let mut lines = text(INDENT, &format!("{}{after}", proof.words), look);
+    if let Some(first) = lines.first_mut() {
+        let name = words::padded(&proof.name, NAME);
+        *first = format!("  {} {}{}", look.paint.paint(style, sign), name, first.trim_start());
+    }
+    lines
+}
+
+fn verdict(report: &DrillReport, look: Look) -> Vec<String> {
+    let held = report.proofs.iter().filter(|proof| proof.held).count();
+    let count = report.proofs.len();
+    let (style, sentence) = match (report.passed, count) {
+        (true, _) if report.live => (
+            Style::Green,
+            format!("Passed: {} met the fault and got its answer.", words::several(count as u64, "real request", "real requests")),
+        ),
+        (true, _) => (Style::Green, format!("Passed: {held} of {count}. Nothing about {} changed for your own requests.", report.profile)),
+        (false, 0) => (Style::Yellow, "No real request came while it lasted; nothing was touched.".to_owned()),
+        (false, _) if report.spares.is_empty() => (
+            Style::Red,
+            format!(
+                "Failed: nobody stands behind {}. Name a spare: hotspare config explain failover_policy.secondary_profile",
+                report.profile
+            ),
+        ),
+        (false, _) => (Style::Red, format!("Failed: {} of {count} held. `hotspare doctor` looks at the set-up.", held)),
+    };
+    text(0, &sentence, look).into_iter().map(|line| look.paint.paint(style, &line)).collect()
+}
+
+/// Words behind so many columns, on as many lines as they need.
+fn text(indent: usize, text: &str, look: Look) -> Vec<String> {
+    let text = words::fit(text, usize::MAX, look.unicode);
+    let lines = look.width.map_or_else(|| vec![text.clone()], |width| words::wrapped(&text, width.saturating_sub(indent).max(20)));
+    lines.into_iter().map(|line| format!("{}{line}", " ".repeat(indent))).collect()
+}
