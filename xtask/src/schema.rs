@@ -8,13 +8,14 @@ use anyhow::{Context, bail, ensure};
 use crate::workspace;
 
 /// Each file, and what prints it.
-const SCHEMAS: [(&str, &[&str]); 6] = [
+const SCHEMAS: [(&str, &[&str]); 7] = [
     ("docs/config.schema.json", &["config", "schema"]),
     ("docs/exchange.schema.json", &["schema", "exchange"]),
     ("docs/usage.schema.json", &["schema", "usage"]),
     ("docs/status.schema.json", &["schema", "status"]),
     ("docs/reset.schema.json", &["schema", "reset"]),
     ("docs/switch.schema.json", &["schema", "switch"]),
+    ("docs/drill.schema.json", &["schema", "drill"]),
 ];
 
 /// Writes the files.

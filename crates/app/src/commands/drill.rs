@@ -126,7 +126,9 @@ fn exit(report: &DrillReport) -> ExitCode {
 async fn begin<'a>(instance: &'a Instance, locations: &'a Locations, request: &'a DrillRequest) -> Result<Drill<'a>, CliError> {
     match told::<DrillAnswer>(instance, "/hotspare/drill", request).await {
         Ok(answer) => Ok(Drill { instance, locations, request, answer }),
-        Err(NoAnswer::Gone) => Err(CliError::new(Exit::NotRunning, format!("the gateway at {} does not answer", instance.address))),
+        Err(NoAnswer::Gone | NoAnswer::Late) => {
+            Err(CliError::new(Exit::NotRunning, format!("the gateway at {} does not answer", instance.address)))
+        }
         Err(NoAnswer::Refused(status, words)) => {
             // A gateway older than this command has no such path.
             let old = status == http::StatusCode::NOT_FOUND && words.contains("nothing at this path");
@@ -161,7 +163,7 @@ fn last_model(locations: &Locations) -> String {
     last.and_then(|row| row.record.model).unwrap_or_else(|| ANY_MODEL.to_owned())
 }
 
-impl<'a> Drill<'a> {
+impl Drill<'_> {
     fn report(&self, exchanges: Vec<String>, served_by: Option<String>, proofs: Vec<Proof>) -> DrillReport {
         let passed = !proofs.is_empty() && proofs.iter().all(|proof| proof.held);
         DrillReport {

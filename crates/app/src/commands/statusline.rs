@@ -13,7 +13,7 @@ use hotspare_store::Reader;
 use crate::cli::StatuslineArgs;
 use crate::commands;
 use crate::gateways::{self, NoAnswer};
-use crate::output::{self, Look};
+use crate::output::{self, Look, Paint};
 use crate::state::{self, Instance};
 use segment::Segment;
 
@@ -58,6 +58,11 @@ async fn own(look: Look) -> Option<String> {
         Found::Past => Some(Segment::past(look)),
     };
     segment.map(|segment| segment.painted(look))
+}
+
+/// The segment for what a gateway says, plain; none while there is nothing to say.
+pub(crate) fn plain(status: &Status, unicode: bool) -> Option<String> {
+    segment::of(status, None, &clock, Look { paint: Paint(false), unicode, width: None }).map(|segment| segment.text)
 }
 
 fn primary(status: &Status) -> &str {

@@ -14,7 +14,7 @@ use crate::user::{Ended, User, asks, ended, wait_for};
 const FAULTS: [&str; 9] = ["429", "5h", "529", "500", "401", "timeout", "reset", "slow", "midstream"];
 
 /// Everything that a drill looks for in the end.
-const PROOFS: [&str; 6] = ["answer", "why", "log", "metric", "status", "undone"];
+const PROOFS: [&str; 7] = ["answer", "why", "log", "metric", "status", "line", "undone"];
 
 /// Longest that anything may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -86,7 +86,7 @@ async fn r62_every_fault_is_proven_on_what_runs_and_asks_nobody() {
         assert_eq!((&report["gateway"], report["address"].as_str()), (&json!("serve"), Some(&*address.to_string())), "{fault}");
         let id = report["exchanges"].as_array().and_then(|ids| ids.last()).and_then(Value::as_str).expect("an id");
         let why = house.user.runs(&["why", id]).await.stdout;
-        assert!(why.contains("drill") && why.contains("no token spent") && why.contains("backup"), "{fault}: {why}");
+        assert!(why.contains("drill") && why.contains("all of it was played") && why.contains("backup"), "{fault}: {why}");
         let record: Value = serde_json::from_str(&house.user.runs(&["why", id, "--json"]).await.stdout).expect("JSON");
         assert_eq!(record["drill"], json!({ "fault": fault, "live": false }));
     }
@@ -114,7 +114,7 @@ async fn with_nothing_running_one_is_started_for_it_and_leaves_no_trace_but_the_
     assert_eq!((&report["gateway"], house.asked()), (&json!("drill"), (0, 0)));
     assert_eq!(house.user.runs(&["status"]).await.code, Some(3), "it has ended");
     let text = house.user.runs(&["drill", "401"]).await;
-    assert!(text.stdout.contains("Passed: 6 of 6") && text.stdout.contains("no token is spent"), "{text:?}");
+    assert!(text.stdout.contains("Passed: 7 of 7") && text.stdout.contains("no token is spent"), "{text:?}");
 }
 
 #[tokio::test]

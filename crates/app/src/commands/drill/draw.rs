@@ -15,7 +15,7 @@ pub(super) fn drawn(report: &DrillReport, look: Look) -> String {
     let mut lines = vec![paint(Style::Bold, &format!("Drill {}: {} breaks ({})", report.fault, report.profile, report.fault.summary()))];
     let whose =
         if report.gateway == "drill" { "a gateway started for it".to_owned() } else { format!("{} at {}", report.gateway, report.address) };
-    let cost = if report.live { "real requests, real spares" } else { "all answers are played; no provider is asked, no token is spent" };
+    let cost = if report.live { "real requests, real spares" } else { "answers are played, no token is spent" };
     lines.extend(text(2, &format!("on {whose}; {cost}"), look).into_iter().map(|line| paint(Style::Dim, &line)));
     lines.push(String::new());
     lines.extend(report.proofs.iter().flat_map(|proof| proof_lines(proof, look)));
@@ -27,8 +27,7 @@ pub(super) fn drawn(report: &DrillReport, look: Look) -> String {
 
 fn proof_lines(proof: &Proof, look: Look) -> Vec<String> {
     let (sign, style) = if proof.held { (look.sign("✔", "+"), Style::Green) } else { (look.sign("✖", "x"), Style::Red) };
-    let after = proof.after_ms.filter(|ms| *ms > 0 && proof.held).map_or_else(String::new, |ms| format!(" (after {ms} ms)"));
-    let mut lines = text(INDENT, &format!("{}{after}", proof.words), look);
+    let mut lines = text(INDENT, &proof.words, look);
     if let Some(first) = lines.first_mut() {
         let name = words::padded(&proof.name, NAME);
         *first = format!("  {} {}{}", look.paint.paint(style, sign), name, first.trim_start());
@@ -44,7 +43,7 @@ fn verdict(report: &DrillReport, look: Look) -> Vec<String> {
             Style::Green,
             format!("Passed: {} met the fault and got its answer.", words::several(count as u64, "real request", "real requests")),
         ),
-        (true, _) => (Style::Green, format!("Passed: {held} of {count}. Nothing about {} changed for your own requests.", report.profile)),
+        (true, _) => (Style::Green, format!("Passed: {held} of {count}{}. For your own requests nothing has changed.", latest(report))),
         (false, 0) => (Style::Yellow, "No real request came while it lasted; nothing was touched.".to_owned()),
         (false, _) if report.spares.is_empty() => (
             Style::Red,
@@ -53,9 +52,15 @@ fn verdict(report: &DrillReport, look: Look) -> Vec<String> {
                 report.profile
             ),
         ),
-        (false, _) => (Style::Red, format!("Failed: {} of {count} held. `hotspare doctor` looks at the set-up.", held)),
+        (false, _) => (Style::Red, format!("Failed: {held} of {count} held. `hotspare doctor` looks at the set-up.")),
     };
     text(0, &sentence, look).into_iter().map(|line| look.paint.paint(style, &line)).collect()
+}
+
+/// When the last of it was seen.
+fn latest(report: &DrillReport) -> String {
+    let latest = report.proofs.iter().filter_map(|proof| proof.after_ms).max();
+    latest.map_or_else(String::new, |ms| format!(", seen within {} ms", ms.max(1)))
 }
 
 /// Words behind so many columns, on as many lines as they need.

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use hotspare_gateway::drill::DrillStatus;
 use hotspare_store::{Filter, Reader};
+use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Drill, DrillReport, Proof};
 use crate::commands::logs;
@@ -19,6 +20,9 @@ const ROWS: u32 = 1000;
 /// Waits until the drill has met all its requests, its time is over, or the user has had enough.
 pub(super) async fn report(drill: &Drill<'_>) -> Result<DrillReport, CliError> {
     let answer = &drill.answer;
+    // From here on an interrupt ends the drill and not only this process.
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
     let count = drill.request.live.unwrap_or_default();
     output::talk(&format!(
         "The next {count} real request{} find {} broken ({}). Spares answer for real and cost what they cost.\nIt ends after that, in {} s, or with Ctrl-C.",
@@ -32,7 +36,8 @@ pub(super) async fn report(drill: &Drill<'_>) -> Result<DrillReport, CliError> {
     // Cancel-safe: the drill is ended by the caller, whichever branch wins.
     tokio::select! {
         () = met(drill) => {}
-        _ = tokio::signal::ctrl_c() => {}
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
     let filter = Filter { since_ms: 0, failovers: false, after: Some(before.unwrap_or(-1)), limit: ROWS };
     let rows = reader().and_then(|ledger| ledger.list(&filter).ok()).unwrap_or_default().rows;

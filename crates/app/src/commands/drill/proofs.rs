@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::ask::{self, Answered};
 use super::{Drill, DrillReport, PROOF_TIME, Proof};
-use crate::commands::{logs, status as status_command, why};
+use crate::commands::{logs, status as status_command, statusline, why};
 use crate::error::CliError;
 use crate::gateways;
 
@@ -38,6 +38,7 @@ pub(super) async fn report(drill: &Drill<'_>) -> Result<DrillReport, CliError> {
     proofs.push(look.log(last_row).await);
     proofs.push(look.metric(counted).await);
     proofs.push(look.status().await);
+    proofs.push(look.line(before.as_ref()).await);
     super::end(drill).await;
     proofs.push(look.untouched(before.as_ref()).await);
     let served_by = record.and_then(|record| record.served_by).or(answered.profile).filter(|_| answered.whole);
@@ -129,6 +130,16 @@ impl Look<'_> {
         .await
     }
 
+    /// Claude Code's status line says something else than before.
+    async fn line(&self, before: Option<&Value>) -> Proof {
+        let before = before.and_then(said);
+        self.until("line", "the status line is as it was", async || {
+            let line = said(&super::status(self.drill.instance).await?).filter(|line| line.contains("drill"))?;
+            (before.as_ref() != Some(&line)).then(|| format!("the status line says `{line}`"))
+        })
+        .await
+    }
+
     /// When the drill is over the status is silent on it, and every profile is as well as it was before.
     async fn untouched(&self, before: Option<&Value>) -> Proof {
         let begun = Self { ended: Instant::now(), drill: self.drill, exchange: self.exchange.clone() };
@@ -158,6 +169,11 @@ impl Look<'_> {
         let words = failed.map(|attempt| format!("{broken}: {}", attempt.detail.clone().unwrap_or_default())).or(skipped)?;
         Some(format!("{words}, then {}", record.served_by.as_deref().unwrap_or("nobody")))
     }
+}
+
+/// What the status line says for a status.
+fn said(status: &Value) -> Option<String> {
+    statusline::plain(&serde_json::from_value(status.clone()).ok()?, crate::output::Look::of_stdout().unicode)
 }
 
 /// Tokens that the row counts.

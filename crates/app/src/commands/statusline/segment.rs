@@ -88,6 +88,12 @@ pub(super) fn of(status: &Status, cost_today: Option<u64>, clock: &dyn Fn(u64) -
         let next = next.map(|seconds| format!(" {dot} next {}", when(seconds))).unwrap_or_default();
         return Some(Segment::new(Style::Red, format!("{} no profile{next}", look.sign("✖", "x"))));
     }
+    if let Some(drill) = &status.drill {
+        let before = format!("{} {}drill {}: ", look.sign("⚑", "!"), if drill.live { "live " } else { "" }, drill.fault);
+        let Some(to) = &drill.to else { return Some(Segment::around(Style::Yellow, &before, &drill.profile, "", look)) };
+        let from = words::fit(&drill.profile, PRIMARY_COLUMNS, look.unicode);
+        return Some(Segment::around(Style::Yellow, &format!("{before}{from} {} ", look.sign("→", "->")), to, "", look));
+    }
     let arrows = look.sign("⇄ ", "~ ");
     if let Some(switch) = status.switch.as_ref().filter(|switch| switch.profile == status.serving) {
         let time = switch.for_s.map(|seconds| format!(" until {}", when(seconds))).unwrap_or_default();

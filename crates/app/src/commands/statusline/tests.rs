@@ -45,6 +45,19 @@ fn window(used: f64, resets_in_s: u64) -> Value {
 }
 
 #[test]
+fn a_drill_is_told_as_one_and_never_as_an_outage() {
+    let profiles = [profile("work", "serving", &json!({})), profile("openrouter-backup", "ready", &json!({}))];
+    let drill = |to: Value, live: bool| {
+        let drill =
+            json!({ "fault": "529", "profile": "work", "live": live, "left": 3, "ends_in_s": 30, "exchange": null, "why": null, "to": to });
+        said(&status("work", &profiles, &json!({ "drill": drill })), None, PLAIN)
+    };
+    assert_eq!(drill(Value::Null, false), "⚑ drill 529: work");
+    assert_eq!(drill(json!("backup"), false), "⚑ drill 529: work → backup");
+    assert_eq!(drill(json!("openrouter-backup"), true), "⚑ live drill 529: work → openrouter-bac…");
+}
+
+#[test]
 fn each_state_has_its_words_and_the_good_one_none() {
     let ready = profile("openrouter-backup", "ready", &json!({}));
     let serving = profile("openrouter-backup", "serving", &json!({}));
