@@ -8,7 +8,7 @@ use anyhow::{Context, bail, ensure};
 use crate::workspace;
 
 /// Each file, and what prints it.
-const SCHEMAS: [(&str, &[&str]); 7] = [
+const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/config.schema.json", &["config", "schema"]),
     ("docs/exchange.schema.json", &["schema", "exchange"]),
     ("docs/usage.schema.json", &["schema", "usage"]),
@@ -16,6 +16,8 @@ const SCHEMAS: [(&str, &[&str]); 7] = [
     ("docs/reset.schema.json", &["schema", "reset"]),
     ("docs/switch.schema.json", &["schema", "switch"]),
     ("docs/drill.schema.json", &["schema", "drill"]),
+    ("docs/pause.schema.json", &["schema", "pause"]),
+    ("docs/resume.schema.json", &["schema", "resume"]),
 ];
 
 /// Writes the files.

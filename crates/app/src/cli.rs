@@ -5,6 +5,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod profile;
+
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use hotspare_core::Fault;
 use hotspare_gateway::drill::LIVE_REQUESTS;
@@ -62,6 +64,9 @@ pub(crate) enum Command {
         after_help = "Examples:  hotspare drill 529                  the first profile is overloaded; a played spare answers\n           hotspare drill midstream --at work\n           hotspare drill 5h --live 2 --for 2m    the next two real requests meet it; the spare is real and costs what it costs"
     )]
     Drill(DrillArgs),
+    /// Manage profiles: the ways out, each with its address and credential
+    #[command(subcommand)]
+    Profile(profile::ProfileCommand),
     /// Check, describe and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -258,6 +263,10 @@ pub(crate) enum Shape {
     Switch,
     /// `drill --json`
     Drill,
+    /// `profile pause --json`
+    Pause,
+    /// `profile resume --json`
+    Resume,
 }
 
 /// `hotspare config …`.

@@ -5,6 +5,7 @@ pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod drill;
 pub(crate) mod logs;
+pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;

@@ -42,6 +42,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Logs(logs)) => commands::logs::logs(&logs),
         Some(Command::Usage(usage)) => commands::usage::usage(&usage),
         Some(Command::Drill(drill)) => commands::drill::drill(&drill),
+        Some(Command::Profile(profile)) => commands::profile::profile(profile),
         Some(Command::Config(config)) => commands::config::config(config),
         Some(Command::Trust { folder }) => commands::trust::trust(folder),
         Some(Command::Untrust { folder }) => commands::trust::untrust(folder),

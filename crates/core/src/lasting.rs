@@ -14,6 +14,7 @@ use crate::affinity;
 use crate::facts::ModelFamily;
 use crate::failure::{Failure, FailureKind, Grip, Stage};
 use crate::health::Bench;
+use crate::pause::Pause;
 use crate::policy::{CACHE_LIFE_LONG, COOLDOWN_CAP, LONGEST_TRUST, RESET_JITTER};
 use crate::route::ProfileId;
 use crate::spend::{Account, Spending};
@@ -224,6 +225,28 @@ impl LastingSwitch {
     }
 }
 
+/// The user's word that a profile is to be left alone. It has no evidence that could grow old: without an end it lasts until it is taken
+/// back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LastingPause {
+    /// Who is left alone.
+    pub profile: String,
+    /// Until when, in milliseconds since 1970 (UTC); none: until it is taken back.
+    pub until_ms: Option<u64>,
+    /// Whether it also holds where nobody else is left.
+    pub even_last: bool,
+}
+
+impl LastingPause {
+    fn believed(&self, calendar: Calendar) -> Option<Pause> {
+        let until = match self.until_ms {
+            None => None,
+            Some(until_ms) => Some(calendar.ahead(until_ms, LONGEST_TRUST)?),
+        };
+        Some(Pause { until, even_last: self.even_last })
+    }
+}
+
 fn about(profile: &str, family: Option<ModelFamily>) -> String {
     family.map_or_else(|| profile.to_owned(), |family| format!("{profile}/{}", family.word()))
 }
@@ -343,6 +366,22 @@ impl Entry for LastingSwitch {
     }
 }
 
+impl Entry for LastingPause {
+    const KIND: &'static str = "pause";
+
+    fn key(&self) -> String {
+        self.profile.clone()
+    }
+
+    fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    fn ends_at_ms(&self) -> u64 {
+        self.until_ms.unwrap_or(u64::MAX)
+    }
+}
+
 /// Everything that lasts.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lasting {
@@ -360,6 +399,8 @@ pub struct Lasting {
     pub spends: Vec<LastingSpend>,
     /// The user's word.
     pub switch: Option<LastingSwitch>,
+    /// Whom the user wants to be left alone.
+    pub pauses: Vec<LastingPause>,
 }
 
 impl Lasting {
@@ -381,6 +422,13 @@ impl Lasting {
             let until = switch.until.map(|until| calendar.ms(until));
             Some(LastingSwitch::new(name(switch.profile)?, until, calendar.wall_ms()))
         });
+        let held = world.pauses.iter().filter(|(_, pause)| pause.holds(calendar.now));
+        let pauses = held.filter_map(|(id, pause)| {
+            let until_ms = pause.until.map(|until| calendar.ms(until));
+            Some(LastingPause { profile: name(*id)?.to_owned(), until_ms, even_last: pause.even_last })
+        });
+        lasting.pauses = pauses.collect();
+        lasting.pauses.sort_by_key(Entry::key);
         lasting
     }
 
@@ -496,6 +544,11 @@ impl Lasting {
             }
         }
         hear_of_spending(&mut world.spending, &self.spends, calendar.wall_ms(), &id);
+        for entry in self.pauses {
+            if let Some((profile, pause)) = id(&entry.profile).zip(entry.believed(calendar)) {
+                world.pauses.entry(profile).or_insert(pause);
+            }
+        }
         if world.switch.is_none()
             && let Some(switch) = self.switch
             && switch.ends_at_ms > calendar.wall_ms()

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod health;
 pub mod lasting;
 pub mod models;
+pub mod pause;
 pub mod platform;
 pub mod policy;
 pub mod price;
@@ -33,6 +34,7 @@ pub use failure::{Failure, FailureKind, Grip, NextStep, Scope, Stage, Strike, Ve
 pub use health::Health;
 pub use lasting::{Calendar, Lasting};
 pub use models::ClaudeModel;
+pub use pause::Pause;
 pub use platform::{Platform, Preset};
 pub use policy::{Clocks, Failback, FailbackAt, MidStream, OnExhausted, Policy, Triggers};
 pub use price::Price;

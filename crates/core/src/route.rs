@@ -7,6 +7,7 @@ use crate::affinity::Stay;
 use crate::facts::{ModelFamily, RequestFacts};
 use crate::failure::{FailureKind, Grip};
 use crate::health::Standing;
+use crate::pause::left_out;
 use crate::policy::{Clocks, HEDGE_DELAY, OnExhausted, Policy, WINDOW_NEARLY_FULL};
 use crate::world::World;
 
@@ -155,6 +156,8 @@ pub enum SkipReason {
     NoCredential(Arc<str>),
     /// This machine's network is down.
     Offline,
+    /// The user has paused it.
+    Paused,
 }
 
 /// A profile left out, with its reason.
@@ -227,7 +230,7 @@ struct Ranked {
 /// Orders the chain's profiles for one request. The session's own profile comes first while it is well, unless the session may go home to
 /// a better one; then the chain's order, the well ones before those that failed a moment ago, and last those that cool down by a guess of
 /// ours. A profile that is blocked is left out, and so is one whose breaker is open. Where nobody is well, a request now and then tries the
-/// one that is back soonest.
+/// one that is back soonest. Whom the user has paused is as if it did not stand in the chain.
 pub fn plan(
     now: Instant,
     facts: &RequestFacts,
@@ -238,20 +241,21 @@ pub fn plan(
     fit: impl Fn(&ChainEntry) -> Fit,
 ) -> Plan {
     let entries = if policy.enabled { &chain.entries[..] } else { &chain.entries[..1] };
+    let paused = left_out(now, world, entries);
     let mut plan = Plan {
         chain: chain.name.clone(),
         candidates: Vec::with_capacity(entries.len()),
-        skipped: Vec::new(),
+        skipped: paused.iter().map(|profile| Skipped { profile: *profile, reason: SkipReason::Paused }).collect(),
         primary: chain.entries.first().map_or(ProfileId(0), |entry| entry.profile),
         on_exhausted: chain.on_exhausted.unwrap_or(policy.on_exhausted),
-        lone: entries.len() == 1,
+        lone: entries.len() == paused.len() + 1,
         blocked_login: None,
     };
     let stay = world.affinity.stay(now, facts.session).cloned();
     let detours = world.retries.detours(now, facts.session, request_key);
     let mut ranked: Vec<Ranked> = Vec::with_capacity(entries.len());
     let mut closed: Vec<(Grip, Instant, Candidate)> = Vec::new();
-    for entry in entries {
+    for entry in entries.iter().filter(|entry| !paused.contains(&entry.profile)) {
         let mut terms = match fit(entry) {
             Fit::Fits(terms) => terms,
             Fit::Cannot(reason) => {

@@ -1,10 +1,12 @@
 //! Everything that exchanges learn and share: one value, changed by one exchange at a time. Never holds a prompt or a credential.
 
+use std::collections::BTreeMap;
 use std::time::{Instant, SystemTime};
 
 use crate::affinity::Affinity;
 use crate::budget::{HedgeMeter, RetryBudget};
 use crate::health::{ClockWatch, Health, Jump};
+use crate::pause::Pause;
 use crate::retries::RetryMemory;
 use crate::route::ProfileId;
 use crate::spend::Spending;
@@ -26,6 +28,8 @@ pub struct World {
     pub spending: Spending,
     /// The user's word that outranks the order of the chains.
     pub switch: Option<Switch>,
+    /// Whom the user wants to be left alone.
+    pub pauses: BTreeMap<ProfileId, Pause>,
     clock: ClockWatch,
 }
 
@@ -44,12 +48,20 @@ impl World {
         self.switch.filter(|switch| switch.until.is_none_or(|until| now < until)).map(|switch| switch.profile)
     }
 
+    /// The pause of a profile, while it lasts. Whether a chain goes by it says [`crate::pause::left_out`].
+    pub fn paused(&self, now: Instant, profile: ProfileId) -> Option<Pause> {
+        self.pauses.get(&profile).copied().filter(|pause| pause.holds(now))
+    }
+
     /// Compares the clocks. True: time has jumped, and kept connections are dead.
     pub fn look_at_clocks(&mut self, now: Instant, wall: SystemTime) -> bool {
         let Some(jump) = self.clock.observe(now, wall) else { return false };
         self.health.on_jump(now, jump);
-        if let (Jump::Forward(by), Some(Switch { until: Some(until), .. })) = (jump, &mut self.switch) {
-            *until = until.checked_sub(by).unwrap_or(*until);
+        if let Jump::Forward(by) = jump {
+            let switch = self.switch.as_mut().and_then(|switch| switch.until.as_mut());
+            for until in switch.into_iter().chain(self.pauses.values_mut().filter_map(|pause| pause.until.as_mut())) {
+                *until = until.checked_sub(by).unwrap_or(*until);
+            }
         }
         true
     }
@@ -72,6 +84,7 @@ impl World {
         if self.switched_to(now).is_none() {
             self.switch = None;
         }
+        self.pauses.retain(|_, pause| pause.holds(now));
     }
 }
 

@@ -30,6 +30,10 @@ pub enum Room {
     Drill,
     /// Answered here: the end of a drill.
     EndDrill,
+    /// Answered here: `hotspare profile pause`.
+    Pause,
+    /// Answered here: `hotspare profile resume`.
+    Resume,
     /// Ours, and not there: no provider hears of it.
     Nowhere,
     /// Answered here: what Prometheus asks.
@@ -45,6 +49,8 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
         (&Method::POST, "/hotspare/switch") => Room::Switch,
         (&Method::POST, "/hotspare/drill") => Room::Drill,
         (&Method::POST, "/hotspare/drill/end") => Room::EndDrill,
+        (&Method::POST, "/hotspare/pause") => Room::Pause,
+        (&Method::POST, "/hotspare/resume") => Room::Resume,
         (&Method::GET, "/metrics") => Room::Metrics,
         (&Method::POST, "/v1/messages") => Room::Upstream(Endpoint::Messages),
         (&Method::POST, "/v1/messages/count_tokens") => Room::Upstream(Endpoint::CountTokens),
@@ -218,6 +224,8 @@ mod tests {
         assert_eq!(room("POST", "/hotspare/drill"), Room::Drill);
         assert_eq!(room("POST", "/hotspare/drill/end"), Room::EndDrill);
         assert_eq!(room("GET", "/hotspare/drill"), Room::Nowhere);
+        assert_eq!(room("POST", "/hotspare/pause"), Room::Pause);
+        assert_eq!(room("POST", "/hotspare/resume"), Room::Resume);
         assert_eq!(room("GET", "/hotspare/reset"), Room::Nowhere);
         assert_eq!(room("POST", "/hotspare/status"), Room::Nowhere);
     }

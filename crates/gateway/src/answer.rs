@@ -93,5 +93,6 @@ pub(crate) fn skip_words(reason: &SkipReason) -> String {
         SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
         SkipReason::NoCredential(why) => format!("not asked, {why}"),
         SkipReason::Offline => "not asked, this machine's network is down".to_owned(),
+        SkipReason::Paused => "paused (`hotspare profile resume`)".to_owned(),
     }
 }

@@ -1,11 +1,12 @@
-//! Answers the user's own word to a running gateway: `reset` and `switch`. Never believes a request that has not passed the checks of every
+//! Answers the user's own word to a running gateway: `reset`, `switch`, `pause` and `resume`. Never believes a request that has not passed the checks of every
 //! other one, and never changes the configuration.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use hotspare_core::pause::left_out;
 use hotspare_core::policy::LONGEST_TRUST;
-use hotspare_core::{ProfileId, Switch};
+use hotspare_core::{Chain, Pause, ProfileId, Switch, World};
 use hotspare_upstream::clock;
 use http::{HeaderMap, Response, StatusCode, header};
 use http_body_util::{BodyExt, Limited};
@@ -73,6 +74,50 @@ pub struct SwitchAnswer {
     pub before: Option<String>,
 }
 
+/// `POST /hotspare/pause`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct PauseRequest {
+    /// Who is left alone.
+    pub profile: String,
+    /// For so many seconds; none: until it is taken back.
+    #[serde(default)]
+    pub for_s: Option<u64>,
+    /// Also where nobody else is left to ask.
+    #[serde(default)]
+    pub even_last: bool,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct PauseAnswer {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// Who is left alone now.
+    pub profile: String,
+    /// Seconds until that is over; none: until it is taken back.
+    pub for_s: Option<u64>,
+    /// What that means for those who are left, where it must be known.
+    pub warning: Option<String>,
+}
+
+/// `POST /hotspare/resume`.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct ResumeRequest {
+    /// Whom; none: every one.
+    pub profile: Option<String>,
+}
+
+/// What came of it.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct ResumeAnswer {
+    /// [`CONTROL_VERSION`].
+    pub version: u32,
+    /// The profiles that were paused and may be asked now.
+    pub resumed: Vec<String>,
+}
+
 /// Why a word was not taken.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -96,6 +141,22 @@ pub enum Refused {
     /// Another drill runs.
     #[error("{0}")]
     Busy(Box<str>),
+    /// A chain would be left with nobody to ask.
+    #[error("{}", last_one(.profile, .chain))]
+    LastOne {
+        /// Who was to be paused.
+        profile: String,
+        /// The chain that it is the last of.
+        chain: String,
+    },
+    /// Whoever is paused is not asked first.
+    #[error("`{0}` is paused: `hotspare profile resume {0}` first")]
+    IsPaused(String),
+}
+
+/// `nobody else is left to ask in chain `default`: …`
+pub fn last_one(profile: &str, chain: &str) -> String {
+    format!("nobody but `{profile}` is left to ask in chain `{chain}`: requests would fail; `--even-last` pauses it all the same")
 }
 
 /// `no profile is named `wrok`; did you mean `work`?`
@@ -128,11 +189,10 @@ impl Gateway {
         let now = clock::now();
         let snapshot = self.snapshot();
         let profile = if request.profile == AUTO { None } else { Some(id(&snapshot, &request.profile)?) };
-        let time = request.for_s.map(Duration::from_secs);
-        if time.is_some_and(|time| time.is_zero() || time > LONGEST_TRUST) {
-            return Err(Refused::BadTime);
+        let time = time(request.for_s)?.filter(|_| profile.is_some());
+        if profile.is_some_and(|profile| self.with_world(|world| world.paused(now, profile).is_some())) {
+            return Err(Refused::IsPaused(request.profile.clone()));
         }
-        let time = time.filter(|_| profile.is_some());
         let before = self.with_world(|world| {
             let before = world.switched_to(now);
             world.switch = profile.map(|profile| Switch { profile, until: time.map(|time| now + time) });
@@ -143,6 +203,74 @@ impl Gateway {
         let for_s = time.map(|time| time.as_secs());
         Ok(SwitchAnswer { version: CONTROL_VERSION, profile: profile.map(name), for_s, before: before.map(name) })
     }
+}
+
+impl Gateway {
+    /// `hotspare profile pause`.
+    pub fn pause(&self, request: &PauseRequest) -> Result<PauseAnswer, Refused> {
+        let now = clock::now();
+        let snapshot = self.snapshot();
+        let profile = id(&snapshot, &request.profile)?;
+        let time = time(request.for_s)?;
+        let warning = self.with_world(|world| {
+            if let Some(chain) = chain_of_last(now, &snapshot, world, profile).filter(|_| !request.even_last) {
+                return Err(Refused::LastOne { profile: request.profile.clone(), chain });
+            }
+            world.pauses.insert(profile, Pause { until: time.map(|time| now + time), even_last: request.even_last });
+            Ok(warning(now, &snapshot, world, profile))
+        })?;
+        self.keep_learned(true);
+        Ok(PauseAnswer { version: CONTROL_VERSION, profile: request.profile.clone(), for_s: time.map(|time| time.as_secs()), warning })
+    }
+
+    /// `hotspare profile resume`.
+    pub fn resume(&self, request: &ResumeRequest) -> Result<ResumeAnswer, Refused> {
+        let now = clock::now();
+        let snapshot = self.snapshot();
+        let only = request.profile.as_deref().map(|name| id(&snapshot, name)).transpose()?;
+        let resumed: Vec<ProfileId> = self.with_world(|world| {
+            let paused: Vec<ProfileId> = snapshot.ids().filter(|id| world.paused(now, *id).is_some()).collect();
+            let resumed = paused.into_iter().filter(|id| only.is_none_or(|only| only == *id)).collect();
+            world.pauses.retain(|id, _| only.is_some_and(|only| only != *id));
+            resumed
+        });
+        self.keep_learned(true);
+        Ok(ResumeAnswer { version: CONTROL_VERSION, resumed: resumed.into_iter().map(|id| snapshot.name(id).to_owned()).collect() })
+    }
+}
+
+fn time(for_s: Option<u64>) -> Result<Option<Duration>, Refused> {
+    let time = for_s.map(Duration::from_secs);
+    if time.is_some_and(|time| time.is_zero() || time > LONGEST_TRUST) { Err(Refused::BadTime) } else { Ok(time) }
+}
+
+/// The first chain that would have nobody to ask without this profile.
+fn chain_of_last(now: Instant, snapshot: &Snapshot, world: &World, profile: ProfileId) -> Option<String> {
+    let is_last = |chain: &&Chain| {
+        let others = || chain.entries.iter().filter(|entry| entry.profile != profile);
+        others().count() < chain.entries.len() && others().all(|entry| world.paused(now, entry.profile).is_some())
+    };
+    snapshot.rules.iter().map(|rule| &rule.chain).find(is_last).map(|chain| chain.name.to_string())
+}
+
+/// What is to be known of the chains that this profile stands in: nobody else of them can be asked just now.
+fn warning(now: Instant, snapshot: &Snapshot, world: &World, profile: ProfileId) -> Option<String> {
+    let mut chains =
+        snapshot.rules.iter().map(|rule| &rule.chain).filter(|chain| chain.entries.iter().any(|entry| entry.profile == profile));
+    chains.find_map(|chain| {
+        let out = left_out(now, world, &chain.entries);
+        let mut left: Vec<ProfileId> = chain.entries.iter().map(|entry| entry.profile).filter(|id| !out.contains(id)).collect();
+        left.dedup();
+        if left.is_empty() {
+            return Some(format!("nobody is left to ask in chain `{}`: requests fail until somebody is resumed", chain.name));
+        }
+        let benched = left.iter().all(|id| world.health.report(now, *id).bench.is_some_and(|bench| bench.hard || bench.open));
+        let names: Vec<&str> = left.iter().map(|id| snapshot.name(*id)).collect();
+        if left.iter().any(|id| world.paused(now, *id).is_some()) {
+            return Some(format!("of chain `{}` only {} is left: that pause has no effect now", chain.name, names.join(" and ")));
+        }
+        benched.then(|| format!("of chain `{}` only {} is left, and cannot be asked just now", chain.name, names.join(" and ")))
+    })
 }
 
 pub(crate) fn id(snapshot: &Snapshot, name: &str) -> Result<ProfileId, Refused> {
@@ -180,7 +308,7 @@ pub(crate) async fn heard<Q: DeserializeOwned, A: Serialize>(
                 Refused::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found_error"),
                 Refused::BadTime | Refused::BadDrill => (StatusCode::BAD_REQUEST, "invalid_request_error"),
                 Refused::NothingToDrill(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error"),
-                Refused::Busy(_) => (StatusCode::CONFLICT, "invalid_request_error"),
+                Refused::Busy(_) | Refused::LastOne { .. } | Refused::IsPaused(_) => (StatusCode::CONFLICT, "invalid_request_error"),
             };
             answer::error(status, kind, &format!("hotspare: {refused}"))
         }

@@ -6,7 +6,7 @@ use std::sync::PoisonError;
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use hotspare_core::lasting::{
-    Entry, LastingBench, LastingBreaker, LastingFailure, LastingSpend, LastingStay, LastingSwitch, LastingWindow,
+    Entry, LastingBench, LastingBreaker, LastingFailure, LastingPause, LastingSpend, LastingStay, LastingSwitch, LastingWindow,
 };
 use hotspare_core::{Calendar, Lasting, ProfileId};
 use hotspare_store::{Change, StateEntry, Store};
@@ -63,6 +63,16 @@ pub fn keep_switch(store: &Store, switch: Option<&LastingSwitch>) {
     store.change(LastingSwitch::KIND, vec![change]);
 }
 
+/// Puts a pause in the place of an earlier one of the same profile.
+pub fn keep_pause(store: &Store, pause: &LastingPause) {
+    store.change(LastingPause::KIND, vec![Change::Put(state_entry(pause))]);
+}
+
+/// Takes one pause back, or every one. Returns the profiles that were paused.
+pub fn forget_pauses(store: &Store, profile: Option<&str>) -> Vec<String> {
+    forget::<LastingPause>(store, profile)
+}
+
 /// Takes back what keeps one profile, or every one, from being asked. Returns the profiles that were benched.
 pub fn forget_benches(store: &Store, profile: Option<&str>) -> Vec<String> {
     let mut freed: Vec<String> = Vec::new();
@@ -95,6 +105,7 @@ impl Gateway {
             stays: load::<LastingStay>(store),
             spends: load::<LastingSpend>(store),
             switch: load::<LastingSwitch>(store).pop(),
+            pauses: load::<LastingPause>(store),
         };
         let snapshot = self.snapshot();
         let mut kept = self.kept();
@@ -112,6 +123,7 @@ impl Gateway {
         kept.changes(&own.windows, now_ms);
         kept.changes(&own.stays, now_ms);
         kept.changes(own.switch.as_slice(), now_ms);
+        kept.changes(&own.pauses, now_ms);
     }
 
     /// Keeps what has been learned since the last time: at once what a failure or the user taught, else now and then. Looking through all
@@ -139,6 +151,7 @@ impl Gateway {
         kept.tell(store, &lasting.breakers, now_ms);
         kept.tell(store, &lasting.failures, now_ms);
         kept.tell(store, lasting.switch.as_slice(), now_ms);
+        kept.tell(store, &lasting.pauses, now_ms);
         if is_due(kept.eased) {
             kept.eased = Some(clock::now());
             kept.tell(store, &lasting.windows, now_ms);

@@ -510,6 +510,14 @@ impl Gateway {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| Ok(self.end_drill(request))).await
             }
+            Room::Pause => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| self.pause(request)).await
+            }
+            Room::Resume => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| self.resume(request)).await
+            }
             Room::Nowhere => {
                 answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method")
                     .map(|answer| answer.draining(request.into_body()))

@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use hotspare_config::{Config, Server};
 use hotspare_core::health::Report;
-use hotspare_core::{FailbackAt, Outcome, Policy, ProfileId, UsageWindow, WindowStatus};
+use hotspare_core::pause::left_out;
+use hotspare_core::{ChainEntry, FailbackAt, Outcome, Pause, Policy, ProfileId, UsageWindow, WindowStatus, World};
 use hotspare_store::Store;
 use hotspare_upstream::clock;
 
@@ -15,6 +16,7 @@ use crate::drill::DrillStatus;
 use crate::metrics::Present;
 use crate::recent::Glance;
 use crate::server::Gateway;
+use crate::snapshot::Snapshot;
 
 /// The version of this shape.
 pub const STATUS_VERSION: u32 = 1;
@@ -45,6 +47,9 @@ pub struct Status {
     /// The user's word that outranks the chains.
     #[serde(default)]
     pub switch: Option<SwitchStatus>,
+    /// Whom the user has paused, of every chain.
+    #[serde(default)]
+    pub pauses: Vec<PauseStatus>,
     /// This machine's network is down: seconds until it is tried again.
     #[serde(default)]
     pub offline_for_s: Option<u64>,
@@ -133,6 +138,17 @@ pub struct SwitchStatus {
     pub for_s: Option<u64>,
 }
 
+/// `hotspare profile pause` in force.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct PauseStatus {
+    /// Who is left alone.
+    pub profile: String,
+    /// Seconds until it is over; none: until it is taken back.
+    pub for_s: Option<u64>,
+    /// Whether the default chain asks it all the same, for nobody else is left there.
+    pub without_effect: bool,
+}
+
 /// When sessions go home to a profile that is well again.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
 pub struct FailbackStatus {
@@ -150,7 +166,8 @@ pub struct ProfileStatus {
     /// Its name.
     pub name: String,
     /// `serving`, `ready`, `cooling` (it failed a moment ago), `open` (its circuit breaker), `half_open` (on trial), `blocked` (waiting
-    /// alone may not help), `offline` (this machine's network is down) or `paused` (failover is off).
+    /// alone may not help), `offline` (this machine's network is down) or `paused` (by the user, or because
+    /// failover is off).
     pub state: String,
     /// Seconds until it may be asked again.
     pub back_in_s: Option<u64>,
@@ -233,6 +250,9 @@ impl Gateway {
         let last = self.serving();
         let serving_for_s = last.as_ref().map(|(_, since)| seconds_since(now, *since));
         let serving = last.map_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()), |(name, _)| name);
+        let entries = snapshot.rules.last().map(|rule| rule.chain.entries.as_slice()).unwrap_or_default();
+        let entries = if snapshot.policy.enabled { entries } else { entries.get(..1).unwrap_or_default() };
+        let (out, pauses) = self.with_world(|world| (left_out(now, world, entries), pauses(now, &snapshot, world, entries)));
         let (reports, sessions, switch, offline) = self.with_world(|world| {
             let reports: Vec<Report> = ids.iter().map(|id| world.health.report(now, *id)).collect();
             let switch = world.switch.filter(|_| world.switched_to(now).is_some());
@@ -242,7 +262,8 @@ impl Gateway {
         for (place, (id, report)) in ids.iter().zip(&reports).enumerate() {
             let name = snapshot.name(*id);
             let unreachable = offline.is_some() && snapshot.target(*id).is_some_and(|target| !target.is_loopback());
-            let state = state(report, unreachable, !policy.enabled && place > 0, name == serving);
+            let off = !policy.enabled && place > 0;
+            let state = if out.contains(id) { "paused" } else { state(report, unreachable, off, name == serving) };
             let mut profile = profile_status(now, name, state, report, self.glance(now, name));
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
@@ -263,6 +284,7 @@ impl Gateway {
                 profile: snapshot.name(switch.profile).to_owned(),
                 for_s: switch.until.map(|until| whole_seconds(until.saturating_duration_since(now))),
             }),
+            pauses,
             offline_for_s: offline.map(whole_seconds),
             failback: Some(failback(policy)),
             drill: self.drill_status(),
@@ -305,6 +327,16 @@ impl Gateway {
     }
 }
 
+fn pauses(now: Instant, snapshot: &Snapshot, world: &World, default: &[ChainEntry]) -> Vec<PauseStatus> {
+    let out = left_out(now, world, default);
+    let status = |(id, pause): (ProfileId, Pause)| PauseStatus {
+        profile: snapshot.name(id).to_owned(),
+        for_s: pause.until.map(|until| whole_seconds(until.saturating_duration_since(now))),
+        without_effect: default.iter().any(|entry| entry.profile == id) && !out.contains(&id),
+    };
+    snapshot.ids().filter_map(|id| Some((id, world.paused(now, id)?))).map(status).collect()
+}
+
 fn failback(policy: &Policy) -> FailbackStatus {
     let at = match policy.failback.at {
         FailbackAt::ColdCache => "cold_cache",
@@ -314,13 +346,13 @@ fn failback(policy: &Policy) -> FailbackStatus {
     FailbackStatus { after_good: policy.failback.after_good, min_stay_s: policy.failback.min_stay.as_secs(), at: at.to_owned() }
 }
 
-fn state(report: &Report, unreachable: bool, paused: bool, serving: bool) -> &'static str {
+fn state(report: &Report, unreachable: bool, off: bool, serving: bool) -> &'static str {
     match &report.bench {
         _ if unreachable => "offline",
         Some(bench) if bench.hard => "blocked",
         Some(bench) if bench.open => "open",
         Some(_) => "cooling",
-        None if paused => "paused",
+        None if off => "paused",
         None if report.half_open.is_some() => "half_open",
         None if serving => "serving",
         None => "ready",

@@ -1,12 +1,12 @@
 //! `hotspare reset` and `hotspare switch`: tells every running gateway of this user, and the lasting state, so that the next start knows it
-//! too. Never changes the configuration.
+//! too. Never changes the configuration. What else is told so uses the same ways (`profile pause`).
 
 use std::fmt::Write as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use hotspare_config::Locations;
-use hotspare_core::lasting::LastingSwitch;
+use hotspare_core::lasting::{LastingPause, LastingSwitch};
 use hotspare_core::policy::LONGEST_TRUST;
 use hotspare_gateway::control::{self, AUTO, ResetAnswer, ResetRequest, SwitchAnswer, SwitchRequest};
 use hotspare_gateway::lasting;
@@ -22,7 +22,7 @@ use crate::state::{self, Instance};
 use crate::{output, words};
 
 /// The version of the JSON's shape.
-const CONTROL_VERSION: u32 = 1;
+pub(crate) const CONTROL_VERSION: u32 = 1;
 
 /// Longest that the lasting state may take to be written.
 const WRITE_TIME: Duration = Duration::from_secs(3);
@@ -31,11 +31,11 @@ const WRITE_TIME: Duration = Duration::from_secs(3);
 #[derive(Debug, Serialize, Deserialize, JsonSchema)]
 pub(crate) struct Outcome<A> {
     /// The shape's version.
-    version: u32,
+    pub(crate) version: u32,
     /// Every gateway that runs.
-    gateways: Vec<Told<A>>,
+    pub(crate) gateways: Vec<Told<A>>,
     /// What the next start will know; none: nothing could be, or had to be, kept for it.
-    stored: Option<A>,
+    pub(crate) stored: Option<A>,
 }
 
 /// What one gateway said.
@@ -46,7 +46,7 @@ pub(crate) struct Told<A> {
     /// Where it listens.
     address: String,
     /// What came of it.
-    answer: Option<A>,
+    pub(crate) answer: Option<A>,
     /// Why it was not heard.
     error: Option<String>,
 }
@@ -89,6 +89,9 @@ pub(crate) fn switch(arguments: &SwitchArgs) -> Result<ExitCode, CliError> {
     let named = Some(arguments.profile.as_str()).filter(|name| *name != AUTO);
     let gateways = tell::<SwitchAnswer>(&locations, "/hotspare/switch", &request, named)?;
     let store = if named.is_some() { Some(open_store(&locations)) } else { existing_store(&locations) };
+    if let Some(name) = named.filter(|_| gateways.is_empty() && lasting_pause(store.as_ref(), &arguments.profile)) {
+        return Err(CliError::new(Exit::Failed, control::Refused::IsPaused(name.to_owned()).to_string()));
+    }
     let before = store.as_ref().and_then(|store| lasting::load::<LastingSwitch>(store).pop());
     if let Some(store) = &store {
         let now_ms = commands::ms_ago(Duration::ZERO);
@@ -103,6 +106,11 @@ pub(crate) fn switch(arguments: &SwitchArgs) -> Result<ExitCode, CliError> {
         before: before.map(|switch| switch.profile),
     };
     print(arguments.json, &Outcome { version: CONTROL_VERSION, gateways, stored: Some(stored) }, switch_text)
+}
+
+/// Whether the next start leaves this profile alone.
+fn lasting_pause(store: Option<&Store>, name: &str) -> bool {
+    store.is_some_and(|store| lasting::load::<LastingPause>(store).iter().any(|pause| pause.profile == name))
 }
 
 fn switch_text(outcome: &Outcome<SwitchAnswer>) -> String {
@@ -126,7 +134,7 @@ fn switch_text(outcome: &Outcome<SwitchAnswer>) -> String {
     }
 }
 
-fn lines<A>(gateways: &[Told<A>], said: impl Fn(&A) -> String) -> String {
+pub(crate) fn lines<A>(gateways: &[Told<A>], said: impl Fn(&A) -> String) -> String {
     let line = |told: &Told<A>| {
         let words = told.answer.as_ref().map_or_else(|| told.error.clone().unwrap_or_default(), &said);
         format!("{} {}: {words}", told.kind, told.address)
@@ -134,7 +142,7 @@ fn lines<A>(gateways: &[Told<A>], said: impl Fn(&A) -> String) -> String {
     gateways.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn print<A: Serialize>(json: bool, outcome: &Outcome<A>, text: impl Fn(&Outcome<A>) -> String) -> Result<ExitCode, CliError> {
+pub(crate) fn print<A: Serialize>(json: bool, outcome: &Outcome<A>, text: impl Fn(&Outcome<A>) -> String) -> Result<ExitCode, CliError> {
     if json {
         let text = serde_json::to_string(outcome).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;
@@ -145,8 +153,8 @@ fn print<A: Serialize>(json: bool, outcome: &Outcome<A>, text: impl Fn(&Outcome<
     Ok(if heard { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Tells every running gateway. An error: none of them, or no configuration, knows the profile.
-fn tell<A: serde::de::DeserializeOwned>(
+/// Tells every running gateway. An error: none of them hears it, or no configuration knows the profile.
+pub(crate) fn tell<A: serde::de::DeserializeOwned>(
     locations: &Locations,
     path: &str,
     request: &impl Serialize,
@@ -156,14 +164,15 @@ fn tell<A: serde::de::DeserializeOwned>(
     let answers = commands::runtime()?.block_on(gateways::post::<A>(&instances, path, request));
     let alive: Vec<(&Instance, Result<A, NoAnswer>)> =
         instances.iter().zip(answers).filter(|(_, answer)| !matches!(answer, Err(NoAnswer::Gone | NoAnswer::Late))).collect();
-    let unknown = |answer: &Result<A, NoAnswer>| match answer {
-        Err(NoAnswer::Refused(status, words)) if *status == http::StatusCode::NOT_FOUND => Some(words.clone()),
+    let refused = |answer: &Result<A, NoAnswer>| match answer {
+        Err(NoAnswer::Refused(http::StatusCode::NOT_FOUND, words)) => Some((Exit::Usage, words.clone())),
+        Err(NoAnswer::Refused(http::StatusCode::CONFLICT, words)) => Some((Exit::Failed, words.clone())),
         _ => None,
     };
     if alive.is_empty() {
         profile.map_or(Ok(()), |profile| check_profile(locations, profile))?;
-    } else if let Some(Some(words)) = alive.iter().map(|(_, answer)| unknown(answer)).reduce(Option::and) {
-        return Err(CliError::new(Exit::Usage, words));
+    } else if let Some(Some((exit, words))) = alive.iter().map(|(_, answer)| refused(answer)).reduce(Option::and) {
+        return Err(CliError::new(exit, words));
     }
     Ok(alive.into_iter().map(|(instance, answer)| told(instance, answer)).collect())
 }
@@ -178,7 +187,7 @@ fn told<A>(instance: &Instance, answer: Result<A, NoAnswer>) -> Told<A> {
 }
 
 /// With nobody to ask, the configuration knows whom there is.
-fn check_profile(locations: &Locations, profile: &str) -> Result<(), CliError> {
+pub(crate) fn check_profile(locations: &Locations, profile: &str) -> Result<(), CliError> {
     let config = commands::load(locations, &commands::context(&Layers::default())?)?;
     let names: Vec<String> = config.profiles.iter().map(|profile| profile.name.to_string()).collect();
     if names.iter().any(|name| name == profile) {
@@ -187,17 +196,17 @@ fn check_profile(locations: &Locations, profile: &str) -> Result<(), CliError> {
     Err(CliError::new(Exit::Usage, control::unknown_profile(profile, &names)))
 }
 
-fn open_store(locations: &Locations) -> Store {
+pub(crate) fn open_store(locations: &Locations) -> Store {
     Store::open(&locations.state_dir, hotspare_store::Options::default())
 }
 
 /// Nothing is made where there is nothing to take back.
-fn existing_store(locations: &Locations) -> Option<Store> {
+pub(crate) fn existing_store(locations: &Locations) -> Option<Store> {
     locations.state_dir.join(hotspare_store::FILE).exists().then(|| open_store(locations))
 }
 
 /// What is to be known at the next start must be on the disk, or it is said that it is not.
-fn written(store: Option<&Store>) -> Result<(), CliError> {
+pub(crate) fn written(store: Option<&Store>) -> Result<(), CliError> {
     let Some(store) = store.filter(|store| !store.flush(WRITE_TIME)) else { return Ok(()) };
     let words = store.trouble().map_or_else(|| "it took too long".to_owned(), |trouble| trouble.words);
     Err(CliError::new(Exit::Failed, format!("running gateways know it, but it cannot be kept for the next start: {words}")))

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use hotspare_core::ExchangeRecord;
-use hotspare_gateway::control::{ResetAnswer, SwitchAnswer};
+use hotspare_gateway::control::{PauseAnswer, ResetAnswer, ResumeAnswer, SwitchAnswer};
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
@@ -26,6 +26,8 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
         Shape::Drill => schema_of::<DrillReport>("hotspare drill"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
+        Shape::Pause => schema_of::<Outcome<PauseAnswer>>("hotspare profile pause"),
+        Shape::Resume => schema_of::<Outcome<ResumeAnswer>>("hotspare profile resume"),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| CliError::new(Exit::Failed, format!("the schema cannot be written: {error}")))?;

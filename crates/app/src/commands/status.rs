@@ -119,12 +119,18 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
         told.push(("switch", Style::Yellow, format!("{} is asked first {time}; undo: hotspare switch auto", switch.profile)));
     }
     told.extend(status.drill.as_ref().map(|drill| ("drill", Style::Yellow, drill_words(drill))));
+    for pause in &status.pauses {
+        let time = pause.for_s.map_or_else(|| "until you resume it".to_owned(), |seconds| format!("for {} more", words::span(seconds)));
+        let words =
+            if pause.without_effect { "is paused without effect: nobody else is left".to_owned() } else { format!("is not asked {time}") };
+        told.push(("paused", Style::Yellow, format!("{} {words}; undo: hotspare profile resume {}", pause.profile, pause.profile)));
+    }
     if let Some(seconds) = status.offline_for_s {
         told.push(("net", Style::Red, format!("this machine's network is down; tried again in {}", words::span(seconds))));
     }
     told.extend(why(status).map(|words| ("why", Style::Dim, words)));
     told.extend(back(status).map(|words| ("back", Style::Dim, words)));
-    if told.iter().all(|(label, ..)| matches!(*label, "switch" | "drill"))
+    if told.iter().all(|(label, ..)| matches!(*label, "switch" | "drill" | "paused"))
         && let Some(last) = &status.last_failover
     {
         let to = last.to.as_deref().map_or_else(|| "nobody could answer".to_owned(), |to| format!("{to} took over"));
@@ -163,7 +169,7 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
 }
 
 fn is_held(profile: &ProfileStatus) -> bool {
-    profile.back_in_s.is_some() || profile.state == "offline"
+    profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
 }
 
 /// Whether any profile may be asked, where the traffic goes, and for how long.
@@ -173,7 +179,7 @@ fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
         (look.sign("○", "o"), "Failover is off", Style::Yellow)
     } else if status.profiles.iter().all(is_held) {
         (look.sign("✖", "x"), "No profile is usable", Style::Red)
-    } else if status.profiles.len() < 2 {
+    } else if status.profiles.iter().filter(|profile| profile.state != "paused").count() < 2 {
         (look.sign("○", "o"), "No spare", Style::Yellow)
     } else if status.serving == primary {
         (look.sign("●", "*"), "Protected", Style::Green)
@@ -212,7 +218,7 @@ pub(crate) fn drill_words(drill: &DrillStatus) -> String {
 /// Why the primary does not serve.
 fn why(status: &Status) -> Option<String> {
     let primary = status.profiles.first()?;
-    if status.serving == primary.name && !is_held(primary) {
+    if (status.serving == primary.name && !is_held(primary)) || primary.state == "paused" {
         return None;
     }
     let failure = primary.last_failure.as_ref()?;
@@ -232,7 +238,7 @@ fn why(status: &Status) -> Option<String> {
 fn back(status: &Status) -> Option<String> {
     let primary = status.profiles.first()?;
     let away = status.serving != primary.name;
-    if !status.enabled || (!away && !is_held(primary)) {
+    if !status.enabled || (!away && !is_held(primary)) || primary.state == "paused" {
         return None;
     }
     let failback = status.failback.as_ref()?;

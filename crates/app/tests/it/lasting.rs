@@ -15,10 +15,10 @@ use tokio::process::Child;
 use crate::user::{User, asks, ended, wait_for};
 
 /// A primary whose usage window is used up for an hour, and a spare that answers; each with a key of its own.
-struct World {
-    user: User,
-    primary: Upstream,
-    spare: Upstream,
+pub(crate) struct World {
+    pub(crate) user: User,
+    pub(crate) primary: Upstream,
+    pub(crate) spare: Upstream,
 }
 
 impl World {
@@ -39,7 +39,7 @@ impl World {
     }
 
     /// The primary answers so.
-    async fn with(primary: impl Fn() -> Script + Send + Sync + 'static) -> Self {
+    pub(crate) async fn with(primary: impl Fn() -> Script + Send + Sync + 'static) -> Self {
         let primary = Upstream::start(move |_| primary()).await.expect("started");
         let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
         let config = json!({
@@ -54,7 +54,7 @@ impl World {
         Self { user, primary, spare }
     }
 
-    async fn serving(&self) -> (Child, SocketAddr) {
+    pub(crate) async fn serving(&self) -> (Child, SocketAddr) {
         let mut child = self.user.starts(&["serve"]);
         let mut stderr = child.stderr.take().expect("piped");
         let said = wait_for(&mut stderr, "client ").await;
@@ -63,32 +63,32 @@ impl World {
         (child, address.parse().expect("an address"))
     }
 
-    async fn turn(&self, proxy: SocketAddr) -> String {
+    pub(crate) async fn turn(&self, proxy: SocketAddr) -> String {
         let token = std::fs::read_to_string(self.user.path("home/.local/state/hotspare/token")).expect("made");
         asks(proxy, &format!("x-hotspare-token: {token}"), r#"{"model":"claude-opus-5-5","stream":true}"#).await
     }
 
     /// Requests that reached the primary and the spare.
-    fn asked(&self) -> (usize, usize) {
+    pub(crate) fn asked(&self) -> (usize, usize) {
         (self.primary.messages().len(), self.spare.messages().len())
     }
 
-    fn store(&self) -> Store {
+    pub(crate) fn store(&self) -> Store {
         Store::open(&self.user.path("home/.local/state/hotspare"), Options::default())
     }
 
-    async fn json(&self, arguments: &[&str]) -> Value {
+    pub(crate) async fn json(&self, arguments: &[&str]) -> Value {
         let ended = self.user.runs(arguments).await;
         assert_eq!(ended.code, Some(0), "{ended:?}");
         serde_json::from_str(&ended.stdout).expect("JSON")
     }
 
-    async fn status(&self) -> Value {
+    pub(crate) async fn status(&self) -> Value {
         self.json(&["status", "--json"]).await["gateways"][0]["status"].clone()
     }
 }
 
-fn now_ms() -> u64 {
+pub(crate) fn now_ms() -> u64 {
     u64::try_from(SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis()).expect("fits")
 }
 
@@ -96,13 +96,13 @@ fn signal(child: &Child, signal: Signal) {
     kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), signal).expect("sent");
 }
 
-async fn stopped(child: Child) {
+pub(crate) async fn stopped(child: Child) {
     signal(&child, Signal::TERM);
     assert_eq!(ended(child).await.code, Some(0));
 }
 
 /// Looks again and again, for a while.
-async fn comes(what: &str, is: impl AsyncFn() -> bool) {
+pub(crate) async fn comes(what: &str, is: impl AsyncFn() -> bool) {
     for _ in 0..500 {
         if is().await {
             return;
@@ -294,9 +294,13 @@ async fn what_is_printed_is_what_is_published() {
     let world = World::new().await;
     let (child, proxy) = world.serving().await;
     world.turn(proxy).await;
-    for (shape, command) in
-        [("status", &["status", "--json"][..]), ("reset", &["reset", "--json"]), ("switch", &["switch", "backup", "--json"])]
-    {
+    for (shape, command) in [
+        ("pause", &["profile", "pause", "work", "--json"][..]),
+        ("status", &["status", "--json"]),
+        ("resume", &["profile", "resume", "--json"]),
+        ("reset", &["reset", "--json"]),
+        ("switch", &["switch", "backup", "--json"]),
+    ] {
         let printed = world.json(command).await;
         let file = format!("{}/../../docs/{shape}.schema.json", env!("CARGO_MANIFEST_DIR"));
         let published: Value = serde_json::from_str(&std::fs::read_to_string(file).expect("published")).expect("JSON");
@@ -306,7 +310,7 @@ async fn what_is_printed_is_what_is_published() {
     stopped(child).await;
 }
 
-fn assert_described(root: &Value, schema: &Value, value: &Value, at: &str) {
+pub(crate) fn assert_described(root: &Value, schema: &Value, value: &Value, at: &str) {
     let schema = match schema["$ref"].as_str() {
         Some(reference) => root.pointer(&reference[1..]).expect("it leads somewhere"),
         None => schema["anyOf"].as_array().and_then(|any| any.iter().find(|one| one["type"] != "null")).unwrap_or(schema),

@@ -8,6 +8,7 @@ mod editing;
 mod home;
 mod lasting;
 mod ledger;
+mod pauses;
 mod run;
 mod serve;
 mod settings;

@@ -81,6 +81,7 @@ impl Exchange {
             | SkipReason::UnknownModel
             | SkipReason::NotServed
             | SkipReason::NoClientCredential
+            | SkipReason::Paused
             | SkipReason::NoCredential(_) => false,
         };
         let waits = self.plan.skipped.iter().any(|skipped| curable(&skipped.reason));

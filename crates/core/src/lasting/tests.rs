@@ -257,6 +257,11 @@ fn entries() -> impl Strategy<Value = Lasting> {
             ends_at_ms,
         },
     );
+    let pauses = (profile(), proptest::option::of(ms()), any::<bool>()).prop_map(|(profile, until_ms, even_last)| LastingPause {
+        profile,
+        until_ms,
+        even_last,
+    });
     let switch = proptest::option::of((profile(), proptest::option::of(ms()), ms()))
         .prop_map(|switch| switch.map(|(profile, until_ms, ends_at_ms)| LastingSwitch { profile, until_ms, ends_at_ms }));
     let many = 0..6;
@@ -266,10 +271,11 @@ fn entries() -> impl Strategy<Value = Lasting> {
         proptest::collection::vec(failures, many.clone()),
         proptest::collection::vec(windows, many.clone()),
         proptest::collection::vec(stays, many.clone()),
-        proptest::collection::vec(spends, many),
+        proptest::collection::vec(spends, many.clone()),
         switch,
+        proptest::collection::vec(pauses, many),
     )
-        .prop_map(|(benches, breakers, failures, windows, stays, spends, switch)| Lasting {
+        .prop_map(|(benches, breakers, failures, windows, stays, spends, switch, pauses)| Lasting {
             benches,
             breakers,
             failures,
@@ -277,6 +283,7 @@ fn entries() -> impl Strategy<Value = Lasting> {
             stays,
             spends,
             switch,
+            pauses,
         })
 }
 
@@ -322,6 +329,7 @@ proptest! {
             prop_assert!(!cools);
         }
         prop_assert!(world.switch.and_then(|switch| switch.until).is_none_or(|until| until <= calendar.now + LONGEST_TRUST));
+        prop_assert!(world.pauses.values().filter_map(|pause| pause.until).all(|until| until <= calendar.now + LONGEST_TRUST));
         // It goes on like any other.
         let then = calendar.now + Duration::from_secs(after);
         world.forget_old(then);
@@ -370,4 +378,24 @@ fn what_was_spent_of_a_budget_outlives_a_restart_and_counts_beside_that_of_other
     hear_of_spending(&mut tomorrow.spending, &told, DAY.ends_ms, id);
     assert_eq!(tomorrow.spending.today(SPARE), 0);
     assert!(tomorrow.spending.reached(SPARE, Some(7), &Budget { per_day: None, per_session: Some(80) }).is_some(), "the session goes on");
+}
+
+#[test]
+fn a_pause_lasts_until_its_end_and_without_one_until_it_is_taken_back() {
+    let calendar = start();
+    let mut world = World::default();
+    world.pauses.insert(WORK, Pause { until: Some(calendar.now + HOUR), even_last: true });
+    world.pauses.insert(SPARE, Pause { until: None, even_last: false });
+    let (next, then) = restarted(&world, calendar, HOUR / 2);
+    assert_eq!(
+        next.paused(then.now, SPARE),
+        Some(Pause { until: Some(calendar.now + HOUR), even_last: true }),
+        "the names, not the numbers"
+    );
+    assert_eq!(next.paused(then.now, WORK), Some(Pause { until: None, even_last: false }));
+    let (next, then) = restarted(&world, calendar, 400 * 24 * HOUR);
+    assert_eq!((next.paused(then.now, SPARE), next.paused(then.now, WORK).is_some()), (None, true));
+    let mut gone = World::default();
+    gone.forget_old(calendar.now);
+    assert_eq!(Lasting::of(&gone, calendar, name).pauses, []);
 }

@@ -2,6 +2,7 @@ use super::*;
 use crate::facts::{ClientKind, Endpoint};
 use crate::failure::{Failure, Stage};
 use crate::health::Victim;
+use crate::pause::Pause;
 use crate::policy::{CACHE_LIFE, FailbackAt, HEDGE_DELAY};
 use crate::window::{LimitReading, WindowReading};
 use crate::world::Switch;
@@ -267,4 +268,54 @@ fn the_first_rule_that_matches_is_used() {
     let haiku = RequestFacts { model: Some("claude-haiku-4-5".into()), ..facts() };
     assert_eq!(chain_for(&rules, &haiku).map(|chain| &*chain.name), Some("1"));
     assert_eq!(chain_for(&rules[..1], &RequestFacts { model: None, ..facts() }), None);
+}
+
+fn pause(world: &mut World, profile: ProfileId, until: Option<Instant>, even_last: bool) {
+    world.pauses.insert(profile, Pause { until, even_last });
+}
+
+#[test]
+fn whom_the_user_paused_is_not_asked_until_the_pause_is_over() {
+    let now = VirtualClock::new().now();
+    let mut world = World::default();
+    pause(&mut world, A, Some(now + secs(60)), false);
+    let plan = planned(now, &mut world, &Policy::default(), &[A, B, C]);
+    assert_eq!(plan.candidates.iter().map(|candidate| candidate.profile).collect::<Vec<_>>(), [B, C]);
+    assert_eq!(plan.skipped, [Skipped { profile: A, reason: SkipReason::Paused }]);
+    assert_eq!((plan.primary, plan.lone), (A, false));
+    assert_eq!(order(now + secs(60), &mut world), [A, B, C]);
+    // Neither a switch nor a failure of all others brings it back.
+    world.switch = Some(Switch { profile: A, until: None });
+    open(now, &mut world, B);
+    open(now, &mut world, C);
+    assert!(!order(now, &mut world).contains(&A));
+}
+
+#[test]
+fn who_is_left_alone_with_paused_ones_is_asked_like_a_lone_profile() {
+    let now = VirtualClock::new().now();
+    let mut world = World::default();
+    pause(&mut world, B, None, false);
+    fail(now, &mut world, A, FailureKind::Unauthorized);
+    let plan = planned(now, &mut world, &Policy::default(), &[A, B]);
+    assert!(plan.lone && plan.candidates.len() == 1 && plan.candidates[0].insist);
+}
+
+#[test]
+fn a_pause_of_everybody_has_no_effect_unless_it_holds_even_for_the_last() {
+    let now = VirtualClock::new().now();
+    let mut world = World::default();
+    pause(&mut world, A, None, false);
+    pause(&mut world, B, None, false);
+    let candidates = |world: &mut World| -> Vec<ProfileId> {
+        planned(now, world, &Policy::default(), &[A, B]).candidates.iter().map(|candidate| candidate.profile).collect()
+    };
+    assert_eq!(candidates(&mut world), [A, B]);
+    pause(&mut world, B, None, true);
+    assert_eq!(candidates(&mut world), [A], "who said so is left alone all the same");
+    pause(&mut world, A, None, true);
+    assert_eq!(candidates(&mut world), []);
+    let off = Policy { enabled: false, ..Policy::default() };
+    pause(&mut world, A, None, false);
+    assert_eq!(planned(now, &mut world, &off, &[A, B]).candidates.len(), 1, "with failover off the first is the last");
 }

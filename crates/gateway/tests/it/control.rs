@@ -23,7 +23,8 @@ async fn alone() -> Proxy {
 async fn t2_t3_nobody_but_the_user_s_own_programs_is_heard() {
     let proxy = alone().await;
     let spare = json!({ "profile": "spare", "for_s": null });
-    for path in ["/hotspare/reset", "/hotspare/switch", "/hotspare/drill", "/hotspare/drill/end"] {
+    let paths = ["/hotspare/reset", "/hotspare/switch", "/hotspare/pause", "/hotspare/resume", "/hotspare/drill", "/hotspare/drill/end"];
+    for path in paths {
         let ask = post(path, &spare);
         let cases = [
             (ask.clone().with("x-hotspare-token", None), 401),
@@ -55,6 +56,10 @@ async fn what_makes_no_sense_is_named() {
         ("/hotspare/switch", json!({ "profile": "spare", "for_s": -1 }), 400, "no such request"),
         ("/hotspare/switch", json!({ "profile": null }), 400, "no such request"),
         ("/hotspare/switch", json!({ "profile": "spare", "fro_s": 9 }), 400, "unknown field `fro_s`"),
+        ("/hotspare/pause", json!({ "profile": "spaer" }), 404, "did you mean `spare`?"),
+        ("/hotspare/pause", json!({ "profile": "spare", "for_s": 0 }), 400, "`for_s` is from 1"),
+        ("/hotspare/pause", json!({ "profile": "spare", "even_lats": true }), 400, "unknown field `even_lats`"),
+        ("/hotspare/resume", json!({ "profile": "spaer" }), 404, "did you mean `spare`?"),
         ("/hotspare/reset", json!([]), 400, "no such request"),
         ("/hotspare/reset", json!({ "profile": "x".repeat(20_000) }), 400, "no such request"),
         ("/hotspare/nothing", json!({}), 404, "nothing at this path"),

@@ -48,6 +48,7 @@ fn gateway(serving: &str, profiles: Vec<ProfileStatus>) -> GatewayReport {
         serving: serving.to_owned(),
         serving_for_s: Some(192),
         sessions: 2,
+        pauses: Vec::new(),
         switch: None,
         offline_for_s: None,
         drill: None,

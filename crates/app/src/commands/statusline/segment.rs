@@ -127,11 +127,14 @@ pub(super) fn of(status: &Status, cost_today: Option<u64>, clock: &dyn Fn(u64) -
 }
 
 fn is_held(profile: &ProfileStatus) -> bool {
-    matches!(profile.state.as_str(), "cooling" | "open" | "blocked" | "offline") && profile.family.is_none()
+    matches!(profile.state.as_str(), "cooling" | "open" | "blocked" | "offline" | "paused") && profile.family.is_none()
 }
 
 /// Why the primary does not serve: the status where there is one, else the failure's short name.
 fn reason(primary: &ProfileStatus) -> Option<String> {
+    if primary.state == "paused" {
+        return Some("paused".to_owned());
+    }
     let told = primary.last_failure.as_deref()?;
     let first = told.split(' ').next().unwrap_or_default();
     let is_status = first.len() == 3 && first.bytes().all(|byte| byte.is_ascii_digit());
