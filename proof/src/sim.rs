@@ -4,6 +4,7 @@
 mod diary;
 mod invariants;
 mod people;
+mod silence;
 mod weather;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -86,6 +87,7 @@ struct Outcome {
     faults: u64,
     aborts: u64,
     visible_errors: u64,
+    moves: u64,
     trace: String,
 }
 
@@ -117,8 +119,8 @@ pub(crate) fn run(seeds: Option<u64>) -> anyhow::Result<()> {
     let total = total.into_inner().expect("nobody panics with the lock");
     let failed = failed.into_inner().expect("nobody panics with the lock");
     println!(
-        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I12, \
-         client-visible errors while a healthy profile is left: {}, {} seeds failed, {:.1} s",
+        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I13, \
+         client-visible errors while a healthy profile is left: {}, {} moves, silent ones: {}, {} seeds failed, {:.1} s",
         total.turns,
         total.requests,
         total.upstream,
@@ -126,6 +128,8 @@ pub(crate) fn run(seeds: Option<u64>) -> anyhow::Result<()> {
         total.aborts,
         total.violations.len(),
         total.visible_errors,
+        total.moves,
+        total.violations.iter().filter(|violation| violation.starts_with("I13")).count(),
         failed.len(),
         begun.elapsed().as_secs_f64()
     );
@@ -170,6 +174,7 @@ fn add(total: &mut Outcome, one: Outcome) {
     total.faults += one.faults;
     total.aborts += one.aborts;
     total.visible_errors += one.visible_errors;
+    total.moves += one.moves;
 }
 
 fn live(seed: u64, traced: bool) -> Outcome {
@@ -187,13 +192,19 @@ async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
     let world = Arc::new(World::in_memory(&Plan { profiles, policy: scene.policy.clone(), seed, traced })?);
     let diary = Arc::new(Diary::default());
     let weather = tokio::spawn(weather::change(world.clone(), scene.clone(), sky.clone(), seed));
+    let listener = silence::Listener::default();
+    let listening = tokio::spawn(listener.clone().listen(world.gateway.clone()));
     let mut people = tokio::task::JoinSet::new();
     for number in 0..scene.people {
         people.spawn(people::live(world.clone(), scene.clone(), diary.clone(), seed, number));
     }
     let lived = tokio::time::timeout(LONGEST, async { while people.join_next().await.is_some() {} }).await;
     weather.abort();
+    silence::Listener::wait_for_counts().await;
+    listening.abort();
     let mut violations = invariants::check(&world, &scene, &sky, &diary);
+    let (moves, silent) = listener.check(&scene, &world.told());
+    violations.extend(silent);
     if lived.is_err() {
         violations.push("somebody waits for ever".into());
     }
@@ -206,6 +217,7 @@ async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
         visible_errors: counts.visible_errors,
         upstream: world.providers.values().map(|provider| provider.requests().len() as u64).sum(),
         faults: sky.faults_met(),
+        moves,
         trace: world.trace.text(),
     })
 }

@@ -18,6 +18,7 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/drill.schema.json", &["schema", "drill"]),
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),
+    ("docs/notices.schema.json", &["schema", "notices"]),
 ];
 
 /// Writes the files.

@@ -57,6 +57,11 @@ pub(crate) enum Command {
     /// The exchanges of late, one line each
     #[command(after_help = "Examples:  hotspare logs -f\n           hotspare logs --failovers --since 1d")]
     Logs(LogsArgs),
+    /// What was told of switches lately
+    #[command(
+        after_help = "Examples:  hotspare notices\n           hotspare notices --hook     in Claude Code's hooks: tells a session what it has not heard"
+    )]
+    Notices(NoticesArgs),
     /// Tokens per profile and day
     Usage(UsageArgs),
     /// Break a profile on purpose, and see that everything notices; no token is spent
@@ -210,6 +215,17 @@ pub(crate) struct LogsArgs {
     pub json: bool,
 }
 
+/// `hotspare notices`.
+#[derive(Debug, Args)]
+pub(crate) struct NoticesArgs {
+    /// As a hook of Claude Code: read its JSON, print a `systemMessage` where there is news
+    #[arg(long, conflicts_with = "json")]
+    pub hook: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `hotspare usage`.
 #[derive(Debug, Args)]
 pub(crate) struct UsageArgs {
@@ -267,6 +283,8 @@ pub(crate) enum Shape {
     Pause,
     /// `profile resume --json`
     Resume,
+    /// `notices --json`
+    Notices,
 }
 
 /// `hotspare config …`.

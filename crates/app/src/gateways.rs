@@ -51,8 +51,18 @@ pub(crate) async fn text(instance: &Instance, path: &str) -> Option<String> {
 
 /// Tells each of them.
 pub(crate) async fn post<A: DeserializeOwned>(instances: &[Instance], path: &str, request: &impl Serialize) -> Vec<Result<A, NoAnswer>> {
+    post_within(ANSWER_TIME, instances, path, request).await
+}
+
+/// The same for whoever cannot wait so long.
+pub(crate) async fn post_within<A: DeserializeOwned>(
+    time: Duration,
+    instances: &[Instance],
+    path: &str,
+    request: &impl Serialize,
+) -> Vec<Result<A, NoAnswer>> {
     let body = serde_json::to_vec(request).expect("a request is plain data with text keys");
-    each(ANSWER_TIME, instances, &Method::POST, path, &Bytes::from(body)).await
+    each(time, instances, &Method::POST, path, &Bytes::from(body)).await
 }
 
 async fn each<A: DeserializeOwned>(

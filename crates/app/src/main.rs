@@ -5,8 +5,10 @@ mod cli;
 mod commands;
 mod error;
 mod gateways;
+mod notices;
 mod output;
 mod state;
+mod way;
 mod words;
 
 use std::process::ExitCode;
@@ -40,6 +42,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Switch(switch)) => commands::control::switch(&switch),
         Some(Command::Why(why)) => commands::why::why(&why),
         Some(Command::Logs(logs)) => commands::logs::logs(&logs),
+        Some(Command::Notices(notices)) => commands::notices::notices(&notices),
         Some(Command::Usage(usage)) => commands::usage::usage(&usage),
         Some(Command::Drill(drill)) => commands::drill::drill(&drill),
         Some(Command::Profile(profile)) => commands::profile::profile(profile),

@@ -9,6 +9,7 @@ use crate::chains::chain;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
 use crate::log::{self, Log};
+use crate::notify::{self, Notify};
 use crate::policy;
 use crate::profiles::{self, Names, Profile};
 use crate::projects::Project;
@@ -29,6 +30,8 @@ pub struct Config {
     pub server: Server,
     /// What is remembered.
     pub log: Log,
+    /// How a move to another profile is told.
+    pub notify: Notify,
     /// The name of each chain that stands somewhere, and the file and line where it does.
     pub origins: Vec<(String, String)>,
     /// What is valid but probably not meant.
@@ -59,7 +62,7 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     let profiles_field = table.take("profiles");
     let server = table.take("server").map(|field| server::read(&field, findings)).unwrap_or_default();
     table.not_yet("hooks", "remove them: `failover_policy.triggers` alone decides what starts a failover", findings);
-    table.not_yet("notify", "remove it: `hotspare status` tells which profile serves", findings);
+    let notify = table.take("notify").map(|field| notify::read(&field, findings)).unwrap_or_default();
     let log = table.take("log").map(|field| log::read(&field, findings)).unwrap_or_default();
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
@@ -76,7 +79,7 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
         report_nobody_left(&rules, profiles_field.as_ref()?, findings);
     }
     let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
-    Some(Config { origins, ..finish(policy, rules, profiles, server, log) })
+    Some(Config { origins, notify, ..finish(policy, rules, profiles, server, log) })
 }
 
 /// Where each chain stands, by its name.
@@ -124,6 +127,7 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
         profiles,
         server,
         log,
+        notify: Notify::default(),
         origins: Vec::new(),
         warnings: Vec::new(),
         sources: Vec::new(),

@@ -70,6 +70,8 @@ struct File {
     profiles: Option<HashMap<String, Option<Profile>>>,
     /// The listener and its limits.
     server: Option<Server>,
+    /// How a move to another profile is told.
+    notify: Option<Notify>,
     /// What is remembered of exchanges.
     log: Option<Log>,
     /// Keys that no other layer may set. Only in the managed configuration of a machine.
@@ -450,6 +452,19 @@ struct Server {
     /// Most client connections at one time. Default: 256.
     #[schemars(range(min = 1, max = 10_000))]
     max_connections: Option<u16>,
+}
+
+/// How a move to another profile is told, beside the status line, `status` and the log. Each one is told, or counted and told later.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(example = json!({ "desktop": true, "terminal": true, "quiet": "10m" }))]
+struct Notify {
+    /// By the desktop, where there is one. Default: true.
+    desktop: Option<bool>,
+    /// By a line on standard error, where no program owns the screen. Default: true.
+    terminal: Option<bool>,
+    /// The same move, for the same reason, is told once in so long, then as a count. Default: 10m.
+    quiet: Option<Duration>,
 }
 
 /// What is remembered of exchanges: who was asked, what failed, times, counts of tokens and bytes.

@@ -14,6 +14,7 @@ pub mod failure;
 pub mod health;
 pub mod lasting;
 pub mod models;
+pub mod notice;
 pub mod pause;
 pub mod platform;
 pub mod policy;

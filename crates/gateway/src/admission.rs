@@ -22,6 +22,10 @@ pub enum Room {
     Hello,
     /// Answered here: what `hotspare status` asks.
     Status,
+    /// Answered here: what was told of moves.
+    Notices,
+    /// Answered here: what a session has not heard of them.
+    NoticesFor,
     /// Answered here: `hotspare reset`.
     Reset,
     /// Answered here: `hotspare switch`.
@@ -45,6 +49,8 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
         (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
         (&Method::GET, "/hotspare/status") => Room::Status,
+        (&Method::GET, "/hotspare/notices") => Room::Notices,
+        (&Method::POST, "/hotspare/notices") => Room::NoticesFor,
         (&Method::POST, "/hotspare/reset") => Room::Reset,
         (&Method::POST, "/hotspare/switch") => Room::Switch,
         (&Method::POST, "/hotspare/drill") => Room::Drill,
@@ -219,6 +225,8 @@ mod tests {
         assert_eq!(room("GET", "/v1/messages"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("POST", "/v1/files"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("HEAD", "/api/hello"), Room::Hello);
+        assert_eq!(room("GET", "/hotspare/notices"), Room::Notices);
+        assert_eq!(room("POST", "/hotspare/notices"), Room::NoticesFor);
         assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);
         assert_eq!(room("POST", "/hotspare/switch"), Room::Switch);
         assert_eq!(room("POST", "/hotspare/drill"), Room::Drill);

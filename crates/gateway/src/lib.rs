@@ -17,6 +17,7 @@ pub mod identity;
 pub mod intercept;
 pub mod lasting;
 pub mod metrics;
+pub mod notices;
 pub mod outside;
 mod recent;
 pub mod record;

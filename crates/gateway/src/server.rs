@@ -43,6 +43,7 @@ use crate::history::Histories;
 use crate::identity::Identities;
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
+use crate::notices::Notices;
 use crate::outside::Outside;
 use crate::recent::{Glance, Recent};
 use crate::record::{Event, Observer};
@@ -150,6 +151,7 @@ pub struct Gateway {
     pub(crate) kept: Mutex<Remembered>,
     recent: Mutex<Recent>,
     metrics: Metrics,
+    pub(crate) notices: Notices,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -224,6 +226,7 @@ impl Gateway {
             kept: Mutex::default(),
             recent: Mutex::default(),
             metrics: Metrics::default(),
+            notices: Notices::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
@@ -261,6 +264,7 @@ impl Gateway {
             kept: Mutex::default(),
             recent: Mutex::default(),
             metrics: Metrics::default(),
+            notices: Notices::default(),
             kept_bodies: base.kept_bodies.clone(),
             counts,
             last: Mutex::default(),
@@ -270,6 +274,11 @@ impl Gateway {
             max_connections: base.max_connections,
             started: base.started,
         })
+    }
+
+    /// Whether this is a drill's.
+    pub(crate) fn is_shadow(&self) -> bool {
+        self.lane.is_some()
     }
 
     /// The way to the providers.
@@ -353,6 +362,7 @@ impl Gateway {
     }
 
     pub(crate) fn tell(&self, event: &Event) {
+        self.watch(event);
         if let Some(observer) = &self.observer {
             observer.on_event(event);
         }
@@ -494,6 +504,11 @@ impl Gateway {
                 answer::json(StatusCode::OK, status)
             }
             Room::Metrics => self.metrics(),
+            Room::Notices => answer::json(StatusCode::OK, serde_json::to_string(&self.notices()).unwrap_or_default()),
+            Room::NoticesFor => {
+                let (head, body) = request.into_parts();
+                control::heard(&head.headers, body, |request| Ok(self.notices_for(request))).await
+            }
             Room::Reset => {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.reset(request)).await

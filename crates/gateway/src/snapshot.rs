@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap};
+use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap, Notify};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{ChainEntry, ChainRule, Endpoint, Policy, ProfileId, RequestFacts, Terms};
@@ -26,6 +26,8 @@ pub struct Snapshot {
     profiles: BTreeMap<ProfileId, Profile>,
     /// Most bytes of a request body.
     pub max_body: u64,
+    /// How a move to another profile is told.
+    pub notify: Notify,
 }
 
 #[derive(Clone)]
@@ -59,6 +61,7 @@ impl Snapshot {
             origins: config.origins.clone(),
             profiles: ids.into_iter().zip(config.profiles.iter().map(profile)).collect(),
             max_body: config.server.max_body,
+            notify: config.notify,
         }
     }
 

@@ -19,6 +19,7 @@ use crate::claude::{self, Injection};
 use crate::cli::Run;
 use crate::commands;
 use crate::error::{CliError, Exit};
+use crate::notices::{Screen, Shower};
 use crate::{output, state};
 
 /// Runs `hotspare run`.
@@ -32,6 +33,7 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
 }
 
 async fn protect(locations: &Locations, context: &Context, mut config: Config, command: Vec<OsString>) -> Result<ExitCode, CliError> {
+    let screen = Screen::of(&command);
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
     let user = claude::UserSetup::read(&command, &environment, &locations.claude_settings)
         .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
@@ -60,7 +62,9 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     // The terminal's SIGHUP belongs to the child: here only saving a file counts.
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
     let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
+    let shower = Shower::start(gateway.clone(), screen);
     let status = run_child(injection).await;
+    shower.end();
     watching.abort();
     serving.abort();
     gateway.keep_all();

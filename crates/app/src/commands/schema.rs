@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use hotspare_core::ExchangeRecord;
 use hotspare_gateway::control::{PauseAnswer, ResetAnswer, ResumeAnswer, SwitchAnswer};
+use hotspare_gateway::notices::NoticesAnswer;
 use schemars::generate::SchemaSettings;
 use schemars::transform::RecursiveTransform;
 use schemars::{JsonSchema, Schema};
@@ -25,6 +26,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Status => schema_of::<StatusReport>("hotspare status"),
         Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
         Shape::Drill => schema_of::<DrillReport>("hotspare drill"),
+        Shape::Notices => schema_of::<NoticesAnswer>("hotspare notices"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
         Shape::Pause => schema_of::<Outcome<PauseAnswer>>("hotspare profile pause"),
         Shape::Resume => schema_of::<Outcome<ResumeAnswer>>("hotspare profile resume"),

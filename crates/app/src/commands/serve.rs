@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use crate::cli::Serve;
 use crate::commands;
 use crate::error::{CliError, Exit};
+use crate::notices::{Screen, Shower};
 use crate::{output, state};
 
 /// Runs `hotspare serve`.
@@ -51,7 +52,9 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(()));
         let watching = tokio::spawn(reload.watch(hangups()?));
+        let shower = Shower::start(gateway.clone(), Screen::Ours);
         hotspare_gateway::serve(gateway, listener, stop_signal()?).await;
+        shower.end();
         watching.abort();
         Ok(ExitCode::SUCCESS)
     })

@@ -14,17 +14,11 @@ use crate::cli::StatuslineArgs;
 use crate::commands;
 use crate::gateways::{self, NoAnswer};
 use crate::output::{self, Look, Paint};
-use crate::state::{self, Instance};
+use crate::way::Way;
 use segment::Segment;
 
 /// Longest that a gateway may take to answer. It takes a millisecond; this is for one that hangs, or a machine that is busy.
 const ANSWER_TIME: Duration = Duration::from_millis(100);
-
-/// What names the client's way to the model, and what comes with it when the way leads through hotspare.
-const BASE_URL: &str = "ANTHROPIC_BASE_URL";
-const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
-const TOKEN_HEADER: &str = "x-hotspare-token";
-const PROXY: &str = "HTTPS_PROXY";
 
 /// Runs `hotspare statusline`. Whatever happens, the exit code is 0: with another one the client shows no status line at all.
 pub(crate) fn statusline(arguments: &StatuslineArgs) -> ExitCode {
@@ -83,51 +77,16 @@ enum Found {
 
 async fn find() -> Found {
     let Ok(locations) = commands::locations(None) else { return Found::Down };
-    let variable = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let instance = match chosen(state::instances(&locations.state_dir), &variable) {
-        Chosen::This(instance) => instance,
-        Chosen::None => return Found::Down,
-        Chosen::Elsewhere => return Found::Past,
+    let instance = match Way::of_this_process(&locations) {
+        Way::Through(instance) => instance,
+        Way::Nowhere => return Found::Down,
+        Way::Elsewhere => return Found::Past,
     };
     match gateways::get_within::<Status>(ANSWER_TIME, std::slice::from_ref(&instance), "/hotspare/status").await.pop() {
         Some(Ok(status)) => Found::Serving(Box::new(status)),
         Some(Err(NoAnswer::Late)) => Found::Silent,
         _ => Found::Down,
     }
-}
-
-/// The gateway that this client goes through.
-#[derive(Debug)]
-enum Chosen {
-    This(Instance),
-    /// It would go through one, and there is none.
-    None,
-    /// It goes to another address.
-    Elsewhere,
-}
-
-/// The client hands its own environment to its status line: the address that it uses stands there. Without one it is the service's, where
-/// there is one.
-fn chosen(mut instances: Vec<Instance>, variable: &dyn Fn(&str) -> Option<String>) -> Chosen {
-    let base_url = variable(BASE_URL);
-    let address = base_url.clone().or_else(|| variable(PROXY)).and_then(|url| authority(&url));
-    if let Some(at) = instances.iter().position(|instance| address.as_deref() == Some(instance.address.to_string().as_str())) {
-        return Chosen::This(instances.swap_remove(at));
-    }
-    let ours = variable(CUSTOM_HEADERS).is_some_and(|headers| headers.to_ascii_lowercase().contains(TOKEN_HEADER));
-    match (base_url, ours) {
-        (Some(_), false) => Chosen::Elsewhere,
-        (Some(_), true) => Chosen::None,
-        (None, _) => instances.into_iter().find(|instance| instance.kind == "serve").map_or(Chosen::None, Chosen::This),
-    }
-}
-
-/// `127.0.0.1:4117` of `http://user:secret@127.0.0.1:4117/path`.
-fn authority(url: &str) -> Option<String> {
-    let uri: http::Uri = url.parse().ok()?;
-    let authority = uri.authority()?.as_str();
-    let address = authority.rsplit('@').next()?;
-    Some(address.replace("localhost:", "127.0.0.1:"))
 }
 
 /// What this profile cost today, where a price is known.

@@ -14,7 +14,7 @@ use crate::user::{Ended, User, asks, ended, wait_for};
 const FAULTS: [&str; 9] = ["429", "5h", "529", "500", "401", "timeout", "reset", "slow", "midstream"];
 
 /// Everything that a drill looks for in the end.
-const PROOFS: [&str; 7] = ["answer", "why", "log", "metric", "status", "line", "undone"];
+const PROOFS: [&str; 8] = ["answer", "why", "log", "metric", "status", "line", "notice", "undone"];
 
 /// Longest that anything may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -114,7 +114,7 @@ async fn with_nothing_running_one_is_started_for_it_and_leaves_no_trace_but_the_
     assert_eq!((&report["gateway"], house.asked()), (&json!("drill"), (0, 0)));
     assert_eq!(house.user.runs(&["status"]).await.code, Some(3), "it has ended");
     let text = house.user.runs(&["drill", "401"]).await;
-    assert!(text.stdout.contains("Passed: 7 of 7") && text.stdout.contains("no token is spent"), "{text:?}");
+    assert!(text.stdout.contains("Passed: 8 of 8") && text.stdout.contains("no token is spent"), "{text:?}");
 }
 
 #[tokio::test]

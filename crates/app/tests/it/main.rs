@@ -9,6 +9,7 @@ mod home;
 mod lasting;
 mod ledger;
 mod pauses;
+mod notices;
 mod run;
 mod serve;
 mod settings;

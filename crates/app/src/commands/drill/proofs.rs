@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use hotspare_core::record::id_text;
 use hotspare_core::{AttemptKind, ExchangeRecord};
+use hotspare_gateway::notices::NoticesAnswer;
 use hotspare_store::{Filter, Reader, Row};
 use serde_json::Value;
 
@@ -39,6 +40,7 @@ pub(super) async fn report(drill: &Drill<'_>) -> Result<DrillReport, CliError> {
     proofs.push(look.metric(counted).await);
     proofs.push(look.status().await);
     proofs.push(look.line(before.as_ref()).await);
+    proofs.push(look.notice().await);
     super::end(drill).await;
     proofs.push(look.untouched(before.as_ref()).await);
     let served_by = record.and_then(|record| record.served_by).or(answered.profile).filter(|_| answered.whole);
@@ -136,6 +138,16 @@ impl Look<'_> {
         self.until("line", "the status line is as it was", async || {
             let line = said(&super::status(self.drill.instance).await?).filter(|line| line.contains("drill"))?;
             (before.as_ref() != Some(&line)).then(|| format!("the status line says `{line}`"))
+        })
+        .await
+    }
+
+    /// A notice of this exchange, marked as a drill's.
+    async fn notice(&self) -> Proof {
+        self.until("notice", "nothing was told", async || {
+            let asked = gateways::get::<NoticesAnswer>(std::slice::from_ref(self.drill.instance), "/hotspare/notices").await.pop()?;
+            let told = asked.ok()?.notices.into_iter().find(|told| told.exchange == self.exchange)?;
+            told.drill.is_some().then_some(told.text)
         })
         .await
     }

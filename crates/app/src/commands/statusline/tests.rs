@@ -1,4 +1,4 @@
-//! Holds the segment's words, its forty columns and the way to the right gateway. Never asks a running gateway.
+//! Holds the segment's words and its forty columns. Never asks a running gateway.
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -115,31 +115,6 @@ fn a_colour_never_stands_alone() {
     let painted = Segment::down(Look { paint: Paint(true), ..PLAIN }).painted(Look { paint: Paint(true), ..PLAIN });
     assert_eq!(painted, "\u{1b}[31m✖ hotspare down · hotspare doctor\u{1b}[0m");
     assert_eq!(Segment::down(ASCII).painted(ASCII), "x hotspare down - hotspare doctor");
-}
-
-fn instance(kind: &str, port: u16) -> Instance {
-    Instance { version: 1, pid: 1, kind: kind.to_owned(), address: ([127, 0, 0, 1], port).into(), token: String::new() }
-}
-
-#[test]
-fn the_client_s_own_way_decides_which_gateway_is_asked() {
-    let all = || vec![instance("run", 5001), instance("serve", 4117), instance("run", 5002)];
-    let asked = |instances: Vec<Instance>, variables: &[(&str, &str)]| {
-        let variable = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        match chosen(instances, &variable) {
-            Chosen::This(instance) => instance.address.port().to_string(),
-            Chosen::None => "none".to_owned(),
-            Chosen::Elsewhere => "elsewhere".to_owned(),
-        }
-    };
-    let token = (CUSTOM_HEADERS, "X-Own: 1\nX-Hotspare-Token: hs-test");
-    assert_eq!(asked(all(), &[(BASE_URL, "http://127.0.0.1:5002"), token]), "5002");
-    assert_eq!(asked(all(), &[(BASE_URL, "http://localhost:5002/"), token]), "5002");
-    assert_eq!(asked(all(), &[(PROXY, "http://hotspare:secret@127.0.0.1:5001")]), "5001");
-    assert_eq!(asked(all(), &[]), "4117");
-    assert_eq!(asked(all(), &[(BASE_URL, "http://127.0.0.1:6000"), token]), "none");
-    assert_eq!(asked(all(), &[(BASE_URL, "https://gateway.example.com")]), "elsewhere");
-    assert_eq!(asked(vec![instance("run", 5001)], &[]), "none", "another session's gateway is not this one's");
 }
 
 #[test]

@@ -1,0 +1,294 @@
+//! Decides which moves between profiles are told at once, and which are counted and told later. Never words or shows a notice, and never
+//! drops one: whatever is not told at once is in a count.
+//!
+//! A move is told when the client gets the next profile's first byte, not when its answer ends: that may be minutes later.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::drill::DrillMark;
+use crate::exchange::Outcome;
+use crate::failure::Failure;
+use crate::record::{AttemptEntry, ExchangeRecord, words};
+
+/// Default of `notify.quiet`: the same move is told once in so long.
+pub const QUIET: Duration = Duration::from_secs(600);
+
+/// Most moves told apart at one time. Beyond it the oldest is told with its count, and forgotten.
+pub const MOST_MOVES: usize = 256;
+
+/// Most sessions whose profile is remembered; beyond it the longest unused is forgotten.
+pub const MOST_SESSIONS: usize = 1024;
+
+/// Most exchanges under way that have met a failure; a gateway has 256 connections unless told otherwise.
+const MOST_OPEN: usize = 4096;
+
+/// The reason of a way home.
+pub const WELL_AGAIN: &str = "well_again";
+
+/// The reason of a move that no failure explains: the user's own word, or another chain.
+pub const MOVED: &str = "moved";
+
+/// No move yet: a profile has spent its budget, and is not asked until that begins anew.
+pub const BUDGET_REACHED: &str = "budget_reached";
+
+/// Who gave way to whom, and why: what is told once in a while.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Move {
+    /// Who served before, or should have.
+    pub from: String,
+    /// Who serves now; none: nobody could.
+    pub to: Option<String>,
+    /// A failure's word, [`WELL_AGAIN`], [`MOVED`], [`BUDGET_REACHED`], or why `from` was not asked.
+    pub reason: String,
+}
+
+/// Something to tell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// What moved.
+    pub what: Move,
+    /// The failure in short words; empty where there was none.
+    pub detail: String,
+    /// How many moves this stands for. More than one: a count of those since the last notice of the same.
+    pub times: u64,
+    /// The exchange in which it happened last.
+    pub exchange: u64,
+    /// A drill's, with whether real requests met it.
+    pub drill: Option<DrillMark>,
+}
+
+/// Tells the same move once in a while, and counts it between.
+#[derive(Debug, Default)]
+struct Quiet {
+    known: HashMap<Move, Entry>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    told: Instant,
+    /// Moves since then.
+    count: u64,
+    detail: String,
+    exchange: u64,
+}
+
+impl Quiet {
+    fn note(&mut self, now: Instant, quiet: Duration, what: Move, detail: String, exchange: u64) -> Vec<Notice> {
+        if let Some(entry) = self.known.get_mut(&what) {
+            entry.count += 1;
+            (entry.detail, entry.exchange) = (detail, exchange);
+            if now.saturating_duration_since(entry.told) < quiet {
+                return Vec::new();
+            }
+            let times = std::mem::take(&mut entry.count);
+            entry.told = now;
+            let notice = Notice { what, detail: entry.detail.clone(), times, exchange, drill: None };
+            return vec![notice];
+        }
+        let mut notices: Vec<Notice> = self.make_room().into_iter().collect();
+        self.known.insert(what.clone(), Entry { told: now, count: 0, detail: detail.clone(), exchange });
+        notices.push(Notice { what, detail, times: 1, exchange, drill: None });
+        notices
+    }
+
+    /// The oldest goes where all places are taken, with its count.
+    fn make_room(&mut self) -> Option<Notice> {
+        if self.known.len() < MOST_MOVES {
+            return None;
+        }
+        let oldest = self.known.iter().min_by_key(|(_, entry)| entry.told).map(|(what, _)| what.clone())?;
+        let entry = self.known.remove(&oldest)?;
+        (entry.count > 0).then(|| entry.counted(oldest))
+    }
+
+    /// The counts whose time has come.
+    fn due(&mut self, now: Instant, quiet: Duration) -> Vec<Notice> {
+        let mut notices = Vec::new();
+        self.known.retain(|what, entry| {
+            if now.saturating_duration_since(entry.told) < quiet {
+                return true;
+            }
+            if entry.count == 0 {
+                return false;
+            }
+            notices.push(entry.counted(what.clone()));
+            (entry.told, entry.count) = (now, 0);
+            true
+        });
+        notices.sort_by_key(|notice| notice.exchange);
+        notices
+    }
+
+    fn next_due(&self, quiet: Duration) -> Option<Instant> {
+        self.known.values().filter(|entry| entry.count > 0).map(|entry| entry.told + quiet).min()
+    }
+}
+
+impl Entry {
+    fn counted(&self, what: Move) -> Notice {
+        Notice { what, detail: self.detail.clone(), times: self.count, exchange: self.exchange, drill: None }
+    }
+}
+
+/// Watches exchanges for moves.
+#[derive(Debug, Default)]
+pub struct Watch {
+    /// Exchanges under way in which something failed.
+    open: HashMap<u64, Open>,
+    /// Who served each session last.
+    sessions: HashMap<String, Home>,
+    quiet: Quiet,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    /// Who failed first, with the failure's word and words.
+    failed: Option<(String, String, String)>,
+    /// To whom a move was told already.
+    told: Option<String>,
+}
+
+/// Who served a session last.
+#[derive(Debug)]
+struct Home {
+    profile: String,
+    /// What it failed with in the end, where its last answer broke.
+    broke: Option<(String, String)>,
+    used: Instant,
+}
+
+impl Watch {
+    /// A profile failed in an exchange.
+    pub fn failed(&mut self, id: u64, profile: &str, failure: &Failure) {
+        if self.open.len() >= MOST_OPEN && !self.open.contains_key(&id) {
+            return;
+        }
+        let open = self.open.entry(id).or_default();
+        open.failed.get_or_insert_with(|| (profile.to_owned(), failure.kind.word().to_owned(), words(&failure.detail)));
+    }
+
+    /// The client begins to get a profile's answer.
+    pub fn committed(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str) -> Vec<Notice> {
+        let Some(open) = self.open.get_mut(&id).filter(|open| open.told.is_none()) else { return Vec::new() };
+        let Some((from, reason, detail)) = open.failed.clone().filter(|(from, ..)| from != profile) else { return Vec::new() };
+        open.told = Some(profile.to_owned());
+        self.quiet.note(now, quiet, Move { from, to: Some(profile.to_owned()), reason }, detail, id)
+    }
+
+    /// An exchange is over. `primary` is its chain's first profile.
+    pub fn over(&mut self, now: Instant, quiet: Duration, primary: Option<&str>, record: &ExchangeRecord) -> Vec<Notice> {
+        let open = self.open.remove(&record.id).unwrap_or_default();
+        let server = server(record);
+        if server.is_none() && record.outcome != Outcome::Exhausted {
+            // The client went away before anybody had answered.
+            return Vec::new();
+        }
+        let key = key(record);
+        let moved = self.moved(&key, &open, server, primary, record);
+        if record.drill.is_some() {
+            // A drill is no news twice, and teaches nothing: neither the quiet time nor the sessions know of it.
+            let notice = |(from, reason, detail)| {
+                let what = Move { from, to: server.map(str::to_owned), reason };
+                Notice { what, detail, times: 1, exchange: record.id, drill: record.drill }
+            };
+            return moved.into_iter().map(notice).collect();
+        }
+        if let Some(server) = server.filter(|_| record.endpoint.moves_health()) {
+            self.remember(now, key, server, record);
+        }
+        let Some((from, reason, detail)) = moved else { return Vec::new() };
+        self.quiet.note(now, quiet, Move { from, to: server.map(str::to_owned), reason }, detail, record.id)
+    }
+
+    /// A profile has spent its budget.
+    pub fn budget_reached(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
+        self.quiet.note(now, quiet, Move { from: profile.to_owned(), to: None, reason: BUDGET_REACHED.to_owned() }, detail, id)
+    }
+
+    /// The counts whose time has come.
+    pub fn due(&mut self, now: Instant, quiet: Duration) -> Vec<Notice> {
+        self.quiet.due(now, quiet)
+    }
+
+    /// When the next count is to be told.
+    pub fn next_due(&self, quiet: Duration) -> Option<Instant> {
+        self.quiet.next_due(quiet)
+    }
+
+    /// From whom, and why; none: nothing moved, or it was told already.
+    fn moved(
+        &self,
+        session: &str,
+        open: &Open,
+        server: Option<&str>,
+        primary: Option<&str>,
+        record: &ExchangeRecord,
+    ) -> Option<(String, String, String)> {
+        let told = open.told.as_deref();
+        if told.is_some() && told == server {
+            return None;
+        }
+        let failed = |attempt: &&AttemptEntry| attempt.class.is_some() && Some(attempt.profile.as_str()) != server;
+        let failure = match (told, &open.failed) {
+            (Some(told), _) => record.attempts.iter().rev().filter(failed).find(|attempt| attempt.profile == told).map(of_attempt),
+            // Who failed first in time: attempts that race need not fail in their order.
+            (None, Some(first)) if Some(first.0.as_str()) != server => Some(first.clone()),
+            (None, _) => record.attempts.iter().find(failed).map(of_attempt),
+        };
+        if failure.is_some() {
+            return failure;
+        }
+        let home = self.sessions.get(session).filter(|_| record.endpoint.moves_health());
+        let expected = home.map(|home| home.profile.as_str()).or(primary.filter(|_| record.on_spare || server.is_none()));
+        let from = expected.filter(|from| Some(*from) != server)?;
+        let (reason, detail) = reason_to_leave(from, home, record);
+        Some((from.to_owned(), reason, detail))
+    }
+
+    fn remember(&mut self, now: Instant, key: String, server: &str, record: &ExchangeRecord) {
+        if self.sessions.len() >= MOST_SESSIONS && !self.sessions.contains_key(&key) {
+            let oldest = self.sessions.iter().min_by_key(|(_, home)| home.used).map(|(key, _)| key.clone());
+            oldest.and_then(|key| self.sessions.remove(&key));
+        }
+        let last = record.attempts.iter().rev().find(|attempt| attempt.profile == server && attempt.class.is_some());
+        let broke = last.map(of_attempt).map(|(_, reason, detail)| (reason, detail));
+        self.sessions.insert(key, Home { profile: server.to_owned(), broke, used: now });
+    }
+}
+
+/// Whose answer the client has, in whole or in part; a refusal that was passed on is an answer too.
+fn server(record: &ExchangeRecord) -> Option<&str> {
+    match record.outcome {
+        Outcome::Exhausted => None,
+        Outcome::Relayed => record.served_by.as_deref().or(record.attempts.last().map(|attempt| attempt.profile.as_str())),
+        _ => record.served_by.as_deref(),
+    }
+}
+
+/// What stays with one profile: a session's own chain. A sub-agent with another model may be elsewhere all the time.
+fn key(record: &ExchangeRecord) -> String {
+    let (session, agent) = (record.session.as_deref().unwrap_or_default(), record.agent.as_deref().unwrap_or_default());
+    format!("{session}\n{agent}\n{}", record.chain)
+}
+
+fn of_attempt(attempt: &AttemptEntry) -> (String, String, String) {
+    let reason = attempt.class.map_or(MOVED, |class| class.word());
+    (attempt.profile.clone(), reason.to_owned(), attempt.detail.as_deref().map(words).unwrap_or_default())
+}
+
+/// Why a session that was at `from` is elsewhere, where nothing failed in the exchange itself.
+fn reason_to_leave(from: &str, home: Option<&Home>, record: &ExchangeRecord) -> (String, String) {
+    if record.served_by.is_some() && !record.on_spare {
+        return (WELL_AGAIN.to_owned(), String::new());
+    }
+    if let Some(broke) = home.and_then(|home| home.broke.clone()) {
+        return broke;
+    }
+    let skipped = record.skipped.iter().find(|skipped| skipped.profile == from);
+    let reason = skipped.map_or_else(|| MOVED.to_owned(), |skipped| words(&skipped.reason));
+    (reason.clone(), if skipped.is_some() { reason } else { String::new() })
+}
+
+#[cfg(test)]
+mod tests;

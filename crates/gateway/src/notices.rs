@@ -1,0 +1,261 @@
+//! Keeps what is told of moves between profiles, words it, and knows which session has heard what. Never shows anything: that is for whoever
+//! runs the gateway, and for the client's own hooks.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use hotspare_core::DrillMark;
+use hotspare_core::notice::{BUDGET_REACHED, MOVED, Move, Notice, WELL_AGAIN, Watch};
+use hotspare_core::record::{client_id, id_text};
+use hotspare_upstream::{Credential, clock};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tokio::sync::Notify;
+
+use crate::record::Event;
+use crate::server::Gateway;
+use crate::snapshot::Snapshot;
+
+/// The version of these shapes.
+pub const NOTICES_VERSION: u32 = 1;
+
+/// Most notices kept; the quiet rule makes more than a few in an hour rare.
+pub const MOST_KEPT: usize = 64;
+
+/// Most sessions whose place is kept. Beyond it the one that is furthest behind is forgotten, and would be told again.
+const MOST_SESSIONS: usize = 256;
+
+/// A session that is not known hears of what is younger than this.
+const NEWS: Duration = Duration::from_secs(600);
+
+/// Longest wait between two looks at the counts that are due, so that a machine that slept tells them soon after.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Something that was told.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Told {
+    /// Its number; later ones have higher ones.
+    pub seq: u64,
+    /// When, in seconds since 1970 (UTC).
+    pub at: u64,
+    /// Who served before, or should have.
+    pub from: String,
+    /// Who serves now; none: nobody could.
+    pub to: Option<String>,
+    /// A failure's word, `well_again`, `moved`, `budget_reached`, or why `from` was not asked.
+    pub reason: String,
+    /// How many moves this stands for; more than one: a count of those since the last notice of the same.
+    pub times: u64,
+    /// The exchange in which it happened last, for `hotspare why`.
+    pub exchange: String,
+    /// It was a drill; none: it was real.
+    #[serde(default)]
+    pub drill: Option<DrillMark>,
+    /// For people: one line.
+    pub text: String,
+}
+
+/// `GET` and `POST /hotspare/notices`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct NoticesAnswer {
+    /// [`NOTICES_VERSION`].
+    pub version: u32,
+    /// The oldest first.
+    pub notices: Vec<Told>,
+}
+
+/// `POST /hotspare/notices`: what a session has not heard yet, once.
+#[derive(Debug, Clone, Serialize, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct NoticesRequest {
+    /// The client's own session id.
+    pub session: String,
+}
+
+/// What was told, and to whom.
+#[derive(Default)]
+pub(crate) struct Notices {
+    inner: Mutex<Inner>,
+    news: Notify,
+}
+
+#[derive(Default)]
+struct Inner {
+    watch: Watch,
+    told: VecDeque<Told>,
+    seq: u64,
+    /// The last number that each session has heard.
+    heard: HashMap<String, u64>,
+}
+
+impl Gateway {
+    /// Watches what happens. Called on the data path: a short lock where something failed, a look-up where nothing did.
+    pub(crate) fn watch(&self, event: &Event) {
+        // What happens in a drill's shadow is told by the real gateway, when its exchange is over.
+        if self.is_shadow() || matches!(event, Event::Arrived { .. } | Event::Asked { .. } | Event::Ending { .. }) {
+            return;
+        }
+        let (now, snapshot) = (clock::now(), self.snapshot());
+        let quiet = snapshot.notify.quiet;
+        let notices = match event {
+            Event::Failed { id, profile, failure } => {
+                self.lock().watch.failed(*id, profile, failure);
+                return;
+            }
+            Event::Committed { id, profile } => self.lock().watch.committed(now, quiet, *id, profile),
+            Event::BudgetReached { id, profile, reached } => {
+                let detail = format!("{} of {} a {}", usd(reached.spent), usd(reached.limit), reached.period.word());
+                self.lock().watch.budget_reached(now, quiet, *id, profile, detail)
+            }
+            Event::Over(record) => self.lock().watch.over(now, quiet, primary(&snapshot, &record.chain), record),
+            Event::Arrived { .. } | Event::Asked { .. } | Event::Ending { .. } => return,
+        };
+        self.tell_notices(&snapshot, notices);
+    }
+
+    /// Everything that is kept, the oldest first.
+    pub fn notices(&self) -> NoticesAnswer {
+        self.tell_due();
+        NoticesAnswer { version: NOTICES_VERSION, notices: self.lock().told.iter().cloned().collect() }
+    }
+
+    /// What this session has not heard yet. A session that is not known hears of the last ten minutes.
+    pub fn notices_for(&self, request: &NoticesRequest) -> NoticesAnswer {
+        self.tell_due();
+        let news = seconds(self.outside().wall()).saturating_sub(NEWS.as_secs());
+        let session = client_id(&request.session).unwrap_or_default();
+        let mut inner = self.lock();
+        let heard = inner.heard.get(&session).copied();
+        let is_new = |told: &&Told| heard.map_or(told.at >= news, |heard| told.seq > heard);
+        let notices: Vec<Told> = inner.told.iter().filter(is_new).cloned().collect();
+        inner.make_room_for(&session);
+        let last = inner.seq;
+        inner.heard.insert(session, last);
+        NoticesAnswer { version: NOTICES_VERSION, notices }
+    }
+
+    /// Waits for notices with higher numbers than this, and gives them, the oldest first.
+    pub async fn notices_after(&self, seen: u64) -> Vec<Told> {
+        loop {
+            // Made before the look, so that nothing falls between.
+            let news = self.notices.news.notified();
+            self.tell_due();
+            let fresh: Vec<Told> = self.lock().told.iter().filter(|told| told.seq > seen).cloned().collect();
+            if !fresh.is_empty() {
+                return fresh;
+            }
+            let quiet = self.snapshot().notify.quiet;
+            let due = self.lock().watch.next_due(quiet).map(|due| due.saturating_duration_since(clock::now()));
+            // Cancel-safe: a wake-up that was lost is found again by the next look.
+            tokio::select! {
+                () = news => {}
+                () = tokio::time::sleep(due.unwrap_or(LOOK_EVERY).min(LOOK_EVERY)) => {}
+            }
+        }
+    }
+
+    /// Tells the counts whose time has come.
+    fn tell_due(&self) {
+        let snapshot = self.snapshot();
+        let due = self.lock().watch.due(clock::now(), snapshot.notify.quiet);
+        self.tell_notices(&snapshot, due);
+    }
+
+    fn tell_notices(&self, snapshot: &Snapshot, notices: Vec<Notice>) {
+        if notices.is_empty() {
+            return;
+        }
+        let at = seconds(self.outside().wall());
+        for notice in notices {
+            let text = self.text_of(snapshot, &notice);
+            let mut inner = self.lock();
+            inner.seq += 1;
+            let Notice { what: Move { from, to, reason }, times, exchange, drill, .. } = notice;
+            tracing::debug!(exchange = %id_text(exchange), times, "{text}");
+            let told = Told { seq: inner.seq, at, from, to, reason, times, exchange: id_text(exchange), drill, text };
+            if inner.told.len() == MOST_KEPT {
+                inner.told.pop_front();
+            }
+            inner.told.push_back(told);
+        }
+        self.notices.news.notify_waiters();
+    }
+
+    /// Who, why, what it costs and when it ends, on one line.
+    fn text_of(&self, snapshot: &Snapshot, notice: &Notice) -> String {
+        let Move { from, to, reason } = &notice.what;
+        let because = if notice.detail.is_empty() { String::new() } else { format!(": {}", notice.detail) };
+        let again = if notice.times > 1 { format!(" {} more times", notice.times) } else { String::new() };
+        let drill = match notice.drill {
+            None => "",
+            Some(mark) if mark.live => "drill: ",
+            Some(_) => "drill, nothing real: ",
+        };
+        let text = match to {
+            None if reason == BUDGET_REACHED => format!("{from} is not asked any more, its budget is used up{because}"),
+            None => format!("no profile could answer{again}; {from}{because}{}. Run: hotspare why last", self.asked_again(snapshot, from)),
+            Some(to) if reason == WELL_AGAIN => format!("{to} serves again{again}, in place of {from}"),
+            Some(to) => {
+                let ends = if reason == MOVED { String::new() } else { self.asked_again(snapshot, from) };
+                format!("{to} took over from {from}{again}{because}{}{ends}", cost(snapshot, from, to))
+            }
+        };
+        format!("{drill}{text}")
+    }
+
+    fn asked_again(&self, snapshot: &Snapshot, name: &str) -> String {
+        let Some(id) = snapshot.id(name) else { return String::new() };
+        let now = clock::now();
+        let bench = self.with_world(|world| world.health.report(now, id).bench);
+        let until = bench.map(|bench| bench.until.saturating_duration_since(now));
+        until.map_or_else(String::new, |time| format!("; {name} is asked again in {}", span(time)))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
+        self.notices.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Inner {
+    fn make_room_for(&mut self, session: &str) {
+        if self.heard.len() >= MOST_SESSIONS && !self.heard.contains_key(session) {
+            let behind = self.heard.iter().min_by_key(|(_, heard)| **heard).map(|(session, _)| session.clone());
+            behind.and_then(|session| self.heard.remove(&session));
+        }
+    }
+}
+
+/// The chain's first profile.
+fn primary<'a>(snapshot: &'a Snapshot, chain: &str) -> Option<&'a str> {
+    let rule = snapshot.rules.iter().find(|rule| &*rule.chain.name == chain)?;
+    rule.chain.entries.first().map(|entry| snapshot.name(entry.profile))
+}
+
+/// Leaving the client's own login is leaving what that account has paid for.
+fn cost(snapshot: &Snapshot, from: &str, to: &str) -> &'static str {
+    let is = |name: &str, matches: fn(&Credential) -> bool| {
+        snapshot.id(name).and_then(|id| snapshot.target(id)).is_some_and(|target| matches(&target.credential))
+    };
+    let leaves = is(from, Credential::is_client) && is(to, |credential| matches!(credential, Credential::Own(_)));
+    if leaves { "; its own account pays" } else { "" }
+}
+
+/// `28 s`, `3 min`, `2 h`: rounded up, so that nothing is promised too early.
+fn span(time: Duration) -> String {
+    let seconds = time.as_millis().div_ceil(1000);
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds.div_ceil(60)),
+        _ => format!("{} h", seconds.div_ceil(3600)),
+    }
+}
+
+/// `$9.98`
+fn usd(micro_usd: u64) -> String {
+    format!("${}.{:02}", micro_usd / 1_000_000, micro_usd % 1_000_000 / 10_000)
+}
+
+fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,134 @@
+//! Judges whether any move between profiles was silent (I13): each one that the events show is in a notice, told or counted, and the same
+//! is not told again within the quiet time. Never looks at how the notices are made.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use hotspare_core::{ExchangeRecord, Outcome};
+use hotspare_gateway::notices::Told as Notice;
+use hotspare_gateway::{Event, Gateway};
+use tokio::time::Instant;
+
+use super::Scene;
+use crate::world::Told;
+
+/// The default of `notify.quiet`.
+const QUIET: Duration = Duration::from_secs(600);
+
+/// Who gave way, and to whom.
+type Move = (String, Option<String>);
+
+/// Everything that was told, and when.
+#[derive(Clone, Default)]
+pub(super) struct Listener(Arc<Mutex<Vec<(Instant, Notice)>>>);
+
+impl Listener {
+    /// Listens until it is dropped.
+    pub(super) async fn listen(self, gateway: Arc<Gateway>) {
+        let mut seen = 0;
+        loop {
+            for notice in gateway.notices_after(seen).await {
+                seen = notice.seq;
+                self.0.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), notice));
+            }
+        }
+    }
+
+    /// Counts are told when their quiet time is over.
+    pub(super) async fn wait_for_counts() {
+        tokio::time::sleep(QUIET + Duration::from_secs(120)).await;
+    }
+
+    pub(super) fn check(&self, scene: &Scene, told: &BTreeMap<u64, Told>) -> (u64, Vec<String>) {
+        let notices = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut wrong = Vec::new();
+        let mut in_notices: BTreeMap<Move, u64> = BTreeMap::new();
+        let mut last: BTreeMap<(&str, Option<&str>, &str), Instant> = BTreeMap::new();
+        for (at, notice) in notices.iter() {
+            *in_notices.entry((notice.from.clone(), notice.to.clone())).or_default() += notice.times;
+            let before = last.insert((&notice.from, notice.to.as_deref(), &notice.reason), *at);
+            if before.is_some_and(|before| at.duration_since(before) < QUIET) {
+                wrong.push(format!("I13: told twice within {QUIET:?}: {}", notice.text));
+            }
+            if !notice.text.contains(&notice.from) || notice.to.as_ref().is_some_and(|to| !notice.text.contains(to)) {
+                wrong.push(format!("I13: a notice without its names: {}", notice.text));
+            }
+        }
+        let made = moves(scene, told);
+        if made != in_notices {
+            wrong.push(format!("I13: moves {made:?}, in notices {in_notices:?}"));
+        }
+        (made.values().sum(), wrong)
+    }
+}
+
+/// Every move that the events show, in the order in which exchanges ended.
+fn moves(scene: &Scene, told: &BTreeMap<u64, Told>) -> BTreeMap<Move, u64> {
+    let mut over: Vec<(Instant, &Told, &ExchangeRecord)> = told
+        .values()
+        .filter_map(|told| match (told.events.last()?, told.times.last()?) {
+            (Event::Over(record), at) => Some((*at, told, record.as_ref())),
+            _ => None,
+        })
+        .collect();
+    over.sort_by_key(|(at, ..)| *at);
+    let mut made: BTreeMap<Move, u64> = BTreeMap::new();
+    let mut homes: BTreeMap<(Option<&str>, Option<&str>, &str), String> = BTreeMap::new();
+    for (_, told, record) in over {
+        let session = (record.session.as_deref(), record.agent.as_deref(), record.chain.as_str());
+        for way in within(scene, told, record, homes.get(&session)) {
+            *made.entry(way).or_default() += 1;
+        }
+        if let Some(server) = server(record).filter(|_| record.endpoint.moves_health()) {
+            homes.insert(session, server);
+        }
+    }
+    made
+}
+
+fn server(record: &ExchangeRecord) -> Option<String> {
+    let last = || record.attempts.last().map(|attempt| attempt.profile.clone());
+    match record.outcome {
+        Outcome::Exhausted => None,
+        Outcome::Relayed => record.served_by.clone().or_else(last),
+        _ => record.served_by.clone(),
+    }
+}
+
+fn within(scene: &Scene, told: &Told, record: &ExchangeRecord, home: Option<&String>) -> Vec<Move> {
+    let failed = |event: &Event| if let Event::Failed { profile, .. } = event { Some(profile.to_string()) } else { None };
+    let committed = |event: &Event| if let Event::Committed { profile, .. } = event { Some(profile.to_string()) } else { None };
+    let end = server(record);
+    let first_answer = told.events.iter().position(|event| committed(event).is_some());
+    let before = &told.events[..first_answer.unwrap_or(told.events.len())];
+    let first_failed = before.iter().find_map(failed);
+    let first_answer = first_answer.and_then(|at| committed(&told.events[at]));
+    let mut ways = Vec::new();
+    let mut at = None;
+    if let (Some(failed), Some(answer)) = (&first_failed, &first_answer)
+        && failed != answer
+    {
+        ways.push((failed.clone(), Some(answer.clone())));
+        at = Some(answer.clone());
+    }
+    if end.is_none() && record.outcome != Outcome::Exhausted {
+        return ways;
+    }
+    if at.is_some() && at == end {
+        return ways;
+    }
+    let any_failed = told.events.iter().filter_map(failed).find(|failed| Some(failed) != end.as_ref());
+    let from = at.or(any_failed).or_else(|| home.cloned().filter(|_| record.endpoint.moves_health())).or_else(|| {
+        // A session that begins on a spare, or finds nobody.
+        (record.on_spare || end.is_none()).then(|| primary(scene, &record.chain)).flatten()
+    });
+    ways.extend(from.filter(|from| Some(from) != end.as_ref()).map(|from| (from, end)));
+    ways
+}
+
+/// The first profile of `chains[N]`.
+fn primary(scene: &Scene, chain: &str) -> Option<String> {
+    let number: usize = chain.strip_prefix("chains[")?.strip_suffix(']')?.parse().ok()?;
+    scene.policy["chains"][number]["profiles"][0].as_str().map(str::to_owned)
+}
