@@ -1,5 +1,7 @@
 //! The command line as typed. Never does anything.
 
+mod overview;
+
 use std::ffi::OsString;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,15 +13,11 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hotspare_core::Fault;
 use hotspare_gateway::drill::LIVE_REQUESTS;
 
+pub(crate) use overview::command;
+
 /// Keeps Claude Code working when its API does not.
 #[derive(Debug, Parser)]
-#[command(
-    name = "hotspare",
-    version,
-    about,
-    disable_help_subcommand = true,
-    after_help = "Start with `hotspare demo` (no account needed), then `hotspare run -- claude`"
-)]
+#[command(name = "hotspare", version, about, disable_help_subcommand = true)]
 pub(crate) struct Cli {
     /// What to do; none shows the status.
     #[command(subcommand)]

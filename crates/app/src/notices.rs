@@ -86,7 +86,9 @@ async fn show(gateway: Arc<Gateway>, screen: Screen, written: watch::Sender<u64>
             if lost > 0 {
                 output::talk(&format!("hotspare: {lost} more moves: hotspare logs --failovers"));
             }
-            notices.iter().for_each(|told| output::talk(&line(told)));
+            for told in &notices {
+                output::talk(&line(told));
+            }
             let _ = written.send(seen);
         }
         if notify.desktop {

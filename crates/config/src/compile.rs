@@ -79,7 +79,7 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
         report_nobody_left(&rules, profiles_field.as_ref()?, findings);
     }
     let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
-    Some(Config { origins, notify, ..finish(policy, rules, profiles, server, log) })
+    Some(Config { notify, origins, ..finish(policy, rules, profiles, server, log) })
 }
 
 /// Where each chain stands, by its name.
