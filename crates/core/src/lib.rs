@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod attempt;
+pub mod blame;
 pub mod budget;
 pub mod commitment;
 pub mod drill;
