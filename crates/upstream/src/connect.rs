@@ -72,6 +72,11 @@ impl Connector {
         Self { http, proxies: Matcher::from_env(), tls: OnceLock::new(), extra_roots }
     }
 
+    /// The same with TLS that is set up already.
+    pub(crate) fn with_tls(tls: Result<TlsConnector, String>) -> Self {
+        Self { tls: OnceLock::from(tls), ..Self::new(None) }
+    }
+
     async fn open(&self, target: &Target, clocks: &Clocks) -> Result<Stream, Failure> {
         let tcp = tokio::time::timeout(clocks.connect, self.tcp(target, clocks))
             .await

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod connect;
 pub mod headers;
 pub mod pool;
+pub mod probe;
 pub mod send;
 pub mod tls;
 
