@@ -16,6 +16,7 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/reset.schema.json", &["schema", "reset"]),
     ("docs/switch.schema.json", &["schema", "switch"]),
     ("docs/drill.schema.json", &["schema", "drill"]),
+    ("docs/outage.schema.json", &["schema", "outage"]),
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),
     ("docs/notices.schema.json", &["schema", "notices"]),

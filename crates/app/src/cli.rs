@@ -62,6 +62,9 @@ pub(crate) enum Command {
     Notices(NoticesArgs),
     /// Tokens per profile and day
     Usage(UsageArgs),
+    /// Whose outage it is: yours, a provider's or your account's
+    #[command(after_help = "Exit codes:  0 nothing is wrong    7 a provider    8 this machine or its network    9 the account")]
+    Outage(OutageArgs),
     /// Break a profile on purpose, and see that everything notices; no token is spent
     #[command(
         after_help = "Examples:  hotspare drill 529                  the first profile is overloaded; a played spare answers\n           hotspare drill midstream --at work\n           hotspare drill 5h --live 2 --for 2m    the next two real requests meet it; the spare is real and costs what it costs"
@@ -235,6 +238,17 @@ pub(crate) struct UsageArgs {
     pub json: bool,
 }
 
+/// `hotspare outage`.
+#[derive(Debug, Args)]
+pub(crate) struct OutageArgs {
+    /// Ask this status page (Statuspage's `summary.json`) instead of Anthropic's
+    #[arg(long, value_name = "URL")]
+    pub page: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `hotspare drill`.
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
@@ -277,6 +291,8 @@ pub(crate) enum Shape {
     Switch,
     /// `drill --json`
     Drill,
+    /// `outage --json`
+    Outage,
     /// `profile pause --json`
     Pause,
     /// `profile resume --json`

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod drill;
 pub(crate) mod logs;
 pub(crate) mod notices;
+pub(crate) mod outage;
 pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod schema;

@@ -17,6 +17,12 @@ pub(crate) enum Exit {
     ConfigInvalid = 5,
     /// Every profile has failed, or there is none to go on to.
     Exhausted = 6,
+    /// A provider is down.
+    ProviderOutage = 7,
+    /// This machine, its network or its set-up.
+    LocalNetwork = 8,
+    /// The account: a limit, a bill or a login.
+    AccountLimit = 9,
     /// The command could not be started.
     CannotStart = 127,
 }

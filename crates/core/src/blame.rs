@@ -281,12 +281,12 @@ impl Verdict {
     }
 }
 
-fn surely(cause: Cause) -> Option<Verdict> {
-    Some(Verdict { cause, sure: true })
+fn surely(cause: Cause) -> Verdict {
+    Verdict { cause, sure: true }
 }
 
-fn likely(cause: Cause) -> Option<Verdict> {
-    Some(Verdict { cause, sure: false })
+fn likely(cause: Cause) -> Verdict {
+    Verdict { cause, sure: false }
 }
 
 /// Whose an outage is. From what is nearest outward: this machine, its network, the way to the provider, what real requests met, what
@@ -297,19 +297,19 @@ pub fn verdict(seen: &Observations) -> Verdict {
         .or_else(|| the_way(seen))
         .or_else(|| requests(seen))
         .or_else(|| page(seen))
-        .unwrap_or(Verdict { cause: Cause::AllWell, sure: true })
+        .unwrap_or(surely(Cause::AllWell))
 }
 
 /// A login page in the way, or a clock that is off.
 fn near(seen: &Observations) -> Option<Verdict> {
     if seen.portal == Portal::Found {
-        return surely(Cause::Portal);
+        return Some(surely(Cause::Portal));
     }
     let off = seen.skew_s.is_some_and(|skew| skew.unsigned_abs() >= SKEW);
     let certificates = seen.hosts.iter().any(|host| matches!(host.reach, Reach::BadCertificate | Reach::TlsFailed));
     // A signed request is refused as forbidden, a short-lived token as unauthorized.
     let refused = matches!(failing(seen), Some(FailureKind::Forbidden | FailureKind::Unauthorized | FailureKind::TlsCertificate));
-    if off && (certificates || refused) { surely(Cause::Clock) } else { None }
+    if off && (certificates || refused) { Some(surely(Cause::Clock)) } else { None }
 }
 
 /// Nobody at all can be reached, or only through somebody who opens TLS.
@@ -341,7 +341,7 @@ fn everybody(seen: &Observations) -> Option<Verdict> {
 fn the_way(seen: &Observations) -> Option<Verdict> {
     let first = seen.hosts.iter().find(|host| !host.profiles.is_empty())?;
     if first.loopback {
-        return if first.reach == Reach::Answered { None } else { surely(Cause::LocalServer) };
+        return if first.reach == Reach::Answered { None } else { Some(surely(Cause::LocalServer)) };
     }
     let page_is_bad = matches!(seen.page, Some(Page::Says { api: Level::Partial | Level::Major, .. }));
     // It worked a moment ago: what closes a way on this side is seldom new.
@@ -349,15 +349,15 @@ fn the_way(seen: &Observations) -> Option<Verdict> {
     match first.reach {
         Reach::Answered => first.status.filter(|status| *status >= 500).and_then(|_| {
             // Behind a login wall `/` says little, but a 5xx is nobody's refusal.
-            likely(Cause::Errors).filter(|_| !worked || failing(seen).is_some_and(is_providers))
+            Some(likely(Cause::Errors)).filter(|_| !worked || failing(seen).is_some_and(is_providers))
         }),
-        Reach::BadCertificate if first.public == Some(true) => surely(Cause::Certificate),
+        Reach::BadCertificate if first.public == Some(true) => Some(surely(Cause::Certificate)),
         Reach::BadCertificate => Some(Verdict { cause: Cause::Interception, sure: first.public == Some(false) }),
-        Reach::NoAnswer => likely(Cause::Silent),
+        Reach::NoAnswer => Some(likely(Cause::Silent)),
         Reach::Dns | Reach::Refused | Reach::Unreachable | Reach::ConnectTimeout | Reach::TlsFailed if page_is_bad || worked => {
             Some(Verdict { cause: Cause::Unreachable, sure: page_is_bad })
         }
-        Reach::Dns | Reach::Refused | Reach::Unreachable | Reach::ConnectTimeout | Reach::TlsFailed => likely(Cause::Blocked),
+        Reach::Dns | Reach::Refused | Reach::Unreachable | Reach::ConnectTimeout | Reach::TlsFailed => Some(likely(Cause::Blocked)),
     }
 }
 
@@ -369,25 +369,25 @@ fn requests(seen: &Observations) -> Option<Verdict> {
     // Several that have little in common but this machine's network.
     let everywhere = elsewhere > 0 && elsewhere + 1 == seen.traffic.iter().filter(|traffic| !is_silent(traffic)).count() && hosts(seen) > 1;
     match class {
-        FailureKind::QuotaExhausted | FailureKind::Throttled => surely(Cause::Limit),
-        FailureKind::BareRateLimit if page_is_down(seen) => likely(Cause::Overloaded),
-        FailureKind::BareRateLimit => likely(Cause::Limit),
-        FailureKind::SpendCap | FailureKind::Billing => surely(Cause::Billing),
+        FailureKind::QuotaExhausted | FailureKind::Throttled => Some(surely(Cause::Limit)),
+        FailureKind::BareRateLimit if page_is_down(seen) => Some(likely(Cause::Overloaded)),
+        FailureKind::BareRateLimit => Some(likely(Cause::Limit)),
+        FailureKind::SpendCap | FailureKind::Billing => Some(surely(Cause::Billing)),
         FailureKind::Unauthorized if login || page_is_down(seen) => Some(Verdict { cause: Cause::LoginOutage, sure: login }),
-        FailureKind::Unauthorized => surely(Cause::Login),
-        FailureKind::Forbidden if login => likely(Cause::LoginOutage),
-        FailureKind::Forbidden => surely(Cause::Forbidden),
-        FailureKind::NoCredential => surely(Cause::SetUp),
-        FailureKind::ModelNotFound => surely(Cause::Request),
+        FailureKind::Unauthorized => Some(surely(Cause::Login)),
+        FailureKind::Forbidden if login => Some(likely(Cause::LoginOutage)),
+        FailureKind::Forbidden => Some(surely(Cause::Forbidden)),
+        FailureKind::NoCredential => Some(surely(Cause::SetUp)),
+        FailureKind::ModelNotFound => Some(surely(Cause::Request)),
         FailureKind::BadRequest
         | FailureKind::TooLarge
         | FailureKind::ProviderBound
         | FailureKind::Redirect
-        | FailureKind::CannotReplay => likely(Cause::Request),
-        FailureKind::Overloaded => surely(Cause::Overloaded),
-        FailureKind::ServerError => surely(Cause::Errors),
-        FailureKind::HeadTimeout | FailureKind::Stalled if everywhere => likely(Cause::FlakyNetwork),
-        FailureKind::HeadTimeout | FailureKind::Stalled => likely(Cause::Silent),
+        | FailureKind::CannotReplay => Some(likely(Cause::Request)),
+        FailureKind::Overloaded => Some(surely(Cause::Overloaded)),
+        FailureKind::ServerError => Some(surely(Cause::Errors)),
+        FailureKind::HeadTimeout | FailureKind::Stalled if everywhere => Some(likely(Cause::FlakyNetwork)),
+        FailureKind::HeadTimeout | FailureKind::Stalled => Some(likely(Cause::Silent)),
         FailureKind::BadGateway
         | FailureKind::ClosedBeforeHead
         | FailureKind::StreamDied
@@ -397,15 +397,15 @@ fn requests(seen: &Observations) -> Option<Verdict> {
         | FailureKind::Malformed
             if everywhere =>
         {
-            likely(Cause::FlakyNetwork)
+            Some(likely(Cause::FlakyNetwork))
         }
-        FailureKind::BadGateway => surely(Cause::Errors),
+        FailureKind::BadGateway => Some(surely(Cause::Errors)),
         FailureKind::ClosedBeforeHead
         | FailureKind::StreamDied
         | FailureKind::StaleConnection
         | FailureKind::BadHead
         | FailureKind::WrongContent
-        | FailureKind::Malformed => likely(Cause::Errors),
+        | FailureKind::Malformed => Some(likely(Cause::Errors)),
         // The way is open again: the probes came after it.
         FailureKind::ConnectRefused
         | FailureKind::Unreachable
@@ -423,9 +423,9 @@ fn page(seen: &Observations) -> Option<Verdict> {
         return None;
     }
     if api >= Level::Partial {
-        likely(Cause::PageSays)
+        Some(likely(Cause::PageSays))
     } else if login >= Level::Partial {
-        likely(Cause::LoginOutage)
+        Some(likely(Cause::LoginOutage))
     } else {
         None
     }

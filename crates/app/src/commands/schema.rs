@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::cli::Shape;
 use crate::commands::control::Outcome;
 use crate::commands::drill::DrillReport;
+use crate::commands::outage::OutageReport;
 use crate::commands::status::StatusReport;
 use crate::commands::usage::Usage;
 use crate::error::{CliError, Exit};
@@ -27,6 +28,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
         Shape::Drill => schema_of::<DrillReport>("hotspare drill"),
         Shape::Notices => schema_of::<NoticesAnswer>("hotspare notices"),
+        Shape::Outage => schema_of::<OutageReport>("hotspare outage"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
         Shape::Pause => schema_of::<Outcome<PauseAnswer>>("hotspare profile pause"),
         Shape::Resume => schema_of::<Outcome<ResumeAnswer>>("hotspare profile resume"),

@@ -9,6 +9,7 @@ mod home;
 mod lasting;
 mod ledger;
 mod notices;
+mod outage;
 mod pauses;
 mod run;
 mod serve;
