@@ -1,7 +1,7 @@
 //! Reads a provider's status page in Statuspage's JSON, and remembers it for a minute so that nobody asks it in a loop. What it says is one
 //! witness among several; it never decides where a request goes.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hotspare_config::Locations;
@@ -144,7 +144,7 @@ fn kept(file: &Path, url: &str, now_ms: u64) -> Option<(Summary, Duration)> {
     (kept.version == FILE_VERSION && kept.url == url && age <= FRESH).then_some((kept.summary, age))
 }
 
-fn remember(file: &PathBuf, url: &str, now_ms: u64, summary: &Summary) {
+fn remember(file: &Path, url: &str, now_ms: u64, summary: &Summary) {
     let kept = Kept { version: FILE_VERSION, url: url.to_owned(), read_ms: now_ms, summary: summary.clone() };
     // Best effort: without it the page is asked again.
     let _ = serde_json::to_vec(&kept).map(|text| state::write_private(file, &text));
