@@ -20,6 +20,8 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),
     ("docs/notices.schema.json", &["schema", "notices"]),
+    ("docs/explain.schema.json", &["schema", "explain"]),
+    ("docs/version.schema.json", &["schema", "version"]),
 ];
 
 /// Writes the files.

@@ -13,7 +13,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use hotspare_core::Fault;
 use hotspare_gateway::drill::LIVE_REQUESTS;
 
-pub(crate) use overview::command;
+pub(crate) use overview::{command, plain_command};
 
 /// Keeps Claude Code working when its API does not.
 #[derive(Debug, Parser)]
@@ -88,6 +88,21 @@ pub(crate) enum Command {
     },
     /// Show three failovers with simulated providers; no account needed
     Demo,
+    /// What a code means, and what to do about it
+    #[command(
+        after_help = "Examples:  hotspare explain HS0103          of an error in the configuration\n           hotspare explain overloaded      of a failure in `status`, `why` or `logs`\n           hotspare explain                 all of them"
+    )]
+    Explain(ExplainArgs),
+    /// Print the completions for a shell
+    #[command(
+        after_help = "Examples:  hotspare completions bash > ~/.local/share/bash-completion/completions/hotspare\n           hotspare completions zsh > ~/.zfunc/_hotspare\n           hotspare completions fish > ~/.config/fish/completions/hotspare.fish"
+    )]
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    #[command(after_help = "Examples:  hotspare man | man -l -\n           hotspare man run > hotspare-run.1")]
+    Man(ManArgs),
+    /// Print the version
+    Version(VersionArgs),
     /// Print the JSON Schema of what `--json` prints
     Schema {
         /// Of what
@@ -276,6 +291,41 @@ fn fault(word: &str) -> Result<Fault, String> {
     Fault::of_word(word).ok_or_else(|| format!("there are {}", Fault::ALL.map(Fault::word).join(", ")))
 }
 
+/// `hotspare explain`.
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Such as `HS0103`, `overloaded`, or an exit code; none: all of them
+    #[arg(value_name = "CODE")]
+    pub code: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hotspare completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `hotspare man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Of which command; none: of `hotspare`
+    #[arg(value_name = "COMMAND")]
+    pub command: Option<String>,
+}
+
+/// `hotspare version`.
+#[derive(Debug, Args)]
+pub(crate) struct VersionArgs {
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// What `--json` prints.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Shape {
@@ -299,6 +349,10 @@ pub(crate) enum Shape {
     Resume,
     /// `notices --json`
     Notices,
+    /// `explain --json`
+    Explain,
+    /// `version --json`
+    Version,
 }
 
 /// `hotspare config …`.

@@ -27,6 +27,25 @@ pub(crate) enum Exit {
     CannotStart = 127,
 }
 
+impl Exit {
+    /// Every code, what it means, and what to do.
+    pub(crate) const INDEX: &[(u8, &str, &str)] = &[
+        (0, "well", "nothing"),
+        (Self::Failed as u8, "failed", "read the message: it says what, where and what to do"),
+        (Self::Usage as u8, "wrong usage", "`hotspare COMMAND --help`"),
+        (Self::NotRunning as u8, "nothing is running", "`hotspare run -- claude`, or `hotspare serve`"),
+        (Self::LoginNeeded as u8, "a login or key is missing", "log in, or set the variable that the message names"),
+        (Self::ConfigInvalid as u8, "the configuration is not valid", "`hotspare config validate` draws what is wrong"),
+        (
+            Self::Exhausted as u8,
+            "every profile has failed, or there is none to go on to",
+            "`hotspare status` says when the next one is tried",
+        ),
+        (Self::CannotStart as u8, "the command cannot be started", "look whether it is installed and on the PATH"),
+        (130, "interrupted", "nothing"),
+    ];
+}
+
 /// What went wrong.
 #[derive(Debug)]
 pub(crate) struct CliError {

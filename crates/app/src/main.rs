@@ -51,6 +51,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Trust { folder }) => commands::trust::trust(folder),
         Some(Command::Untrust { folder }) => commands::trust::untrust(folder),
         Some(Command::Demo) => commands::demo::demo(),
+        Some(Command::Explain(explain)) => commands::explain::explain(&explain),
+        Some(Command::Completions(completions)) => commands::manual::completions(&completions),
+        Some(Command::Man(man)) => commands::manual::man(&man),
+        Some(Command::Version(version)) => commands::manual::version(&version),
         Some(Command::Schema { of }) => commands::schema::schema(of),
     }
 }

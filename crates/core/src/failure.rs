@@ -234,6 +234,43 @@ const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 
 impl FailureKind {
+    /// What it is, for people and for the table in `ARCHITECTURE.md`.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::StaleConnection => "A kept-alive connection died before any byte of the answer",
+            Self::ConnectRefused => "Nobody listens there",
+            Self::Unreachable => "No route to the host or network",
+            Self::Dns => "The name could not be looked up",
+            Self::ConnectTimeout => "TCP did not connect in time",
+            Self::TlsHandshake => "The TLS handshake broke or took too long",
+            Self::TlsCertificate => "The server's certificate is not valid for it",
+            Self::ClosedBeforeHead => "A fresh connection closed before the head of an answer was whole",
+            Self::BadHead => "What came is no HTTP answer",
+            Self::HeadTimeout => "The head did not come in time",
+            Self::ServerError => "500, and every other 5xx without a row of its own",
+            Self::BadGateway => "502, 503, 504 and 408: something on the way",
+            Self::Overloaded => "529: capacity of a model family",
+            Self::Throttled => "429 for seconds or minutes",
+            Self::QuotaExhausted => "429: a usage window is used up",
+            Self::BareRateLimit => "429 without a word on when or why; bound to the request",
+            Self::SpendCap => "429: a spend cap",
+            Self::Unauthorized => "401",
+            Self::Forbidden => "403",
+            Self::Billing => "402, or a 400 that says credit or spend limit",
+            Self::ModelNotFound => "404 for the model",
+            Self::ProviderBound => "A 400 that names something only this provider minds",
+            Self::BadRequest => "Any other 4xx: the request's own fault",
+            Self::TooLarge => "413",
+            Self::Redirect => "3xx: never followed",
+            Self::WrongContent => "200 with HTML, an error body, nothing, or another content type than was asked for",
+            Self::StreamDied => "The stream ended or broke before it was complete",
+            Self::Stalled => "No bytes, or no content, for too long",
+            Self::Malformed => "What came is no event stream",
+            Self::NoCredential => "The profile's own credential cannot be had",
+            Self::CannotReplay => "The request body cannot be sent again",
+        }
+    }
+
     /// Every kind, in the table's order.
     pub const ALL: [Self; 31] = [
         Self::StaleConnection,

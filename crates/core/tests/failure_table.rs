@@ -1,7 +1,7 @@
 //! Keeps the failure table in `ARCHITECTURE.md` the code's own: it is written from here, and a difference fails.
 //!
 //! To write it anew: `HOTSPARE_WRITE=1 cargo nextest run -p hotspare-core --test failure_table`.
-#![expect(clippy::disallowed_methods, reason = "the document and the source are read from disk, by a test alone")]
+#![expect(clippy::disallowed_methods, reason = "the document is read from disk, by a test alone")]
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -10,7 +10,6 @@ use std::time::Duration;
 use hotspare_core::{Failure, FailureKind, Grip, NextStep, Scope, Stage, Strike, Verdict};
 
 const DOCUMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
-const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/failure.rs");
 const BEGIN: &str = "<!-- failure table: written by crates/core/tests/failure_table.rs -->\n";
 const END: &str = "<!-- end of the failure table -->";
 
@@ -29,13 +28,12 @@ fn the_failure_table_in_architecture_md_is_the_code_s_own() {
 }
 
 fn table() -> String {
-    let source = std::fs::read_to_string(SOURCE).expect("the source is there");
     let mut table =
         "| failure | what it is | next for the request | the profile is not asked | its breaker counts | once the client has bytes |\n\
         | --- | --- | --- | --- | --- | --- |\n"
             .to_owned();
     for kind in FailureKind::ALL {
-        let meaning = meaning(&source, kind);
+        let meaning = kind.meaning();
         let (plain, committed) = (Failure::new(kind, Stage::Head, ""), Failure::new(kind, Stage::Committed, ""));
         let counts = strike(plain.verdict().strike);
         let _ = writeln!(
@@ -48,23 +46,6 @@ fn table() -> String {
         );
     }
     table
-}
-
-/// The kind's own comment in the source.
-fn meaning(source: &str, kind: FailureKind) -> String {
-    let body = source.split("pub enum FailureKind {").nth(1).and_then(|rest| rest.split("\n}").next()).expect("the enum");
-    let name = format!("{kind:?},");
-    let mut comment = Vec::new();
-    for line in body.lines().map(str::trim) {
-        if let Some(words) = line.strip_prefix("///") {
-            comment.push(words.trim());
-        } else if line == name {
-            return comment.join(" ").trim_end_matches('.').to_owned();
-        } else {
-            comment.clear();
-        }
-    }
-    panic!("{name} has no comment")
 }
 
 /// What follows for the request, told apart where the primary differs from a spare.

@@ -1,6 +1,8 @@
 //! Lays out the page that `hotspare --help` shows: examples first, then every command by what one wants. Never says what a command takes:
 //! its own page does.
 
+use std::fmt::Write as _;
+
 use clap::CommandFactory;
 
 use super::Cli;
@@ -40,6 +42,11 @@ Commands:
 const FOOT: &str = "
 hotspare COMMAND --help says more; -V, --version prints the version";
 
+/// The command line as it is, for whoever lays it out otherwise.
+pub(crate) fn plain_command() -> clap::Command {
+    Cli::command()
+}
+
 /// The command line with that page.
 pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
@@ -57,7 +64,7 @@ fn page(names: &[String]) -> String {
         let lines = crate::words::wrapped(&members.join(", "), WIDTH - LABEL - 2);
         let heads = std::iter::once(label).chain(std::iter::repeat(""));
         for (head, line) in heads.zip(lines) {
-            page.push_str(&format!("  {head:LABEL$}{line}\n"));
+            let _ = writeln!(page, "  {head:LABEL$}{line}");
         }
     }
     page + FOOT

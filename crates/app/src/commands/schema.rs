@@ -14,6 +14,8 @@ use crate::cli::Shape;
 use crate::commands::control::Outcome;
 use crate::commands::drill::DrillReport;
 use crate::commands::outage::OutageReport;
+use crate::commands::explain::Index;
+use crate::commands::manual::Build;
 use crate::commands::status::StatusReport;
 use crate::commands::usage::Usage;
 use crate::error::{CliError, Exit};
@@ -27,6 +29,8 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Status => schema_of::<StatusReport>("hotspare status"),
         Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
         Shape::Drill => schema_of::<DrillReport>("hotspare drill"),
+        Shape::Explain => schema_of::<Index>("hotspare explain"),
+        Shape::Version => schema_of::<Build>("hotspare version"),
         Shape::Notices => schema_of::<NoticesAnswer>("hotspare notices"),
         Shape::Outage => schema_of::<OutageReport>("hotspare outage"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),

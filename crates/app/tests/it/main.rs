@@ -8,6 +8,7 @@ mod editing;
 mod home;
 mod lasting;
 mod ledger;
+mod manual;
 mod notices;
 mod outage;
 mod pauses;
