@@ -6,6 +6,7 @@ mod client;
 mod companies;
 mod faults;
 mod logins;
+mod plugin;
 mod sdk;
 mod talk;
 mod tui;
@@ -84,6 +85,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     if !direct && format!("{} {}", logins::NAME, Mode::Print.label()).contains(wanted) {
         let started = Instant::now();
         report(logins::NAME, Mode::Print.label(), started, runtime.block_on(logins::run(&tools)));
+    }
+    if !direct && format!("{} {}", plugin::NAME, Mode::Interactive.label()).contains(wanted) {
+        let started = Instant::now();
+        report(plugin::NAME, Mode::Interactive.label(), started, runtime.block_on(plugin::run(&tools)));
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {

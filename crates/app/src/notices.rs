@@ -3,6 +3,8 @@
 
 mod desktop;
 
+pub(crate) use desktop::has_desktop;
+
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr, stdout};
 use std::sync::Arc;

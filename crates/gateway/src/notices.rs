@@ -63,6 +63,12 @@ pub struct NoticesAnswer {
     pub version: u32,
     /// The oldest first.
     pub notices: Vec<Told>,
+    /// Whether the configuration wants them on the desktop.
+    #[serde(default)]
+    pub desktop: bool,
+    /// Whether it wants them in the terminal.
+    #[serde(default)]
+    pub terminal: bool,
 }
 
 /// `POST /hotspare/notices`: what a session has not heard yet, once.
@@ -117,7 +123,8 @@ impl Gateway {
     /// Everything that is kept, the oldest first.
     pub fn notices(&self) -> NoticesAnswer {
         self.tell_due();
-        NoticesAnswer { version: NOTICES_VERSION, notices: self.lock().told.iter().cloned().collect() }
+        let notices = self.lock().told.iter().cloned().collect();
+        self.answer(notices)
     }
 
     /// What this session has not heard yet. A session that is not known hears of the last ten minutes.
@@ -132,7 +139,13 @@ impl Gateway {
         inner.make_room_for(&session);
         let last = inner.seq;
         inner.heard.insert(session, last);
-        NoticesAnswer { version: NOTICES_VERSION, notices }
+        drop(inner);
+        self.answer(notices)
+    }
+
+    fn answer(&self, notices: Vec<Told>) -> NoticesAnswer {
+        let notify = self.snapshot().notify;
+        NoticesAnswer { version: NOTICES_VERSION, notices, desktop: notify.desktop, terminal: notify.terminal }
     }
 
     /// Waits for notices with higher numbers than this, and gives them, the oldest first.

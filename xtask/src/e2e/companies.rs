@@ -110,4 +110,5 @@ async fn interactive(tools: &Tools, world: &World, fleet: &Fleet) -> Result<()> 
     let turns: Vec<(String, String)> = TURNS.iter().enumerate().map(turn).collect();
     tui::talk(tools, world, &["--allowedTools", "Bash", "--permission-mode", "acceptEdits"], &turns, |number| fleet.only(TURNS[number]))
         .await
+        .map(drop)
 }

@@ -95,26 +95,30 @@ async fn leave(terminal: &Terminal) -> Result<()> {
     Ok(())
 }
 
-/// Several turns: what is said, and what the screen must show in the end of each. `before` is called with each turn's number.
+/// Several turns: what is said, and what the screen must show in the end of each. `before` is called with each turn's number. Gives the last
+/// screen on one line.
 pub(super) async fn talk(
     tools: &Tools,
     world: &World,
     arguments: &[&str],
     turns: &[(String, String)],
     before: impl Fn(usize),
-) -> Result<()> {
+) -> Result<String> {
     let script = world.path("session.sh");
     std::fs::write(&script, session(tools, world, arguments))?;
     let terminal = Terminal::open(world.path("tmux"), &script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
+    let mut last = String::new();
     for (number, (words, answer)) in turns.iter().enumerate() {
         before(number);
         terminal.enter(words).await?;
         let over = |screen: &str| flat(screen).contains(answer) && !screen.contains("esc to interrupt");
         let screen = terminal.wait(answer, |screen| over(screen) || screen.contains("API Error")).await?;
         ensure!(!screen.contains("API Error"), "the client shows an error in turn {number}:\n{screen}");
+        last = flat(&screen);
     }
-    leave(&terminal).await
+    leave(&terminal).await?;
+    Ok(last)
 }
 
 /// The screen without its line breaks.

@@ -146,7 +146,7 @@ impl World {
     /// An isolated home, client configuration, project, and hotspare configuration.
     pub(super) async fn new(primary: &str, spare: &str, login: Login) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("hotspare-e2e-").tempdir()?;
-        for name in ["home", "claude", "project/.claude", "state"] {
+        for name in ["home", "claude", "project/.claude", "state", "bin"] {
             fs::create_dir_all(folder.path().join(name))?;
         }
         let config = folder.path().join("hotspare.json");
@@ -198,10 +198,18 @@ impl World {
         self.path("project")
     }
 
+    /// What the case itself puts into `bin`, and the machine's own.
+    fn search_path(&self) -> OsString {
+        let mut path = self.path("bin").into_os_string();
+        path.push(":");
+        path.push(std::env::var_os("PATH").unwrap_or_default());
+        path
+    }
+
     /// The whole environment of a client: nothing of the developer's but PATH.
     pub(super) fn environment(&self) -> Vec<(&'static str, OsString)> {
         let mut environment: Vec<(&'static str, OsString)> = vec![
-            ("PATH", std::env::var_os("PATH").unwrap_or_default()),
+            ("PATH", self.search_path()),
             ("HOME", self.path("home").into()),
             ("CLAUDE_CONFIG_DIR", self.path("claude").into()),
             ("XDG_STATE_HOME", self.path("state").into()),

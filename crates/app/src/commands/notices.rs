@@ -13,6 +13,7 @@ use crate::cli::NoticesArgs;
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::gateways;
+use crate::notices;
 use crate::output::{self, Look, Style};
 use crate::state;
 use crate::way::Way;
@@ -46,10 +47,11 @@ pub(crate) fn notices(arguments: &NoticesArgs) -> Result<ExitCode, CliError> {
     if answered.is_empty() {
         return Err(CliError::new(Exit::NotRunning, "nothing is running").hint("what happened earlier: `hotspare logs --failovers`"));
     }
+    let (desktop, terminal) = (answered.iter().any(|answer| answer.desktop), answered.iter().any(|answer| answer.terminal));
     let mut notices: Vec<Told> = answered.into_iter().flat_map(|answer| answer.notices).collect();
     notices.sort_by_key(|told| told.at);
     if arguments.json {
-        let report = NoticesAnswer { version: NOTICES_VERSION, notices };
+        let report = NoticesAnswer { version: NOTICES_VERSION, notices, desktop, terminal };
         let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;
     } else if notices.is_empty() {
@@ -74,15 +76,21 @@ fn drawn(notices: &[Told], look: Look) -> String {
 
 /// Says what the session has not heard yet. Whatever goes wrong, the client goes on: the status line and the log tell it too.
 fn hook() {
-    let Some(unheard) = unheard() else { return };
-    if !unheard.is_empty() {
-        let lines: Vec<String> = unheard.iter().map(|told| format!("hotspare: {}", words::fit(&told.text, usize::MAX, true))).collect();
-        // A client that is gone needs no message.
-        let _ = output::data(&json!({ "systemMessage": lines.join("\n") }).to_string());
+    let Some(answer) = unheard() else { return };
+    if answer.notices.is_empty() {
+        return;
     }
+    let lines: Vec<String> = answer.notices.iter().map(|told| format!("hotspare: {}", words::fit(&told.text, usize::MAX, true))).collect();
+    let mut told = json!({ "systemMessage": lines.join("\n") });
+    if answer.terminal && !(answer.desktop && notices::has_desktop()) {
+        // The client itself writes it, between its own sequences. No control character is left in a line, so that none ends it early.
+        told["terminalSequence"] = format!("\u{1b}]9;{}\u{7}", lines[lines.len() - 1]).into();
+    }
+    // A client that is gone needs no message.
+    let _ = output::data(&told.to_string());
 }
 
-fn unheard() -> Option<Vec<Told>> {
+fn unheard() -> Option<NoticesAnswer> {
     let mut text = Vec::new();
     std::io::stdin().lock().take(HOOK_CAP).read_to_end(&mut text).ok()?;
     let input: HookInput = serde_json::from_slice(&text).ok()?;
@@ -90,6 +98,5 @@ fn unheard() -> Option<Vec<Told>> {
     let Way::Through(instance) = Way::of_this_process(&locations) else { return None };
     let request = NoticesRequest { session: input.session_id };
     let asked = gateways::post_within::<NoticesAnswer>(HOOK_TIME, std::slice::from_ref(&instance), "/hotspare/notices", &request);
-    let answer = commands::runtime().ok()?.block_on(asked).pop()?.ok()?;
-    Some(answer.notices)
+    commands::runtime().ok()?.block_on(asked).pop()?.ok()
 }

@@ -50,6 +50,15 @@ pub(super) async fn show(text: &str) {
     }
 }
 
+/// Whether there is a desktop that we know how to reach.
+pub(crate) fn has_desktop() -> bool {
+    argv("", std::env::consts::OS, &is_set).is_some()
+}
+
+fn is_set(name: &str) -> bool {
+    std::env::var_os(name).is_some_and(|value| !value.is_empty())
+}
+
 /// The program and its arguments; none: there is no desktop, or none that we know how to reach.
 fn argv(text: &str, os: &str, is_set: &dyn Fn(&str) -> bool) -> Option<Vec<String>> {
     let text = clean(text);

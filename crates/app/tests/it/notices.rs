@@ -82,6 +82,7 @@ async fn t19_a_move_is_told_once_on_standard_error_by_the_desktop_and_to_each_se
         let heard: Value = serde_json::from_str(&house.hook(session).await.stdout).expect("JSON");
         let message = heard["systemMessage"].as_str().expect("a message");
         assert!(message.starts_with("hotspare: backup took over from work: 529 overloaded"), "{message}");
+        assert!(heard["terminalSequence"].is_null(), "the desktop has it: {heard}");
         let again = house.hook(session).await;
         assert_eq!((again.code, again.stdout.as_str(), again.stderr.as_str()), (Some(0), "", ""));
     }
@@ -106,6 +107,8 @@ async fn what_is_switched_off_stays_silent_and_the_same_is_told_as_a_count() {
         house.turn(proxy, session).await;
     }
     // The second and third session find the primary cooling: another reason, told once and then counted.
+    let heard: Value = serde_json::from_str(&house.hook("a").await.stdout).expect("JSON");
+    assert!(heard["systemMessage"].is_string() && heard["terminalSequence"].is_null(), "{heard}");
     let times = async || {
         let report: Value = serde_json::from_str(&house.user.runs(&["notices", "--json"]).await.stdout).expect("JSON");
         report["notices"].as_array().expect("a list").iter().map(|notice| notice["times"].as_u64().expect("a number")).sum::<u64>()
@@ -116,6 +119,18 @@ async fn what_is_switched_off_stays_silent_and_the_same_is_told_as_a_count() {
     let said = ended(serve).await;
     assert!(!said.stderr.contains("took over"), "{}", said.stderr);
     assert!(!house.user.path("home/notifier-argv").exists());
+}
+
+#[tokio::test]
+async fn without_a_desktop_the_client_is_asked_to_tell_the_terminal() {
+    let house = House::new(&json!({})).await;
+    let (mut serve, proxy) = house.serving().await;
+    house.turn(proxy, "one").await;
+    let heard: Value = serde_json::from_str(&house.hook("one").await.stdout).expect("JSON");
+    let sequence = heard["terminalSequence"].as_str().expect("a sequence");
+    let text = sequence.strip_prefix("\u{1b}]9;hotspare: backup took over").and_then(|rest| rest.strip_suffix('\u{7}')).expect("OSC 9");
+    assert!(!text.chars().any(char::is_control), "{sequence:?}");
+    serve.kill().await.expect("ended");
 }
 
 #[tokio::test]
