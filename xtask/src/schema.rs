@@ -17,6 +17,7 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/switch.schema.json", &["schema", "switch"]),
     ("docs/drill.schema.json", &["schema", "drill"]),
     ("docs/outage.schema.json", &["schema", "outage"]),
+    ("docs/doctor.schema.json", &["schema", "doctor"]),
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),
     ("docs/notices.schema.json", &["schema", "notices"]),

@@ -62,6 +62,11 @@ pub(crate) enum Command {
     Notices(NoticesArgs),
     /// Tokens per profile and day
     Usage(UsageArgs),
+    /// Look at the whole set-up: what is not well, why, and what to type
+    #[command(
+        after_help = "Examples:  hotspare doctor\n           hotspare doctor --fix         takes from other users what only you should read"
+    )]
+    Doctor(DoctorArgs),
     /// Whose outage it is: yours, a provider's or your account's
     #[command(after_help = "Exit codes:  0 nothing is wrong    7 a provider    8 this machine or its network    9 the account")]
     Outage(OutageArgs),
@@ -253,6 +258,20 @@ pub(crate) struct UsageArgs {
     pub json: bool,
 }
 
+/// `hotspare doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Mend what is safe to mend, and say how to take it back
+    #[arg(long)]
+    pub fix: bool,
+    /// Also say what was found of each thing that is well
+    #[arg(long)]
+    pub all: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `hotspare outage`.
 #[derive(Debug, Args)]
 pub(crate) struct OutageArgs {
@@ -343,6 +362,8 @@ pub(crate) enum Shape {
     Drill,
     /// `outage --json`
     Outage,
+    /// `doctor --json`
+    Doctor,
     /// `profile pause --json`
     Pause,
     /// `profile resume --json`

@@ -3,6 +3,7 @@
 pub(crate) mod config;
 pub(crate) mod control;
 pub(crate) mod demo;
+pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod explain;
 pub(crate) mod logs;

@@ -44,6 +44,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Logs(logs)) => commands::logs::logs(&logs),
         Some(Command::Notices(notices)) => commands::notices::notices(&notices),
         Some(Command::Usage(usage)) => commands::usage::usage(&usage),
+        Some(Command::Doctor(doctor)) => commands::doctor::doctor(&doctor),
         Some(Command::Outage(outage)) => commands::outage::outage(&outage),
         Some(Command::Drill(drill)) => commands::drill::drill(&drill),
         Some(Command::Profile(profile)) => commands::profile::profile(profile),

@@ -61,13 +61,14 @@ pub(crate) fn count(number: u64) -> String {
     }
 }
 
-/// `87 B`, `85.4 KiB`.
+/// `87 B`, `85.4 KiB`, `36.6 GiB`.
 pub(crate) fn bytes(number: u64) -> String {
     let tenth = |unit: u64| format!("{}.{}", number / unit, number % unit * 10 / unit);
     match number {
         0..1024 => format!("{number} B"),
         1024..1_048_576 => format!("{} KiB", tenth(1024)),
-        _ => format!("{} MiB", tenth(1_048_576)),
+        1_048_576..1_073_741_824 => format!("{} MiB", tenth(1_048_576)),
+        _ => format!("{} GiB", tenth(1_073_741_824)),
     }
 }
 
@@ -141,7 +142,7 @@ mod tests {
             [0, 999, 1000, 21_449, 999_999, 1_300_000, 38_000_000_000].map(count),
             ["0", "999", "1.0k", "21.4k", "999.9k", "1.3M", "38.0G"]
         );
-        assert_eq!([87, 1024, 87_461, 5_000_000].map(bytes), ["87 B", "1.0 KiB", "85.4 KiB", "4.7 MiB"]);
+        assert_eq!([87, 1024, 87_461, 5_000_000, 39_300_000_000].map(bytes), ["87 B", "1.0 KiB", "85.4 KiB", "4.7 MiB", "36.6 GiB"]);
         assert_eq!([0, 999, 93_000, 12_400_000].map(money), ["$0", "<$0.001", "$0.093", "$12.40"]);
     }
 

@@ -8,6 +8,7 @@ mod words;
 
 use std::process::ExitCode;
 
+use hotspare_config::{Config, Locations};
 use hotspare_core::blame::{self, Cause, Observations, Party};
 use hotspare_gateway::Status;
 use schemars::JsonSchema;
@@ -57,7 +58,7 @@ pub(crate) fn outage(arguments: &OutageArgs) -> Result<ExitCode, CliError> {
         let instances = state::instances(&locations.state_dir);
         let statuses: Vec<Status> =
             gateways::get::<Status>(&instances, "/hotspare/status").await.into_iter().filter_map(Result::ok).collect();
-        gather::gather(&config, &locations, &statuses, &address).await
+        gather::gather(&config, &locations, &statuses, Some(&address)).await
     });
     let verdict = blame::verdict(&gathered.seen);
     let subject = words::Subject::of(&gathered);
@@ -80,6 +81,11 @@ pub(crate) fn outage(arguments: &OutageArgs) -> Result<ExitCode, CliError> {
         output::data(&draw::drawn(&report, Look::of_stdout()))?;
     }
     Ok(exit(report.party))
+}
+
+/// What can be seen without a status page, for `doctor`.
+pub(crate) async fn seen(config: &Config, locations: &Locations, statuses: &[Status]) -> Observations {
+    gather::gather(config, locations, statuses, None).await.seen
 }
 
 fn exit(party: Party) -> ExitCode {

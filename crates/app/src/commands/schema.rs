@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use crate::cli::Shape;
 use crate::commands::control::Outcome;
+use crate::commands::doctor::DoctorReport;
 use crate::commands::drill::DrillReport;
 use crate::commands::explain::Index;
 use crate::commands::manual::Build;
@@ -32,6 +33,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Explain => schema_of::<Index>("hotspare explain"),
         Shape::Version => schema_of::<Build>("hotspare version"),
         Shape::Notices => schema_of::<NoticesAnswer>("hotspare notices"),
+        Shape::Doctor => schema_of::<DoctorReport>("hotspare doctor"),
         Shape::Outage => schema_of::<OutageReport>("hotspare outage"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
         Shape::Pause => schema_of::<Outcome<PauseAnswer>>("hotspare profile pause"),

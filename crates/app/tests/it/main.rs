@@ -3,6 +3,7 @@
 mod bad_input;
 mod config;
 mod demo;
+mod doctor;
 mod drill;
 mod editing;
 mod home;

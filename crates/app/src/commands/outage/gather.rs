@@ -37,7 +37,7 @@ pub(super) struct Gathered {
     pub spares: Vec<String>,
 }
 
-pub(super) async fn gather(config: &Config, locations: &Locations, statuses: &[Status], address: &PageAddress) -> Gathered {
+pub(super) async fn gather(config: &Config, locations: &Locations, statuses: &[Status], address: Option<&PageAddress>) -> Gathered {
     let profiles = chain(config);
     let targets = targets(&profiles);
     let probes = future::join_all(targets.iter().map(|(address, _)| probe(address.clone(), commands::extra_roots(), PROBE_TIME)));
@@ -50,7 +50,7 @@ pub(super) async fn gather(config: &Config, locations: &Locations, statuses: &[S
     let (probed, page, plain) = future::join3(probes, page::look(locations, address), plain).await;
     let mut hosts: Vec<HostSeen> =
         targets.iter().zip(&probed).map(|((address, names), probed)| host_seen(address, names, probed)).collect();
-    hosts.extend(page.probed.as_ref().map(|probed| host_seen(&address.address(), &[], probed)));
+    hosts.extend(page.probed.iter().zip(address).map(|(probed, page)| host_seen(&page.address(), &[], probed)));
     let answers = probed.iter().chain(&page.probed).chain(plain.as_ref().map(|(_, probed)| probed));
     let skews: Vec<i64> = answers.filter_map(|probed| probed.answer.as_ref().ok()?.skew_s).collect();
     let traffic = traffic(&profiles, locations, statuses);
@@ -60,7 +60,7 @@ pub(super) async fn gather(config: &Config, locations: &Locations, statuses: &[S
         portal: plain.as_ref().map_or(Portal::Unknown, |(host, probed)| portal(host, probed)),
         skew_s: median(skews),
         traffic,
-        page: (is_native || address.named).then(|| page.page.clone()),
+        page: address.filter(|address| is_native || address.named).map(|_| page.page.clone()),
     };
     Gathered { spares: spares(&profiles, statuses), seen, page: page.looked }
 }

@@ -103,7 +103,11 @@ pub(super) fn address(named: Option<&str>) -> Result<PageAddress, CliError> {
 }
 
 /// What it says: as it was a moment ago, or now.
-pub(super) async fn look(locations: &Locations, page: &PageAddress) -> Found {
+pub(super) async fn look(locations: &Locations, page: Option<&PageAddress>) -> Found {
+    let Some(page) = page else {
+        let looked = Looked { url: String::new(), age_s: None, incidents: Vec::new(), trouble: None };
+        return Found { page: Page::Unreachable, looked, probed: None };
+    };
     let file = locations.state_dir.join(FILE);
     let now_ms = commands::ms_ago(Duration::ZERO);
     if let Some((summary, age)) = kept(&file, &page.url, now_ms) {

@@ -1,0 +1,178 @@
+//! Looks at hotspare's own set-up: configuration, chain, credentials, ledger, disk. Never changes any of it, and never runs a credential's
+//! command: that may ask the user.
+
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use hotspare_config::{Config, Errors, Locations, Trusted};
+use hotspare_gateway::Snapshot;
+use hotspare_store::{FILE, Reader};
+
+use super::Running;
+use super::check::Check;
+use crate::{commands, words};
+
+/// A login that ends within this is worth a word.
+const LOGIN_SOON: Duration = Duration::from_secs(24 * 3600);
+
+/// With less than this much room the ledger stops soon.
+const LITTLE_ROOM: u64 = 200 * 1024 * 1024;
+
+/// With less than this much it cannot be written.
+const NO_ROOM: u64 = 10 * 1024 * 1024;
+
+/// Whether it can be read, and what is probably not meant.
+pub(super) fn config(locations: &Locations, loaded: &Result<Config, Errors>) -> Check {
+    let file = locations.config_file.display();
+    match loaded {
+        Err(errors) => {
+            let first = errors.0.first().map_or_else(|| "it is not valid".to_owned(), |error| format!("{}: {}", error.code, error.title));
+            let more = errors.0.len().saturating_sub(1);
+            let found = if more == 0 { first } else { format!("{first}, and {more} more") };
+            Check::fail("config", found, "nothing starts with it; what runs goes on with the last good one", "hotspare config validate")
+        }
+        Ok(config) if config.implicit => {
+            Check::note("config", format!("none at {file}: one profile, the client's own login")).with_command("hotspare init")
+        }
+        Ok(config) => {
+            let profiles = words::several(config.profiles.len() as u64, "profile", "profiles");
+            let found = format!("{file}, {profiles}");
+            match config.warnings.as_slice() {
+                [] => Check::ok("config", found),
+                [first, ..] => Check::warn("config", found, first.title.clone(), "hotspare config validate"),
+            }
+        }
+    }
+}
+
+/// Whether anybody stands behind the primary. "On" that protects nobody is the worst of all set-ups.
+pub(super) fn chain(config: &Config) -> Vec<Check> {
+    let line = commands::chain_line(config);
+    let spares = config.rules.last().map_or(0, |rule| rule.chain.entries.len().saturating_sub(1));
+    let mut checks = Vec::new();
+    checks.push(if !config.policy.enabled {
+        let cause = "failover is off: an error of the first profile is yours to see";
+        Check::warn("chain", line, cause, "hotspare config set failover_policy.enabled true")
+    } else if spares == 0 {
+        let cause = "there is no spare: when it fails, nobody takes over";
+        Check::fail("chain", line, cause, "hotspare config set failover_policy.secondary_profile NAME")
+    } else {
+        Check::ok("chain", line)
+    });
+    // One address twice is one outage for both.
+    let hosts: Vec<_> = config.profiles.iter().map(|profile| &profile.base_url).collect();
+    let same = hosts.len() > 1 && hosts.windows(2).all(|two| two[0].host == two[1].host && two[0].port == two[1].port);
+    if same && spares > 0 {
+        checks.push(
+            Check::note("chain", "all profiles go to one host: they help with limits and logins, not when that host is down")
+                .with_command("hotspare profile add"),
+        );
+    }
+    checks
+}
+
+/// Whether each profile that is asked can say who it is.
+pub(super) async fn credentials(config: &Config) -> Vec<Check> {
+    let snapshot = Snapshot::compile(config);
+    let missing = snapshot.missing_credentials().await;
+    let show = |name: &str| format!("hotspare profile show {name}");
+    let mut checks: Vec<Check> = missing
+        .iter()
+        .map(|(name, error)| {
+            Check::fail("credentials", format!("{name}: {error}"), format!("{name} is left out of every chain"), show(name))
+        })
+        .collect();
+    let now = SystemTime::now();
+    let mut told = Vec::new();
+    for id in snapshot.ids() {
+        let Some(target) = snapshot.target(id).filter(|target| !missing.iter().any(|(name, _)| *name == target.name)) else { continue };
+        match target.credential.expires().map(|at| at.duration_since(now).unwrap_or_default()) {
+            Some(left) if left < LOGIN_SOON => checks.push(Check::warn(
+                "credentials",
+                format!("{}: its login ends in {}", target.name, words::span(left.as_secs())),
+                "only Claude Code itself renews it, when it is started with that folder",
+                "claude",
+            )),
+            Some(left) => told.push(format!("{} for {}", target.name, words::span(left.as_secs()))),
+            None if target.credential.is_command() => told.push(format!("{} by a command, not run now", target.name)),
+            None if target.credential.is_client() => told.push(format!("{} the client's own", target.name)),
+            None => told.push(target.name.to_string()),
+        }
+    }
+    if !told.is_empty() {
+        checks.insert(0, Check::ok("credentials", told.join(", ")));
+    }
+    checks
+}
+
+/// Whether a project wants more than it gets.
+pub(super) fn projects(config: &Config) -> Check {
+    let refused: Vec<String> = config.projects.iter().flat_map(|project| project.refused.iter().cloned()).collect();
+    let changed = config.projects.iter().any(|project| project.trusted == Trusted::Changed);
+    match (refused.as_slice(), changed) {
+        ([], _) => Check::ok("project", "no project file asks for more than it may"),
+        (_, true) => Check::warn(
+            "project",
+            "a project file that you trusted has changed since",
+            format!("until you look at it, it only narrows; left out: {}", refused.join(", ")),
+            "hotspare trust",
+        ),
+        (refused, false) => {
+            Check::note("project", format!("not trusted, so left out: {}", refused.join(", "))).with_command("hotspare trust")
+        }
+    }
+}
+
+/// Whether exchanges can be remembered.
+pub(super) fn store(locations: &Locations, running: &[Running]) -> Check {
+    let file = locations.state_dir.join(FILE);
+    if let Some(trouble) = running.iter().find_map(|one| one.status.as_ref()?.ledger.clone()) {
+        return Check::fail("store", trouble, "`why`, `logs` and `usage` miss what happens now", "hotspare status");
+    }
+    match Reader::open(&locations.state_dir) {
+        Err(fault) => {
+            Check::fail("store", fault.to_string(), "`why`, `logs` and `usage` cannot be shown", format!("ls -l {}", file.display()))
+        }
+        Ok(None) => Check::note("store", "nothing is recorded yet"),
+        Ok(Some(_)) => {
+            let size = std::fs::metadata(&file).map_or(0, |data| data.len());
+            match broken_copies(&locations.state_dir).as_slice() {
+                [] => Check::ok("store", format!("{}, {}", file.display(), words::bytes(size))),
+                [first, ..] => Check::warn(
+                    "store",
+                    format!("a damaged ledger was put aside: {first}"),
+                    "a fresh one was begun; what the old one held is missing from `why`, `logs` and `usage`",
+                    format!("rm {first}"),
+                ),
+            }
+        }
+    }
+}
+
+/// The files that a damaged ledger was moved to.
+fn broken_copies(state_dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(state_dir).into_iter().flatten().flatten();
+    let names = entries.map(|entry| entry.path()).filter(|path| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with(FILE) && name.contains(".broken-"))
+    });
+    let mut names: Vec<String> = names.map(|path| path.display().to_string()).collect();
+    names.sort_unstable();
+    names
+}
+
+/// Whether there is room to write.
+pub(super) fn disk(locations: &Locations) -> Check {
+    // The state folder is made at the first start: until then its parents tell.
+    let place = locations.state_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let Ok(stat) = rustix::fs::statvfs(place) else {
+        return Check::note("disk", format!("the room in {} cannot be told", place.display()));
+    };
+    let room = stat.f_bavail.saturating_mul(stat.f_frsize);
+    let found = format!("{} free in {}", words::bytes(room), place.display());
+    let command = format!("df -h {}", place.display());
+    match room {
+        0..NO_ROOM => Check::fail("disk", found, "the ledger and settings cannot be written", command),
+        NO_ROOM..LITTLE_ROOM => Check::warn("disk", found, "the ledger stops when it is full; requests go on", command),
+        _ => Check::ok("disk", found),
+    }
+}

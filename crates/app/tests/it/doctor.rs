@@ -1,0 +1,194 @@
+//! `hotspare doctor`: finds what is wrong, says what to do, and mends only what is safe to mend.
+
+use std::collections::BTreeSet;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
+use hotspare_testkit::answers::text;
+use hotspare_testkit::{Script, Upstream};
+use serde_json::{Value, json};
+
+use crate::user::{Ended, User};
+
+/// Two providers that are well and a user who has both.
+struct House {
+    primary: Upstream,
+    spare: Upstream,
+    user: User,
+}
+
+impl House {
+    async fn new() -> Self {
+        let answers = |words: &'static str| Upstream::start(move |_| Script::new().sse().events(&text(words)).end());
+        let (primary, spare) = (answers("primary").await.expect("started"), answers("spare").await.expect("started"));
+        let config = json!({
+            "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
+            "profiles": {
+                "work": { "base_url": primary.url(), "auth": { "env": "WORK_KEY" } },
+                "backup": { "base_url": spare.url(), "auth": { "env": "BACKUP_KEY" } },
+            },
+            "server": { "listen": "127.0.0.1:0" },
+        });
+        let user = User::new().config(&config.to_string()).env("WORK_KEY", "sk-ant-test-work").env("BACKUP_KEY", "sk-ant-test-backup");
+        // A client that says its version and nothing else.
+        let claude = user.path("bin/claude");
+        fs::write(&claude, "#!/bin/sh\necho '2.1.330 (Claude Code)'\n").expect("written");
+        Self { primary, spare, user }
+    }
+
+    fn mode(&self, name: &str) -> u32 {
+        fs::metadata(self.user.path(name)).expect("made").permissions().mode() & 0o777
+    }
+
+    fn set_mode(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.user.path(name), Permissions::from_mode(mode)).expect("set");
+    }
+}
+
+fn report(ended: &Ended) -> Value {
+    serde_json::from_str(&ended.stdout).unwrap_or_else(|_| panic!("{ended:?}"))
+}
+
+async fn doctor(user: &User, arguments: &[&str]) -> (Option<i32>, Value) {
+    let ended = user.runs(&[&["doctor", "--json"], arguments].concat()).await;
+    assert_eq!(ended.stderr, "", "{ended:?}");
+    (ended.code, report(&ended))
+}
+
+/// The checks of one name that are not well.
+fn bad(report: &Value, name: &str) -> Vec<Value> {
+    let checks = report["checks"].as_array().expect("checks");
+    checks.iter().filter(|check| check["name"] == name && (check["mark"] == "fail" || check["mark"] == "warn")).cloned().collect()
+}
+
+#[tokio::test]
+async fn what_is_well_is_told_as_well_and_nothing_is_changed() {
+    let house = House::new().await;
+    let before = house.user.everything();
+    let (code, report) = doctor(&house.user, &[]).await;
+    assert_eq!((code, &report["failed"], &report["warned"]), (Some(0), &json!(0), &json!(0)), "{report}");
+    assert_eq!(house.user.everything(), before, "looking changes nothing");
+    // Each host was looked at, and nobody was asked for an answer.
+    for provider in [&house.primary, &house.spare] {
+        assert!(!provider.requests().is_empty() && provider.messages().is_empty());
+    }
+    let told: BTreeSet<&str> = report["checks"].as_array().expect("checks").iter().filter_map(|check| check["name"].as_str()).collect();
+    let docs = include_str!("../../../../docs/doctor.md");
+    for name in &told {
+        assert!(docs.contains(&format!("\n## {name}\n")), "{name} has no place in docs/doctor.md");
+    }
+    assert!(told.len() >= 17, "{told:?}");
+    let names: BTreeSet<&str> = report["features"].as_array().expect("features").iter().filter_map(|one| one["name"].as_str()).collect();
+    assert!(names.contains("MCP tool search") && names.contains("Remote Control"), "{names:?}");
+}
+
+#[tokio::test]
+async fn what_is_wrong_comes_with_its_cause_a_command_and_a_place_to_read() {
+    let house = House::new().await;
+    let settings =
+        json!({ "env": { "ANTHROPIC_BASE_URL": "http://127.0.0.1:1", "ANTHROPIC_CUSTOM_HEADERS": "x-hotspare-token: hs-gone" } });
+    let user = house
+        .user
+        .env("BACKUP_KEY", "")
+        .env("ANTHROPIC_API_KEY", "sk-ant-test-doctor")
+        .env("HTTP_PROXY", "http://127.0.0.1:1")
+        .file("home/.claude/.credentials.json", "{}")
+        .file("home/.claude/settings.json", &settings.to_string())
+        .file("work/.claude/settings.json", r#"{ "env": { "ANTHROPIC_AUTH_TOKEN": "sk-evil" } }"#);
+    let (code, report) = doctor(&user, &[]).await;
+    assert_eq!(code, Some(1), "{report}");
+    for (name, words) in [
+        ("credentials", "BACKUP_KEY"),
+        ("wiring", "nothing of hotspare listens there"),
+        ("override", "ANTHROPIC_AUTH_TOKEN"),
+        ("key", "ANTHROPIC_API_KEY"),
+        ("proxy", "HTTP_PROXY"),
+    ] {
+        let checks = bad(&report, name);
+        assert!(checks.iter().any(|check| check.to_string().contains(words)), "{name}: {report}");
+        for check in checks {
+            assert!(check["cause"].as_str().is_some_and(|cause| !cause.is_empty()), "{check}");
+            assert!(check["command"].as_str().is_some_and(|command| !command.is_empty()), "{check}");
+            assert_eq!(check["docs"], format!("docs/doctor.md#{name}"));
+        }
+    }
+    let shown = user.runs(&["doctor"]).await;
+    for secret in ["sk-ant-test-doctor", "sk-evil", "hs-gone"] {
+        assert!(!report.to_string().contains(secret) && !shown.stdout.contains(secret), "{secret}");
+    }
+    assert!(shown.stdout.contains("to be mended") && shown.stdout.lines().count() <= 60, "{shown:?}");
+    let all = user.runs(&["doctor", "--all"]).await;
+    assert!(all.stdout.contains("✔ disk") && !shown.stdout.contains("✔ disk"), "what is well is one line unless asked for: {all:?}");
+}
+
+#[tokio::test]
+async fn t9_fix_takes_from_others_what_is_the_user_s_own_and_nothing_else() {
+    let house = House::new().await;
+    house.user.runs(&["drill", "529"]).await;
+    let (state, ledger, config) =
+        ("home/.local/state/hotspare", "home/.local/state/hotspare/ledger.db", "home/.config/hotspare/config.json");
+    house.set_mode(state, 0o755);
+    house.set_mode(ledger, 0o644);
+    house.set_mode(config, 0o666);
+    house.set_mode("home/.claude", 0o777);
+    let (code, report) = doctor(&house.user, &[]).await;
+    assert_eq!((code, bad(&report, "files").len()), (Some(1), 1), "{report}");
+    assert_eq!(bad(&report, "files")[0]["command"], "hotspare doctor --fix");
+    assert_eq!(house.mode(ledger), 0o644, "nothing without being asked");
+    let (code, report) = doctor(&house.user, &["--fix"]).await;
+    assert_eq!((code, bad(&report, "files").len()), (Some(0), 0), "{report}");
+    assert_eq!((house.mode(state), house.mode(ledger), house.mode(config)), (0o700, 0o600, 0o644));
+    assert_eq!(house.mode("home/.claude"), 0o777, "that is another program's");
+    let fixed =
+        report["checks"].as_array().expect("checks").iter().flat_map(|check| check["fixed"].as_array().cloned().unwrap_or_default());
+    let fixed: Vec<String> = fixed.filter_map(|text| text.as_str().map(ToOwned::to_owned)).collect();
+    assert!(fixed.iter().any(|text| text.contains("mode 644 is now 600; undo: chmod 644 ")), "{fixed:?}");
+    assert!(fixed.len() >= 3, "{fixed:?}");
+}
+
+#[tokio::test]
+async fn links_in_the_state_folder_are_not_followed() {
+    let house = House::new().await;
+    house.user.runs(&["drill", "529"]).await;
+    let user = house.user.file("home/mine", "open to all");
+    fs::set_permissions(user.path("home/mine"), Permissions::from_mode(0o644)).expect("set");
+    std::os::unix::fs::symlink(user.path("home/mine"), user.path("home/.local/state/hotspare/link")).expect("linked");
+    doctor(&user, &["--fix"]).await;
+    assert_eq!(fs::metadata(user.path("home/mine")).expect("there").permissions().mode() & 0o777, 0o644);
+}
+
+#[tokio::test]
+async fn a_broken_configuration_is_named_and_the_rest_is_looked_at() {
+    let user = User::new().config("{ \"profiles\": ");
+    let (code, report) = doctor(&user, &[]).await;
+    assert_eq!((code, bad(&report, "config").len()), (Some(5), 1), "{report}");
+    let told = report["checks"].to_string();
+    assert!(told.contains("\"disk\"") && told.contains("\"wiring\""), "{report}");
+}
+
+#[tokio::test]
+async fn nobody_to_take_over_and_a_port_that_is_somebody_else_s_are_told() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let house = House::new().await;
+    let config = json!({
+        "failover_policy": { "primary_profile": "work" }, "profiles": { "work": { "base_url": house.primary.url() } },
+        "server": { "listen": taken.local_addr().expect("an address").to_string() },
+    });
+    let (code, report) = doctor(&User::new().config(&config.to_string()), &[]).await;
+    assert_eq!(code, Some(1), "{report}");
+    assert!(bad(&report, "chain").iter().any(|check| check["cause"].to_string().contains("no spare")), "{report}");
+    assert!(bad(&report, "service").iter().any(|check| check["found"].to_string().contains("another program listens")), "{report}");
+}
+
+#[tokio::test]
+async fn a_drill_is_the_proof_and_is_told_as_one() {
+    let house = House::new().await;
+    let drill = async || {
+        let (_, report) = doctor(&house.user, &[]).await;
+        report["checks"].as_array().expect("checks").iter().find(|check| check["name"] == "drill").expect("told").clone()
+    };
+    assert_eq!(drill().await["mark"], "note");
+    house.user.runs(&["drill", "500"]).await;
+    let told = drill().await;
+    assert!(told["mark"] == "ok" && told["found"].to_string().contains("(500) went to backup"), "{told}");
+}
