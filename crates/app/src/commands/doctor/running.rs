@@ -20,15 +20,12 @@ pub(super) fn service(config: &Config, running: &[Running]) -> Vec<Check> {
     let Some(service) = running.iter().find(|one| one.instance.kind == "serve") else {
         let runs = running.iter().filter(|one| one.instance.kind == "run").count() as u64;
         let beside = if runs == 0 { String::new() } else { format!("; {} under `run`", words::several(runs, "session", "sessions")) };
-        return vec![match taken(listen) {
-            true => Check::fail(
-                "service",
-                format!("another program listens on {listen}"),
-                "the service cannot have its port, and clients pointed there speak to that program",
-                format!("ss -ltnp 'sport = :{}'", listen.port()),
-            ),
-            false => Check::note("service", format!("none runs on {listen}{beside}")).with_command("hotspare serve"),
-        }];
+        if !taken(listen) {
+            return vec![Check::note("service", format!("none runs on {listen}{beside}")).with_command("hotspare serve")];
+        }
+        let found = format!("another program listens on {listen}");
+        let cause = "the service cannot have its port, and clients pointed there speak to that program";
+        return vec![Check::fail("service", found, cause, format!("ss -ltnp 'sport = :{}'", listen.port()))];
     };
     let address = service.instance.address;
     let Some(status) = &service.status else {
