@@ -38,6 +38,7 @@ mod replace;
 mod schema;
 mod server;
 mod source;
+mod supports;
 mod tree;
 mod trust;
 mod units;
@@ -64,6 +65,7 @@ pub use projects::Project;
 pub use replace::replace;
 pub use schema::schema;
 pub use server::Server;
+pub use supports::Supports;
 pub use trust::{TrustStore, Trusted};
 
 use compile::Setting;

@@ -15,6 +15,7 @@ use crate::codes;
 use crate::platforms::{self, OwnNames};
 use crate::policy::clocks;
 use crate::reader::{Field, Findings, Table, listed, nearest};
+use crate::supports::{self, Supports};
 use crate::tree::{Member, Value};
 
 /// Most profiles in one configuration.
@@ -35,6 +36,8 @@ pub struct Profile {
     pub models: ModelMap,
     /// Put over the policy's clocks.
     pub clocks: ClockOverrides,
+    /// What it takes of requests.
+    pub supports: Supports,
 }
 
 impl Profile {
@@ -47,6 +50,7 @@ impl Profile {
             auth: Auth::client(),
             models: ModelMap::default(),
             clocks: ClockOverrides::default(),
+            supports: Supports::default(),
         }
     }
 }
@@ -197,12 +201,12 @@ fn one(name: &str, field: &Field<'_>, listen: SocketAddr, home: &Path, findings:
     }
     let models = models(&mut table, platform, findings);
     let clocks = table.take("clocks").map(|field| clocks(&field, findings)).unwrap_or_default();
+    let supports = table.take("supports").map(|field| supports::read(&field, findings)).unwrap_or_default();
     table.not_yet("budget", "set the limit at the provider, and remove the key", findings);
-    table.not_yet("supports", "leave the profile out of the chains for requests it cannot take, and remove the key", findings);
     table.not_yet("region", "it belongs to platforms that this version does not speak; remove the key", findings);
     table.not_yet("project", "it belongs to platforms that this version does not speak; remove the key", findings);
     table.finish_with(misplaced, findings);
-    Some(Profile { name: name.into(), platform, base_url: base_url?, auth: auth?, models, clocks })
+    Some(Profile { name: name.into(), platform, base_url: base_url?, auth: auth?, models, clocks, supports })
 }
 
 /// Advice for what people write after the habits of other tools.

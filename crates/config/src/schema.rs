@@ -313,6 +313,25 @@ struct Profile {
     models: Option<HashMap<String, Option<ModelName>>>,
     /// In place of the policy's.
     clocks: Option<Clocks>,
+    /// What it takes of requests. Another profile is asked where a request does not fit.
+    supports: Option<Supports>,
+}
+
+/// What a profile takes of requests. What is not said is taken to be there.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(example = json!({ "context": 200_000, "thinking": false }))]
+struct Supports {
+    /// Tokens of its context window. A request that surely has more is not sent there. Not set: that of the Claude model it is asked
+    /// for, where that is another one than the client's.
+    #[schemars(range(min = 1000, max = 100_000_000))]
+    context: Option<u64>,
+    /// Whether it may be asked to think; if not, a request goes there without asking for it. Default: true.
+    thinking: Option<bool>,
+    /// Whether it sees pictures; if not, a conversation that shows any is not sent there. Default: true.
+    images: Option<bool>,
+    /// Whether it knows tools; if not, a request that names any is not sent there. Default: true.
+    tools: Option<bool>,
 }
 
 #[derive(JsonSchema)]

@@ -4,6 +4,7 @@
 //! with one of the `on_*` functions, and polls again.
 
 mod answers;
+mod choice;
 mod run;
 
 use std::collections::VecDeque;
@@ -13,11 +14,13 @@ use std::time::{Duration, Instant};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use self::answers::TOO_LONG_STATUS;
 use self::run::{Due, Phase, Run};
 use crate::attempt::{AttemptId, AttemptKind, AttemptPlan, AttemptRecord};
 use crate::commitment::{self, Commitment, Ending, Position, Repair};
 use crate::facts::{Endpoint, RequestFacts};
 use crate::failure::{Failure, FailureKind, Grip, NextStep, Stage, Strike};
+use crate::fit::Needs;
 use crate::health::{Standing, Victim};
 use crate::policy::{
     BUDGET_STEP, DETOUR_CAP, HOLD_LOOKS, HOLD_OPEN, HOLD_TIME, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy, RETRY_IN_PLACE_CAP,
@@ -200,6 +203,7 @@ impl Exchange {
             pending: VecDeque::new(),
             outcome: None,
         };
+        exchange.leave_out_unfit();
         match exchange.queue.pop_front() {
             Some(_) if left == 0 => exchange.answer_later(now, at),
             Some(first) => exchange.start(now, first, AttemptKind::Initial, false, Duration::ZERO, at),
@@ -229,6 +233,16 @@ impl Exchange {
     /// The request body cannot be sent a second time: from the first body byte on this attempt is the last.
     pub fn cannot_replay(&mut self) {
         self.replayable = false;
+    }
+
+    /// What the request needs of whoever serves it has been found out.
+    pub fn on_needs(&mut self, needs: Needs) {
+        self.facts.needs = Some(needs);
+    }
+
+    /// Whether what the request needs is still to be found out before another profile is asked.
+    pub fn asks_for_needs(&self) -> bool {
+        self.facts.needs.is_none() && self.queue.iter().any(|candidate| candidate.terms.takes.is_limited())
     }
 
     /// A good head came. An opaque body is committed at once.
@@ -387,6 +401,7 @@ impl Exchange {
     pub fn on_plan(&mut self, now: Instant, plan: Plan, at: &mut Surroundings<'_>) {
         self.queue = plan.candidates.iter().cloned().collect();
         self.plan = plan;
+        self.leave_out_unfit();
         // There is time: who still cools down is not asked before it is well.
         let well = self.queue.iter().position(|candidate| candidate.insist || self.is_well(now, candidate, at));
         let left = at.world.retries.attempts_left(now, at.request_key);
@@ -522,7 +537,8 @@ impl Exchange {
     }
 
     /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
-    fn next_place(&self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
+    fn next_place(&mut self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
+        self.leave_out_unfit();
         let elsewhere = |candidate: &Candidate| !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
         let well = |candidate: &Candidate| candidate.insist || self.is_well(now, candidate, at);
         let loose = |candidate: &Candidate| matches!(self.standing(now, candidate, at), Standing::Cooling { grip: Grip::Loose, .. });

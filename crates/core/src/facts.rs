@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::fit::Needs;
+
 /// Where a request goes, as far as failover cares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -141,6 +143,11 @@ pub struct RequestFacts {
     pub own_credential: Option<u64>,
     /// Life of the prompt cache that the request asks for.
     pub cache_life: Duration,
+    /// Bytes of its body, where the client told.
+    pub length: Option<u64>,
+    /// What it needs of whoever serves it, once a hop or a limited profile has asked for it: reading the whole body costs too much for a
+    /// good answer.
+    pub needs: Option<Needs>,
     /// Whether racing it is harmless: a stream without server-side tools, containers or remote servers. Known only where races are on.
     pub hedgeable: bool,
 }

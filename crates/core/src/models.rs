@@ -86,6 +86,11 @@ impl ClaudeModel {
         }
     }
 
+    /// Tokens of its context window.
+    pub fn context(self) -> u64 {
+        if (self.major, self.minor) <= (4, 5) { 200_000 } else { 1_000_000 }
+    }
+
     /// Most tokens of one answer.
     pub fn max_output(self) -> u64 {
         if (self.major, self.minor) <= (4, 5) { 64_000 } else { 128_000 }
@@ -194,6 +199,8 @@ mod tests {
             let model = ClaudeModel::of(name).expect("a Claude model");
             (model.max_output(), model.knows_system_messages(), model.has_effort())
         };
+        let context = |name| ClaudeModel::of(name).map(ClaudeModel::context);
+        assert_eq!((context("claude-sonnet-4-5"), context("claude-sonnet-4-6")), (Some(200_000), Some(1_000_000)));
         assert_eq!(facts("claude-haiku-4-5"), (64_000, false, false));
         assert_eq!(facts("claude-opus-4-5"), (64_000, false, true));
         assert_eq!(facts("claude-sonnet-4-6"), (128_000, false, true));

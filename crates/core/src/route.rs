@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use crate::affinity::Stay;
 use crate::facts::{ModelFamily, RequestFacts};
 use crate::failure::{FailureKind, Grip};
+use crate::fit::{Misfit, Takes};
 use crate::health::Standing;
 use crate::pause::left_out;
 use crate::policy::{Clocks, HEDGE_DELAY, OnExhausted, Policy, WINDOW_NEARLY_FULL};
@@ -109,6 +110,8 @@ pub struct Terms {
     pub origin: u64,
     /// Its host, hashed, where that is not this machine: what fails there may be the network.
     pub host: Option<u64>,
+    /// What it takes of requests.
+    pub takes: Takes,
 }
 
 impl Default for Terms {
@@ -123,6 +126,7 @@ impl Default for Terms {
             rereadable: false,
             origin: 0,
             host: None,
+            takes: Takes::default(),
         }
     }
 }
@@ -158,6 +162,8 @@ pub enum SkipReason {
     Offline,
     /// The user has paused it.
     Paused,
+    /// The request does not fit it.
+    Misfit(Misfit),
 }
 
 /// A profile left out, with its reason.

@@ -101,6 +101,8 @@ fn ask(now: Instant, user: u64, profiles: u16, fault: Option<FailureKind>, world
         session: Some(user.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         own_credential: None,
         cache_life: CACHE_LIFE,
+        length: None,
+        needs: None,
         hedgeable: false,
     };
     let entries = (0..profiles).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();
@@ -182,6 +184,8 @@ fn first_is_asked(now: Instant, user: u64, kind: FailureKind, world: &mut World,
         session: Some(user),
         own_credential: None,
         cache_life: CACHE_LIFE,
+        length: None,
+        needs: None,
         hedgeable: false,
     };
     let entries = (0..2).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();

@@ -147,6 +147,8 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
         } else {
             CACHE_LIFE
         },
+        length: text("content-length").and_then(|length| length.parse().ok()),
+        needs: None,
         hedgeable: false,
     }
 }

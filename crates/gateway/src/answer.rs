@@ -1,9 +1,10 @@
 //! Writes the answers that are our own, in Anthropic's error shape. Never puts a secret, a prompt or an upstream's free text into one.
 
 use bytes::Bytes;
-use hotspare_core::LocalAnswer;
 use hotspare_core::attempt::AttemptRecord;
+use hotspare_core::exchange::TOO_LONG_STATUS;
 use hotspare_core::route::{Plan, SkipReason};
+use hotspare_core::{LocalAnswer, Misfit};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::ClientBody;
@@ -52,11 +53,22 @@ pub fn raw_refusal(refusal: &Refusal) -> Vec<u8> {
 /// The answer to a request that no profile could serve.
 pub fn exhausted(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[AttemptRecord]) -> Response<ClientBody> {
     let status = StatusCode::from_u16(shape.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let mut response = error(status, shape.error_type, &sentence(shape, snapshot, plan, attempts));
+    let words = too_long(shape, plan).unwrap_or_else(|| sentence(shape, snapshot, plan, attempts));
+    let mut response = error(status, shape.error_type, &words);
     if let Some(seconds) = shape.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+/// The words on which Claude Code makes its conversation shorter: those of Anthropic's API. The largest window is the one to fit into.
+fn too_long(shape: LocalAnswer, plan: &Plan) -> Option<String> {
+    let misfits = plan.skipped.iter().filter_map(|skipped| match skipped.reason {
+        SkipReason::Misfit(Misfit::TooLong { tokens, most }) => Some((most, tokens)),
+        _ => None,
+    });
+    let (most, tokens) = misfits.max().filter(|_| shape.status == TOO_LONG_STATUS)?;
+    Some(format!("prompt is too long: {tokens} tokens > {most} maximum"))
 }
 
 /// `All 2 profiles failed: work 529 overloaded, spare connection refused. Next try in 12 s. Run: hotspare status`
@@ -92,6 +104,7 @@ pub(crate) fn skip_words(reason: &SkipReason) -> String {
         SkipReason::NotServed => "not asked, it does not serve requests of this kind".to_owned(),
         SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
         SkipReason::NoCredential(why) => format!("not asked, {why}"),
+        SkipReason::Misfit(misfit) => format!("not asked, {misfit}"),
         SkipReason::Offline => "not asked, this machine's network is down".to_owned(),
         SkipReason::Paused => "paused (`hotspare profile resume`)".to_owned(),
     }

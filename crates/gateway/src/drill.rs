@@ -308,6 +308,8 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         session: None,
         own_credential: Some(0),
         cache_life: CACHE_LIFE,
+        length: None,
+        needs: None,
         hedgeable: false,
     };
     let chain = hotspare_core::route::chain_for(&snapshot.rules, &facts)?;

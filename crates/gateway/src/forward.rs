@@ -6,6 +6,7 @@
 
 mod answering;
 mod attempt;
+mod fitting;
 mod reading;
 mod report;
 mod sending;
@@ -129,6 +130,9 @@ pub(crate) async fn serve(
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
         return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
     };
+    if let Err(broken) = fitting::look_first(&plan, &mut facts, &request.body).await {
+        return broken_body(broken);
+    }
     if facts.endpoint == Endpoint::CountTokens && plan.candidates.is_empty() {
         // A client that is told so counts by itself; a number of ours would be a guess that nobody could tell from a count.
         return answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: no profile can count tokens now");
@@ -399,6 +403,7 @@ impl Driver {
     /// With everything that a failure needs to know, the request's key among it.
     fn with_exchange(&mut self, act: impl FnOnce(&mut Exchange, &mut Surroundings<'_>)) {
         let question = self.question();
+        self.find_needs();
         let (request_key, streamed) = (question.map(|question| question.key), question.is_some_and(|question| question.streamed));
         let dice = self.gateway.outside().dice();
         let Self { gateway, exchange, .. } = self;

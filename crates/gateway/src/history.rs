@@ -54,23 +54,28 @@ impl Histories {
     }
 
     /// How a request must be changed for a profile; none: it goes there as it came. `conversation` is asked for only where it matters.
+    /// `thinks`: whether the profile may be asked to.
     pub(crate) fn adaptation(
         &self,
         endpoint: Endpoint,
         conversation: impl FnOnce() -> u64,
         target: &Arc<Target>,
         model: Option<&Arc<str>>,
+        thinks: bool,
     ) -> Option<Adaptation> {
         if !matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens) {
             return None;
         }
         let learned = self.lock();
         let native = target.platform.is_native();
-        if native && model.is_none() && learned.mints.is_native() && learned.repairs.is_empty() {
+        if native && thinks && model.is_none() && learned.mints.is_native() && learned.repairs.is_empty() {
             return None;
         }
         let conversation = conversation();
-        let repair = learned.repairs.of(conversation, &target.name).cloned();
+        let mut repair = learned.repairs.of(conversation, &target.name).cloned();
+        if !thinks {
+            repair.get_or_insert_default().no_thinking = true;
+        }
         let unmixed = native && !learned.mints.may_hold_foreign(conversation);
         if unmixed && model.is_none() && repair.is_none() {
             return None;

@@ -5,10 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap, Notify};
+use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap, Notify, Supports};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
-use hotspare_core::{ChainEntry, ChainRule, Endpoint, Policy, ProfileId, RequestFacts, Terms};
+use hotspare_core::{ChainEntry, ChainRule, ClaudeModel, Endpoint, Policy, ProfileId, RequestFacts, Takes, Terms};
 use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target};
 
 use crate::identity::Identities;
@@ -35,6 +35,7 @@ struct Profile {
     target: Arc<Target>,
     models: ModelMap,
     clocks: ClockOverrides,
+    supports: Supports,
 }
 
 impl Snapshot {
@@ -169,6 +170,7 @@ impl Snapshot {
             Some(Mapped::Unknown) => entry.model.clone(),
             Some(Mapped::Same) | None => entry.model.clone(),
         };
+        let takes = takes(profile, facts.model.as_deref(), model.as_deref());
         Fit::Fits(Terms {
             model,
             clocks: self.policy.clocks.overridden(&profile.clocks),
@@ -178,7 +180,21 @@ impl Snapshot {
             rereadable: profile.target.credential.is_rereadable(),
             origin: hashed(&(&profile.target.host, profile.target.port)),
             host: (!profile.target.is_loopback()).then(|| hashed(&profile.target.host)),
+            takes,
         })
+    }
+}
+
+/// What a profile takes: what its configuration says, and what is known of the model that stands in for the client's own.
+fn takes(profile: &Profile, asked: Option<&str>, model: Option<&str>) -> Takes {
+    let claude = |name: Option<&str>| name.and_then(ClaudeModel::of);
+    let another = claude(model).filter(|model| claude(asked) != Some(*model));
+    Takes {
+        context: profile.supports.context.or_else(|| another.map(ClaudeModel::context)),
+        images: profile.supports.images,
+        tools: profile.supports.tools,
+        thinking: profile.supports.thinking,
+        foreign: !profile.target.platform.is_native(),
     }
 }
 
@@ -198,7 +214,7 @@ fn profile(config: &hotspare_config::Profile) -> Profile {
         prefix: config.base_url.prefix.clone(),
         credential: Arc::new(credential(&config.auth)),
     };
-    Profile { target: Arc::new(target), models: config.models.clone(), clocks: config.clocks }
+    Profile { target: Arc::new(target), models: config.models.clone(), clocks: config.clocks, supports: config.supports }
 }
 
 fn credential(auth: &Auth) -> Credential {

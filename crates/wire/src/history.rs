@@ -7,13 +7,14 @@
 //!
 //! - `view` finds the places, `draft` gathers what becomes of them.
 //! - `thinking` judges thinking blocks and the `thinking` field; `content` all other blocks; `fields` what stands beside the messages;
-//!   `fold` messages of the system; `ids` the names of tool calls.
+//!   `fold` messages of the system; `ids` the names of tool calls; `needs` tells beforehand who could take the request.
 
 mod content;
 mod draft;
 mod fields;
 mod fold;
 mod ids;
+mod needs;
 mod paths;
 mod thinking;
 mod view;
@@ -27,6 +28,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mint::{Issuer, Mark};
 use crate::repair::Repair;
+
+pub use needs::needs;
 
 use draft::Draft;
 use view::View;
@@ -90,15 +93,22 @@ pub enum Unfit {
     Unreadable,
 }
 
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Unfit {
+    /// The same for people.
+    pub fn words(self) -> &'static str {
+        match self {
             Self::File => "the request names a file that another provider keeps",
             Self::Compaction => "earlier turns are encrypted by another provider",
             Self::ServerTools => "all tools of the request run at another provider",
             Self::Thread => "the conversation is kept by another provider",
             Self::Unreadable => "the request cannot be read",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Unfit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.words())
     }
 }
 

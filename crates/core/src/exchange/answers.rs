@@ -8,6 +8,7 @@ use super::{Action, Answer, Exchange, LocalAnswer, Outcome};
 use crate::attempt::AttemptId;
 use crate::commitment::Ending;
 use crate::failure::{Failure, FailureKind, Stage};
+use crate::fit::Misfit;
 use crate::policy::{CLIENT_WAIT, OnExhausted, WAIT_JITTER};
 use crate::record::Decision;
 use crate::route::SkipReason;
@@ -15,6 +16,12 @@ use crate::world::Surroundings;
 
 /// Words at once: waiting does not help.
 const EXPLAIN: LocalAnswer = LocalAnswer { status: 424, error_type: "invalid_request_error", retry_after: None };
+
+/// The words on which the client makes its conversation shorter, so that somebody can take it.
+const TOO_LONG: LocalAnswer = LocalAnswer { status: TOO_LONG_STATUS, ..EXPLAIN };
+
+/// The status of the answer that says what is too long for whom.
+pub const TOO_LONG_STATUS: u16 = 400;
 
 impl Exchange {
     pub(super) fn answer(&mut self, answer: Answer) {
@@ -61,6 +68,9 @@ impl Exchange {
         if self.plan.on_exhausted == OnExhausted::Hold && waiting_helps(failure.kind) && self.may_hold(at) {
             return self.begin_hold(now, at);
         }
+        if !self.plan.lone && !blames_the_request(failure.kind) && self.shorter_helps(waiting_helps(failure.kind), now, at) {
+            return self.answer(Answer::Local(TOO_LONG));
+        }
         let attempt = AttemptId(u8::try_from(place).expect("an exchange makes few attempts"));
         let profile = self.attempts[place].profile;
         let client_login = self.asked.iter().any(|candidate| candidate.profile == profile && candidate.terms.client_login);
@@ -82,11 +92,15 @@ impl Exchange {
             | SkipReason::NotServed
             | SkipReason::NoClientCredential
             | SkipReason::Paused
-            | SkipReason::NoCredential(_) => false,
+            | SkipReason::NoCredential(_)
+            | SkipReason::Misfit(_) => false,
         };
         let waits = self.plan.skipped.iter().any(|skipped| curable(&skipped.reason));
         if waits && self.plan.on_exhausted == OnExhausted::Hold && self.may_hold(at) {
             return self.begin_hold(now, at);
+        }
+        if self.shorter_helps(waits, now, at) {
+            return self.answer(Answer::Local(TOO_LONG));
         }
         let instead = if waits && self.plan.on_exhausted != OnExhausted::Fail {
             LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(self.seconds_to_next(now, at)) }
@@ -97,6 +111,13 @@ impl Exchange {
             Some(profile) => Answer::Remembered { profile, instead },
             None => Answer::Local(instead),
         });
+    }
+
+    /// Whether a shorter conversation would be served where this one is not: it is too long for somebody, and nobody who could take it comes
+    /// back while the client waits.
+    fn shorter_helps(&self, waits: bool, now: Instant, at: &Surroundings<'_>) -> bool {
+        let too_long = |reason: &SkipReason| matches!(reason, SkipReason::Misfit(Misfit::TooLong { .. }));
+        self.plan.skipped.iter().any(|skipped| too_long(&skipped.reason)) && (!waits || self.time_to_next(now, at) > CLIENT_WAIT)
     }
 
     /// The client has sent this request so often that it has used up its share of requests to providers for now.
@@ -221,6 +242,11 @@ fn waiting_helps(kind: FailureKind) -> bool {
         | FailureKind::NoCredential
         | FailureKind::CannotReplay => false,
     }
+}
+
+/// Whether the client must hear this very failure: it is about what it has sent.
+fn blames_the_request(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::BadRequest | FailureKind::TooLarge | FailureKind::ProviderBound | FailureKind::BareRateLimit)
 }
 
 /// Whether there is an upstream's answer that may be passed on: a real one, with a status, and no redirect.

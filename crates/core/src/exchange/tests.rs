@@ -4,8 +4,9 @@
 use super::*;
 use crate::commitment::BlockKind;
 use crate::facts::{ClientKind, ModelFamily};
+use crate::fit::{Misfit, Needs, Takes};
 use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, MAX_HOPS, MidStream, OnExhausted, Triggers};
-use crate::route::{self, Chain, ChainEntry, Fit, Terms};
+use crate::route::{self, Chain, ChainEntry, Fit, SkipReason, Terms};
 use crate::world::World;
 use hotspare_testkit::VirtualClock;
 use proptest::prelude::*;
@@ -26,6 +27,9 @@ struct Rig {
     streamed: bool,
     endpoint: Endpoint,
     hedgeable: bool,
+    /// What profile 1 takes.
+    takes: Takes,
+    needs: Option<Needs>,
     exchange: Option<Exchange>,
     position: Position,
     trace: Vec<String>,
@@ -42,6 +46,8 @@ impl Rig {
             streamed: true,
             endpoint: Endpoint::Messages,
             hedgeable: false,
+            takes: Takes::default(),
+            needs: None,
             exchange: None,
             position: Position::default(),
             trace: Vec::new(),
@@ -61,11 +67,13 @@ impl Rig {
             session: Some(7),
             own_credential: Some(1),
             cache_life: CACHE_LIFE,
+            length: None,
+            needs: self.needs,
             hedgeable: self.hedgeable,
         };
         let entries = (0..self.profiles).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();
         let chain = Chain { name: "default".into(), entries, on_exhausted: None };
-        let clocks = self.policy.clocks;
+        let (clocks, takes) = (self.policy.clocks, self.takes);
         let fit = |entry: &ChainEntry| {
             Fit::Fits(Terms {
                 model: None,
@@ -77,6 +85,7 @@ impl Rig {
                 // 0 and 1 share an address.
                 origin: u64::from(entry.profile.0 / 2),
                 host: None,
+                takes: if entry.profile.0 == 1 { takes } else { Takes::default() },
             })
         };
         let plan = route::plan(self.clock.now(), &facts, &chain, &self.policy, &mut self.world, Some(9), fit);
@@ -242,6 +251,68 @@ fn r8_no_wait_that_is_named_is_sat_out_while_another_profile_is_well() {
             rig.expect(&["initial 0", "failover 1"]);
         }
     }
+}
+
+// Whom the request does not fit.
+
+const SMALL: Takes = Takes { context: Some(1000), images: true, tools: true, thinking: true, foreign: true };
+const LONG: Needs = Needs { tokens: 1001, images: false, tools: true, bound: None };
+
+/// cc-switch-cli #284, openclaw #60947, hermes #109698: a conversation was sent where it could not fit, and froze there.
+#[test]
+fn r48_a_request_is_not_sent_where_it_does_not_fit() {
+    let too_long = Misfit::TooLong { tokens: 1001, most: 1000 };
+    let picture = Needs { tokens: 1, images: true, ..LONG };
+    let bound = Needs { tokens: 1, bound: Some("a file"), ..LONG };
+    let cases = [
+        (SMALL, LONG, Some(too_long)),
+        (SMALL, Needs { tokens: 1000, ..LONG }, None),
+        (SMALL, picture, None),
+        (Takes { images: false, ..SMALL }, picture, Some(Misfit::Images)),
+        (Takes { tools: false, ..SMALL }, Needs { tokens: 1, ..LONG }, Some(Misfit::Tools)),
+        (Takes { thinking: false, ..SMALL }, Needs { tokens: 1, ..LONG }, None),
+        (SMALL, bound, Some(Misfit::Bound("a file"))),
+        (Takes { foreign: false, ..SMALL }, bound, None),
+        (Takes::default(), LONG, None),
+    ];
+    for (takes, needs, misfit) in cases {
+        let mut rig = Rig::new(3).with(|rig| rig.takes = takes).begin();
+        rig.tell(|exchange, _, _, _| assert_eq!(exchange.asks_for_needs(), takes.is_limited()));
+        rig.tell(|exchange, _, _, _| exchange.on_needs(needs)).overload();
+        rig.expect(&["initial 0", if misfit.is_some() { "failover 2" } else { "failover 1" }]);
+        let exchange = rig.exchange.as_ref().expect("begun");
+        let skipped: Vec<_> = exchange.plan().skipped.iter().map(|skipped| (skipped.profile, skipped.reason.clone())).collect();
+        assert_eq!(skipped, misfit.map(|misfit| (ProfileId(1), SkipReason::Misfit(misfit))).into_iter().collect::<Vec<_>>());
+    }
+}
+
+/// free-claude-code #1215: on these words the client makes its conversation shorter.
+#[test]
+fn r48_the_client_is_told_to_shorten_only_where_that_helps() {
+    let rig = || Rig::new(2).with(|rig| (rig.takes, rig.needs) = (SMALL, Some(LONG)));
+    // The first comes back soon: waiting loses nothing of the conversation.
+    let mut soon = rig().begin();
+    soon.overload().overload();
+    soon.expect(&["initial 0", "retry 0 in 125 ms", "relay #0 in 33 s"]);
+    // It does not: shorter, the spare could take it.
+    let mut late = rig().begin();
+    late.fail(Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(7200))));
+    late.expect(&["initial 0", "say 400"]);
+    // And nobody is asked the next time.
+    let again = Rig { trace: Vec::new(), exchange: None, ..late }.begin();
+    again.expect(&["say 400"]);
+    // What the client has sent is to be blamed for is told in the provider's own words.
+    let mut blamed = rig().begin();
+    blamed.status(FailureKind::BadRequest, 400);
+    blamed.expect(&["initial 0", "relay #0"]);
+}
+
+#[test]
+fn a_profile_without_a_spare_says_itself_what_does_not_fit() {
+    let none = Takes { context: Some(0), images: false, tools: false, thinking: false, foreign: true };
+    let mut rig = Rig::new(2).with(|rig| (rig.takes, rig.needs) = (none, Some(LONG)));
+    rig.policy.enabled = false;
+    rig.begin().expect(&["initial 0"]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ fn facts() -> RequestFacts {
         session: Some(SESSION),
         own_credential: Some(1),
         cache_life: CACHE_LIFE,
+        length: None,
+        needs: None,
         hedgeable: false,
     }
 }
@@ -44,6 +46,7 @@ fn terms(profile: ProfileId) -> Terms {
         rereadable: false,
         origin: u64::from(profile.0),
         host: Some(u64::from(profile.0)),
+        ..Terms::default()
     }
 }
 

@@ -58,7 +58,7 @@ impl Driver {
         }
         let endpoint = self.exchange.facts().endpoint;
         let conversation = || self.conversation();
-        let adaptation = self.gateway.histories().adaptation(endpoint, conversation, &target, terms.model.as_ref());
+        let adaptation = self.gateway.histories().adaptation(endpoint, conversation, &target, terms.model.as_ref(), terms.takes.thinking);
         if texts.is_some() {
             self.notes.of(plan.id).changed.push("asked for the rest of a broken answer".to_owned());
         }

@@ -8,6 +8,7 @@ mod client;
 mod control;
 mod credentials;
 mod drill;
+mod fitting;
 mod good_path;
 mod heads;
 mod held;
