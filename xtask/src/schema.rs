@@ -21,6 +21,7 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),
     ("docs/notices.schema.json", &["schema", "notices"]),
+    ("docs/init.schema.json", &["schema", "init"]),
     ("docs/explain.schema.json", &["schema", "explain"]),
     ("docs/version.schema.json", &["schema", "version"]),
 ];

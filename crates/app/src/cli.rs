@@ -27,6 +27,12 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
+    /// Find what can answer Claude Code, set it up with one question, and prove it
+    #[command(
+        after_help = "Examples:  hotspare init                what was found, one question, what would change\n           hotspare init --dry-run      change nothing\n           \
+                      hotspare init --yes          take the proposal"
+    )]
+    Init(InitArgs),
     /// Protect one command: a proxy on a free local port that ends with it
     #[command(after_help = "Examples:  hotspare run -- claude\n           hotspare run --config ci.json -- claude -p 'fix the build'")]
     Run(Run),
@@ -142,6 +148,20 @@ pub(crate) struct Target {
     /// The project's file for yourself in this folder
     #[arg(long, conflicts_with_all = ["config", "project"])]
     pub local: bool,
+}
+
+/// `hotspare init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Take the proposal without a question
+    #[arg(long)]
+    pub yes: bool,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `hotspare run`.
@@ -370,6 +390,8 @@ pub(crate) enum Shape {
     Resume,
     /// `notices --json`
     Notices,
+    /// `init --json`
+    Init,
     /// `explain --json`
     Explain,
     /// `version --json`

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod explain;
+pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod manual;
 pub(crate) mod notices;
@@ -43,11 +44,11 @@ pub(crate) fn bare() -> Result<ExitCode, CliError> {
     if !config.implicit {
         return status::status(&cli::StatusArgs { json: false });
     }
-    output::data(&format!(
-        "hotspare keeps Claude Code working when its API does not.\n  hotspare demo              see three failovers, no account needed\n  \
-         hotspare run -- claude     protect one session; name a spare in {}",
-        locations.config_file.display()
-    ))?;
+    output::data(
+        "hotspare keeps Claude Code working when its API does not.\n  \
+         hotspare init    find your logins and keys, name a spare, set it up, prove it\n  \
+         hotspare demo    see three failovers first, no account needed",
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 

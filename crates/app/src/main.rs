@@ -4,6 +4,7 @@ mod claude;
 mod cli;
 mod commands;
 mod error;
+mod found;
 mod gateways;
 mod notices;
 mod output;
@@ -34,6 +35,7 @@ fn main() -> ExitCode {
 fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
     match cli.command {
         None => commands::bare(),
+        Some(Command::Init(init)) => commands::init::init(&init),
         Some(Command::Run(run)) => commands::run::run(run),
         Some(Command::Serve(serve)) => commands::serve::serve(&serve),
         Some(Command::Status(status)) => commands::status::status(&status),

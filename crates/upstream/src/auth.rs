@@ -1,6 +1,6 @@
 //! Gets a profile's own credential when it is needed. Never logs, stores or copies one, and never hands one to another profile.
 
-mod claude_dir;
+pub mod claude_dir;
 mod command;
 mod files;
 pub mod keychain;

@@ -9,6 +9,7 @@ pub mod probe;
 pub mod send;
 pub mod tls;
 
+pub use auth::claude_dir::{ClaudeAuth, ClaudeFolder, describe as describe_claude_folder};
 pub use auth::keychain::Keychain;
 pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Source};
 pub use headers::ClientCredential;

@@ -29,6 +29,7 @@ const HEAD: &str = "\
 Keeps Claude Code working when its API does not
 
 Examples:
+  hotspare init            find what you have, name a spare, set it up
   hotspare demo            three failovers with simulated providers, no account
   hotspare run -- claude   protect one session; nothing is installed
   hotspare status          who serves now, and why

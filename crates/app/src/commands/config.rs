@@ -1,6 +1,6 @@
 //! `hotspare config`: checks, describes and changes the configuration. Never writes a file that would not load afterwards.
 
-mod edit;
+pub(crate) mod edit;
 mod show;
 
 use std::io::stdout;

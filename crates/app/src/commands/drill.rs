@@ -97,15 +97,7 @@ pub(crate) fn drill(arguments: &DrillArgs) -> Result<ExitCode, CliError> {
         live: arguments.live,
         for_s: arguments.live.map(|_| arguments.time.as_secs()),
     };
-    let report = commands::runtime()?.block_on(async {
-        let ground = Ground::find(&locations, request.live.is_some()).await?;
-        let drill = begin(&ground.instance, &locations, &request).await?;
-        let report = if request.live.is_some() { live::report(&drill).await } else { proofs::report(&drill).await };
-        // Also when a proof could not even be looked for. It would end by itself, but nobody needs it any more.
-        end(&drill).await;
-        ground.leave().await;
-        report
-    })?;
+    let report = commands::runtime()?.block_on(run(&locations, &request))?;
     if arguments.json {
         let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;
@@ -113,6 +105,30 @@ pub(crate) fn drill(arguments: &DrillArgs) -> Result<ExitCode, CliError> {
         output::data(&draw::drawn(&report, Look::of_stdout()))?;
     }
     Ok(exit(&report))
+}
+
+async fn run(locations: &Locations, request: &DrillRequest) -> Result<DrillReport, CliError> {
+    let ground = Ground::find(locations, request.live.is_some()).await?;
+    let drill = begin(&ground.instance, locations, request).await?;
+    let report = if request.live.is_some() { live::report(&drill).await } else { proofs::report(&drill).await };
+    // Also when a proof could not even be looked for. It would end by itself, but nobody needs it any more.
+    end(&drill).await;
+    ground.leave().await;
+    report
+}
+
+/// A drill for whoever has just set something up: in one sentence, and whether it passed. None: no drill could be run.
+pub(crate) fn summary(locations: &Locations, fault: Fault) -> Option<(bool, String)> {
+    let request = DrillRequest { fault, profile: None, model: Some(last_model(locations)), live: None, for_s: None };
+    let report = commands::runtime().ok()?.block_on(run(locations, &request)).ok()?;
+    let held = report.proofs.iter().filter(|proof| proof.held).count();
+    let who = report.served_by.as_deref().unwrap_or("nobody");
+    let words = format!(
+        "drill {fault}: {} was broken on purpose, {who} answered; {held} of {} proofs held, no token was spent",
+        report.profile,
+        report.proofs.len()
+    );
+    Some((report.passed, words))
 }
 
 fn exit(report: &DrillReport) -> ExitCode {

@@ -15,6 +15,7 @@ use crate::commands::control::Outcome;
 use crate::commands::doctor::DoctorReport;
 use crate::commands::drill::DrillReport;
 use crate::commands::explain::Index;
+use crate::commands::init::InitReport;
 use crate::commands::manual::Build;
 use crate::commands::outage::OutageReport;
 use crate::commands::status::StatusReport;
@@ -30,6 +31,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Status => schema_of::<StatusReport>("hotspare status"),
         Shape::Reset => schema_of::<Outcome<ResetAnswer>>("hotspare reset"),
         Shape::Drill => schema_of::<DrillReport>("hotspare drill"),
+        Shape::Init => schema_of::<InitReport>("hotspare init"),
         Shape::Explain => schema_of::<Index>("hotspare explain"),
         Shape::Version => schema_of::<Build>("hotspare version"),
         Shape::Notices => schema_of::<NoticesAnswer>("hotspare notices"),

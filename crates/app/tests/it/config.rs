@@ -87,7 +87,7 @@ async fn help_and_version_need_nothing() {
 async fn without_a_word_and_a_configuration_it_says_where_to_begin() {
     let ended = User::new().runs(&[]).await;
     assert_eq!((ended.code, ended.stdout.lines().count()), (Some(0), 3), "{ended:?}");
-    for words in ["hotspare demo", "hotspare run -- claude", ".config/hotspare/config.json"] {
+    for words in ["hotspare demo", "hotspare init"] {
         assert!(ended.stdout.contains(words), "{}", ended.stdout);
     }
 }

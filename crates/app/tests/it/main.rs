@@ -7,6 +7,7 @@ mod doctor;
 mod drill;
 mod editing;
 mod home;
+mod init;
 mod lasting;
 mod ledger;
 mod manual;

@@ -51,6 +51,49 @@ struct Login {
     /// Milliseconds since 1970.
     #[serde(default)]
     expires_at: Option<u64>,
+    #[serde(default)]
+    subscription_type: Option<String>,
+}
+
+/// What is known of a folder's credential without the credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClaudeAuth {
+    /// A login with a subscription.
+    Login,
+    /// A token or key that stands in the folder's settings.
+    Settings,
+    /// A program that the folder's settings name.
+    Helper,
+}
+
+/// What a folder of Claude Code holds, for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClaudeFolder {
+    /// How it authenticates.
+    pub auth: ClaudeAuth,
+    /// The subscription's plan, such as `max`.
+    pub plan: Option<String>,
+    /// When the login runs out; Claude Code renews it when it runs.
+    pub expires: Option<SystemTime>,
+}
+
+/// Longest plan that is told: a word.
+const PLAN_CAP: usize = 24;
+
+/// Describes what Claude Code would use in a folder; none: nothing that can be read. No credential leaves this function.
+pub fn describe(folder: &Path) -> Option<ClaudeFolder> {
+    let settings = settings(folder);
+    let is_given = |text: &Option<SecretText>| text.as_ref().is_some_and(|text| !text.0.expose_secret().trim().is_empty());
+    if [&settings.env.auth_token, &settings.env.api_key, &settings.env.oauth_token].into_iter().any(is_given) {
+        return Some(ClaudeFolder { auth: ClaudeAuth::Settings, plan: None, expires: None });
+    }
+    if settings.helper.is_some_and(|helper| !helper.trim().is_empty()) {
+        return Some(ClaudeFolder { auth: ClaudeAuth::Helper, plan: None, expires: None });
+    }
+    let login = login(folder).ok().flatten()?;
+    let expires = login.expiry();
+    let plan = login.subscription_type.map(|plan| plan.chars().filter(|char| !char.is_control()).take(PLAN_CAP).collect());
+    Some(ClaudeFolder { auth: ClaudeAuth::Login, plan, expires })
 }
 
 /// A text that is a secret from the moment it is read.
@@ -154,6 +197,8 @@ mod tests {
         write(folder, ".credentials.json", &login_until(in_an_hour()));
         let before = std::fs::read(folder.join(".credentials.json")).expect("there");
         assert_eq!(header(folder).await, Ok("authorization: Bearer sk-ant-oat01-test".into()));
+        let described = describe(folder).expect("a login");
+        assert!(described.auth == ClaudeAuth::Login && described.expires.is_some_and(|end| end > SystemTime::now()), "{described:?}");
         let credential = Credential::own(Source::ClaudeConfigDir(folder.to_owned()), None);
         assert!(credential.expires().is_some_and(|end| end > SystemTime::now()));
         assert_eq!(std::fs::read(folder.join(".credentials.json")).expect("there"), before, "never written");

@@ -37,16 +37,16 @@ struct Receipt {
 }
 
 /// One file that is to be changed.
-struct Subject {
-    locations: Locations,
+pub(crate) struct Subject {
+    pub(crate) locations: Locations,
     context: Context,
-    file: PathBuf,
+    pub(crate) file: PathBuf,
     layer: Layer,
-    text: String,
+    pub(crate) text: String,
 }
 
 impl Subject {
-    fn open(target: &Target) -> Result<Self, CliError> {
+    pub(crate) fn open(target: &Target) -> Result<Self, CliError> {
         let locations = commands::locations(target.config.clone())?;
         let context = commands::context(&Layers::default())?;
         let (file, layer) = if target.project || target.local {
@@ -61,14 +61,14 @@ impl Subject {
     }
 
     /// Judges the text as it would be, with all other layers.
-    fn judge(&self, text: &str) -> Result<(), CliError> {
+    pub(crate) fn judge(&self, text: &str) -> Result<(), CliError> {
         let context = self.context.clone().with_text(&self.file, text);
         let Err(Errors(mut found)) = hotspare_config::load(&self.locations, &context) else { return Ok(()) };
         found.retain(|diagnostic| diagnostic.severity == Severity::Error);
         Err(commands::invalid(&Errors(found)).hint("nothing was changed"))
     }
 
-    fn write(&self, edit: &Edit) -> Result<(), CliError> {
+    pub(crate) fn write(&self, edit: &Edit) -> Result<(), CliError> {
         self.judge(&edit.text)?;
         replace(&self.file, &self.text, &edit.text).map_err(|error| failed(&self.file, &error))?;
         self.keep(&edit.undo);
@@ -161,7 +161,7 @@ pub(crate) fn unset(key: &str, target: &Target) -> Result<(), CliError> {
     Ok(())
 }
 
-fn told(error: &EditError) -> CliError {
+pub(crate) fn told(error: &EditError) -> CliError {
     match error {
         EditError::Broken(errors) | EditError::Value(errors) => commands::invalid(errors).hint("nothing was changed"),
         other => CliError::new(Exit::Failed, other.to_string()).hint("nothing was changed"),

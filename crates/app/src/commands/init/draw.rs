@@ -1,0 +1,184 @@
+//! Draws what `init` has to say. Never decides anything, and never shows a credential.
+
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::plan::Plan;
+use crate::output::{Look, Style};
+use crate::words;
+
+/// Columns that an object may take to stand on one line, its key not counted.
+const LINE: usize = 60;
+
+/// What is there, with the number that the question uses.
+pub(super) fn found(plan: &Plan, look: Look) -> String {
+    let bold = |text: &str| look.paint.paint(Style::Bold, text);
+    let mut lines = Vec::new();
+    if !plan.candidates.is_empty() {
+        lines.push(bold("Can answer Claude Code"));
+    }
+    let columns = plan.candidates.iter().map(|candidate| candidate.name.chars().count()).max().unwrap_or_default();
+    let proposed = plan.proposed();
+    for (place, candidate) in plan.candidates.iter().enumerate() {
+        let rank = proposed.iter().position(|one| *one == place);
+        let (sign, style) = match rank {
+            Some(_) => (look.sign("●", "*"), Style::Green),
+            None => (look.sign("○", "o"), Style::Dim),
+        };
+        let role = match rank {
+            Some(0) => "first: ",
+            Some(_) => "spare: ",
+            None => "only if you say so: ",
+        };
+        let name = words::padded(&candidate.name, columns);
+        let head = format!("  {} {} {}  ", look.paint.paint(style, sign), place + 1, look.paint.paint(Style::Cyan, &name));
+        let indent = " ".repeat(columns + 8);
+        lines.extend(told(&head, &indent, &format!("{role}{}; {}", candidate.what, candidate.costs), look));
+    }
+    if !plan.unusable.is_empty() {
+        lines.extend([String::new(), bold("Found, and not usable as it is")]);
+    }
+    for one in &plan.unusable {
+        let head = format!("  {} ", look.paint.paint(Style::Dim, look.sign("·", "-")));
+        lines.extend(told(&head, "    ", &format!("{}: {}", one.what, one.why), look));
+    }
+    if !plan.notes.is_empty() {
+        lines.push(String::new());
+    }
+    for note in &plan.notes {
+        let head = format!("  {} ", look.paint.paint(Style::Yellow, look.sign("⚠", "!")));
+        lines.extend(told(&head, "    ", note, look));
+    }
+    lines.join("\n")
+}
+
+/// Text behind its head, broken where the terminal ends.
+fn told(head: &str, indent: &str, text: &str, look: Look) -> Vec<String> {
+    let text = words::fit(text, usize::MAX, look.unicode);
+    let room = look.width.map(|width| width.saturating_sub(indent.chars().count()).max(24));
+    let lines = room.map_or_else(|| vec![text.clone()], |room| words::wrapped(&text, room));
+    let heads = std::iter::once(head.to_owned()).chain(std::iter::repeat(indent.to_owned()));
+    heads.zip(lines).map(|(head, line)| format!("{head}{line}")).collect()
+}
+
+/// The one question.
+pub(super) fn question(plan: &Plan, look: Look) -> String {
+    let names: Vec<String> = plan.proposed().into_iter().map(|place| look.paint.paint(Style::Cyan, &plan.candidates[place].name)).collect();
+    let dot = look.sign(" · ", ", ");
+    format!(
+        "Ask {} in this order?\nEnter: yes{dot}numbers such as `2 1`: your own order{dot}n: no\n>",
+        names.join(look.sign(" → ", " -> "))
+    )
+}
+
+/// Where keys are copied to, and why.
+pub(super) fn kept_keys(plan: &Plan, chain: &[usize], state_dir: &Path, look: Look) -> String {
+    let mut lines = Vec::new();
+    for candidate in chain.iter().map(|place| &plan.candidates[*place]) {
+        let Some(variable) = &candidate.key_of else { continue };
+        let file = state_dir.join("keychain").join(&candidate.name);
+        lines.push(look.paint.paint(Style::Bold, &file.display().to_string()));
+        lines.extend(told(
+            &format!("{} ", look.paint.paint(Style::Green, "+")),
+            "  ",
+            &format!("a copy of {variable}, readable by you alone: a service does not see your shell's variables"),
+            look,
+        ));
+    }
+    lines.join("\n")
+}
+
+/// The file's lines, new ones marked.
+pub(super) fn change(before: &str, after: &str, file: &Path, look: Look) -> String {
+    let old: Vec<&str> = before.lines().collect();
+    let lines = after.lines().map(|line| {
+        let shown = words::fit(line, usize::MAX, look.unicode);
+        if old.contains(&line) { format!("  {shown}") } else { look.paint.paint(Style::Green, &format!("+ {shown}")) }
+    });
+    let head = look.paint.paint(Style::Bold, &file.display().to_string());
+    std::iter::once(format!("\n{head}")).chain(lines).collect::<Vec<_>>().join("\n")
+}
+
+/// As people write it: a member on each line, and what is short on one.
+pub(super) fn json(value: &Value) -> String {
+    lines(value, 1)
+}
+
+fn lines(value: &Value, depth: usize) -> String {
+    let (indent, outdent) = ("  ".repeat(depth + 1), "  ".repeat(depth));
+    let short = inline(value);
+    match value {
+        Value::Object(members) if !members.is_empty() && (depth == 1 || indent.len() + short.chars().count() > LINE) => {
+            let members = members.iter().map(|(key, value)| format!("{indent}{}: {}", Value::from(key.as_str()), lines(value, depth + 1)));
+            format!("{{\n{}\n{outdent}}}", members.collect::<Vec<_>>().join(",\n"))
+        }
+        _ => short,
+    }
+}
+
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Object(members) if members.is_empty() => "{}".to_owned(),
+        Value::Object(members) => {
+            let members = members.iter().map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), inline(value)));
+            format!("{{ {} }}", members.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(values) => format!("[{}]", values.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}
+
+/// The end: proof, what to do now, how to take it back.
+pub(super) fn done(passed: bool, proof: &str, wired: bool, undo: &[String], look: Look) -> String {
+    let (sign, style) = if passed { (look.sign("✔", "+"), Style::Green) } else { (look.sign("✖", "x"), Style::Red) };
+    let mut lines = vec![String::new()];
+    lines.extend(told(&format!("{} ", look.paint.paint(style, sign)), "  ", proof, look));
+    let arrow = look.sign("→", "->");
+    lines.push(if wired {
+        format!("{arrow} start Claude Code as always; `hotspare status` shows who serves")
+    } else {
+        format!("{arrow} protect a session: hotspare run -- claude")
+    });
+    if !undo.is_empty() {
+        lines.push(format!("  undo: {}", undo.join(", then ")));
+    }
+    lines.join("\n")
+}
+
+/// Nothing to fail over to: what there is, and what each way out costs.
+pub(super) fn choices(plan: &Plan, look: Look) -> String {
+    let bold = |text: &str| look.paint.paint(Style::Bold, text);
+    let cyan = |text: &str| look.paint.paint(Style::Cyan, text);
+    let head = match plan.candidates.first() {
+        Some(only) => format!("Nobody could take over: {} is all there is. Nothing was changed.", only.name),
+        None => "Nothing was found that could answer Claude Code: no login and no key. Nothing was changed.".to_owned(),
+    };
+    let mut lines =
+        vec![String::new(), bold(&words::fit(&head, usize::MAX, look.unicode)), "Three ways to a spare, and what each costs:".to_owned()];
+    let ways = [
+        (
+            "1",
+            "a key of OpenRouter",
+            "the same Claude models; you pay per token, and only while it stands in; no monthly price",
+            "export OPENROUTER_API_KEY=sk-or-...; hotspare init",
+        ),
+        (
+            "2",
+            "a key of Anthropic's API",
+            "per token as well, with the limits of an API account; it fails with Anthropic itself",
+            "export ANTHROPIC_BACKUP_KEY=sk-ant-...; hotspare init",
+        ),
+        (
+            "3",
+            "a second login of Claude",
+            "its monthly price; it helps when a limit is reached, not in an outage; mind the provider's terms",
+            "CLAUDE_CONFIG_DIR=~/.claude-second claude, then hotspare init",
+        ),
+    ];
+    for (number, what, costs, command) in ways {
+        lines.extend(told(&format!("  {number}  "), "     ", &format!("{what}: {costs}"), look));
+        lines.push(format!("     {}", cyan(&words::fit(command, usize::MAX, look.unicode))));
+    }
+    lines.join("\n")
+}

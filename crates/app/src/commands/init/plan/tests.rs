@@ -1,0 +1,137 @@
+//! Holds which chain is proposed for what was found, and that nothing dear or delicate comes by itself.
+
+use std::path::PathBuf;
+
+use super::*;
+use crate::commands::init::draw;
+use crate::found::{Cloud, Key};
+use crate::output::{Look, Paint};
+
+const HOME: &str = "/h";
+
+fn login(folder: &str, own: bool, plan: Option<&str>) -> Login {
+    Login {
+        folder: PathBuf::from(HOME).join(folder),
+        own,
+        auth: "login".to_owned(),
+        account: Some("me@example.com".to_owned()),
+        plan: plan.map(str::to_owned),
+        expires: Some(if own { 1_018_000 } else { 1 }),
+    }
+}
+
+fn key(variable: &str, provider: &str) -> Key {
+    Key { variable: variable.to_owned(), provider: provider.to_owned(), base_url: None }
+}
+
+fn names(plan: &Plan) -> Vec<(&str, bool)> {
+    plan.candidates.iter().map(|candidate| (candidate.name.as_str(), candidate.proposed)).collect()
+}
+
+fn plan(found: &Found) -> Plan {
+    Plan::of(found, Path::new(HOME), 1_000_000)
+}
+
+#[test]
+fn a_login_and_a_key_are_first_and_spare() {
+    let found = Found {
+        logins: vec![login(".claude", true, Some("max"))],
+        keys: vec![key("OPENROUTER_API_KEY", "openrouter")],
+        ..Found::default()
+    };
+    let plan = plan(&found);
+    assert_eq!(names(&plan), [("claude", true), ("openrouter", true)]);
+    let (policy, profiles) = plan.configuration(&plan.proposed());
+    assert_eq!(policy, json!({"enabled": true, "primary_profile": "claude", "secondary_profile": ["openrouter"]}));
+    assert_eq!(profiles, json!({"claude": {}, "openrouter": {"platform": "openrouter", "auth": {"keychain": "openrouter"}}}));
+}
+
+#[test]
+fn another_folder_s_login_is_listed_and_never_taken_by_itself() {
+    let logins = vec![login(".claude", true, Some("max")), login(".claude-personal", false, Some("pro")), login(".claude_", false, None)];
+    let plan = plan(&Found { logins, ..Found::default() });
+    assert_eq!(names(&plan), [("claude", true), ("personal", false), ("other", false)]);
+    assert_eq!(plan.ordered("2 1"), Ok(vec![1, 0]));
+    let (policy, profiles) = plan.configuration(&[1, 0]);
+    assert_eq!(
+        (&policy["primary_profile"], &profiles["personal"]["auth"]["claude_config_dir"]),
+        (&"personal".into(), &"~/.claude-personal".into())
+    );
+    for wrong in ["", "0", "4", "1 1", "x", "1;2"] {
+        assert!(plan.ordered(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn a_gateway_stays_first_and_its_key_goes_nowhere_else() {
+    let found = Found {
+        gateway: Some("https://gateway.example.com/llm".to_owned()),
+        logins: vec![login(".claude", true, None)],
+        keys: vec![key("ANTHROPIC_API_KEY", "anthropic"), key("ANTHROPIC_BACKUP_KEY", "anthropic")],
+        ..Found::default()
+    };
+    let plan = plan(&found);
+    assert_eq!(names(&plan), [("gateway", true), ("console", true)]);
+    assert_eq!(plan.candidates[0].profile["base_url"], "https://gateway.example.com/llm");
+    assert_eq!(plan.candidates[1].key_of.as_deref(), Some("ANTHROPIC_BACKUP_KEY"));
+}
+
+#[test]
+fn without_a_login_the_client_s_own_key_is_first_and_no_spare_of_itself() {
+    let found = Found { keys: vec![key("ANTHROPIC_API_KEY", "anthropic")], ..Found::default() };
+    let plan = plan(&found);
+    assert_eq!((names(&plan), plan.candidates[0].key_of.as_deref()), (vec![("claude", true)], None));
+    assert_eq!(names(&self::plan(&Found::default())), []);
+}
+
+#[test]
+fn names_are_told_apart() {
+    let keys =
+        vec![key("OPENROUTER_API_KEY", "openrouter"), key("ANTHROPIC_BACKUP_KEY", "anthropic"), key("ANTHROPIC_API_KEY", "anthropic")];
+    let plan = plan(&Found { logins: vec![login(".claude", true, None)], keys, ..Found::default() });
+    assert_eq!(names(&plan), [("claude", true), ("console", true), ("console-2", true), ("openrouter", true)]);
+    assert_eq!(plan.candidates[2].profile["auth"]["keychain"], "console-2");
+    assert_eq!(plan.notes.len(), 1, "the key is sent in place of the login");
+}
+
+fn rich() -> Plan {
+    plan(&Found {
+        logins: vec![login(".claude", true, Some("max")), login(".claude-personal", false, Some("pro"))],
+        keys: vec![key("OPENROUTER_API_KEY", "openrouter"), key("ZAI_API_KEY", "zai"), key("ANTHROPIC_API_KEY", "anthropic")],
+        clouds: vec![Cloud { platform: "bedrock".to_owned(), by: "AWS_PROFILE".to_owned() }],
+        ..Found::default()
+    })
+}
+
+/// Every screen of `init`, one after the other.
+fn screens(look: Look) -> String {
+    let plan = rich();
+    let (policy, profiles) = plan.configuration(&plan.proposed());
+    let after = format!("{{\n  \"failover_policy\": {},\n  \"profiles\": {}\n}}", draw::json(&policy), draw::json(&profiles));
+    let undo = ["hotspare uninstall".to_owned(), "hotspare config undo".to_owned()];
+    let proof = "drill 529: claude was broken on purpose, console answered; 8 of 8 proofs held, no token was spent";
+    [
+        draw::found(&plan, look),
+        draw::question(&plan, look),
+        draw::change("{\n}", &after, Path::new("/h/.config/hotspare/config.json"), look),
+        draw::kept_keys(&plan, &plan.proposed(), Path::new("/h/.local/state/hotspare"), look),
+        draw::done(true, proof, true, &undo, look),
+        draw::choices(&self::plan(&Found { logins: vec![login(".claude", true, Some("max"))], ..Found::default() }), look),
+    ]
+    .join("\n────\n")
+}
+
+#[test]
+fn the_screens_fit_80_columns_and_120_with_and_without_colour_and_unicode() {
+    for (name, width, colour, unicode) in
+        [("80", 80, false, true), ("120", 120, false, true), ("ascii", 80, false, false), ("colour", 80, true, true)]
+    {
+        let text = screens(Look { paint: Paint(colour), unicode, width: Some(width) });
+        if !colour {
+            let long = text.lines().find(|line| line.chars().count() > width);
+            assert_eq!(long, None);
+        }
+        assert!(unicode || text.replace('─', "").is_ascii(), "{text}");
+        insta::assert_snapshot!(name, text);
+    }
+}

@@ -1,0 +1,209 @@
+//! Finds what a user has that can answer Claude Code: logins, keys, a gateway, clouds. Reads only, keeps no credential, and asks nobody.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hotspare_config::Locations;
+use hotspare_upstream::{ClaudeAuth, describe_claude_folder};
+use schemars::JsonSchema;
+use serde::Serialize;
+use serde_json::Value;
+
+/// Most folders of Claude Code that are looked into.
+const MOST_FOLDERS: usize = 32;
+
+/// Largest file of Claude Code's state that is read; it has some KB, and MBs after years of projects.
+const STATE_CAP: u64 = 64 * 1024 * 1024;
+
+/// Most characters of an account's name.
+const ACCOUNT_CAP: usize = 64;
+
+/// Keys by the variable that holds them, with the platform or preset that they are for.
+const KEYS: [(&str, Provider); 8] = [
+    ("ANTHROPIC_API_KEY", Provider::Anthropic),
+    ("ANTHROPIC_BACKUP_KEY", Provider::Anthropic),
+    ("OPENROUTER_API_KEY", Provider::OpenRouter),
+    ("ZAI_API_KEY", Provider::Other("zai")),
+    ("DEEPSEEK_API_KEY", Provider::Other("deepseek")),
+    ("MOONSHOT_API_KEY", Provider::Other("kimi")),
+    ("KIMI_API_KEY", Provider::Other("kimi")),
+    ("MINIMAX_API_KEY", Provider::Other("minimax")),
+];
+
+/// Clouds that carry Claude, with the variables and the files below home that say that the user has one.
+const CLOUDS: [(&str, &[&str], &[&str]); 3] = [
+    ("bedrock", &["AWS_BEARER_TOKEN_BEDROCK", "AWS_PROFILE", "AWS_ACCESS_KEY_ID"], &[".aws/credentials", ".aws/config"]),
+    ("vertex", &["GOOGLE_APPLICATION_CREDENTIALS"], &[".config/gcloud/application_default_credentials.json"]),
+    ("foundry", &["ANTHROPIC_FOUNDRY_API_KEY", "AZURE_CLIENT_ID"], &[".azure/azureProfile.json"]),
+];
+
+/// Whose key it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Provider {
+    /// Anthropic's API, paid by the token.
+    Anthropic,
+    /// OpenRouter: the same models, paid by the token.
+    OpenRouter,
+    /// Another company with models of its own, by its preset.
+    Other(&'static str),
+}
+
+/// Everything that was found.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Found {
+    /// Folders of Claude Code with something that authenticates; the client's own first.
+    pub logins: Vec<Login>,
+    /// Variables that hold a key.
+    pub keys: Vec<Key>,
+    /// Where Claude Code goes today, where that is not Anthropic.
+    pub gateway: Option<String>,
+    /// Clouds that the user has credentials for.
+    pub clouds: Vec<Cloud>,
+    /// The command of the user's own status line.
+    pub status_line: Option<String>,
+}
+
+/// A folder of Claude Code.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Login {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Whether Claude Code uses it where nothing else is said.
+    pub own: bool,
+    /// `login`, `settings` (a token or key stands there), `helper` (a program prints it) or `keychain` (the operating system keeps it).
+    pub auth: String,
+    /// Whose it is.
+    pub account: Option<String>,
+    /// The subscription's plan, such as `max`.
+    pub plan: Option<String>,
+    /// When the login runs out, in seconds since 1970; Claude Code renews it when it runs.
+    pub expires: Option<u64>,
+}
+
+/// A variable that holds a key.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Key {
+    /// Its name.
+    pub variable: String,
+    /// `anthropic`, `openrouter`, or a preset.
+    pub provider: String,
+    /// Another address than the provider's usual one, where the environment names one.
+    pub base_url: Option<String>,
+}
+
+/// A cloud.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Cloud {
+    /// `bedrock`, `vertex` or `foundry`.
+    pub platform: String,
+    /// The variable or file that says so.
+    pub by: String,
+}
+
+impl Found {
+    /// Looks at the files and the environment. `gateway` is what the client uses today.
+    pub(crate) fn look(locations: &Locations, variable: &dyn Fn(&str) -> Option<String>, gateway: Option<&str>) -> Self {
+        let own = locations.claude_settings.parent().map(Path::to_owned).unwrap_or_default();
+        Self {
+            logins: folders(&locations.home, &own)
+                .into_iter()
+                .filter_map(|folder| login(&folder, &locations.home, folder == own))
+                .collect(),
+            keys: keys(variable),
+            gateway: gateway.map(str::to_owned),
+            clouds: CLOUDS.iter().filter_map(|cloud| found_cloud(cloud, &locations.home, variable)).collect(),
+            status_line: status_line(&locations.claude_settings),
+        }
+    }
+
+    /// The client's own login, where it has one.
+    pub(crate) fn own_login(&self) -> Option<&Login> {
+        self.logins.iter().find(|login| login.own)
+    }
+}
+
+/// The client's own folder, and every other below home whose name begins like it.
+fn folders(home: &Path, own: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
+    let is_like = |name: &str| name == ".claude" || name.strip_prefix(".claude").is_some_and(|rest| rest.starts_with(['-', '_', '.']));
+    let others: BTreeSet<PathBuf> = entries
+        .filter(|entry| entry.file_name().to_str().is_some_and(is_like))
+        .map(|entry| entry.path())
+        .filter(|path| path.is_dir() && path != own)
+        .collect();
+    std::iter::once(own.to_owned()).chain(others).take(MOST_FOLDERS).collect()
+}
+
+fn login(folder: &Path, home: &Path, own: bool) -> Option<Login> {
+    let account = account(folder).or_else(|| if folder == home.join(".claude") { account(home) } else { None });
+    let described = describe_claude_folder(folder);
+    let (auth, plan, expires) = match described {
+        Some(found) => {
+            let auth = match found.auth {
+                ClaudeAuth::Login => "login",
+                ClaudeAuth::Settings => "settings",
+                ClaudeAuth::Helper => "helper",
+            };
+            (auth, found.plan, found.expires)
+        }
+        // On macOS the login itself is in the keychain; who is logged in stands in the state file.
+        None if cfg!(target_os = "macos") && account.is_some() => ("keychain", None, None),
+        None => return None,
+    };
+    let seconds = |time: SystemTime| time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs();
+    Some(Login { folder: folder.to_owned(), own, auth: auth.to_owned(), account, plan, expires: expires.map(seconds) })
+}
+
+/// Who is logged in, as Claude Code's state has it.
+fn account(folder: &Path) -> Option<String> {
+    let file = folder.join(".claude.json");
+    let small = std::fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= STATE_CAP);
+    let state: Value = serde_json::from_slice(&small.then(|| std::fs::read(&file).ok()).flatten()?).ok()?;
+    let account = state["oauthAccount"]["emailAddress"].as_str()?;
+    Some(account.chars().filter(|char| !char.is_control()).take(ACCOUNT_CAP).collect())
+}
+
+fn keys(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Key> {
+    let set = |name: &str| variable(name).is_some_and(|value| !value.trim().is_empty());
+    let found = KEYS.iter().filter(|(name, _)| set(name));
+    found
+        .map(|(name, provider)| Key {
+            variable: (*name).to_owned(),
+            provider: provider.word().to_owned(),
+            base_url: match provider {
+                Provider::OpenRouter => variable("OPENROUTER_BASE_URL").filter(|url| !url.is_empty()),
+                Provider::Anthropic | Provider::Other(_) => None,
+            },
+        })
+        .collect()
+}
+
+impl Provider {
+    /// As it stands in a configuration.
+    pub(crate) fn word(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenRouter => "openrouter",
+            Self::Other(preset) => preset,
+        }
+    }
+}
+
+fn found_cloud(
+    (platform, variables, files): &(&str, &[&str], &[&str]),
+    home: &Path,
+    variable: &dyn Fn(&str) -> Option<String>,
+) -> Option<Cloud> {
+    let by_variable = variables.iter().find(|name| variable(name).is_some_and(|value| !value.is_empty())).map(|name| (*name).to_owned());
+    let by_file = || files.iter().find(|file| home.join(file).is_file()).map(|file| format!("~/{file}"));
+    by_variable.or_else(by_file).map(|by| Cloud { platform: (*platform).to_owned(), by })
+}
+
+fn status_line(settings: &Path) -> Option<String> {
+    let settings: Value = serde_json::from_slice(&std::fs::read(settings).ok()?).ok()?;
+    settings["statusLine"]["command"].as_str().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests;
