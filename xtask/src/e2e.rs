@@ -5,6 +5,7 @@ mod cases;
 mod client;
 mod companies;
 mod faults;
+mod first_run;
 mod logins;
 mod plugin;
 mod sdk;
@@ -89,6 +90,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     if !direct && format!("{} {}", plugin::NAME, Mode::Interactive.label()).contains(wanted) {
         let started = Instant::now();
         report(plugin::NAME, Mode::Interactive.label(), started, runtime.block_on(plugin::run(&tools)));
+    }
+    if !direct && format!("{} {}", first_run::NAME, Mode::Print.label()).contains(wanted) {
+        let started = Instant::now();
+        report(first_run::NAME, Mode::Print.label(), started, runtime.block_on(first_run::run(&tools)));
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {
