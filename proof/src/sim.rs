@@ -1,6 +1,7 @@
 //! Simulates whole days: several people at work, providers that break and recover, a network that tears, a machine that sleeps. Everything
 //! follows from a seed, through the real proxy code; the same seed is the same run to the letter.
 
+mod agreement;
 mod diary;
 mod invariants;
 mod people;
@@ -25,6 +26,9 @@ const SEEDS: u64 = 1000;
 
 /// Every so many seeds one is run twice and its two traces are compared.
 const TWICE_EVERY: u64 = 20;
+
+/// Every so many seeds the exchanges are remembered on disk too; a file for each seed costs more than the seed.
+const LEDGER_EVERY: u64 = 4;
 
 /// Longest simulated time: nobody asks for so long.
 const LONGEST: Duration = Duration::from_secs(48 * 3600);
@@ -119,7 +123,7 @@ pub(crate) fn run(seeds: Option<u64>) -> anyhow::Result<()> {
     let total = total.into_inner().expect("nobody panics with the lock");
     let failed = failed.into_inner().expect("nobody panics with the lock");
     println!(
-        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I13, \
+        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I14, \
          client-visible errors while a healthy profile is left: {}, {} moves, silent ones: {}, {} seeds failed, {:.1} s",
         total.turns,
         total.requests,
@@ -189,7 +193,9 @@ async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
     let profile =
         |name: &'static str| Profile { login: scene.login && name == scene.names[0], ..Profile::new(name, weather::play(name, &sky)) };
     let profiles = scene.names.iter().map(|name| profile(name)).collect();
-    let world = Arc::new(World::in_memory(&Plan { profiles, policy: scene.policy.clone(), seed, traced })?);
+    let ledger = seed.is_multiple_of(LEDGER_EVERY).then(tempfile::tempdir).transpose()?;
+    let folder = ledger.as_ref().map(|folder| folder.path().to_owned());
+    let world = Arc::new(World::in_memory(&Plan { profiles, policy: scene.policy.clone(), seed, traced, ledger: folder.clone() })?);
     let diary = Arc::new(Diary::default());
     let weather = tokio::spawn(weather::change(world.clone(), scene.clone(), sky.clone(), seed));
     let listener = silence::Listener::default();
@@ -205,6 +211,7 @@ async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
     let mut violations = invariants::check(&world, &scene, &sky, &diary);
     let (moves, silent) = listener.check(&scene, &world.told());
     violations.extend(silent);
+    violations.extend(agreement::check(&world, folder.as_deref()).await);
     if lived.is_err() {
         violations.push("somebody waits for ever".into());
     }

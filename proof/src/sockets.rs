@@ -173,7 +173,7 @@ async fn signals() -> anyhow::Result<Signalled> {
 async fn signalled(signal: &'static str, position: Position, shape: Shape, client: Client) -> anyhow::Result<Option<String>> {
     let process = tokio::task::spawn_blocking(move || Process::start(signal, position)).await??;
     let profiles = vec![Profile { url: Some(process.url.clone()), ..Profile::new("a", play_well()) }, Profile::new("b", play_well())];
-    let world = Arc::new(World::on_sockets(&Plan { profiles, policy: short_clocks(), seed: 1, traced: false }).await?);
+    let world = Arc::new(World::on_sockets(&Plan { profiles, policy: short_clocks(), seed: 1, traced: false, ledger: None }).await?);
     let question = Question { number: 17, shape };
     let mut session = Session::new(&world.door, client, client.word());
     let name = format!("{signal}/{}/{}/{}", position.word(), shape.word(), client.word());

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, anyhow};
 use hotspare_core::{Clocks, Failure, FailureKind, Stage};
 use hotspare_gateway::{Event, Gateway, Observer, Options, Outside};
+use hotspare_store::Store;
 use hotspare_testkit::{Dial, Network, Pipe, Received, Script, Upstream};
 use hotspare_upstream::Target;
 use hotspare_upstream::connect::{Connecting, Io, Stream};
@@ -72,6 +73,8 @@ pub(crate) struct Plan {
     pub seed: u64,
     /// Whether everything that happens is written down.
     pub traced: bool,
+    /// Where exchanges are remembered.
+    pub ledger: Option<PathBuf>,
 }
 
 /// What the gateway told of each exchange, by its id.
@@ -119,6 +122,8 @@ pub(crate) struct World {
     told: Arc<Watch>,
     wall_ahead: Arc<AtomicU64>,
     pub door: Door,
+    /// Where exchanges are remembered.
+    pub ledger: Option<Store>,
     serving: Option<AbortHandle>,
 }
 
@@ -206,11 +211,12 @@ impl World {
         let local = SocketAddr::from((Ipv4Addr::LOCALHOST, 4117));
         let told = Arc::new(Watch { trace: trace.clone(), told: Mutex::default() });
         let (outside, wall_ahead) = with_wall_and_dice(outside, plan.seed);
-        let options = options(outside, &told);
+        let options = options(outside, &told, plan.ledger.as_deref());
+        let ledger = options.store.clone();
         let config = config(plan, &urls)?;
         let gateway = Gateway::at(&config, local, options)?;
         let door = Door { way: Way::Memory(gateway.clone()), token: TOKEN.to_owned(), trace: trace.clone() };
-        Ok(Self { gateway, network, trace, providers, config, logins: logins(plan), told, wall_ahead, door, serving: None })
+        Ok(Self { gateway, network, trace, providers, config, logins: logins(plan), told, wall_ahead, door, ledger, serving: None })
     }
 
     /// On real sockets of the loopback device. Profiles whose dial does not work are refused.
@@ -234,12 +240,26 @@ impl World {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
         let told = Arc::new(Watch { trace: trace.clone(), told: Mutex::default() });
         let config = config(plan, &urls)?;
-        let gateway = Gateway::new(&config, &listener, options(Outside::default(), &told))?;
+        let options = options(Outside::default(), &told, plan.ledger.as_deref());
+        let ledger = options.store.clone();
+        let gateway = Gateway::new(&config, &listener, options)?;
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending())).abort_handle();
         let wall_ahead = Arc::default();
         let network = Network::new();
         let door = Door { way: Way::Socket(gateway.local()), token: TOKEN.to_owned(), trace: trace.clone() };
-        Ok(Self { gateway, network, trace, providers, config, logins: logins(plan), told, wall_ahead, door, serving: Some(serving) })
+        Ok(Self {
+            gateway,
+            network,
+            trace,
+            providers,
+            config,
+            logins: logins(plan),
+            told,
+            wall_ahead,
+            door,
+            ledger,
+            serving: Some(serving),
+        })
     }
 
     /// Takes the same configuration anew, as after a save. Requests under way must not notice.
@@ -314,8 +334,9 @@ fn config(plan: &Plan, urls: &BTreeMap<&'static str, String>) -> anyhow::Result<
         .context("the proof's own configuration")
 }
 
-fn options(outside: Outside, told: &Arc<Watch>) -> Options {
-    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: Some(told.clone()), outside, store: None }
+fn options(outside: Outside, told: &Arc<Watch>, ledger: Option<&Path>) -> Options {
+    let store = ledger.map(|folder| Store::open(folder, hotspare_store::Options::default()));
+    Options { token: SecretString::from(TOKEN), extra_roots: None, observer: Some(told.clone()), outside, store }
 }
 
 /// The wall clock goes with the runtime's, and may be moved ahead of it.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future;
-use http::{Method, StatusCode, header};
+use http::{Method, Request, StatusCode, header, request, response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -84,22 +84,28 @@ async fn each<A: DeserializeOwned>(
     future::join_all(asked).await
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 async fn ask(instance: &Instance, method: &Method, path: &str, body: Bytes) -> Result<(StatusCode, Bytes), AnyError> {
+    let request = Request::builder().method(method).uri(path).header(header::CONTENT_TYPE, "application/json");
+    let (head, body) = send(instance, request, body).await?;
+    Ok((head.status, body?))
+}
+
+/// Sends one request with the local token, and gives the answer's head and its body, at most [`ANSWER_CAP`] bytes; an error in its place
+/// where that broke off.
+pub(crate) async fn send(
+    instance: &Instance,
+    request: request::Builder,
+    body: Bytes,
+) -> Result<(response::Parts, Result<Bytes, AnyError>), AnyError> {
     let stream = TcpStream::connect(instance.address).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let connection = tokio::spawn(connection);
-    let request = http::Request::builder()
-        .method(method)
-        .uri(path)
-        .header(header::HOST, instance.address.to_string())
-        .header(header::CONTENT_TYPE, "application/json")
-        .header("x-hotspare-token", &instance.token)
-        .body(Full::new(body))?;
-    let response = sender.send_request(request).await?;
-    let status = response.status();
-    let bytes = Limited::new(response.into_body(), ANSWER_CAP).collect().await?.to_bytes();
+    let request =
+        request.header(header::HOST, instance.address.to_string()).header("x-hotspare-token", &instance.token).body(Full::new(body))?;
+    let (head, incoming) = sender.send_request(request).await?.into_parts();
+    let body = Limited::new(incoming, ANSWER_CAP).collect().await.map(http_body_util::Collected::to_bytes);
     connection.abort();
-    Ok((status, bytes))
+    Ok((head, body))
 }

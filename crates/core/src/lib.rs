@@ -44,7 +44,7 @@ pub use policy::{Clocks, Failback, FailbackAt, MidStream, OnExhausted, Policy, T
 pub use price::Price;
 pub use record::{AttemptEntry, Decision, ExchangeRecord, Tokens};
 pub use retries::RetryMemory;
-pub use route::{Candidate, Chain, ChainEntry, ChainRule, ModelPattern, Plan, ProfileId, Terms};
+pub use route::{Candidate, Chain, ChainEntry, ChainRule, ModelPattern, PassedOver, Plan, ProfileId, Terms};
 pub use spend::{Budget, Period, Spending};
 pub use window::{LimitReading, UsageWindow, WindowReading, WindowStatus};
 pub use world::{Surroundings, Switch, World};

@@ -166,6 +166,37 @@ pub enum SkipReason {
     Misfit(Misfit),
 }
 
+/// Why a profile that stands before another in the chain is asked after it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PassedOver {
+    /// The user has switched to another.
+    Switched,
+    /// The session is at home with another, whose prompt cache is warm.
+    AtHomeElsewhere,
+    /// It failed this session or this request a moment ago.
+    Avoided,
+    /// Its breaker waits for a trial, and this request is none.
+    OnTrial,
+    /// A usage window is nearly used up.
+    NearlyFull,
+    /// It was down, and takes its sessions back little by little.
+    ComesBack,
+}
+
+impl PassedOver {
+    /// Why, in words.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Switched => "asked later, `hotspare switch` names another",
+            Self::AtHomeElsewhere => "asked later, this session is at home with another",
+            Self::Avoided => "asked later, it failed this session or request a moment ago",
+            Self::OnTrial => "asked later, it is on trial with other requests",
+            Self::NearlyFull => "asked later, a usage window is nearly used up",
+            Self::ComesBack => "asked later, it takes its sessions back little by little",
+        }
+    }
+}
+
 /// A profile left out, with its reason.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Skipped {
@@ -184,6 +215,8 @@ pub struct Plan {
     pub candidates: Vec<Candidate>,
     /// Left out, or asked only if nobody else is left.
     pub skipped: Vec<Skipped>,
+    /// Candidates that stand before the first one in the chain, and why they are asked after it.
+    pub passed_over: Vec<(ProfileId, PassedOver)>,
     /// The chain's primary, usable or not.
     pub primary: ProfileId,
     /// What the client hears when nothing is left.
@@ -227,6 +260,8 @@ enum Readiness {
 }
 
 struct Ranked {
+    /// Its place in the chain.
+    place: usize,
     readiness: Readiness,
     /// Its breaker waits for a trial.
     on_trial: bool,
@@ -252,6 +287,7 @@ pub fn plan(
         chain: chain.name.clone(),
         candidates: Vec::with_capacity(entries.len()),
         skipped: paused.iter().map(|profile| Skipped { profile: *profile, reason: SkipReason::Paused }).collect(),
+        passed_over: Vec::new(),
         primary: chain.entries.first().map_or(ProfileId(0), |entry| entry.profile),
         on_exhausted: chain.on_exhausted.unwrap_or(policy.on_exhausted),
         lone: entries.len() == paused.len() + 1,
@@ -261,7 +297,7 @@ pub fn plan(
     let detours = world.retries.detours(now, facts.session, request_key);
     let mut ranked: Vec<Ranked> = Vec::with_capacity(entries.len());
     let mut closed: Vec<(Grip, Instant, Candidate)> = Vec::new();
-    for entry in entries.iter().filter(|entry| !paused.contains(&entry.profile)) {
+    for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| !paused.contains(&entry.profile)) {
         let mut terms = match fit(entry) {
             Fit::Fits(terms) => terms,
             Fit::Cannot(reason) => {
@@ -279,12 +315,12 @@ pub fn plan(
         let family = candidate.family(facts);
         match world.health.standing(now, entry.profile, family, facts.own_credential) {
             Standing::Usable if detours.avoids(now, entry.profile) => {
-                ranked.push(Ranked { readiness: Readiness::Avoided, on_trial: false, candidate });
+                ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial: false, candidate });
             }
             standing @ (Standing::Usable | Standing::Trial) => {
                 let welcome = welcomes(now, facts, policy, world, stay.as_ref(), &candidate, standing);
                 let readiness = if welcome { Readiness::Ready } else { Readiness::Reluctant };
-                ranked.push(Ranked { readiness, on_trial: standing == Standing::Trial, candidate });
+                ranked.push(Ranked { place, readiness, on_trial: standing == Standing::Trial, candidate });
             }
             Standing::Cooling { until, because, grip } => {
                 plan.skipped.push(Skipped { profile: entry.profile, reason: SkipReason::Cooling { until, because } });
@@ -298,6 +334,7 @@ pub fn plan(
     // Stable: within one readiness the chain's order stays.
     ranked.sort_by_key(|ranked| ranked.readiness);
     prefer(now, policy, world, stay.as_ref(), &mut ranked);
+    plan.passed_over = passed_over(now, facts, world, &ranked);
     let only_trials = !ranked.is_empty() && !plan.lone && ranked.iter().all(|ranked| ranked.on_trial);
     if only_trials {
         ranked.truncate(usize::from(world.health.admit_trial(now)));
@@ -361,6 +398,23 @@ fn prefer(now: Instant, policy: &Policy, world: &World, stay: Option<&Stay>, ran
         Some(better) => ranked[..=better].rotate_right(1),
         None => ranked[..=home].rotate_right(1),
     }
+}
+
+/// Whom the order of asking puts behind one that stands after it in the chain.
+fn passed_over(now: Instant, facts: &RequestFacts, world: &World, ranked: &[Ranked]) -> Vec<(ProfileId, PassedOver)> {
+    let Some((first, others)) = ranked.split_first() else { return Vec::new() };
+    let switched = world.switched_to(now) == Some(first.candidate.profile);
+    let why = |ranked: &Ranked| match ranked.readiness {
+        _ if switched => PassedOver::Switched,
+        Readiness::Ready => PassedOver::AtHomeElsewhere,
+        Readiness::Avoided => PassedOver::Avoided,
+        Readiness::Reluctant if ranked.on_trial => PassedOver::OnTrial,
+        Readiness::Reluctant => {
+            let used = world.health.window_used(now, ranked.candidate.profile, ranked.candidate.family(facts));
+            if used < WINDOW_NEARLY_FULL { PassedOver::ComesBack } else { PassedOver::NearlyFull }
+        }
+    };
+    others.iter().filter(|ranked| ranked.place < first.place).map(|ranked| (ranked.candidate.profile, why(ranked))).collect()
 }
 
 /// Nobody is well: the one that is back soonest is tried now and then. `closed` has the soonest first.

@@ -72,7 +72,7 @@ pub(crate) async fn judge_on_sockets(cell: Cell, longest: Duration) -> anyhow::R
         for (variant, kind) in ERROR_TYPES.iter().enumerate().take(variants(cell)) {
             let sent = Sent::default();
             let policy = crate::sockets::short_clocks();
-            let plan = Plan { profiles: profiles(cell, variant, &sent), policy, seed: 1, traced: false };
+            let plan = Plan { profiles: profiles(cell, variant, &sent), policy, seed: 1, traced: false, ledger: None };
             let world = Arc::new(World::on_sockets(&plan).await.with_context(|| format!("cell {cell}"))?);
             verdict.add(client, kind, turn(&world, cell, client, &sent, longest).await);
         }
@@ -92,7 +92,8 @@ struct Run {
 
 async fn in_memory(cell: Cell, client: Client, variant: usize, traced: bool) -> anyhow::Result<Run> {
     let sent = Sent::default();
-    let world = Arc::new(World::in_memory(&Plan { profiles: profiles(cell, variant, &sent), policy: json!({}), seed: 1, traced })?);
+    let world =
+        Arc::new(World::in_memory(&Plan { profiles: profiles(cell, variant, &sent), policy: json!({}), seed: 1, traced, ledger: None })?);
     Ok(turn(&world, cell, client, &sent, LONGEST_TURN).await)
 }
 

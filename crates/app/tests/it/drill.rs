@@ -73,6 +73,7 @@ fn all_held(report: &Value, fault: &str) {
     assert_eq!((&report["passed"], &report["served_by"]), (&json!(true), &json!("backup")), "{fault}: {report}");
 }
 
+/// cc-switch #6022: a switch turned failover off while the log said that it was on. Whether it works is tried, not read.
 #[tokio::test]
 async fn r62_every_fault_is_proven_on_what_runs_and_asks_nobody() {
     let house = House::new().await;

@@ -51,7 +51,18 @@ fn terms(profile: ProfileId) -> Terms {
 }
 
 fn planned(now: Instant, world: &mut World, policy: &Policy, profiles: &[ProfileId]) -> Plan {
-    plan(now, &facts(), &chain(profiles), policy, world, Some(9), |entry| Fit::Fits(terms(entry.profile)))
+    let plan = plan(now, &facts(), &chain(profiles), policy, world, Some(9), |entry| Fit::Fits(terms(entry.profile)));
+    // Whatever a test is about: nobody is passed over without a word.
+    let first = plan.candidates.first().and_then(|first| profiles.iter().position(|profile| *profile == first.profile));
+    for profile in &profiles[..first.unwrap_or_default()] {
+        let told = plan.skipped.iter().any(|skipped| skipped.profile == *profile) || over(&plan, *profile).is_some();
+        assert!(told, "{profile:?} stands first in the chain, and nothing says why it is not asked first: {plan:?}");
+    }
+    plan
+}
+
+fn over(plan: &Plan, profile: ProfileId) -> Option<PassedOver> {
+    plan.passed_over.iter().find(|(passed, _)| *passed == profile).map(|(_, why)| *why)
 }
 
 fn order(now: Instant, world: &mut World) -> Vec<ProfileId> {
@@ -140,6 +151,34 @@ fn a_session_goes_home_once_its_cache_is_cold_and_another_stays() {
     assert_eq!(order(now + CACHE_LIFE, &mut world), [A, B, C]);
     let manual = Policy { failback: crate::policy::Failback { at: FailbackAt::Manual, ..Default::default() }, ..Policy::default() };
     assert_eq!(planned(now + CACHE_LIFE, &mut world, &manual, &[A, B]).candidates[0].profile, B);
+}
+
+/// What the user sees as "it went to the spare, and `why` says nothing": each reason to ask another first is in the plan.
+#[test]
+fn who_is_passed_over_is_told_with_the_reason() {
+    let now = VirtualClock::new().now();
+    let why = |world: &mut World, at: Instant| over(&planned(at, world, &Policy::default(), &[A, B, C]), A);
+    let mut world = World::default();
+    assert_eq!(why(&mut world, now), None, "it is asked first");
+    world.affinity.on_served(now, SESSION, B, CACHE_LIFE, false);
+    assert_eq!(why(&mut world, now + secs(10)), Some(PassedOver::AtHomeElsewhere));
+    world.switch = Some(Switch { profile: C, until: None });
+    assert_eq!(why(&mut world, now + secs(10)), Some(PassedOver::Switched));
+    let mut world = World::default();
+    world.retries.avoid_for_request(now, 9, A, secs(30));
+    assert_eq!(why(&mut world, now), Some(PassedOver::Avoided));
+    let mut world = World::default();
+    open(now, &mut world, A);
+    world.affinity.on_served(now + secs(20), SESSION, B, CACHE_LIFE, false);
+    assert_eq!(why(&mut world, now + secs(21)), Some(PassedOver::OnTrial));
+    (0..2).for_each(|_| world.health.on_success(now + secs(22), A, ModelFamily::Opus, now + secs(22), 2));
+    world.affinity.clear();
+    assert_eq!(why(&mut world, now + secs(22)), Some(PassedOver::ComesBack));
+    let mut world = World::default();
+    let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
+    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true };
+    world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
+    assert_eq!(why(&mut world, now), Some(PassedOver::NearlyFull));
 }
 
 #[test]

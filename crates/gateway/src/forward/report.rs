@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, SESSION_ID_CAP, SkippedEntry, Tokens};
-use hotspare_core::{AttemptId, DrillMark, Exchange, FailureKind, Stage};
+use hotspare_core::{AttemptId, DrillMark, Exchange, FailureKind, Plan, ProfileId, Stage};
 use http::HeaderMap;
 
 use crate::answer;
@@ -86,16 +86,21 @@ pub(super) fn record(
         request_bytes: notes.request_bytes,
         response_bytes: notes.response_bytes,
         changed: served.and_then(|place| notes.attempts.get(place)).map(|note| note.changed.clone()).unwrap_or_default(),
-        skipped: plan
-            .skipped
-            .iter()
-            .map(|skipped| SkippedEntry { profile: snapshot.name(skipped.profile).to_owned(), reason: answer::skip_words(&skipped.reason) })
-            .collect(),
+        skipped: skipped(plan, attempts, snapshot),
         cold_prefix_tokens: None,
         est_cost_micro_usd: None,
         drill: notes.drill,
         attempts: entries,
     })
+}
+
+/// Who was left out, and who was passed over and not asked later either.
+fn skipped(plan: &Plan, attempts: &[AttemptRecord], snapshot: &Snapshot) -> Vec<SkippedEntry> {
+    let left_out = plan.skipped.iter().map(|skipped| (skipped.profile, answer::skip_words(&skipped.reason)));
+    let asked = |profile: ProfileId| attempts.iter().any(|attempt| attempt.profile == profile);
+    let passed_over =
+        plan.passed_over.iter().filter(|(profile, _)| !asked(*profile)).map(|(profile, why)| (*profile, why.words().to_owned()));
+    left_out.chain(passed_over).map(|(profile, reason)| SkippedEntry { profile: snapshot.name(profile).to_owned(), reason }).collect()
 }
 
 fn entry(attempt: &AttemptRecord, exchange: &Exchange, snapshot: &Snapshot, note: &Note) -> AttemptEntry {

@@ -6,19 +6,13 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hotspare_gateway::drill::DRILL_HEADER;
 use http::{HeaderMap, Method, Request, header};
-use http_body_util::{BodyExt, Full, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use serde_json::json;
-use tokio::net::TcpStream;
 
+use crate::gateways::{self, AnyError};
 use crate::state::Instance;
 
 /// Longest that all tries together may take. The broken profile is given up after a second; each spare may take its own.
 const ANSWER_TIME: Duration = Duration::from_secs(20);
-
-/// Most bytes of an answer; a played one has a thousand.
-const ANSWER_CAP: usize = 256 * 1024;
 
 /// A client asks again after a cut, at most so often.
 const TRIES: usize = 3;
@@ -67,8 +61,6 @@ pub(super) async fn ask(instance: &Instance, drill: &str, model: &str) -> Answer
     answered
 }
 
-type AnyError = Box<dyn std::error::Error + Send + Sync>;
-
 struct Came {
     status: u16,
     headers: HeaderMap,
@@ -98,25 +90,16 @@ fn said(body: &str) -> String {
 }
 
 async fn once(instance: &Instance, drill: &str, model: &str) -> Result<Came, AnyError> {
-    let stream = TcpStream::connect(instance.address).await?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-    let connection = tokio::spawn(connection);
     let body =
         json!({ "model": model, "max_tokens": 64, "stream": true, "messages": [{ "role": "user", "content": "A drill of hotspare." }] });
     let request = Request::builder()
         .method(Method::POST)
         .uri("/v1/messages")
-        .header(header::HOST, instance.address.to_string())
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, concat!("hotspare-drill/", env!("CARGO_PKG_VERSION")))
         .header(header::AUTHORIZATION, NO_LOGIN)
         .header("anthropic-version", "2023-06-01")
-        .header("x-hotspare-token", &instance.token)
-        .header(DRILL_HEADER, drill)
-        .body(Full::new(Bytes::from(body.to_string())))?;
-    let response = sender.send_request(request).await?;
-    let (head, incoming) = response.into_parts();
-    let body = Limited::new(incoming, ANSWER_CAP).collect().await.ok().map(http_body_util::Collected::to_bytes);
-    connection.abort();
-    Ok(Came { status: head.status.as_u16(), headers: head.headers, body })
+        .header(DRILL_HEADER, drill);
+    let (head, body) = gateways::send(instance, request, Bytes::from(body.to_string())).await?;
+    Ok(Came { status: head.status.as_u16(), headers: head.headers, body: body.ok() })
 }

@@ -19,6 +19,7 @@ fn wired(sources: &[(Kind, &[(&str, &str)])], running: bool, mark: Mark, words: 
     assert!(mark == Mark::Ok || check.command.is_some(), "{check:?}");
 }
 
+/// cc-switch #5120: the settings named a proxy that was not there. What is written is held against what listens.
 #[test]
 fn r62_where_sessions_go_is_told_by_what_is_there_and_not_by_what_is_written() {
     let url: (&str, &str) = (BASE_URL, "http://127.0.0.1:4117");
