@@ -306,9 +306,9 @@ pub(crate) struct OutageArgs {
 /// `hotspare drill`.
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
-    /// 429, 5h, 529, 500, 401, timeout, reset, slow or midstream
+    /// 429, 5h, 529, 500, 401, timeout, reset, slow, midstream, or `all` of them one after another
     #[arg(value_name = "FAULT", value_parser = fault)]
-    pub fault: Fault,
+    pub fault: Which,
     /// The profile that breaks; none: whoever is asked first
     #[arg(long, value_name = "NAME")]
     pub at: Option<String>,
@@ -326,8 +326,16 @@ pub(crate) struct DrillArgs {
     pub json: bool,
 }
 
-fn fault(word: &str) -> Result<Fault, String> {
-    Fault::of_word(word).ok_or_else(|| format!("there are {}", Fault::ALL.map(Fault::word).join(", ")))
+/// One fault, or none: all of them.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Which(pub Option<Fault>);
+
+fn fault(word: &str) -> Result<Which, String> {
+    let one = Fault::of_word(word);
+    if one.is_none() && word != "all" {
+        return Err(format!("there are {}, and `all`", Fault::ALL.map(Fault::word).join(", ")));
+    }
+    Ok(Which(one))
 }
 
 /// `hotspare explain`.

@@ -90,21 +90,35 @@ pub(crate) fn drill(arguments: &DrillArgs) -> Result<ExitCode, CliError> {
     commands::logging("off");
     let locations = commands::locations(None)?;
     let model = arguments.model.clone().unwrap_or_else(|| last_model(&locations));
-    let request = DrillRequest {
-        fault: arguments.fault,
-        profile: arguments.at.clone(),
-        model: Some(model),
-        live: arguments.live,
-        for_s: arguments.live.map(|_| arguments.time.as_secs()),
+    let runtime = commands::runtime()?;
+    let (faults, several) = match arguments.fault.0 {
+        Some(fault) => (vec![fault], false),
+        None if arguments.live.is_some() => return Err(CliError::new(Exit::Usage, "`--live` takes one fault, not `all`")),
+        None => (Fault::ALL.to_vec(), true),
     };
-    let report = commands::runtime()?.block_on(run(&locations, &request))?;
-    if arguments.json {
-        let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
-        output::data(&text)?;
-    } else {
-        output::data(&draw::drawn(&report, Look::of_stdout()))?;
+    let mut worst = ExitCode::SUCCESS;
+    for fault in faults {
+        let request = DrillRequest {
+            fault,
+            profile: arguments.at.clone(),
+            model: Some(model.clone()),
+            live: arguments.live,
+            for_s: arguments.live.map(|_| arguments.time.as_secs()),
+        };
+        let report = runtime.block_on(run(&locations, &request))?;
+        let look = Look::of_stdout();
+        output::data(&match (arguments.json, several) {
+            (true, _) => {
+                serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?
+            }
+            (false, true) => draw::line(&report, look),
+            (false, false) => draw::drawn(&report, look),
+        })?;
+        if !report.passed {
+            worst = exit(&report);
+        }
     }
-    Ok(exit(&report))
+    Ok(worst)
 }
 
 async fn run(locations: &Locations, request: &DrillRequest) -> Result<DrillReport, CliError> {

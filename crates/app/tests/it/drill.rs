@@ -119,6 +119,17 @@ async fn with_nothing_running_one_is_started_for_it_and_leaves_no_trace_but_the_
 }
 
 #[tokio::test]
+async fn all_of_them_run_one_after_another() {
+    let house = House::new().await;
+    let drilled = house.user.runs(&["drill", "all"]).await;
+    assert_eq!((drilled.code, drilled.stdout.lines().count()), (Some(0), FAULTS.len()), "{drilled:?}");
+    for fault in FAULTS {
+        assert!(drilled.stdout.lines().any(|line| line.contains(fault) && line.contains("8 of 8 held")), "{fault}: {drilled:?}");
+    }
+    assert_eq!(house.asked(), (0, 0));
+}
+
+#[tokio::test]
 async fn a_drill_without_a_spare_fails_and_says_what_is_missing() {
     let house = House::new().await;
     let alone = json!({ "failover_policy": { "primary_profile": "work" }, "profiles": { "work": { "base_url": house.primary.url() } } });
@@ -132,7 +143,8 @@ async fn a_drill_without_a_spare_fails_and_says_what_is_missing() {
 #[tokio::test]
 async fn what_makes_no_sense_is_named() {
     let user = User::new();
-    user.runs(&["drill", "404"]).await.fails(2, &["there are 429, 5h, 529, 500, 401, timeout, reset, slow, midstream"]);
+    user.runs(&["drill", "404"]).await.fails(2, &["there are 429, 5h, 529, 500, 401, timeout, reset, slow, midstream, and `all`"]);
+    user.runs(&["drill", "all", "--live"]).await.fails(2, &["takes one fault"]);
     user.runs(&["drill", "529", "--live", "21"]).await.fails(2, &["21"]);
     user.runs(&["drill", "529", "--live"]).await.fails(3, &["nothing is running", "without `--live`"]);
     let house = House::new().await;

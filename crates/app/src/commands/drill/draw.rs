@@ -19,10 +19,24 @@ pub(super) fn drawn(report: &DrillReport, look: Look) -> String {
     lines.extend(text(2, &format!("on {whose}; {cost}"), look).into_iter().map(|line| paint(Style::Dim, &line)));
     lines.push(String::new());
     lines.extend(report.proofs.iter().flat_map(|proof| proof_lines(proof, look)));
-    lines.extend(report.skipped.iter().flat_map(|skipped| text(2, &format!("not asked: {skipped}"), look)));
+    lines.extend(report.skipped.iter().flat_map(|skipped| text(2, skipped, look)));
     lines.push(String::new());
     lines.extend(verdict(report, look));
     lines.join("\n")
+}
+
+/// The whole drill on one line, where several run one after another.
+pub(super) fn line(report: &DrillReport, look: Look) -> String {
+    let (sign, style) = if report.passed { (look.sign("✔", "+"), Style::Green) } else { (look.sign("✖", "x"), Style::Red) };
+    let held = report.proofs.iter().filter(|proof| proof.held).count();
+    let who = report.served_by.as_deref().unwrap_or("nobody");
+    let missing: Vec<&str> = report.proofs.iter().filter(|proof| !proof.held).map(|proof| proof.name.as_str()).collect();
+    let last = report.proofs.iter().filter_map(|proof| proof.after_ms).max().unwrap_or_default().max(1);
+    let missing = if missing.is_empty() { format!(" within {last} ms") } else { format!("; missing: {}", missing.join(", ")) };
+    let fault = words::padded(report.fault.word(), NAME);
+    let text = format!("{fault} {} → {who}; {held} of {} held{missing}", report.profile, report.proofs.len());
+    let text = words::fit(&text, look.width.map_or(usize::MAX, |width| width.saturating_sub(2)), look.unicode);
+    format!("{} {text}", look.paint.paint(style, sign))
 }
 
 fn proof_lines(proof: &Proof, look: Look) -> Vec<String> {
@@ -69,3 +83,6 @@ fn text(indent: usize, text: &str, look: Look) -> Vec<String> {
     let lines = look.width.map_or_else(|| vec![text.clone()], |width| words::wrapped(&text, width.saturating_sub(indent).max(20)));
     lines.into_iter().map(|line| format!("{}{line}", " ".repeat(indent))).collect()
 }
+
+#[cfg(test)]
+mod tests;
