@@ -20,6 +20,7 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/doctor.schema.json", &["schema", "doctor"]),
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),
+    ("docs/hook.schema.json", &["schema", "hook"]),
     ("docs/notices.schema.json", &["schema", "notices"]),
     ("docs/init.schema.json", &["schema", "init"]),
     ("docs/explain.schema.json", &["schema", "explain"]),

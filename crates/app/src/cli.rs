@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub(crate) mod hook;
 pub(crate) mod profile;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -84,6 +85,9 @@ pub(crate) enum Command {
     /// Manage profiles: the ways out, each with its address and credential
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
+    /// Try your hooks
+    #[command(subcommand)]
+    Hook(hook::HookCommand),
     /// Check, describe and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -396,6 +400,8 @@ pub(crate) enum Shape {
     Pause,
     /// `profile resume --json`
     Resume,
+    /// `hook test --json`
+    Hook,
     /// `notices --json`
     Notices,
     /// `init --json`

@@ -6,6 +6,7 @@ pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod explain;
+pub(crate) mod hook;
 pub(crate) mod init;
 pub(crate) mod logs;
 pub(crate) mod manual;

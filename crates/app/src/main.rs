@@ -50,6 +50,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Outage(outage)) => commands::outage::outage(&outage),
         Some(Command::Drill(drill)) => commands::drill::drill(&drill),
         Some(Command::Profile(profile)) => commands::profile::profile(profile),
+        Some(Command::Hook(hook)) => commands::hook::hook(&hook),
         Some(Command::Config(config)) => commands::config::config(config),
         Some(Command::Trust { folder }) => commands::trust::trust(folder),
         Some(Command::Untrust { folder }) => commands::trust::untrust(folder),

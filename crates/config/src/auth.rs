@@ -6,6 +6,7 @@ use std::time::Duration;
 use hotspare_core::Platform;
 use secrecy::SecretString;
 
+use crate::argv::{argv, expand};
 use crate::base_url::BaseUrl;
 use crate::codes;
 use crate::mask::is_env_name;
@@ -268,23 +269,7 @@ fn whole_path(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option
 }
 
 fn command(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option<AuthSource> {
-    if matches!(field.node.value, Value::String(_)) {
-        let title = format!("`{}` must be a list", field.path);
-        findings
-            .error(codes::WRONG_TYPE, &field.at(), title, "no shell takes this apart")
-            .help(r#"write the program and its arguments one by one: `["pass", "show", "name"]`"#);
-        return None;
-    }
-    let entries = field.list(findings)?;
-    let Some(program) = entries.first() else {
-        findings
-            .error(codes::EMPTY_VALUE, &field.at(), format!("`{}` is empty", field.path), "no program")
-            .help(r#"write the program and its arguments: `["pass", "show", "name"]`"#);
-        return None;
-    };
-    let program = expand(program.text(findings)?, home).to_string_lossy().into_owned();
-    let arguments: Option<Vec<_>> = entries[1..].iter().map(|entry| entry.string(findings).map(str::to_owned)).collect();
-    Some(AuthSource::Command([vec![program], arguments?].concat()))
+    argv(field, r#"["pass", "show", "name"]"#, home, findings).map(AuthSource::Command)
 }
 
 fn value(field: &Field<'_>, findings: &mut Findings) -> Option<AuthSource> {
@@ -298,28 +283,4 @@ fn value(field: &Field<'_>, findings: &mut Findings) -> Option<AuthSource> {
         )
         .help(r#"keep it elsewhere: `{ "env": "NAME" }`, `{ "file": "~/path" }` or `{ "command": ["program"] }`"#);
     Some(AuthSource::Value(SecretString::from(text)))
-}
-
-/// `~` and `~/…` are the home folder; another user's is not looked up.
-fn expand(text: &str, home: &Path) -> PathBuf {
-    match text.strip_prefix('~') {
-        Some("") => home.to_owned(),
-        Some(rest) if rest.starts_with('/') => home.join(rest.trim_start_matches('/')),
-        _ => PathBuf::from(text),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_tilde_is_the_home_folder() {
-        let home = Path::new("/home/u");
-        assert_eq!(expand("~", home), Path::new("/home/u"));
-        assert_eq!(expand("~/a/b", home), Path::new("/home/u/a/b"));
-        assert_eq!(expand("~//etc/passwd", home), Path::new("/home/u/etc/passwd"));
-        assert_eq!(expand("~other/x", home), Path::new("~other/x"));
-        assert_eq!(expand("/a/~", home), Path::new("/a/~"));
-    }
 }

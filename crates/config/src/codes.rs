@@ -155,6 +155,12 @@ codes! {
         "write `--set key=value`";
     SECRET_IN_ARGUMENT = "HS0810", "a credential stands on the command line, where others can read it",
         "keep it in a variable or a file, and name that";
+
+    // Hooks.
+    BAD_MATCHER = "HS0901", "the matcher names a failure that does not exist",
+        "write names of failures with `|` between them; the message lists them";
+    IDLE_MATCHER = "HS0902", "the matcher can never match, since the event comes without a failure",
+        "remove the matcher";
 }
 
 /// What a code means, if there is such a code.

@@ -8,6 +8,7 @@ use hotspare_core::{ChainEntry, ChainRule, Policy};
 use crate::chains::chain;
 use crate::codes;
 use crate::diagnostic::Diagnostic;
+use crate::hooks::{self, Hook};
 use crate::log::{self, Log};
 use crate::notify::{self, Notify};
 use crate::policy;
@@ -26,6 +27,8 @@ pub struct Config {
     pub rules: Vec<ChainRule>,
     /// Every profile; a [`ProfileId`] is a place in this list. Never empty.
     pub profiles: Vec<Profile>,
+    /// What is called at which moment, event by event.
+    pub hooks: Vec<Hook>,
     /// The listener.
     pub server: Server,
     /// What is remembered.
@@ -61,7 +64,7 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     let policy_field = table.take("failover_policy");
     let profiles_field = table.take("profiles");
     let server = table.take("server").map(|field| server::read(&field, findings)).unwrap_or_default();
-    table.not_yet("hooks", "remove them: `failover_policy.triggers` alone decides what starts a failover", findings);
+    let hooks = table.take("hooks").map(|field| hooks::read(&field, server.listen, origin.home, findings)).unwrap_or_default();
     let notify = table.take("notify").map(|field| notify::read(&field, findings)).unwrap_or_default();
     let log = table.take("log").map(|field| log::read(&field, findings)).unwrap_or_default();
     table.finish_with(misplaced, findings);
@@ -79,7 +82,8 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
         report_nobody_left(&rules, profiles_field.as_ref()?, findings);
     }
     let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
-    Some(Config { notify, origins, ..finish(policy, rules, profiles, server, log) })
+    let policy = Policy { gates: hooks::gates(&hooks), ..policy };
+    Some(Config { hooks, notify, origins, ..finish(policy, rules, profiles, server, log) })
 }
 
 /// Where each chain stands, by its name.
@@ -125,6 +129,7 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
         policy,
         rules,
         profiles,
+        hooks: Vec::new(),
         server,
         log,
         notify: Notify::default(),

@@ -6,6 +6,7 @@
 //! others, `locks` takes out what the administrator locked, and `narrow` what a project may not set untrusted. Every value keeps its place
 //! on the way, and every fault becomes a [`Diagnostic`] with a code, a place and advice; a run shows all of them.
 
+mod argv;
 mod assign;
 mod auth;
 mod base_url;
@@ -20,6 +21,7 @@ mod effective;
 mod explain;
 mod fingerprint;
 mod folders;
+mod hooks;
 mod key;
 mod layers;
 mod locations;
@@ -54,6 +56,7 @@ pub use effective::{Effective, Inspection, Origin, inspect};
 pub use explain::{Explained, explain};
 pub use fingerprint::Fingerprint;
 pub use folders::{FOLDER_HEADER, Folders, folder_from_header, folder_to_header};
+pub use hooks::{HOOK_TIMEOUT, Hook, HookCall, LONGEST_HOOK_TIMEOUT};
 pub use hotspare_core::{Platform, Preset};
 pub use key::KeyPath;
 pub use layers::Layer;

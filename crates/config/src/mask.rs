@@ -67,6 +67,10 @@ const HARMLESS_KEYS: &[&str] = &[
     "failover_policy",
     "locked",
     "project",
+    "hooks",
+    "matcher",
+    "type",
+    "url",
 ];
 
 /// Words of the format itself, and those that people take for them: harmless wherever they stand, like the keys above.
@@ -94,6 +98,7 @@ const HARMLESS_WORDS: &[&str] = &[
     "hold",
     "auto",
     "cut",
+    "http",
 ];
 
 /// How credentials of well-known issuers begin, and ours.
@@ -220,7 +225,7 @@ impl<'t> Masker<'t> {
         }
         let shown = match self.key {
             _ if !self.may_show(content) => 0,
-            "base_url" if is_closed => plain_start(content),
+            "base_url" | "url" if is_closed => plain_start(content),
             _ if is_closed => content.len(),
             // Whatever else stands on the line may be anything.
             _ => content.find(|c: char| !(c.is_ascii_alphanumeric() || "._-*".contains(c))).unwrap_or(content.len()),

@@ -4,6 +4,8 @@
 //! The types here exist for their descriptions alone; what the format means is in the types of [`crate::Config`].
 #![expect(dead_code, reason = "only the schema of these types is used")]
 
+mod hooks;
+
 use std::collections::HashMap;
 
 use schemars::transform::{RecursiveTransform, Transform};
@@ -68,6 +70,8 @@ struct File {
     /// The ways out, by name. `{}` is Anthropic's API with the client's own login; `null` drops one that a lower layer defines.
     #[schemars(extend("propertyNames" = { "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,59}$" }, "maxProperties" = 64))]
     profiles: Option<HashMap<String, Option<Profile>>>,
+    /// What is called at which moment: programs and addresses. From a project's file only after `hotspare trust`.
+    hooks: Option<hooks::Hooks>,
     /// The listener and its limits.
     server: Option<Server>,
     /// How a move to another profile is told.

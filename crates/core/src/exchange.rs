@@ -5,6 +5,7 @@
 
 mod answers;
 mod choice;
+mod consult;
 mod run;
 
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use self::answers::TOO_LONG_STATUS;
+pub use self::consult::{Consultation, Ruling};
+use self::consult::{Consulting, Next};
 use self::run::{Due, Phase, Run};
 use crate::attempt::{AttemptId, AttemptKind, AttemptPlan, AttemptRecord};
 use crate::commitment::{self, Commitment, Ending, Position, Repair};
@@ -44,6 +47,8 @@ pub enum Action {
     HoldOpen,
     /// Make a new plan and give it to [`Exchange::on_plan`].
     PlanAnew,
+    /// Ask the user's hooks and tell [`Exchange::on_ruling`] what they say. Nothing else is begun before.
+    Consult(Consultation),
     /// Send this attempt's head and all that is held; from here on the answer is this attempt's. For [`AttemptKind::Resume`] and after
     /// [`Action::HoldOpen`] the client has a head already: only content goes on.
     Commit(AttemptId),
@@ -168,6 +173,14 @@ pub struct Exchange {
     runs: Vec<Run>,
     commitment: Commitment,
     holding: Option<Holding>,
+    /// The user's word is waited for.
+    consulting: Option<Consulting>,
+    /// How often it was asked for with this plan.
+    consultations: usize,
+    /// The session was at home with another profile before this answer.
+    left: Option<ProfileId>,
+    found_nobody: bool,
+    began_elsewhere: bool,
     pending: VecDeque<Action>,
     outcome: Option<Outcome>,
 }
@@ -200,13 +213,18 @@ impl Exchange {
             runs: Vec::with_capacity(1),
             commitment: Commitment::Open,
             holding: None,
+            consulting: None,
+            consultations: 0,
+            left: None,
+            found_nobody: false,
+            began_elsewhere: false,
             pending: VecDeque::new(),
             outcome: None,
         };
         exchange.leave_out_unfit();
         match exchange.queue.pop_front() {
             Some(_) if left == 0 => exchange.answer_later(now, at),
-            Some(first) => exchange.start(now, first, AttemptKind::Initial, false, Duration::ZERO, at),
+            Some(first) => exchange.go_or_ask(now, Next::Move { to: first, kind: AttemptKind::Initial, after: None }, at),
             None => exchange.answer_without_asking(now, at),
         }
         exchange
@@ -227,7 +245,8 @@ impl Exchange {
         let runs = self.runs.iter().map(|run| run.deadline(self.started));
         let holding = self.holding.filter(|_| self.commitment != Commitment::Committed);
         let hold = holding.map(|holding| holding.wake.unwrap_or(holding.since + HOLD_OPEN).min(holding.since + HOLD_OPEN));
-        runs.chain(hold).chain(self.hedge_due()).min()
+        let word = self.consulting.as_ref().map(|consulting| consulting.until);
+        runs.chain(hold).chain(word).chain(self.hedge_due()).min()
     }
 
     /// The request body cannot be sent a second time: from the first body byte on this attempt is the last.
@@ -310,6 +329,8 @@ impl Exchange {
         if self.facts.endpoint.moves_health() {
             at.world.health.on_success(now, candidate.profile, family, began, self.policy.failback.after_good);
             if let Some(session) = self.facts.session {
+                let home = at.world.affinity.stay(now, Some(session)).map(|stay| stay.profile);
+                self.left = home.filter(|home| *home != candidate.profile);
                 at.world.affinity.on_served(now, session, candidate.profile, self.facts.cache_life, mid_turn);
             }
         }
@@ -346,6 +367,9 @@ impl Exchange {
             holding.wake = None;
             self.pending.push_back(Action::PlanAnew);
             return;
+        }
+        if self.consulting.as_ref().is_some_and(|consulting| consulting.until <= now) {
+            return self.on_ruling(now, Ruling::Allow, at);
         }
         let due = self.runs.iter().map(|run| (run.id, run.due(now, self.started))).find(|(_, due)| *due != Due::Nothing);
         match due {
@@ -394,6 +418,7 @@ impl Exchange {
             record.decision.get_or_insert(Decision::Drop);
         }
         self.outcome.get_or_insert(Outcome::Cancelled);
+        self.consulting = None;
         self.pending.clear();
     }
 
@@ -402,12 +427,13 @@ impl Exchange {
         self.queue = plan.candidates.iter().cloned().collect();
         self.plan = plan;
         self.leave_out_unfit();
+        self.consultations = 0;
         // There is time: who still cools down is not asked before it is well.
         let well = self.queue.iter().position(|candidate| candidate.insist || self.is_well(now, candidate, at));
         let left = at.world.retries.attempts_left(now, at.request_key);
         let few = self.attempts.len() < MAX_ATTEMPTS_PER_KEY as usize && left > 0;
         match well.filter(|_| few).and_then(|place| self.queue.remove(place)) {
-            Some(first) => self.start(now, first, AttemptKind::Failover, false, Duration::ZERO, at),
+            Some(to) => self.go_or_ask(now, Next::Move { to, kind: AttemptKind::Failover, after: None }, at),
             None => self.keep_waiting(now, at),
         }
     }
@@ -478,37 +504,36 @@ impl Exchange {
         let step = self.step(failure, from_primary);
         if failure.repaired && self.replayable && !self.repair_used && self.counted_attempts() < self.attempts_allowed {
             self.repair_used = true;
-            return self.again(now, run, false, Duration::ZERO, at);
+            return self.again(now, run, failure, false, Duration::ZERO, at);
         }
         if step == NextStep::Relay {
             return self.relay_or_explain(now, run.id, failure, at);
         }
         if step == NextStep::SameFresh && !self.fresh_retry_used {
             self.fresh_retry_used = true;
-            return self.again(now, run, true, Duration::ZERO, at);
+            return self.again(now, run, failure, true, Duration::ZERO, at);
         }
         if self.rereads(run, failure) {
             self.reread_used = true;
-            return self.again(now, run, false, Duration::ZERO, at);
+            return self.again(now, run, failure, false, Duration::ZERO, at);
         }
         if step == NextStep::NextElsewhere {
             self.throttled_at.push(run.candidate.terms.origin);
         }
-        if let Some(next) = self.next_profile(now, failure, at) {
-            self.hops += 1;
-            self.decide(run.id, Decision::NextProfile);
-            self.start(now, next, AttemptKind::Failover, false, Duration::ZERO, at);
+        if let Some(to) = self.next_profile(now, failure, at) {
+            let after = Some((run.clone(), failure.clone()));
+            self.go_or_ask(now, Next::Move { to, kind: AttemptKind::Failover, after }, at);
         } else if let Some(delay) = self.retry_in_place(now, run, failure, at) {
             self.in_place_retry_used = true;
-            self.again(now, run, false, delay, at);
+            self.again(now, run, failure, false, delay, at);
         } else {
             self.give_up(now, at);
         }
     }
 
-    fn again(&mut self, now: Instant, run: &Run, fresh_connection: bool, delay: Duration, at: &mut Surroundings<'_>) {
-        self.decide(run.id, Decision::Retry);
-        self.start(now, run.candidate.clone(), AttemptKind::Retry, fresh_connection, delay, at);
+    fn again(&mut self, now: Instant, run: &Run, failure: &Failure, fresh_connection: bool, delay: Duration, at: &mut Surroundings<'_>) {
+        let (run, failure) = (run.clone(), failure.clone());
+        self.go_or_ask(now, Next::Retry { run, failure, fresh_connection, delay }, at);
     }
 
     fn step(&self, failure: &Failure, from_primary: bool) -> NextStep {
@@ -539,11 +564,20 @@ impl Exchange {
     /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
     fn next_place(&mut self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
         self.leave_out_unfit();
-        let elsewhere = |candidate: &Candidate| !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
         let well = |candidate: &Candidate| candidate.insist || self.is_well(now, candidate, at);
-        let loose = |candidate: &Candidate| matches!(self.standing(now, candidate, at), Standing::Cooling { grip: Grip::Loose, .. });
-        let find = |fits: &dyn Fn(&Candidate) -> bool| self.queue.iter().position(|candidate| elsewhere(candidate) && fits(candidate));
-        find(&well).or_else(|| find(&loose))
+        let may = |candidate: &Candidate| self.may_be_asked(now, candidate, at);
+        let queue = &self.queue;
+        queue.iter().position(|candidate| may(candidate) && well(candidate)).or_else(|| queue.iter().position(may))
+    }
+
+    /// Whether nobody's word forbids it, and no limit of its address.
+    fn may_be_asked(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> bool {
+        let elsewhere = !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
+        let open = match self.standing(now, candidate, at) {
+            Standing::Usable | Standing::Trial | Standing::Cooling { grip: Grip::Loose, .. } => true,
+            Standing::Cooling { .. } => candidate.insist,
+        };
+        elsewhere && open
     }
 
     fn standing(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Standing {
@@ -618,6 +652,7 @@ impl Exchange {
         run.phase = Phase::Flowing;
         run.last_content = now;
         self.commitment = Commitment::Committed;
+        self.found_nobody = false;
         self.decide(id, Decision::Commit);
         let losers: Vec<AttemptId> = self.runs.iter().map(|run| run.id).filter(|other| *other != id).collect();
         for loser in losers {
@@ -649,14 +684,12 @@ impl Exchange {
                 self.end(now, ending);
             }
             Repair::Resume { otherwise } => {
-                let Some(next) = self.next_to_resume(now, failure, at) else {
+                let Some(to) = self.next_to_resume(now, failure, at) else {
                     self.decide_ending(run.id, otherwise);
                     return self.end(now, otherwise);
                 };
-                self.resumed = true;
-                self.hops += 1;
-                self.decide(run.id, Decision::Resume);
-                self.start(now, next, AttemptKind::Resume, false, Duration::ZERO, at);
+                let after = (run.clone(), failure.clone());
+                self.go_or_ask(now, Next::Resume { to, after, otherwise }, at);
             }
         }
     }
@@ -700,7 +733,12 @@ impl Exchange {
     /// When the lone run may be raced by the next profile.
     fn hedge_due(&self) -> Option<Instant> {
         let [run] = &self.runs[..] else { return None };
-        let wanted = self.policy.hedge && self.facts.hedgeable && self.attempts.len() == 1 && run.phase != Phase::Flowing;
+        // A race is a move that no hook could rule on in time.
+        let wanted = self.policy.hedge
+            && !self.policy.gates.failover
+            && self.facts.hedgeable
+            && self.attempts.len() == 1
+            && run.phase != Phase::Flowing;
         wanted.then(|| run.sent + run.candidate.terms.hedge_delay)
     }
 
@@ -729,6 +767,7 @@ impl Exchange {
 
     fn end(&mut self, now: Instant, ending: Ending) {
         self.holding = None;
+        self.consulting = None;
         for run in std::mem::take(&mut self.runs) {
             self.record_mut(run.id).ended.get_or_insert(now);
         }
@@ -797,6 +836,16 @@ impl Exchange {
     /// How it ended, once it has.
     pub fn outcome(&self) -> Option<Outcome> {
         self.outcome
+    }
+
+    /// The profile that the session was at home with before another served it here.
+    pub fn left(&self) -> Option<ProfileId> {
+        self.left
+    }
+
+    /// Whether every profile that could be asked failed, whatever the client was told of it.
+    pub fn found_nobody(&self) -> bool {
+        self.found_nobody
     }
 
     /// When it began.

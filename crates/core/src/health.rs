@@ -413,6 +413,11 @@ impl Health {
         soonest
     }
 
+    /// What a profile failed with last, if it ever failed.
+    pub fn last_failure(&self, profile: ProfileId) -> Option<FailureKind> {
+        self.profiles.get(&profile)?.last_failure.as_ref().map(|(_, kind, _)| *kind)
+    }
+
     /// What is known of a profile, for `status`.
     pub fn report(&self, now: Instant, profile: ProfileId) -> Report {
         let Some(health) = self.profiles.get(&profile) else { return Report::default() };

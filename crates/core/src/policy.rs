@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use crate::failure::{Failure, FailureKind};
+use crate::hook::Gates;
 
 /// The separate time limits of one attempt. Each is armed on its own; none of them is a total.
 ///
@@ -256,6 +257,8 @@ pub struct Policy {
     pub failback: Failback,
     /// Whether a slow start may be raced by the next profile. Each race is billed twice.
     pub hedge: bool,
+    /// What the user's hooks want to be asked before.
+    pub gates: Gates,
 }
 
 impl Default for Policy {
@@ -270,6 +273,7 @@ impl Default for Policy {
             head_is_named: false,
             failback: Failback::default(),
             hedge: false,
+            gates: Gates::default(),
         }
     }
 }
@@ -377,6 +381,9 @@ pub const RESET_JITTER: Duration = Duration::from_secs(30);
 /// From this share of a usage window on, new sessions begin elsewhere.
 pub const WINDOW_NEARLY_FULL: f64 = 0.98;
 
+/// From this share of a usage window on, the user is told.
+pub const WINDOW_WARNING: f64 = 0.9;
+
 /// From this share of a usage window on, nothing is raced there.
 pub const WINDOW_HEDGE_LIMIT: f64 = 0.8;
 
@@ -424,6 +431,12 @@ pub const HEDGE_SHARE: f64 = 0.05;
 
 /// The time over which races are counted.
 pub const HEDGE_WINDOW: Duration = Duration::from_secs(600);
+
+/// Longest that a request waits for the user's word on one retry or move: the longest timeout that a hook may have.
+pub const LONGEST_RULING: Duration = Duration::from_secs(30);
+
+/// How often one request asks for the user's word: each move once, and once more for each candidate that is ruled out.
+pub const MOST_RULINGS: usize = 8;
 
 /// Longest that an answer is kept open while no profile is usable: the client sits through 600 s of pings once (measured).
 pub const HOLD_OPEN: Duration = Duration::from_secs(540);

@@ -12,6 +12,7 @@ use crate::drill::DrillMark;
 use crate::exchange::Outcome;
 use crate::facts::{ClientKind, Endpoint};
 use crate::failure::{FailureKind, Stage};
+use crate::hook::HookEvent;
 
 /// The version of this shape.
 pub const RECORD_VERSION: u32 = 1;
@@ -76,6 +77,58 @@ pub struct ExchangeRecord {
     pub drill: Option<DrillMark>,
     /// Every attempt, in order.
     pub attempts: Vec<AttemptEntry>,
+    /// What the user's hooks said, in order; those that a request waited for.
+    #[serde(default)]
+    pub rulings: Vec<RulingEntry>,
+}
+
+/// The word of a user's hook on one retry or move.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct RulingEntry {
+    /// What it was asked before.
+    pub event: HookEvent,
+    /// Who failed, or would have been asked first.
+    pub from: String,
+    /// Who was to be asked next.
+    pub to: String,
+    /// The hook: its program, or where it was posted to.
+    pub hook: String,
+    /// What it said.
+    pub word: HookWord,
+    /// The profile that it named, where it named one.
+    pub profile: Option<String>,
+    /// Why, in its own words; where it said nothing that counts, what was wrong.
+    pub reason: Option<String>,
+    /// When it was asked, in microseconds since the exchange began.
+    pub asked_us: u64,
+    /// How long it took, in microseconds.
+    pub took_us: u64,
+}
+
+/// What a hook said.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HookWord {
+    /// Go on.
+    Allow,
+    /// Not this retry, or not this profile.
+    Block,
+    /// Another profile.
+    Use,
+    /// Nothing that counts: it failed, took too long, or named nobody that may be asked.
+    Nothing,
+}
+
+impl HookWord {
+    /// The word that stands for it in records and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Allow => "allow",
+            Self::Block => "block",
+            Self::Use => "use",
+            Self::Nothing => "nothing",
+        }
+    }
 }
 
 /// A profile that was not asked, and why.
@@ -275,6 +328,9 @@ mod tests {
         for fault in crate::drill::Fault::ALL {
             assert_eq!(written(fault), fault.word());
         }
+        for word in [HookWord::Allow, HookWord::Block, HookWord::Use, HookWord::Nothing] {
+            assert_eq!(written(word), word.word());
+        }
     }
 
     #[test]
@@ -324,11 +380,25 @@ mod tests {
                 wasted: false,
                 maybe_billed: false,
             }],
+            rulings: vec![RulingEntry {
+                event: HookEvent::PreFailover,
+                from: "work".to_owned(),
+                to: "spare".to_owned(),
+                hook: "may-switch".to_owned(),
+                word: HookWord::Allow,
+                profile: None,
+                reason: None,
+                asked_us: 410_000,
+                took_us: 4_000,
+            }],
         };
         let text = serde_json::to_string(&record).unwrap();
         assert!(text.contains(r#""id":"hs_00696f5ac8000001""#), "{text}");
         assert_eq!(serde_json::from_str::<ExchangeRecord>(&text).unwrap(), record);
         assert!(!record.is_failover());
+        let mut older = serde_json::to_value(&record).unwrap();
+        older.as_object_mut().unwrap().remove("rulings");
+        assert_eq!(serde_json::from_value::<ExchangeRecord>(older).unwrap(), ExchangeRecord { rulings: Vec::new(), ..record });
     }
 
     proptest! {

@@ -164,6 +164,8 @@ pub enum SkipReason {
     Paused,
     /// The request does not fit it.
     Misfit(Misfit),
+    /// A hook of the user's ruled it out for this request.
+    Vetoed,
 }
 
 /// Why a profile that stands before another in the chain is asked after it.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use crate::facts::ModelFamily;
-use crate::policy::LONGEST_TRUST;
+use crate::policy::{LONGEST_TRUST, WINDOW_WARNING};
 
 /// Most windows remembered for one profile.
 pub const MOST_WINDOWS: usize = 16;
@@ -62,6 +62,11 @@ pub struct UsageWindow {
 }
 
 impl UsageWindow {
+    /// Whether it is nearly or wholly used up.
+    pub fn is_near(&self) -> bool {
+        self.status != WindowStatus::Allowed || self.used >= WINDOW_WARNING
+    }
+
     fn is_over(&self, now: Instant) -> bool {
         self.resets_at.is_some_and(|at| at <= now)
     }

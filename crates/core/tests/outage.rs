@@ -130,7 +130,7 @@ fn ask(now: Instant, user: u64, profiles: u16, fault: Option<FailureKind>, world
             Action::Answer(Answer::Local(answer)) => return (asked, Some(u64::from(answer.retry_after.unwrap_or(0)))),
             Action::Answer(Answer::Remembered { instead, .. }) => return (asked, Some(u64::from(instead.retry_after.unwrap_or(0)))),
             Action::End(_) => return (asked, None),
-            Action::Commit(_) | Action::Cancel(_) | Action::Wait(_) | Action::HoldOpen | Action::PlanAnew => {}
+            Action::Commit(_) | Action::Cancel(_) | Action::Wait(_) | Action::HoldOpen | Action::PlanAnew | Action::Consult(_) => {}
         }
     }
 }

@@ -107,5 +107,6 @@ pub(crate) fn skip_words(reason: &SkipReason) -> String {
         SkipReason::Misfit(misfit) => format!("not asked, {misfit}"),
         SkipReason::Offline => "not asked, this machine's network is down".to_owned(),
         SkipReason::Paused => "paused (`hotspare profile resume`)".to_owned(),
+        SkipReason::Vetoed => "not asked, a hook ruled it out".to_owned(),
     }
 }

@@ -7,6 +7,7 @@
 mod answering;
 mod attempt;
 mod fitting;
+mod moments;
 mod reading;
 mod report;
 mod sending;
@@ -32,6 +33,7 @@ use xxhash_rust::xxh3::Xxh3;
 
 use self::answering::broken_body;
 use self::attempt::{Attempt, Doing, Outbox, Timer};
+use self::moments::Consulting;
 use self::report::Notes;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
@@ -100,6 +102,8 @@ pub struct Driver {
     /// The length that the client was told: nobody asks for more once it has that.
     promised: Option<u64>,
     ending: Option<Ending>,
+    /// The user's hooks are asked.
+    consulting: Option<Consulting>,
     pause: Option<Pin<Box<Sleep>>>,
     timer: Timer,
     recorded: bool,
@@ -165,6 +169,7 @@ pub(crate) async fn serve(
         has_head: false,
         promised: None,
         ending: None,
+        consulting: None,
         pause: None,
         timer: Timer::default(),
         recorded: false,
@@ -224,7 +229,9 @@ impl Driver {
                 Action::Commit(id) => return driver.committed(id),
                 Action::HoldOpen => return driver.kept_open(),
                 Action::Answer(answer) => return driver.answer(&answer),
-                action @ (Action::Start(_) | Action::Cancel(_) | Action::PlanAnew | Action::End(_)) => driver.act(action),
+                action @ (Action::Start(_) | Action::Cancel(_) | Action::PlanAnew | Action::Consult(_) | Action::End(_)) => {
+                    driver.act(action);
+                }
             }
         }
     }
@@ -267,6 +274,7 @@ impl Driver {
             Action::Start(plan) => self.start(&plan),
             Action::Cancel(id) => self.cancel(id),
             Action::PlanAnew => self.plan_anew(),
+            Action::Consult(asked) => self.consult(&asked),
             Action::Commit(id) => self.go_on_with(id),
             Action::End(ending) => self.end(ending),
             // The client has a head already: neither can be told any more (invariant I1), and a cut is the honest end.
@@ -288,6 +296,9 @@ impl Driver {
 
     /// Waits for the next thing to happen and tells the exchange.
     fn poll_progress(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_word(cx).is_ready() {
+            return Poll::Ready(());
+        }
         for place in 0..self.attempts.len() {
             if self.judge_next_fact(place) {
                 return Poll::Ready(());
@@ -320,6 +331,10 @@ impl Driver {
         let position = self.position();
         let before = self.failures();
         self.with_exchange(|exchange, at| exchange.on_timer(now, sent, &position, at));
+        if !self.exchange.is_consulting() {
+            // Nobody waits for the word any more.
+            self.consulting = None;
+        }
         self.after_failure(before);
         Poll::Ready(())
     }
@@ -335,7 +350,7 @@ impl Driver {
         };
         let resuming = |attempt: &Attempt| attempt.splicer.is_some() && !self.exchange.is_flowing(attempt.id);
         let kept_open = self.exchange.commitment() != Commitment::Committed;
-        kept_open || self.attempts.iter().any(|attempt| silenced(attempt) || resuming(attempt))
+        kept_open || self.consulting.is_some() || self.attempts.iter().any(|attempt| silenced(attempt) || resuming(attempt))
     }
 
     /// What the client has seen of a message.
@@ -394,6 +409,7 @@ impl Driver {
             tracing::info!(id = %record::id_text(self.id), %profile, failure = %failure, "attempt failed");
             self.gateway.tell(&Event::Failed { id: self.id, profile, failure });
         }
+        self.tell_of_failures(before);
     }
 
     fn has_failed(&self, id: AttemptId) -> bool {
@@ -484,7 +500,9 @@ impl Driver {
         let took = clock::since(self.exchange.started());
         let headers = &self.request.headers;
         if let Some(record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, headers, &self.notes) {
-            self.gateway.over(Arc::new(record));
+            let record = Arc::new(record);
+            self.gateway.over(record.clone());
+            self.tell_of_the_end(&record);
         }
     }
 }

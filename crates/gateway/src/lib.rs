@@ -13,6 +13,7 @@ pub mod guard;
 mod headers;
 mod history;
 pub mod holdback;
+pub mod hooks;
 pub mod identity;
 pub mod intercept;
 pub mod lasting;

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hotspare_config::{Config, Folders};
+use hotspare_config::{Config, Folders, Hook, HookCall};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_store::Store;
 use hotspare_upstream::connect::{Connector, Network};
@@ -40,6 +40,7 @@ use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
 use crate::guard::Guarded;
 use crate::history::Histories;
+use crate::hooks::Hooks;
 use crate::identity::Identities;
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
@@ -146,6 +147,7 @@ pub struct Gateway {
     observer: Option<Arc<dyn Observer>>,
     outside: Outside,
     histories: Arc<Histories>,
+    hooks: Arc<Hooks>,
     store: Option<Store>,
     /// What the store has of what was learned.
     pub(crate) kept: Mutex<Remembered>,
@@ -182,6 +184,9 @@ pub enum ServeError {
     /// A profile leads back to this very port (security.md T25).
     #[error("profile `{0}` has this proxy's own address as its `base_url`: requests would go in circles")]
     SelfLoop(Arc<str>),
+    /// A hook leads back to this very port.
+    #[error("a hook of `{0}` has this proxy's own address as its `url`: it would tell itself")]
+    HookLoop(&'static str),
     /// The socket cannot be used.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -213,6 +218,7 @@ impl Gateway {
             identities,
             bound: OnceLock::new(),
             config: Mutex::new(config_state),
+            hooks: Hooks::new(network.clone()),
             upstreams: Upstreams::new(network.clone()),
             network,
             world: Mutex::default(),
@@ -260,6 +266,8 @@ impl Gateway {
             outside: base.outside.clone(),
             // Who minted what in a real conversation must be known when the drill is over.
             histories: if real { base.histories.clone() } else { Arc::default() },
+            // A veto holds in a drill too.
+            hooks: base.hooks.clone(),
             store: None,
             kept: Mutex::default(),
             recent: Mutex::default(),
@@ -343,6 +351,15 @@ impl Gateway {
 
     pub(crate) fn upstreams(&self) -> &Upstreams<RequestBody> {
         &self.upstreams
+    }
+
+    pub(crate) fn hooks(&self) -> &Arc<Hooks> {
+        &self.hooks
+    }
+
+    /// Waits a moment for hooks that are still to be told of something: this is the end.
+    pub async fn finish_hooks(&self) {
+        self.hooks.finish().await;
     }
 
     pub(crate) fn histories(&self) -> &Histories {
@@ -587,10 +604,14 @@ impl Gateway {
     }
 }
 
-/// No profile leads back to this very port.
+/// No profile and no hook leads back to this very port.
 fn leads_elsewhere(config: &Config, local: SocketAddr) -> Result<(), ServeError> {
     let back = config.profiles.iter().find(|profile| profile.base_url.points_at(local));
-    back.map_or(Ok(()), |profile| Err(ServeError::SelfLoop(profile.name.clone())))
+    if let Some(profile) = back {
+        return Err(ServeError::SelfLoop(profile.name.clone()));
+    }
+    let leads_back = |hook: &&Hook| matches!(&hook.call, HookCall::Http(url) if url.points_at(local));
+    config.hooks.iter().find(leads_back).map_or(Ok(()), |hook| Err(ServeError::HookLoop(hook.event.word())))
 }
 
 /// Compiles; a profile that leads back to this very port is refused.
@@ -651,6 +672,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
     if drained.is_err() {
         connections.abort_all();
     }
+    gateway.finish_hooks().await;
     gateway.keep_all();
 }
 

@@ -5,10 +5,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Mapped, ModelMap, Notify, Supports};
+use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Hook, Mapped, ModelMap, Notify, Supports};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
-use hotspare_core::{ChainEntry, ChainRule, ClaudeModel, Endpoint, Policy, ProfileId, RequestFacts, Takes, Terms};
+use hotspare_core::{ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, ProfileId, RequestFacts, Takes, Terms};
 use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target};
 
 use crate::identity::Identities;
@@ -24,6 +24,10 @@ pub struct Snapshot {
     origins: Vec<(String, String)>,
     /// By the numbers that [`Identities`] gave them.
     profiles: BTreeMap<ProfileId, Profile>,
+    /// What is called at which moment.
+    pub hooks: Vec<Hook>,
+    /// The configuration file that has the last word, for hooks.
+    pub config_file: Option<String>,
     /// Most bytes of a request body.
     pub max_body: u64,
     /// How a move to another profile is told.
@@ -61,6 +65,8 @@ impl Snapshot {
             rules,
             origins: config.origins.clone(),
             profiles: ids.into_iter().zip(config.profiles.iter().map(profile)).collect(),
+            hooks: config.hooks.clone(),
+            config_file: config.sources.first().map(|file| file.display().to_string()),
             max_body: config.server.max_body,
             notify: config.notify,
         }
@@ -89,6 +95,22 @@ impl Snapshot {
     /// The profile of this name.
     pub fn id(&self, name: &str) -> Option<ProfileId> {
         self.ids().find(|id| self.name(*id) == name)
+    }
+
+    /// Whether anything is called at this moment.
+    pub fn has_hooks(&self, event: HookEvent) -> bool {
+        self.hooks.iter().any(|hook| hook.event == event)
+    }
+
+    /// Whether one profile stands before another in the chain of this name.
+    pub fn is_better(&self, chain: &str, one: ProfileId, other: ProfileId) -> bool {
+        let rule = self.rules.iter().find(|rule| &*rule.chain.name == chain);
+        let place = |id| rule.and_then(|rule| rule.chain.entries.iter().position(|entry| entry.profile == id));
+        match (place(one), place(other)) {
+            (Some(one), Some(other)) => one < other,
+            (one, None) => one.is_some(),
+            (None, Some(_)) => false,
+        }
     }
 
     /// Every profile.

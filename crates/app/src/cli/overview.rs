@@ -12,7 +12,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("begin", &["init", "demo", "run", "install", "uninstall"]),
     ("look", &["status", "why", "logs", "usage", "notices", "statusline"]),
     ("find out", &["doctor", "outage", "drill", "explain"]),
-    ("steer", &["switch", "reset", "profile", "config", "trust", "untrust"]),
+    ("steer", &["switch", "reset", "profile", "hook", "config", "trust", "untrust"]),
     ("serve", &["serve", "service", "env"]),
 ];
 

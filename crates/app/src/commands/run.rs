@@ -67,6 +67,7 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     shower.end();
     watching.abort();
     serving.abort();
+    gateway.finish_hooks().await;
     gateway.keep_all();
     drop(registration);
     status

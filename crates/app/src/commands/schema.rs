@@ -15,6 +15,7 @@ use crate::commands::control::Outcome;
 use crate::commands::doctor::DoctorReport;
 use crate::commands::drill::DrillReport;
 use crate::commands::explain::Index;
+use crate::commands::hook::HookReport;
 use crate::commands::init::InitReport;
 use crate::commands::manual::Build;
 use crate::commands::outage::OutageReport;
@@ -34,6 +35,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Init => schema_of::<InitReport>("hotspare init"),
         Shape::Explain => schema_of::<Index>("hotspare explain"),
         Shape::Version => schema_of::<Build>("hotspare version"),
+        Shape::Hook => schema_of::<HookReport>("hotspare hook test"),
         Shape::Notices => schema_of::<NoticesAnswer>("hotspare notices"),
         Shape::Doctor => schema_of::<DoctorReport>("hotspare doctor"),
         Shape::Outage => schema_of::<OutageReport>("hotspare outage"),

@@ -7,6 +7,7 @@ mod doctor;
 mod drill;
 mod editing;
 mod home;
+mod hooks;
 mod init;
 mod lasting;
 mod ledger;

@@ -11,7 +11,7 @@ use tokio::process::Child;
 
 use crate::user::{User, asks, ended, wait_for};
 
-async fn serving(user: &User) -> (Child, SocketAddr, String) {
+pub(crate) async fn serving(user: &User) -> (Child, SocketAddr, String) {
     let mut child = user.starts(&["serve"]);
     let mut stderr = child.stderr.take().expect("piped");
     let said = wait_for(&mut stderr, "client ").await;

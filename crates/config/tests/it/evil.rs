@@ -17,7 +17,8 @@ const USER: &str = r#"{ "failover_policy": { "primary_profile": "work", "seconda
       "chains": [{ "match": { "model": "secret-*" }, "profiles": ["work"] }],
       "max_failover_attempts": 1, "clocks": { "head": "20s" } },
     "profiles": { "work": {}, "spare": { "auth": { "file": "~/spare.key" } },
-      "backup": { "platform": "anthropic_compatible", "base_url": "https://backup.example", "auth": { "env": "BACKUP" }, "models": { "*": "big" } } } }"#;
+      "backup": { "platform": "anthropic_compatible", "base_url": "https://backup.example", "auth": { "env": "BACKUP" }, "models": { "*": "big" } } },
+    "hooks": { "PreFailover": [{ "hooks": [{ "type": "command", "command": ["~/bin/may-switch"] }] }] } }"#;
 
 /// The same with failover switched off.
 fn careful() -> String {
@@ -36,6 +37,7 @@ fn check_narrower(user: &Config, project: &Config, what: &str) {
         assert_eq!(Some(format!("{profile:?}")), known(&profile.name), "{what}: a profile is not the user's");
     }
     assert_eq!(user.server, project.server, "{what}: the listener");
+    assert_eq!((&user.hooks, user.policy.gates), (&project.hooks, project.policy.gates), "{what}: a hook");
     assert!(!project.policy.enabled || user.policy.enabled, "{what}: switched on");
     assert!(project.policy.max_hops <= user.policy.max_hops, "{what}: more attempts");
     assert_eq!((user.policy.on_exhausted, user.policy.mid_stream), (project.policy.on_exhausted, project.policy.mid_stream), "{what}");
@@ -336,6 +338,12 @@ fn tree() -> impl Strategy<Value = serde_json::Value> {
         "profiles",
         "server",
         "hooks",
+        "PreFailover",
+        "+PreFailover",
+        "PostFailover",
+        "type",
+        "url",
+        "matcher",
         "locked",
         "enabled",
         "primary_profile",
@@ -384,8 +392,8 @@ fn tree() -> impl Strategy<Value = serde_json::Value> {
     });
     let object = |node: &BoxedStrategy<serde_json::Value>| node.clone();
     let node = node.boxed();
-    (object(&node), object(&node), object(&node)).prop_map(
-        |(policy, profiles, server)| serde_json::json!({ "failover_policy": policy, "profiles": profiles, "server": server, "hooks": [] }),
+    (object(&node), object(&node), object(&node), object(&node)).prop_map(
+        |(policy, profiles, server, hooks)| serde_json::json!({ "failover_policy": policy, "profiles": profiles, "server": server, "hooks": hooks }),
     )
 }
 

@@ -30,6 +30,7 @@ impl Exchange {
             Answer::Local(_) => Outcome::Exhausted,
         });
         self.runs.clear();
+        self.consulting = None;
         self.pending.clear();
         self.pending.push_back(Action::Answer(answer));
     }
@@ -60,6 +61,7 @@ impl Exchange {
         if self.holding.is_some() {
             return self.keep_waiting(now, at);
         }
+        self.found_nobody = true;
         let failed = self.attempts.iter().enumerate().filter_map(|(place, record)| record.failure.as_ref().map(|failure| (place, failure)));
         let best = failed.max_by_key(|(place, failure)| (failure.recoverability(), Reverse(failure.retry_after), Reverse(*place)));
         let Some((place, failure)) = best.map(|(place, failure)| (place, failure.clone())) else {
@@ -93,8 +95,10 @@ impl Exchange {
             | SkipReason::NoClientCredential
             | SkipReason::Paused
             | SkipReason::NoCredential(_)
-            | SkipReason::Misfit(_) => false,
+            | SkipReason::Misfit(_)
+            | SkipReason::Vetoed => false,
         };
+        self.found_nobody = true;
         let waits = self.plan.skipped.iter().any(|skipped| curable(&skipped.reason));
         if waits && self.plan.on_exhausted == OnExhausted::Hold && self.may_hold(at) {
             return self.begin_hold(now, at);

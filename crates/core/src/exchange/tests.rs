@@ -1,10 +1,13 @@
 //! Plays scripts to one exchange on a virtual clock and holds what it does; over any script, what must never happen. Never waits.
 #![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
 
+mod consult;
+
 use super::*;
 use crate::commitment::BlockKind;
 use crate::facts::{ClientKind, ModelFamily};
 use crate::fit::{Misfit, Needs, Takes};
+use crate::hook::Gates;
 use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, MAX_HOPS, MidStream, OnExhausted, Triggers};
 use crate::route::{self, Chain, ChainEntry, Fit, SkipReason, Terms};
 use crate::world::World;
@@ -126,6 +129,10 @@ impl Rig {
                     self.exchange.as_mut().expect("begun").on_plan(self.clock.now(), plan, &mut at);
                     continue;
                 }
+                Action::Consult(asked) => {
+                    let others: Vec<String> = asked.candidates.iter().map(|profile| profile.0.to_string()).collect();
+                    format!("{} {}→{} of {}", asked.event.word(), asked.from.0, asked.to.0, others.join(","))
+                }
                 Action::Commit(id) => format!("commit #{}", id.0),
                 Action::Answer(Answer::Relay { attempt, retry_after, final_word }) => {
                     let wait = retry_after.map_or(String::new(), |wait| format!(" in {wait} s"));
@@ -180,6 +187,10 @@ impl Rig {
 
     fn dies(&mut self) -> &mut Self {
         self.fail(Failure::new(FailureKind::StreamDied, Stage::Held, "reset"))
+    }
+
+    fn rules(&mut self, ruling: Ruling) -> &mut Self {
+        self.tell(|exchange, now, _, at| exchange.on_ruling(now, ruling, at))
     }
 
     fn after(&mut self, time: Duration) -> &mut Self {
@@ -746,6 +757,7 @@ enum Happening {
     Gone,
     Text,
     CloseText,
+    Rule(Ruling),
 }
 
 fn happening() -> impl Strategy<Value = Happening> {
@@ -760,6 +772,11 @@ fn happening() -> impl Strategy<Value = Happening> {
         1 => Just(Happening::Gone),
         2 => Just(Happening::Text),
         1 => Just(Happening::CloseText),
+        4 => prop_oneof![
+            3 => Just(Ruling::Allow),
+            2 => Just(Ruling::Block),
+            2 => (0_u16..6).prop_map(|profile| Ruling::Use(ProfileId(profile))),
+        ].prop_map(Happening::Rule),
     ]
 }
 
@@ -782,12 +799,14 @@ proptest! {
         client in any_client(),
         on_exhausted in any_exhausted(),
         hedge in any::<bool>(),
+        (retry, failover) in any::<(bool, bool)>(),
         happenings in proptest::collection::vec(happening(), 0..60),
     ) {
         let mut rig = Rig::new(profiles).with(|rig| {
             rig.client = client;
             rig.policy.on_exhausted = on_exhausted;
             (rig.policy.hedge, rig.hedgeable) = (hedge, hedge);
+            rig.policy.gates = Gates { retry, failover };
         });
         let now = rig.clock.now();
         (0..100).for_each(|_| rig.world.hedges.on_request(now));
@@ -810,6 +829,7 @@ proptest! {
                 Happening::Gone => rig.tell(|exchange, now, _, at| exchange.on_client_gone(now, at)),
                 Happening::Text => rig.seen(text),
                 Happening::CloseText => rig.seen(Position::close),
+                Happening::Rule(ruling) => rig.rules(ruling),
             };
         }
         // Time alone brings every exchange to its end.
@@ -833,5 +853,16 @@ proptest! {
             prop_assert_eq!(status == 424, !answer.contains(" in "), "I10: {}", answer);
         }
         prop_assert!(rig.trace.iter().filter(|line| line.starts_with("end")).count() <= 1, "{:?}", rig.trace);
+        let unasked = |word: &str, asks: bool| !asks && rig.trace.iter().any(|line| line.starts_with(word));
+        prop_assert!(!unasked("PreRetry", retry) && !unasked("PreFailover", failover), "{:?}", rig.trace);
+        // With a gate no retry and no move begins but behind a question.
+        for (word, gate, starts) in [("PreRetry", retry, &["retry"][..]), ("PreFailover", failover, &["failover", "resume", "hedge"])] {
+            for place in (0..rig.trace.len()).filter(|_| gate) {
+                let begins = starts.iter().any(|start| rig.trace[place].starts_with(start));
+                let home = rig.trace[place] == "failover 0" && held;
+                let asked = place > 0 && rig.trace[place - 1].starts_with(if starts.len() > 1 { "Pre" } else { word });
+                prop_assert!(!begins || home || asked, "{} {:?}", rig.trace[place], rig.trace);
+            }
+        }
     }
 }

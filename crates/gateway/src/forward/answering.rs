@@ -49,6 +49,7 @@ impl Driver {
             attempt.on_wire = true;
             self.gateway.tell(&Event::Committed { id: self.id, profile: attempt.target.name.clone() });
         }
+        self.tell_of_a_move(id);
         self.release();
     }
 

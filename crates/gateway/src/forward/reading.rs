@@ -89,7 +89,9 @@ impl Driver {
         note.changed.extend(head.extensions.get::<Changed>().map(|changed| changed.0.to_string()));
         let now = clock::now();
         if let Some(reading) = limits::reading(&head.headers, self.gateway.outside().wall()) {
+            let before = self.windows_near(id);
             self.with_world(|exchange, at| exchange.on_limits(now, id, &reading, at));
+            self.tell_of_limits(id, before.as_deref());
         }
         if !head.status.is_success() {
             self.attempts[place].doing = Doing::Refused(Refused { head, body, read: BytesMut::new() });

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptRecord;
-use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, SESSION_ID_CAP, SkippedEntry, Tokens};
+use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, RulingEntry, SESSION_ID_CAP, SkippedEntry, Tokens};
 use hotspare_core::{AttemptId, DrillMark, Exchange, FailureKind, Plan, ProfileId, Stage};
 use http::HeaderMap;
 
@@ -32,6 +32,8 @@ pub(super) struct Notes {
     pub stream: bool,
     /// A drill had a hand in it.
     pub drill: Option<DrillMark>,
+    /// What the user's hooks said.
+    pub rulings: Vec<RulingEntry>,
 }
 
 impl Notes {
@@ -91,6 +93,7 @@ pub(super) fn record(
         est_cost_micro_usd: None,
         drill: notes.drill,
         attempts: entries,
+        rulings: notes.rulings.clone(),
     })
 }
 
@@ -133,12 +136,12 @@ fn entry(attempt: &AttemptRecord, exchange: &Exchange, snapshot: &Snapshot, note
     }
 }
 
-fn micros(time: Duration) -> u64 {
+pub(super) fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
 /// The client's own id as it was sent, cut to what is kept.
-fn own_id(headers: &HeaderMap, name: &str) -> Option<String> {
+pub(super) fn own_id(headers: &HeaderMap, name: &str) -> Option<String> {
     let text = headers.get(name)?.to_str().ok()?;
     let id: String = text.chars().filter(char::is_ascii_graphic).take(SESSION_ID_CAP).collect();
     (!id.is_empty()).then_some(id)

@@ -54,6 +54,7 @@ fn record(served_by: Option<&str>, attempts: Vec<AttemptEntry>) -> ExchangeRecor
         est_cost_micro_usd: None,
         drill: None,
         attempts,
+        rulings: Vec::new(),
     }
 }
 

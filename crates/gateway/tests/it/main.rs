@@ -12,6 +12,7 @@ mod fitting;
 mod good_path;
 mod heads;
 mod held;
+mod hooks;
 mod listener;
 mod logins;
 mod loops;

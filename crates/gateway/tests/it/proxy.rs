@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
+use std::sync::Arc;
 
 use hotspare_config::Config;
 use hotspare_gateway::{Gateway, Options, Outside};
@@ -38,11 +39,16 @@ impl Drop for Proxy {
 
 impl Proxy {
     pub(crate) async fn start(config: &Value) -> Self {
+        Self::start_with(config, options()).await.0
+    }
+
+    /// The same with options of the test's own; and the gateway itself.
+    pub(crate) async fn start_with(config: &Value, options: Options) -> (Self, Arc<Gateway>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let gateway = Gateway::new(&parse(config), &listener, options()).expect("a gateway");
-        let addr = gateway.local();
+        let gateway = Gateway::new(&parse(config), &listener, options).expect("a gateway");
+        let (addr, kept) = (gateway.local(), gateway.clone());
         let task = tokio::spawn(hotspare_gateway::serve(gateway, listener, std::future::pending())).abort_handle();
-        Self { addr, task }
+        (Self { addr, task }, kept)
     }
 
     /// A primary with the client's own key, and a spare with one of its own.

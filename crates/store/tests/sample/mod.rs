@@ -38,6 +38,7 @@ pub fn served(id: u64) -> ExchangeRecord {
         est_cost_micro_usd: None,
         drill: None,
         attempts: vec![attempt("work", None)],
+        rulings: Vec::new(),
     }
 }
 

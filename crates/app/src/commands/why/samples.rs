@@ -86,6 +86,35 @@ pub(crate) fn exhausted() -> Row {
     )
 }
 
+/// Hooks had their say.
+pub(crate) fn ruled() -> Row {
+    let ruling = |changes: Value| {
+        let mut ruling = json!({ "event": "PreFailover", "from": "work", "to": "openrouter-backup", "hook": "may-switch", "word": "allow",
+            "profile": null, "reason": null, "asked_us": 411_000, "took_us": 24_000 });
+        change(&mut ruling, changes);
+        ruling
+    };
+    row(
+        "2026-01-31 23:10:00",
+        json!({
+            "id": "hs_00696f5ac8000006", "served_by": "local", "on_spare": true,
+            "skipped": [{ "profile": "openrouter-backup", "reason": "not asked, a hook ruled it out" }],
+            "rulings": [
+                ruling(json!({ "word": "block", "reason": "not at night: it costs money" })),
+                ruling(json!({ "to": "bedrock-eu", "word": "use", "profile": "local", "reason": "free" })),
+                ruling(json!({ "to": "bedrock-eu", "hook": "http://127.0.0.1:9000", "word": "nothing", "reason": "was not over after 5.0 s",
+                    "took_us": 5_000_000 })),
+                ruling(json!({ "to": "bedrock-eu" })),
+            ],
+            "attempts": [
+                attempt(json!({ "status": 529, "class": "overloaded", "stage": "head", "detail": "529 overloaded", "decision": "next_profile" })),
+                attempt(json!({ "profile": "local", "kind": "failover", "started_us": 435_000, "head_us": 1_800_000,
+                    "first_content_us": 2_035_000, "ended_us": 5_130_000 })),
+            ]
+        }),
+    )
+}
+
 /// Nobody was even asked, and every text tries to move the cursor.
 pub(crate) fn hostile() -> Row {
     let evil = "\u{1b}[2J\u{7}evil\r\nname";
@@ -93,6 +122,8 @@ pub(crate) fn hostile() -> Row {
         "2026-02-01 00:01:00",
         json!({
             "id": "hs_00696f5ac8000005", "outcome": "relayed", "status": 400, "served_by": evil, "model": evil, "chain": evil, "rule": evil,
+            "rulings": [{ "event": "PreFailover", "from": evil, "to": evil, "hook": evil, "word": "use", "profile": evil, "reason": evil,
+                "asked_us": 1, "took_us": 2 }],
             "session": evil, "changed": [evil], "skipped": [{ "profile": evil, "reason": evil }],
             "attempts": [attempt(json!({ "profile": evil, "status": 400, "class": "bad_request", "detail": evil, "reason": evil, "decision": "relay" }))]
         }),

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotspare_core::attempt::AttemptKind;
-use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, id_text};
+use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, HookWord, RulingEntry, id_text};
 use hotspare_core::{ClientKind, Outcome, Tokens};
 use hotspare_store::Row;
 
@@ -227,6 +227,7 @@ impl Picture {
         for skipped in &record.skipped {
             notes.push(("skipped", format!("{}: {}", self.shown(&skipped.profile), self.shown(&skipped.reason))));
         }
+        notes.extend(record.rulings.iter().map(|ruling| ("hook", self.ruling(ruling))));
         if let Some(cost) = record.est_cost_micro_usd {
             notes.push(("cost", format!("about {}", words::money(cost))));
         }
@@ -234,6 +235,20 @@ impl Picture {
             notes.push(("cache", format!("{} tokens of context had to be read anew, without the prompt cache", words::count(cold))));
         }
         notes.iter().flat_map(|(name, text)| self.note(name, text)).collect()
+    }
+
+    /// ``PreFailover to `spare`: `may-switch` blocked it: not at night (0.02 s)``
+    fn ruling(&self, ruling: &RulingEntry) -> String {
+        let named = ruling.profile.as_deref().map_or_else(String::new, |name| format!(" `{}`", self.shown(name)));
+        let word = match ruling.word {
+            HookWord::Allow => "allowed it".to_owned(),
+            HookWord::Block => "blocked it".to_owned(),
+            HookWord::Use => format!("named{named} instead"),
+            HookWord::Nothing => "had no say".to_owned(),
+        };
+        let reason = ruling.reason.as_deref().map_or_else(String::new, |reason| format!(": {}", self.shown(reason)));
+        let (event, to, hook) = (ruling.event.word(), self.shown(&ruling.to), self.shown(&ruling.hook));
+        format!("{event} to `{to}`: `{hook}` {word}{reason} ({})", words::time(ruling.took_us))
     }
 
     fn note(&self, name: &str, text: &str) -> Vec<String> {

@@ -46,6 +46,11 @@ fn a_broken_answer_says_how_it_ended() {
 }
 
 #[test]
+fn what_hooks_said_is_told() {
+    insta::assert_snapshot!(drawn(&samples::ruled(), PLAIN));
+}
+
+#[test]
 fn when_nobody_could_every_reason_is_there() {
     insta::assert_snapshot!(drawn(&samples::exhausted(), PLAIN));
 }

@@ -1,0 +1,289 @@
+//! `hotspare hook test`: calls the user's hooks on a sample, as a gateway would. Never asks a provider, and never moves a request.
+
+use std::fmt::Write as _;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use hotspare_config::{Config, Hook};
+use hotspare_core::hook::error_word;
+use hotspare_core::record::HookWord;
+use hotspare_core::{FailureKind, HookEvent, Matcher, ProfileId};
+use hotspare_gateway::hooks::input::HookInput;
+use hotspare_gateway::hooks::word::{Said, Verdict, said};
+use hotspare_gateway::hooks::{Called, Ending, Runner, label};
+use hotspare_upstream::connect::Connector;
+use schemars::JsonSchema;
+use serde::Serialize;
+
+use crate::cli::hook::HookCommand;
+use crate::commands;
+use crate::error::{CliError, Exit};
+use crate::output::{self, DEFAULT_WIDTH, Look, Style};
+use crate::words;
+
+/// The version of the JSON's shape.
+const HOOK_VERSION: u32 = 1;
+
+/// Most characters of what a hook printed that are shown.
+const SHOWN: usize = 2000;
+
+/// What `hook test --json` prints.
+#[derive(Debug, Serialize, JsonSchema)]
+pub(crate) struct HookReport {
+    /// The shape's version.
+    version: u32,
+    /// What each hook was told.
+    input: HookInput,
+    /// The hooks of the event, in order.
+    hooks: Vec<HookRun>,
+    /// What all of them together mean for the request: `allow`, `block` or `use`; none: no request waits for this event.
+    decision: Option<HookWord>,
+    /// The profile that is asked instead.
+    profile: Option<String>,
+}
+
+/// One hook.
+#[derive(Debug, Serialize, JsonSchema)]
+struct HookRun {
+    /// Its program, or where it is posted to.
+    hook: String,
+    /// Whether it was called: its matcher fits.
+    called: bool,
+    /// How it ended.
+    ending: Option<String>,
+    /// How long it took, in milliseconds.
+    took_ms: Option<u64>,
+    /// What it printed or answered; at most 2000 characters.
+    output: Option<String>,
+    /// What it printed to standard error; at most 2000 characters.
+    errors: Option<String>,
+    /// What it said.
+    word: Option<HookWord>,
+    /// The profile that it named.
+    profile: Option<String>,
+    /// Why, in its own words; where it said nothing that counts, what was wrong.
+    reason: Option<String>,
+}
+
+/// Runs `hotspare hook`.
+pub(crate) fn hook(command: &HookCommand) -> Result<ExitCode, CliError> {
+    let HookCommand::Test(arguments) = command;
+    let locations = commands::locations(arguments.layers.config.clone())?;
+    let config = commands::load(&locations, &commands::context(&arguments.layers)?)?;
+    let event = arguments.event;
+    let hooks: Vec<&Hook> = config.hooks.iter().filter(|hook| hook.event == event).collect();
+    if hooks.is_empty() {
+        let told = format!("no hook is configured for {}", event.word());
+        return Err(
+            CliError::new(Exit::Failed, told).hint("`docs/hooks.md` has examples; `hotspare config explain hooks` says what there is")
+        );
+    }
+    let input = sample(event, failure(&arguments.error)?, &config);
+    let (report, all_spoke) = commands::runtime()?.block_on(report(&hooks, input));
+    if arguments.json {
+        let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("it cannot be written: {error}")))?;
+        output::data(&text)?;
+    } else {
+        output::data(&draw(&report, Look::of_stdout()))?;
+    }
+    Ok(if all_spoke { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// The failure of this name, Claude Code's or ours.
+fn failure(name: &str) -> Result<FailureKind, CliError> {
+    let ours = FailureKind::ALL.into_iter().find(|kind| kind.word() == name);
+    ours.or_else(|| FailureKind::ALL.into_iter().find(|kind| error_word(*kind) == name)).ok_or_else(|| {
+        let names: Vec<&str> = Matcher::names().collect();
+        CliError::new(Exit::Usage, format!("no failure is named `{name}`")).hint(format!("there are {}", names.join(", ")))
+    })
+}
+
+/// A status that such a failure may come as.
+fn status(kind: FailureKind) -> Option<u16> {
+    match error_word(kind) {
+        "rate_limit" => Some(429),
+        "overloaded" => Some(529),
+        "authentication_failed" => Some(401),
+        "billing_error" => Some(402),
+        "model_not_found" => Some(404),
+        "invalid_request" => Some(400),
+        "server_error" => Some(500),
+        _ => None,
+    }
+}
+
+/// What a gateway would tell, with the profiles of the default chain.
+fn sample(event: HookEvent, kind: FailureKind, config: &Config) -> HookInput {
+    let name = |id: ProfileId| config.profiles.get(usize::from(id.0)).map_or_else(String::new, |profile| profile.name.to_string());
+    let mut chain: Vec<String> =
+        config.rules.last().map(|rule| rule.chain.entries.iter().map(|entry| name(entry.profile)).collect()).unwrap_or_default();
+    chain.dedup();
+    let first = chain.first().cloned().unwrap_or_default();
+    let spare = chain.get(1).cloned().unwrap_or_else(|| first.clone());
+    let mut input = HookInput::new(event).with_model(Some("claude-opus-5-5"));
+    input.session_id = Some("5f0c7d3e-9a51-4c0e-8d1b-2f7a33f0b6aa".to_owned());
+    input.request_id = Some("hs_0000000000000000".to_owned());
+    input.config = config.sources.first().map(|file| file.display().to_string());
+    if event.has_failure() {
+        input = input.failed(Some(kind), status(kind));
+    }
+    let (from, to, attempt) = match event {
+        HookEvent::PreRetry => (&first, Some(&first), Some(2)),
+        HookEvent::PreFailover | HookEvent::PostFailover => (&first, Some(&spare), Some(2)),
+        HookEvent::Failback => (&spare, Some(&first), None),
+        HookEvent::AttemptFailure | HookEvent::Exhausted => (&first, None, Some(1)),
+        HookEvent::LimitWarning | HookEvent::BudgetReached | HookEvent::ProfileDown | HookEvent::ProfileUp => (&first, None, None),
+    };
+    input = input.between(from, to.map(String::as_str));
+    input.attempt = attempt;
+    input.candidates = match event {
+        HookEvent::PreRetry => chain.clone(),
+        HookEvent::PreFailover => chain.iter().skip(1).cloned().collect(),
+        _ => Vec::new(),
+    };
+    input.detail = match event {
+        HookEvent::LimitWarning => Some("5h window 91 % used, begins anew in 40 min".to_owned()),
+        HookEvent::BudgetReached => Some("a sample".to_owned()),
+        HookEvent::ProfileDown => Some("its circuit breaker is open for 15 s".to_owned()),
+        _ => None,
+    };
+    input
+}
+
+/// Calls them one after the other, and whether each that was called had its say.
+async fn report(hooks: &[&Hook], input: HookInput) -> (HookReport, bool) {
+    let runner = Runner::new(Arc::new(Connector::new(commands::extra_roots())));
+    let (event, text) = (input.hook_event_name, input.bytes());
+    let mut runs = Vec::new();
+    let mut words: Vec<Said> = Vec::new();
+    for hook in hooks {
+        let mut run = HookRun::of(hook);
+        if hook.matcher.fits(input.class) {
+            let called = runner.call(hook, &text, None).await;
+            let said = said(event, &called);
+            let said = if event.rules() { said.within(&input.candidates) } else { said };
+            words.push(said.clone());
+            run.note(&called, said);
+        }
+        runs.push(run);
+    }
+    let all_spoke = !words.iter().any(|said| matches!(said, Said::Nothing(_)));
+    let (decision, profile) = match Verdict::of(words.iter()) {
+        _ if !event.rules() => (None, None),
+        Verdict::Allow => (Some(HookWord::Allow), None),
+        Verdict::Block => (Some(HookWord::Block), None),
+        Verdict::Use(profile) => (Some(HookWord::Use), Some(profile)),
+    };
+    (HookReport { version: HOOK_VERSION, input, hooks: runs, decision, profile }, all_spoke)
+}
+
+impl HookRun {
+    fn of(hook: &Hook) -> Self {
+        Self {
+            hook: label(hook),
+            called: false,
+            ending: None,
+            took_ms: None,
+            output: None,
+            errors: None,
+            word: None,
+            profile: None,
+            reason: None,
+        }
+    }
+
+    fn note(&mut self, called: &Called, said: Said) {
+        let text = |bytes: &[u8]| {
+            let text: String = String::from_utf8_lossy(bytes).chars().take(SHOWN).collect();
+            (!text.trim().is_empty()).then_some(text)
+        };
+        self.called = true;
+        self.ending = Some(ending_words(&called.ending));
+        self.took_ms = Some(u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX));
+        self.output = text(&called.output);
+        self.errors = text(&called.errors);
+        let (word, profile, reason) = said.parts();
+        (self.word, self.profile, self.reason) = (Some(word), profile, reason);
+    }
+}
+
+fn ending_words(ending: &Ending) -> String {
+    match ending {
+        Ending::Exited(code) => format!("exit code {code}"),
+        Ending::Signalled(signal) => format!("signal {signal}"),
+        Ending::Answered(status) => format!("status {status}"),
+        Ending::TimedOut => "timed out".to_owned(),
+        Ending::Flooded => "too much output".to_owned(),
+        Ending::Failed(_) => "not called".to_owned(),
+    }
+}
+
+fn draw(report: &HookReport, look: Look) -> String {
+    let input = &report.input;
+    let (arrow, dot) = (look.sign("→", "->"), look.sign(" · ", ", "));
+    let fit = |text: &str| words::fit(text, usize::MAX, look.unicode);
+    let between = match (&input.from, &input.to) {
+        (Some(from), Some(to)) => Some(format!("{from} {arrow} {to}")),
+        (from, _) => from.clone(),
+    };
+    let status = input.status.map(|status| format!(" ({status})")).unwrap_or_default();
+    let failure = input.error.as_ref().map(|error| format!("{error}{status}"));
+    let facts: Vec<String> = [failure, between].into_iter().flatten().collect();
+    let event = look.paint.paint(Style::Bold, input.hook_event_name.word());
+    let mut text = format!("{event}  {}\n", fit(&facts.join(dot)));
+    part(&mut text, look, "told", &fit(&String::from_utf8_lossy(&input.bytes()).trim_end().replace("\",\"", "\", \"")));
+    for run in &report.hooks {
+        draw_run(&mut text, run, look);
+    }
+    if let Some(meaning) = meaning(report) {
+        let _ = write!(text, "\n{arrow} {}", fit(&meaning));
+    }
+    text.trim_end().to_owned()
+}
+
+fn draw_run(text: &mut String, run: &HookRun, look: Look) {
+    let fit = |text: &str| words::fit(text, usize::MAX, look.unicode);
+    let hook = fit(&run.hook);
+    let Some(word) = run.word else {
+        let _ = writeln!(
+            text,
+            "\n{}",
+            look.paint.paint(Style::Dim, &format!("{} {hook}  not called: its matcher names other failures", look.sign("○", "o")))
+        );
+        return;
+    };
+    let took = words::time(run.took_ms.unwrap_or_default().saturating_mul(1000));
+    let (style, sign, said) = match word {
+        HookWord::Allow => (Style::Green, look.sign("✔", "+"), "go on".to_owned()),
+        HookWord::Block => (Style::Yellow, look.sign("✖", "x"), "block".to_owned()),
+        HookWord::Use => (Style::Yellow, look.sign("⇄", "~"), format!("use `{}`", run.profile.as_deref().unwrap_or_default())),
+        HookWord::Nothing => (Style::Red, look.sign("!", "!"), "nothing that counts".to_owned()),
+    };
+    let _ =
+        writeln!(text, "\n{} {hook}  {said}, {} after {took}", look.paint.paint(style, sign), run.ending.as_deref().unwrap_or_default());
+    for (name, words) in [("why", &run.reason), ("printed", &run.output), ("stderr", &run.errors)] {
+        if let Some(words) = words {
+            words.trim_end().lines().for_each(|line| part(text, look, name, &fit(line)));
+        }
+    }
+}
+
+fn part(text: &mut String, look: Look, name: &str, words: &str) {
+    let room = look.width.unwrap_or(DEFAULT_WIDTH).saturating_sub(11).max(20);
+    for (place, line) in words::wrapped(words, room).iter().enumerate() {
+        let name = if place == 0 { name } else { "" };
+        let _ = writeln!(text, "  {} {line}", look.paint.paint(Style::Dim, &words::padded(name, 8)));
+    }
+}
+
+/// What it would mean for a request.
+fn meaning(report: &HookReport) -> Option<String> {
+    let to = report.input.to.as_deref().unwrap_or_default();
+    let is_retry = report.input.hook_event_name == HookEvent::PreRetry;
+    Some(match report.decision? {
+        HookWord::Block if is_retry => format!("`{to}` would not be tried again"),
+        HookWord::Block => format!("the request would not go to `{to}`; the next candidate would be asked for, if there is one"),
+        HookWord::Use => format!("the request would go to `{}`", report.profile.as_deref().unwrap_or_default()),
+        HookWord::Allow | HookWord::Nothing => format!("the request would go to `{to}`"),
+    })
+}
