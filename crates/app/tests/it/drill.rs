@@ -118,6 +118,24 @@ async fn with_nothing_running_one_is_started_for_it_and_leaves_no_trace_but_the_
     assert!(text.stdout.contains("Passed: 8 of 8") && text.stdout.contains("no token is spent"), "{text:?}");
 }
 
+/// Others work while it is tried: what their requests change is not the drill's.
+#[tokio::test]
+async fn requests_beside_it_do_not_make_it_fail() {
+    let house = House::new().await;
+    let (child, address, token) = house.serving().await;
+    let headers = format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test");
+    let mut drill = house.user.starts(&["drill", "slow", "--json"]);
+    let mut asked = 0;
+    while drill.try_wait().expect("it runs").is_none() {
+        assert!(asks(address, &headers, "{\"stream\":true}").await.contains("x-hotspare-profile: work"));
+        asked += 1;
+    }
+    let report = report(&ended(drill).await);
+    all_held(&report, "slow");
+    assert!(asked > 0 && house.asked() == (asked, 0), "{:?}", house.asked());
+    stopped(child).await;
+}
+
 #[tokio::test]
 async fn all_of_them_run_one_after_another() {
     let house = House::new().await;

@@ -5,6 +5,7 @@ mod version;
 use std::net::SocketAddr;
 
 use hotspare_config::{Config, Locations};
+use hotspare_gateway::Snapshot;
 
 use super::Running;
 use super::check::Check;
@@ -16,6 +17,7 @@ const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
 const API_KEY: &str = "ANTHROPIC_API_KEY";
 const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
+const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 const TOKEN_HEADER: &str = "x-hotspare-token";
 
 /// Each sends the client to another cloud, past any base URL.
@@ -38,6 +40,7 @@ pub(super) fn checks(setup: &Setup, config: Option<&Config>, running: &[Running]
     checks.push(overrides(setup));
     checks.push(gateway(setup));
     checks.push(key(setup));
+    checks.extend(config.and_then(|config| login(setup, Snapshot::compile(config).uses_client_login())));
     checks.push(proxy(setup));
     checks
 }
@@ -99,29 +102,37 @@ fn shown(url: &str) -> String {
     host.unwrap_or_else(|| "an address that cannot be read".to_owned())
 }
 
+/// What decides where requests go, and as whom.
+fn deciding() -> impl Iterator<Item = &'static str> {
+    [BASE_URL, API_KEY, AUTH_TOKEN, CUSTOM_HEADERS].into_iter().chain(OTHER_CLOUDS)
+}
+
+/// What of it the settings of one kind say, with the file that does.
+fn said(setup: &Setup, kind: Kind) -> Option<(String, String)> {
+    let named = |name: &'static str| setup.all(kind, name).map(move |(source, _)| (source.place(), name));
+    let helpers = setup.sources.iter().filter(|source| source.kind == kind && source.helper).map(|source| (source.place(), "apiKeyHelper"));
+    let found: Vec<(String, &str)> = deciding().flat_map(named).chain(helpers).collect();
+    let (place, _) = found.first()?;
+    Some((place.clone(), found.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ")))
+}
+
 /// An administrator's word stands above all: neither `run` nor `install` can move it.
 fn managed(setup: &Setup) -> Check {
-    let Some((source, url)) = setup.all(Kind::Managed, BASE_URL).next() else {
+    let Some((place, names)) = said(setup, Kind::Managed) else {
         return Check::ok("managed", "no administrator's settings say where requests go");
     };
+    let whither = setup.all(Kind::Managed, BASE_URL).next().map_or_else(String::new, |(_, url)| format!(", to {}", shown(url)));
     let cause = "an administrator's settings stand above all others: hotspare cannot take these sessions";
-    let command = format!("ask whoever keeps {}", source.place());
-    Check::fail("managed", format!("{} points Claude Code at {}", source.place(), shown(url)), cause, command)
+    Check::fail("managed", format!("{place} sets {names}{whither}"), cause, format!("ask whoever keeps {place}"))
 }
 
 /// A project's settings outrank the user's own and the shell: they took the traffic and the credential with it (measured).
 fn overrides(setup: &Setup) -> Check {
-    let named = |name: &'static str| setup.all(Kind::Project, name).map(move |(source, _)| (source.place(), name));
-    let decides = [BASE_URL, API_KEY, AUTH_TOKEN, CUSTOM_HEADERS].into_iter().chain(OTHER_CLOUDS);
-    let mut found: Vec<(String, &str)> = decides.flat_map(named).collect();
-    let helpers = setup.sources.iter().filter(|source| source.kind == Kind::Project && source.helper);
-    found.extend(helpers.map(|source| (source.place(), "apiKeyHelper")));
-    let Some((place, _)) = found.first() else {
+    let Some((place, names)) = said(setup, Kind::Project) else {
         return Check::ok("override", "this folder's settings do not say where requests go, or as whom");
     };
-    let names: Vec<&str> = found.iter().map(|(_, name)| *name).collect();
     let cause = "settings of a project outrank your own: requests and credentials go where they say";
-    Check::fail("override", format!("{place} sets {}", names.join(", ")), cause, "hotspare run -- claude    (pins them for one session)")
+    Check::fail("override", format!("{place} sets {names}"), cause, "hotspare run -- claude    (pins them for one session)")
 }
 
 /// Another gateway or another cloud, by the user's own word.
@@ -160,6 +171,16 @@ fn hides(source: &Source, name: &str) -> Check {
     let cause = "Claude Code then uses the key, which is billed, and not the login of your subscription";
     let command = if source.kind == Kind::Shell { format!("unset {name}") } else { format!("take {name} out of {}", source.place()) };
     Check::warn("key", format!("{} sets {name}, and there is a login", source.place()), cause, command)
+}
+
+/// A profile that passes the client's own login on is none without one. Where the login is kept in a keychain nobody can look.
+fn login(setup: &Setup, wanted: bool) -> Option<Check> {
+    let key = [API_KEY, AUTH_TOKEN, OAUTH_TOKEN].into_iter().any(|name| setup.value(name).is_some());
+    if !wanted || setup.login || key || setup.sources.iter().any(|source| source.helper) || cfg!(target_os = "macos") {
+        return None;
+    }
+    let cause = "a profile passes the client's own login on, and there is neither a login nor a key";
+    Some(Check::warn("login", "Claude Code is not logged in", cause, "claude    (then /login)"))
 }
 
 /// The way to this machine must not lead through a proxy.

@@ -59,7 +59,20 @@ fn t18_a_project_that_says_where_requests_go_is_named() {
 fn an_administrator_s_word_is_not_worked_around() {
     let check = managed(&Setup::of(&[(Kind::Managed, &[(BASE_URL, "https://gateway.corp.example")])], false));
     assert!(check.mark == Mark::Fail && check.found.contains("gateway.corp.example"), "{check:?}");
+    let key = managed(&Setup::of(&[(Kind::Managed, &[(API_KEY, "sk-ant-test")])], false));
+    assert!(key.mark == Mark::Fail && key.found.contains(API_KEY) && !key.found.contains("sk-ant"), "{key:?}");
     assert_eq!(managed(&Setup::default()).mark, Mark::Ok);
+}
+
+#[test]
+fn a_login_that_is_needed_and_not_there_is_told() {
+    let of = |env: &[(&str, &str)], there, wanted| login(&Setup::of(&[(Kind::Shell, env)], there), wanted).map(|check| check.mark);
+    let missing = (!cfg!(target_os = "macos")).then_some(Mark::Warn);
+    assert_eq!(of(&[], false, true), missing);
+    assert_eq!((of(&[], true, true), of(&[], false, false)), (None, None));
+    for name in [API_KEY, AUTH_TOKEN, OAUTH_TOKEN] {
+        assert_eq!(of(&[(name, "made-up")], false, true), None, "{name}");
+    }
 }
 
 #[test]
