@@ -25,6 +25,9 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/init.schema.json", &["schema", "init"]),
     ("docs/explain.schema.json", &["schema", "explain"]),
     ("docs/version.schema.json", &["schema", "version"]),
+    ("docs/install.schema.json", &["schema", "install"]),
+    ("docs/service.schema.json", &["schema", "service"]),
+    ("docs/env.schema.json", &["schema", "env"]),
 ];
 
 /// Writes the files.

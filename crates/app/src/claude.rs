@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-const BASE_URL: &str = "ANTHROPIC_BASE_URL";
-const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
+pub(crate) const BASE_URL: &str = "ANTHROPIC_BASE_URL";
+pub(crate) const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
 const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
 const API_KEY: &str = "ANTHROPIC_API_KEY";
 const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
@@ -56,6 +56,11 @@ const TRUST: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED"]
 /// Proxies, in the two spellings that programs read. The client takes even plain HTTP to a loopback address through them, credential and
 /// all. Both spellings of one get one value: to some programs an empty one hides the other.
 const PROXIES: [[&str; 2]; 3] = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["all_proxy", "ALL_PROXY"]];
+
+/// What the client switches off by itself behind a base URL that is not Anthropic's, and what brings it back (client.md, section 7).
+/// Without the first one the descriptions of every MCP tool are in every request.
+pub(crate) const LEVERS: [(&str, &str); 3] =
+    [("ENABLE_TOOL_SEARCH", "true"), ("CLAUDE_CODE_ENABLE_FINE_GRAINED_TOOL_STREAMING", "1"), ("CLAUDE_CODE_PROPAGATE_TRACEPARENT", "1")];
 
 /// What is reached without a proxy.
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
@@ -141,6 +146,24 @@ impl UserSetup {
         Ok(setup)
     }
 
+    /// What the client has set up for every session: the parts of its user settings, and the environment it is started in.
+    pub(crate) fn lasting(settings: Map<String, Value>, environment: HashMap<OsString, OsString>) -> Self {
+        Self { settings: with_text_in_env(settings), environment, ..Self::default() }
+    }
+
+    /// What a lasting pointer at the proxy sets. Only what it needs: a variable that stands here hides the shell's for good. Never a
+    /// credential, which would hide a login.
+    pub(crate) fn lasting_env(&self, base_url: &str, token: &str) -> Vec<(&'static str, String)> {
+        let mut env = vec![(BASE_URL, base_url.to_owned()), (CUSTOM_HEADERS, self.headers(token))];
+        env.extend(LEVERS.map(|(name, default)| (name, self.value(name).unwrap_or(default).to_owned())));
+        let has_proxy = PROXIES.into_iter().flatten().any(|name| self.value(name).is_some());
+        if has_proxy {
+            let own = self.both(NO_PROXY).into_iter();
+            env.extend(own.map(|(name, own)| (name, own.map_or_else(|| LOOPBACK.to_owned(), with_loopback))));
+        }
+        env
+    }
+
     /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run.
     pub(crate) fn existing_base_url(&self) -> Option<&str> {
         let own_headers = self.value(CUSTOM_HEADERS).unwrap_or_default();
@@ -174,7 +197,10 @@ impl UserSetup {
             env.insert(name.to_owned(), own.unwrap_or_default().into());
         }
         for (name, own) in self.both(NO_PROXY) {
-            env.insert(name.to_owned(), own.map_or_else(|| LOOPBACK.to_owned(), |own| format!("{own},{LOOPBACK}")).into());
+            env.insert(name.to_owned(), own.map_or_else(|| LOOPBACK.to_owned(), with_loopback).into());
+        }
+        for (name, default) in LEVERS {
+            env.insert(name.to_owned(), self.value(name).unwrap_or(default).into());
         }
         env.insert(BASE_URL.to_owned(), base_url.into());
         env.insert(CUSTOM_HEADERS.to_owned(), self.headers(token).into());
@@ -243,7 +269,12 @@ impl Injection {
     }
 }
 
-fn is_token_line(line: &str) -> bool {
+/// A list of hosts that are reached directly, with our own in it.
+fn with_loopback(own: &str) -> String {
+    if own.ends_with(LOOPBACK) { own.to_owned() } else { format!("{own},{LOOPBACK}") }
+}
+
+pub(crate) fn is_token_line(line: &str) -> bool {
     line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(TOKEN_HEADER))
 }
 

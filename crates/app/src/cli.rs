@@ -16,6 +16,9 @@ use hotspare_gateway::drill::LIVE_REQUESTS;
 
 pub(crate) use overview::{command, plain_command};
 
+use crate::wiring::Part;
+use crate::wiring::shell::Shell;
+
 /// Keeps Claude Code working when its API does not.
 #[derive(Debug, Parser)]
 #[command(name = "hotspare", version, about, disable_help_subcommand = true)]
@@ -118,6 +121,22 @@ pub(crate) enum Command {
     Man(ManArgs),
     /// Print the version
     Version(VersionArgs),
+    /// Wire hotspare in: its service, Claude Code's settings, status line, shell
+    #[command(
+        after_help = "Examples:  hotspare install --dry-run        show what would be changed\n           hotspare install                  the service, Claude Code and its status line\n           hotspare install shell            programs that a shell starts, too"
+    )]
+    Install(Install),
+    /// Take it out again, without a trace; needs nothing that runs
+    #[command(
+        after_help = "Examples:  hotspare uninstall\n           hotspare uninstall statusline\n           hotspare uninstall --all --check   prove that nothing is left"
+    )]
+    Uninstall(Uninstall),
+    /// Start, stop or replace the service in the background
+    #[command(subcommand)]
+    Service(ServiceCommand),
+    /// Print what points a shell or another program at the running service
+    #[command(after_help = "Examples:  eval \"$(hotspare env)\"\n           hotspare env --shell fish | source")]
+    Env(EnvArgs),
     /// Print the JSON Schema of what `--json` prints
     Schema {
         /// Of what
@@ -186,6 +205,80 @@ pub(crate) struct Serve {
     /// Loopback address and port; port 0 takes a free one
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
+    /// As the user service: takes a socket from systemd, never refuses to start for its configuration
+    #[arg(long, hide = true)]
+    pub service: bool,
+    /// The socket is on stdin, from the process that ends
+    #[arg(long, hide = true, requires = "service")]
+    pub take_over: bool,
+}
+
+/// `hotspare install`.
+#[derive(Debug, Args)]
+pub(crate) struct Install {
+    /// What; none: `service`, `claude` and `statusline`
+    #[arg(value_enum)]
+    pub parts: Vec<Part>,
+    /// Show what would be changed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say whether everything is in place, and change nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub check: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+    /// For `shell`: another one than `$SHELL`
+    #[arg(long, value_enum)]
+    pub shell: Option<Shell>,
+}
+
+/// `hotspare uninstall`.
+#[derive(Debug, Args)]
+pub(crate) struct Uninstall {
+    /// What; none: everything
+    #[arg(value_enum)]
+    pub parts: Vec<Part>,
+    /// Everything
+    #[arg(long, conflicts_with = "parts")]
+    pub all: bool,
+    /// Show what would be changed, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Say whether anything is left, and change nothing
+    #[arg(long, conflicts_with = "dry_run")]
+    pub check: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `hotspare service …`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ServiceCommand {
+    /// Start it, unless it runs
+    Start,
+    /// Stop it; answers in flight may end
+    Stop,
+    /// Put a new process in its place, e.g. after an upgrade; nobody is refused meanwhile
+    Restart,
+    /// Whether it runs, and who keeps it
+    Status {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `hotspare env`.
+#[derive(Debug, Args)]
+pub(crate) struct EnvArgs {
+    /// In the words of this shell; none: of `$SHELL`
+    #[arg(long, value_enum)]
+    pub shell: Option<Shell>,
+    /// Print JSON
+    #[arg(long, conflicts_with = "shell")]
+    pub json: bool,
 }
 
 /// `hotspare status`.
@@ -410,6 +503,12 @@ pub(crate) enum Shape {
     Explain,
     /// `version --json`
     Version,
+    /// `install --json` and `uninstall --json`
+    Install,
+    /// `service status --json`
+    Service,
+    /// `env --json`
+    Env,
 }
 
 /// `hotspare config …`.

@@ -5,9 +5,11 @@ pub(crate) mod control;
 pub(crate) mod demo;
 pub(crate) mod doctor;
 pub(crate) mod drill;
+pub(crate) mod env;
 pub(crate) mod explain;
 pub(crate) mod hook;
 pub(crate) mod init;
+pub(crate) mod install;
 pub(crate) mod logs;
 pub(crate) mod manual;
 pub(crate) mod notices;
@@ -16,9 +18,12 @@ pub(crate) mod profile;
 pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
+pub(crate) mod service;
+pub(crate) mod session_start;
 pub(crate) mod status;
 pub(crate) mod statusline;
 pub(crate) mod trust;
+pub(crate) mod uninstall;
 pub(crate) mod usage;
 pub(crate) mod why;
 
@@ -81,6 +86,14 @@ pub(crate) fn invalid(errors: &hotspare_config::Errors) -> CliError {
 /// One thread carries the whole data path: a wake-up across threads costs more than the work between two.
 pub(crate) fn runtime() -> Result<Runtime, CliError> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// Waits in a command that has no runtime of its own.
+pub(crate) fn rest(time: Duration) {
+    // Without a runtime nothing would work; a look too many is then the least trouble.
+    if let Ok(runtime) = runtime() {
+        runtime.block_on(async { tokio::time::sleep(time).await });
+    }
 }
 
 /// Every profile that some chain asks must be able to authenticate now, or nothing is started: a spare without a key is no spare.

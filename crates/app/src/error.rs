@@ -74,6 +74,11 @@ impl CliError {
         self
     }
 
+    /// What went wrong, alone.
+    pub(crate) fn message(&self) -> &str {
+        self.message.lines().next().unwrap_or_default()
+    }
+
     /// The code to exit with.
     pub(crate) fn code(&self) -> u8 {
         self.exit as u8

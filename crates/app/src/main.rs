@@ -10,12 +10,14 @@ mod notices;
 mod output;
 mod state;
 mod way;
+mod wiring;
 mod words;
 
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
 
+use crate::cli::hook::HookCommand;
 use crate::cli::{Cli, Command};
 use crate::error::CliError;
 
@@ -50,7 +52,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Outage(outage)) => commands::outage::outage(&outage),
         Some(Command::Drill(drill)) => commands::drill::drill(&drill),
         Some(Command::Profile(profile)) => commands::profile::profile(profile),
-        Some(Command::Hook(hook)) => commands::hook::hook(&hook),
+        Some(Command::Hook(HookCommand::SessionStart)) => commands::session_start::session_start(),
+        Some(Command::Hook(HookCommand::Test(test))) => commands::hook::test(&test),
         Some(Command::Config(config)) => commands::config::config(config),
         Some(Command::Trust { folder }) => commands::trust::trust(folder),
         Some(Command::Untrust { folder }) => commands::trust::untrust(folder),
@@ -59,6 +62,10 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Completions(completions)) => commands::manual::completions(&completions),
         Some(Command::Man(man)) => commands::manual::man(&man),
         Some(Command::Version(version)) => commands::manual::version(&version),
+        Some(Command::Install(install)) => commands::install::install(&install),
+        Some(Command::Uninstall(uninstall)) => commands::uninstall::uninstall(&uninstall),
+        Some(Command::Service(service)) => commands::service::service(&service),
+        Some(Command::Env(arguments)) => commands::env::env(&arguments),
         Some(Command::Schema { of }) => commands::schema::schema(of),
     }
 }

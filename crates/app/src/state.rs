@@ -14,27 +14,50 @@ const TOKEN_BYTES: usize = 32;
 
 /// A fresh local token.
 pub(crate) fn new_token() -> io::Result<SecretString> {
-    let mut bytes = [0_u8; TOKEN_BYTES];
-    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(SecretString::from(format!("hs-{hex}")))
+    Ok(SecretString::from(format!("hs-{}", chance()?)))
 }
 
-/// The token that `serve` uses at every start, made at the first.
+/// 256 bit of chance, in hex digits.
+pub(crate) fn chance() -> io::Result<String> {
+    let mut bytes = [0_u8; TOKEN_BYTES];
+    getrandom::fill(&mut bytes).map_err(|error| io::Error::other(format!("no randomness: {error}")))?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// The token that `serve` uses at every start, made at the first. Of two processes that make it at the same moment, one does.
 pub(crate) fn lasting_token(state_dir: &Path) -> io::Result<SecretString> {
     let file = state_dir.join("token");
-    match fs::read_to_string(&file) {
-        Ok(text) if is_token(text.trim()) => {
-            private_mode(&file, 0o600)?;
-            return Ok(SecretString::from(text.trim().to_owned()));
-        }
-        Ok(_) => {}
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(io::Error::new(error.kind(), format!("`{}`: {error}", file.display()))),
+    if let Some(token) = kept_token(&file)? {
+        return Ok(token);
     }
     let token = new_token()?;
-    write_private(&file, token.expose_secret().as_bytes())?;
-    Ok(token)
+    match temporary(&file, token.expose_secret().as_bytes())?.persist_noclobber(&file) {
+        Ok(_) => Ok(token),
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => match kept_token(&file)? {
+            Some(token) => Ok(token),
+            // What is there is no token, so nobody can be using it.
+            None => error.file.persist(&file).map(|_| token).map_err(|error| error.error),
+        },
+        Err(error) => Err(io::Error::new(error.error.kind(), format!("`{}`: {}", file.display(), error.error))),
+    }
+}
+
+fn kept_token(file: &Path) -> io::Result<Option<SecretString>> {
+    match fs::read_to_string(file) {
+        Ok(text) if is_token(text.trim()) => {
+            private_mode(file, 0o600)?;
+            Ok(Some(SecretString::from(text.trim().to_owned())))
+        }
+        Ok(_) => Ok(None),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(io::Error::new(error.kind(), format!("`{}`: {error}", file.display()))),
+    }
+}
+
+/// That token, or what stands for it where it is not made yet.
+pub(crate) fn known_token(state_dir: &Path) -> SecretString {
+    let kept = fs::read_to_string(state_dir.join("token")).unwrap_or_default();
+    SecretString::from(if is_token(kept.trim()) { kept.trim().to_owned() } else { "hs-made-at-the-first-start".to_owned() })
 }
 
 fn is_token(text: &str) -> bool {
@@ -48,12 +71,19 @@ pub(crate) struct Instance {
     pub version: u32,
     /// Its process.
     pub pid: i32,
-    /// `run`, `serve`, or `drill` for the time of one.
+    /// `run`, `serve`, `service` for one in the background, or `drill` for the time of one.
     pub kind: String,
     /// Where it listens.
     pub address: SocketAddr,
     /// What opens it; the file is readable by its owner alone.
     pub token: String,
+}
+
+impl Instance {
+    /// Whether it serves whoever comes, and not one command alone.
+    pub(crate) fn serves_all(&self) -> bool {
+        matches!(self.kind.as_str(), "serve" | "service")
+    }
 }
 
 /// The entry of this process; gone when dropped.
@@ -97,24 +127,50 @@ pub(crate) fn instances(state_dir: &Path) -> Vec<Instance> {
 
 fn read_instance(file: &Path) -> Option<Instance> {
     let instance: Instance = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let alive = Pid::from_raw(instance.pid).is_some_and(|pid| test_kill_process(pid).is_ok());
+    let alive = Pid::from_raw(instance.pid).is_some_and(is_alive);
     if !alive {
         let _ = fs::remove_file(file);
     }
     alive.then_some(instance)
 }
 
+/// Whether a process is there and has not ended. One that nobody has asked for its end keeps its number.
+pub(crate) fn is_alive(pid: Pid) -> bool {
+    let has_ended = || {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", pid.as_raw_nonzero())).unwrap_or_default();
+        stat.rsplit(')').next().is_some_and(|rest| rest.trim_start().starts_with('Z'))
+    };
+    test_kill_process(pid).is_ok() && !has_ended()
+}
+
 /// Writes a file that only its owner may read, in a folder that only its owner may enter: whole or not at all.
 pub(crate) fn write_private(file: &Path, content: &[u8]) -> io::Result<()> {
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.display()));
+    temporary(file, content)?.persist(file).map_err(|error| told(error.error))?;
+    Ok(())
+}
+
+/// The content beside the place that it is for.
+fn temporary(file: &Path, content: &[u8]) -> io::Result<tempfile::NamedTempFile> {
     let folder = file.parent().ok_or_else(|| io::Error::other("the file has no folder"))?;
     let told = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.display()));
     fs::create_dir_all(folder).map_err(told)?;
     private_mode(folder, 0o700)?;
-    // The temporary file is made with mode 0600 whatever the umask says.
-    let mut temporary = tempfile::NamedTempFile::new_in(folder).map_err(told)?;
+    // Made with mode 0600 whatever the umask says; named so that what a crash leaves is known.
+    let mut temporary = tempfile::Builder::new().prefix(".hotspare-").suffix(".tmp").tempfile_in(folder).map_err(told)?;
     temporary.write_all(content).and_then(|()| temporary.as_file().sync_all()).map_err(told)?;
-    temporary.persist(file).map_err(|error| told(error.error))?;
-    Ok(())
+    Ok(temporary)
+}
+
+/// Opens a file that only its owner may read, and makes it where it is missing. What is in it stays.
+pub(crate) fn private_file(file: &Path) -> io::Result<fs::File> {
+    let told = |error: io::Error| io::Error::new(error.kind(), format!("`{}`: {error}", file.display()));
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder).and_then(|()| private_mode(folder, 0o700)).map_err(told)?;
+    }
+    let opened = fs::File::options().create(true).truncate(false).append(true).open(file).map_err(told)?;
+    private_mode(file, 0o600).map_err(told)?;
+    Ok(opened)
 }
 
 #[cfg(unix)]
@@ -149,6 +205,23 @@ mod tests {
         assert_eq!(mode(&state.join("token")), 0o600);
         fs::write(state.join("token"), "short").expect("damaged");
         assert_ne!(lasting_token(&state).expect("made anew").expose_secret(), first.expose_secret());
+    }
+
+    #[test]
+    fn two_that_make_the_token_at_the_same_moment_have_the_same() {
+        for _ in 0..50 {
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let start = std::sync::Barrier::new(4);
+            let make = || {
+                start.wait();
+                lasting_token(folder.path()).expect("made").expose_secret().to_owned()
+            };
+            let tokens: Vec<String> = std::thread::scope(|scope| {
+                let makers: Vec<_> = (0..4).map(|_| scope.spawn(make)).collect();
+                makers.into_iter().map(|maker| maker.join().expect("it ends")).collect()
+            });
+            assert!(tokens.iter().all(|token| *token == tokens[0]), "{tokens:?}");
+        }
     }
 
     #[test]

@@ -40,7 +40,7 @@ impl Way {
         match (base_url, ours) {
             (Some(_), false) => Self::Elsewhere,
             (Some(_), true) => Self::Nowhere,
-            (None, _) => instances.into_iter().find(|instance| instance.kind == "serve").map_or(Self::Nowhere, Self::Through),
+            (None, _) => instances.into_iter().find(Instance::serves_all).map_or(Self::Nowhere, Self::Through),
         }
     }
 }

@@ -16,10 +16,10 @@ use crate::tree::{self, Member, Node, Value};
 use crate::trust::digest;
 
 /// What a new file begins with.
-const EMPTY: &str = "{}\n";
+pub(crate) const EMPTY: &str = "{}\n";
 
 /// Indentation of a file that has none.
-const INDENT: &str = "  ";
+pub(crate) const INDENT: &str = "  ";
 
 /// A changed text.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -60,6 +60,14 @@ pub enum EditError {
         /// What is there.
         kind: &'static str,
     },
+    /// There is something else in a list's place.
+    #[error("`{path}` is {kind}, and no list")]
+    NotAList {
+        /// The path that leads there.
+        path: String,
+        /// What is there.
+        kind: &'static str,
+    },
     /// There is nothing to remove.
     #[error("`{0}` is not set there")]
     Absent(String),
@@ -80,7 +88,8 @@ pub fn set(text: &str, path: &KeyPath, value: &str) -> Result<Edit, EditError> {
         None => spliced(text, found.at.span.clone(), value),
         Some((key, deeper)) => {
             let value = deeper.iter().rev().fold(value.to_owned(), |value, key| format!("{{ {}: {value} }}", quoted(key)));
-            inserted(text, found, path.keys().len() == rest.len(), &format!("{}: {value}", quoted(key)))
+            let is_root = path.keys().len() == rest.len();
+            inserted(text, &found.at.span, &items(found), is_root, &format!("{}: {value}", quoted(key)))
         }
     };
     Ok(changed(before, edited))
@@ -107,7 +116,8 @@ pub fn unset(text: &str, path: &KeyPath) -> Result<Edit, EditError> {
     }
     let Value::Object(members) = &parent.value else { return Err(absent()) };
     let place = members.iter().position(|member| member.name == *key).ok_or_else(absent)?;
-    Ok(changed(text, removed(text, members, place)))
+    let items: Vec<Range<usize>> = members.iter().map(member_span).collect();
+    Ok(changed(text, removed(text, &items, place)))
 }
 
 /// Takes a change back; none where the text is not the one that it led to.
@@ -123,7 +133,7 @@ pub fn value_text(typed: &str) -> String {
     if looks_like_json || parse(typed).is_ok() { typed.to_owned() } else { quoted(typed) }
 }
 
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     serde_json::Value::from(text).to_string()
 }
 
@@ -150,17 +160,29 @@ fn walk<'n, 'p>(root: &'n Node, path: &'p KeyPath) -> Result<(&'n Node, &'p [Str
     Ok((node, &[]))
 }
 
-/// Puts a member behind the last one of an object.
-fn inserted(text: &str, object: &Node, is_root: bool, member: &str) -> String {
-    let Value::Object(members) = &object.value else { return text.to_owned() };
-    let closing = object.at.span.end - 1;
-    match members.last() {
-        None => inserted_into_empty(text, object.at.span.start + 1..closing, is_root, member),
+/// Where each member of an object or each entry of a list stands.
+pub(crate) fn items(node: &Node) -> Vec<Range<usize>> {
+    match &node.value {
+        Value::Object(members) => members.iter().map(member_span).collect(),
+        Value::List(nodes) => nodes.iter().map(|node| node.at.span.clone()).collect(),
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => Vec::new(),
+    }
+}
+
+fn member_span(member: &Member) -> Range<usize> {
+    member.name_at.span.start..member.node.at.span.end
+}
+
+/// Puts a member behind the last one of an object, or an entry behind the last one of a list; `whole` is the object with its brackets.
+pub(crate) fn inserted(text: &str, whole: &Range<usize>, items: &[Range<usize>], is_root: bool, member: &str) -> String {
+    let closing = whole.end - 1;
+    match items.last() {
+        None => inserted_into_empty(text, whole.start + 1..closing, is_root, member),
         Some(last) => {
-            let end = last.node.at.span.end;
+            let end = last.end;
             let gap = &text[end..closing];
             let comma = comma_in(gap).map(|at| end + at + 1);
-            match own_line(text, last) {
+            match own_line(text, last.start) {
                 // A line of its own, as the one before; behind the comments that stand there.
                 Some(indent) => {
                     let content_end = end + gap.trim_end().len();
@@ -189,18 +211,17 @@ fn inserted_into_empty(text: &str, inside: Range<usize>, is_root: bool, member: 
     spliced(text, at..inside.end, &format!("{end}{indent}{INDENT}{member}{end}{indent}"))
 }
 
-/// Takes a member out: with its line where nothing else stands on it, and with the comma that it leaves without a use.
-fn removed(text: &str, members: &[Member], place: usize) -> String {
-    let member = &members[place];
-    let (start, end) = (member.name_at.span.start, member.node.at.span.end);
-    let follower = members.get(place + 1).map_or(text.len(), |next| next.name_at.span.start);
+/// Takes one of them out: with its line where nothing else stands on it, and with the comma that it leaves without a use.
+pub(crate) fn removed(text: &str, items: &[Range<usize>], place: usize) -> String {
+    let (start, end) = (items[place].start, items[place].end);
+    let follower = items.get(place + 1).map_or(text.len(), |next| next.start);
     let comma = comma_in(&text[end..follower]).map(|at| end + at);
     let own = start..end;
     let cuts = match comma {
         Some(comma) => vec![own, comma..comma + 1],
         // The last one: the comma before it would be left over.
         None if place > 0 => {
-            let before = members[place - 1].node.at.span.end;
+            let before = items[place - 1].end;
             let left_over = comma_in(&text[before..start]).map(|at| before + at..before + at + 1);
             left_over.into_iter().chain([own]).collect()
         }
@@ -240,21 +261,20 @@ fn cut_out(text: &str, cuts: &[Range<usize>], line: Option<&Range<usize>>) -> St
 }
 
 /// The indentation of a member that begins its line.
-fn own_line<'t>(text: &'t str, member: &Member) -> Option<&'t str> {
-    let start = member.name_at.span.start;
+pub(crate) fn own_line(text: &str, start: usize) -> Option<&str> {
     let line_start = text[..start].rfind('\n')? + 1;
     let indent = &text[line_start..start];
     indent.bytes().all(|byte| matches!(byte, b' ' | b'\t')).then_some(indent)
 }
 
 /// The indentation of the line that a byte is on.
-fn indent_at(text: &str, at: usize) -> &str {
+pub(crate) fn indent_at(text: &str, at: usize) -> &str {
     let line = &text[text[..at].rfind('\n').map_or(0, |end| end + 1)..];
     &line[..line.find(|c| !matches!(c, ' ' | '\t')).unwrap_or(0)]
 }
 
 /// As the file has them.
-fn line_end(text: &str) -> &'static str {
+pub(crate) fn line_end(text: &str) -> &'static str {
     if text.contains("\r\n") { "\r\n" } else { "\n" }
 }
 
@@ -278,12 +298,19 @@ fn comma_in(gap: &str) -> Option<usize> {
     None
 }
 
-fn spliced(text: &str, range: Range<usize>, put: &str) -> String {
+pub(crate) fn spliced(text: &str, range: Range<usize>, put: &str) -> String {
     format!("{}{put}{}", &text[..range.start], &text[range.end..])
 }
 
 /// A change that somebody else made. What takes it back is what lies between the longest common start and the longest common end.
 pub fn changed(before: &str, after: String) -> Edit {
+    let (put_in, taken_out) = difference(before, &after);
+    let is_delicate = mask(before).text.get(put_in.start..put_in.start + taken_out.len()) != Some(taken_out);
+    Edit { undo: Undo { digest: digest(after.as_bytes()), put_in, taken_out: taken_out.to_owned(), is_delicate }, text: after }
+}
+
+/// Bytes of `after` that are new, and what stood in their place before.
+pub fn difference<'b>(before: &'b str, after: &str) -> (Range<usize>, &'b str) {
     let mut start = before.bytes().zip(after.bytes()).take_while(|(one, other)| one == other).count();
     while !(before.is_char_boundary(start) && after.is_char_boundary(start)) {
         start -= 1;
@@ -293,10 +320,7 @@ pub fn changed(before: &str, after: String) -> Edit {
     while !(old.is_char_boundary(old.len() - same) && new.is_char_boundary(new.len() - same)) {
         same -= 1;
     }
-    let taken_out = old[..old.len() - same].to_owned();
-    let is_delicate = mask(before).text.get(start..start + taken_out.len()) != Some(taken_out.as_str());
-    let put_in = start..start + new.len() - same;
-    Edit { undo: Undo { digest: digest(after.as_bytes()), put_in, taken_out, is_delicate }, text: after }
+    (start..start + new.len() - same, &old[..old.len() - same])
 }
 
 #[cfg(test)]

@@ -5,28 +5,64 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
+use tempfile::NamedTempFile;
+
+/// How the name of a text that is not yet in its place begins and ends. A crash may leave one behind.
+const LEFTOVER: (&str, &str) = (".hotspare-", ".tmp");
+
 /// Replaces the text of a file, which must still be `before`; an absent file counts as empty and is made for its owner alone.
 ///
 /// # Errors
 ///
 /// When the file cannot be written, or does not hold `before` any more. It is then as it was.
 pub fn replace(file: &Path, before: &str, after: &str) -> io::Result<()> {
-    let target = target(file)?;
-    let folder = target.parent().ok_or_else(|| io::Error::other("the path has no folder"))?;
-    fs::create_dir_all(folder)?;
-    let mut temporary = tempfile::NamedTempFile::new_in(folder)?;
-    if let Ok(meta) = fs::metadata(&target) {
-        temporary.as_file().set_permissions(meta.permissions())?;
+    Replacement::prepare(file, after)?.commit(before)
+}
+
+/// A text that stands beside the file whose place it shall take.
+pub struct Replacement {
+    target: PathBuf,
+    temporary: NamedTempFile,
+}
+
+impl Replacement {
+    /// Writes the text beside the file, with the file's mode; the folder is made where it is missing.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be written.
+    pub fn prepare(file: &Path, after: &str) -> io::Result<Self> {
+        let target = target(file)?;
+        let folder = target.parent().ok_or_else(|| io::Error::other("the path has no folder"))?;
+        fs::create_dir_all(folder)?;
+        let mut temporary = tempfile::Builder::new().prefix(LEFTOVER.0).suffix(LEFTOVER.1).tempfile_in(folder)?;
+        if let Ok(meta) = fs::metadata(&target) {
+            temporary.as_file().set_permissions(meta.permissions())?;
+        }
+        temporary.write_all(after.as_bytes())?;
+        temporary.as_file().sync_all()?;
+        Ok(Self { target, temporary })
     }
-    temporary.write_all(after.as_bytes())?;
-    temporary.as_file().sync_all()?;
-    if current(&target)? != before.as_bytes() {
-        return Err(io::Error::other("the file was changed by somebody else meanwhile; nothing was written"));
+
+    /// Puts it in place, if the file still holds `before`.
+    ///
+    /// # Errors
+    ///
+    /// When it does not, or cannot be replaced. It is then as it was.
+    pub fn commit(self, before: &str) -> io::Result<()> {
+        if current(&self.target)? != before.as_bytes() {
+            return Err(io::Error::other("the file was changed by somebody else meanwhile; nothing was written"));
+        }
+        self.temporary.persist(&self.target).map_err(|error| error.error)?;
+        // The new name must outlive a crash too; not every file system knows how.
+        let _ = self.target.parent().map_or(Ok(()), |folder| File::open(folder).and_then(|folder| folder.sync_all()));
+        Ok(())
     }
-    temporary.persist(&target).map_err(|error| error.error)?;
-    // The new name must outlive a crash too; not every file system knows how.
-    let _ = File::open(folder).and_then(|folder| folder.sync_all());
-    Ok(())
+}
+
+/// Whether a file of this name was left behind by a crash.
+pub fn is_leftover(name: &str) -> bool {
+    name.starts_with(LEFTOVER.0) && name.ends_with(LEFTOVER.1)
 }
 
 fn current(target: &Path) -> io::Result<Vec<u8>> {
@@ -36,8 +72,12 @@ fn current(target: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Where a link leads, also where nothing is there yet.
-fn target(file: &Path) -> io::Result<PathBuf> {
+/// Where a link leads, also where nothing is there yet; any other file is its own.
+///
+/// # Errors
+///
+/// When links lead in a circle.
+pub fn target(file: &Path) -> io::Result<PathBuf> {
     match file.canonicalize() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => match fs::read_link(file) {
             Ok(link) => Ok(file.parent().unwrap_or(Path::new("")).join(link)),

@@ -91,7 +91,7 @@ pub(crate) fn parse(place: &Place, text: &str) -> Result<(Node, Vec<Diagnostic>)
 
 /// Parses a text that stands `offset` bytes behind the start of its source.
 pub(crate) fn parse_part(source: &Arc<Source>, text: &str, offset: usize) -> Result<(Node, Vec<Diagnostic>), Box<Diagnostic>> {
-    if text.starts_with('\u{feff}') {
+    if text.starts_with(BYTE_ORDER_MARK) {
         let at = At::new(source, offset..offset + 3);
         let fault = fault(codes::BYTE_ORDER_MARK, &at, "the file starts with a byte order mark", "three bytes before the first character");
         return Err(Box::new(fault.with_help("save it as UTF-8 without a byte order mark")));
@@ -103,10 +103,27 @@ pub(crate) fn parse_part(source: &Arc<Source>, text: &str, offset: usize) -> Res
         let fault = Diagnostic::about(Severity::Error, codes::EMPTY, &place.path, "the file is empty").in_layer(place.layer);
         return Err(Box::new(fault.with_help("write `{}` for a configuration that sets nothing, or remove the file")));
     };
-    let mut convert = Convert { source, text, offset, faults: Vec::new() };
+    let mut convert = Convert { source, text, offset, keeps_duplicates: false, faults: Vec::new() };
     let node = convert.node(value);
     Ok((node, convert.faults))
 }
+
+/// Parses another program's text: a byte order mark may stand before it, and a key may be given twice; both members are kept, in order.
+pub(crate) fn parse_foreign(place: &Place, text: &str) -> Result<Node, Box<Diagnostic>> {
+    let offset = if text.starts_with(BYTE_ORDER_MARK) { BYTE_ORDER_MARK.len_utf8() } else { 0 };
+    let (source, text) = (&Source::new(place, text), &text[offset..]);
+    let result =
+        parse_to_ast(text, &CollectOptions::default(), &options()).map_err(|error| Box::new(syntax_error(source, offset, &error)))?;
+    let Some(value) = result.value else {
+        return Err(Box::new(Diagnostic::about(Severity::Error, codes::EMPTY, &place.path, "the file holds no value")));
+    };
+    let mut convert = Convert { source, text, offset, keeps_duplicates: true, faults: Vec::new() };
+    let node = convert.node(value);
+    convert.faults.into_iter().next().map_or(Ok(node), |fault| Err(Box::new(fault)))
+}
+
+/// Some editors put it first; three bytes in UTF-8.
+const BYTE_ORDER_MARK: char = '\u{feff}';
 
 /// JSON with comments and trailing commas, and no other liberty: what is accepted here other tools read too.
 fn options() -> ParseOptions {
@@ -128,6 +145,7 @@ struct Convert<'t> {
     source: &'t Arc<Source>,
     text: &'t str,
     offset: usize,
+    keeps_duplicates: bool,
     faults: Vec<Diagnostic>,
 }
 
@@ -161,6 +179,10 @@ impl Convert<'_> {
             let name_at = self.at(&property.name);
             let name = property.name.into_string();
             let node = self.node(property.value);
+            if self.keeps_duplicates {
+                members.push(Member { name, name_at, node });
+                continue;
+            }
             match places.entry(name) {
                 Entry::Occupied(first) => self.faults.push(duplicate(first.get(), &name_at)),
                 Entry::Vacant(place) => {

@@ -109,7 +109,7 @@ impl TrustStore {
 pub(crate) struct LoosePin(pub(crate) PathBuf);
 
 /// SHA-256 in hexadecimal digits.
-pub(crate) fn digest(bytes: &[u8]) -> String {
+pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().fold(String::with_capacity(64), |mut hex, byte| {
         write!(hex, "{byte:02x}").expect("a string takes all");
         hex

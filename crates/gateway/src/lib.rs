@@ -6,6 +6,7 @@ pub mod admission;
 pub mod answer;
 mod body;
 mod bound;
+pub mod challenge;
 pub mod control;
 pub mod drill;
 pub mod forward;

@@ -35,6 +35,7 @@ use crate::admission::{self, Room};
 use crate::answer;
 use crate::body::ClientBody;
 use crate::bound::Bound;
+use crate::challenge;
 use crate::control;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
@@ -54,9 +55,6 @@ use crate::status::{ConfigState, ConfigStatus};
 
 /// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
 const IDLE_TIME: Duration = Duration::from_secs(300);
-
-/// Answers in flight have this long to end after the shutdown began.
-const DRAIN_TIME: Duration = Duration::from_secs(5);
 
 /// Old sessions and requests are forgotten at most this often.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
@@ -509,7 +507,11 @@ impl Gateway {
     async fn route(self: Arc<Self>, mut request: Request<Incoming>) -> Response<ClientBody> {
         let room = admission::room(request.method(), request.uri());
         if room == Room::Hello {
-            return Response::new(ClientBody::full(Bytes::new()));
+            let mut hello = Response::new(ClientBody::full(Bytes::new()));
+            if let Some(proof) = challenge::answer(request.headers(), self.token.expose_secret(), self.local) {
+                hello.headers_mut().insert(challenge::PROOF, proof);
+            }
+            return hello;
         }
         let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
             Ok(admitted) => admitted,
@@ -631,17 +633,17 @@ fn unknown_coding(headers: &http::HeaderMap) -> Option<&str> {
     hotspare_wire::limits::content_coding(headers).filter(|coding| !matches!(*coding, "gzip" | "zstd" | "br"))
 }
 
-/// Serves until `shutdown` ends, then lets answers in flight end for a few seconds.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = ()>) {
+/// Serves until `shutdown` ends, then lets answers in flight end for as long as it said.
+pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
     let places = Arc::new(Semaphore::new(gateway.max_connections));
     let (stop, stopped) = tokio::sync::watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
-    loop {
+    let drain = loop {
         // Cancel-safe: `accept` and `join_next` lose nothing when another branch wins.
         tokio::select! {
             biased;
-            () = &mut shutdown => break,
+            drain = &mut shutdown => break drain,
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
             accepted = accept(&listener) => {
                 match accepted {
@@ -665,10 +667,10 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
                 }
             }
         }
-    }
+    };
     drop(stop);
     drop(listener);
-    let drained = tokio::time::timeout(DRAIN_TIME, async { while connections.join_next().await.is_some() {} }).await;
+    let drained = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
     if drained.is_err() {
         connections.abort_all();
     }

@@ -12,6 +12,9 @@ pub(crate) enum HookCommand {
     #[command(after_help = "Examples:  hotspare hook test PreFailover\n           hotspare hook test PreFailover --error rate_limit\n\n\
                       Exit code 0: each hook that was called had its say. Nothing is asked of any provider.")]
     Test(HookTest),
+    /// What Claude Code runs when a session begins: revives the service, or takes our values out of its settings
+    #[command(hide = true)]
+    SessionStart,
 }
 
 /// `hotspare hook test`.

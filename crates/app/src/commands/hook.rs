@@ -15,7 +15,7 @@ use hotspare_upstream::connect::Connector;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::hook::HookCommand;
+use crate::cli::hook::HookTest;
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::output::{self, DEFAULT_WIDTH, Look, Style};
@@ -66,8 +66,7 @@ struct HookRun {
 }
 
 /// Runs `hotspare hook`.
-pub(crate) fn hook(command: &HookCommand) -> Result<ExitCode, CliError> {
-    let HookCommand::Test(arguments) = command;
+pub(crate) fn test(arguments: &HookTest) -> Result<ExitCode, CliError> {
     let locations = commands::locations(arguments.layers.config.clone())?;
     let config = commands::load(&locations, &commands::context(&arguments.layers)?)?;
     let event = arguments.event;

@@ -14,11 +14,14 @@ use crate::cli::Shape;
 use crate::commands::control::Outcome;
 use crate::commands::doctor::DoctorReport;
 use crate::commands::drill::DrillReport;
+use crate::commands::env::Environment;
 use crate::commands::explain::Index;
 use crate::commands::hook::HookReport;
 use crate::commands::init::InitReport;
+use crate::commands::install::Report;
 use crate::commands::manual::Build;
 use crate::commands::outage::OutageReport;
+use crate::commands::service::ServiceStatus;
 use crate::commands::status::StatusReport;
 use crate::commands::usage::Usage;
 use crate::error::{CliError, Exit};
@@ -42,6 +45,9 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
         Shape::Pause => schema_of::<Outcome<PauseAnswer>>("hotspare profile pause"),
         Shape::Resume => schema_of::<Outcome<ResumeAnswer>>("hotspare profile resume"),
+        Shape::Install => schema_of::<Report>("hotspare install"),
+        Shape::Service => schema_of::<ServiceStatus>("hotspare service status"),
+        Shape::Env => schema_of::<Environment>("hotspare env"),
     };
     let text = serde_json::to_string_pretty(&schema)
         .map_err(|error| CliError::new(Exit::Failed, format!("the schema cannot be written: {error}")))?;

@@ -1,13 +1,20 @@
-//! `hotspare serve`: the proxy in the foreground. Never starts unless it can serve whole.
+//! `hotspare serve`: the proxy in the foreground, and what the user service runs. In the foreground it never starts unless it can serve
+//! whole. As a service it never stands in the way: with a configuration that cannot be read it passes everything on to where the client
+//! would go without us, until the configuration is mended.
 
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::process::ExitCode;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
-use hotspare_config::Folders;
+use hotspare_config::{BaseUrl, Config, Folders, Locations};
 use hotspare_gateway::{Gateway, Options, Outside, ServeError};
+use listenfd::ListenFd;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
@@ -15,21 +22,51 @@ use crate::cli::Serve;
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
+use crate::wiring;
 use crate::{output, state};
+
+/// In the foreground, answers in flight have so long to end: whoever pressed Ctrl-C waits for it.
+const FOREGROUND_DRAIN: Duration = Duration::from_secs(5);
+
+/// A service that is stopped gives answers in flight so long: less than the 360 s that the client waits for the next process, which under
+/// systemd begins only then.
+pub(crate) const SERVICE_DRAIN: Duration = Duration::from_secs(120);
+
+/// A service that has handed its port over harms nobody by staying: so long may the longest answer take.
+const HANDED_OVER_DRAIN: Duration = Duration::from_secs(600);
+
+/// Longest that the next process may take until it is ready.
+const HANDOVER_TIME: Duration = Duration::from_secs(10);
+
+/// What the next process says when it is ready.
+const READY: &[u8] = b"ready\n";
 
 /// Runs `hotspare serve`.
 pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
-    commands::logging("info");
+    commands::logging(if arguments.service { "warn" } else { "info" });
+    if arguments.service {
+        // Apart from the terminal that it was started in; where systemd started it, it is that already.
+        let _ = rustix::process::setsid();
+    }
     let locations = commands::locations(arguments.layers.config.clone())?;
     let context = commands::context(&arguments.layers)?;
-    let config = commands::load(&locations, &context)?;
+    let (config, fault) = match commands::load(&locations, &context) {
+        Ok(config) => (config, None),
+        Err(fault) if arguments.service => (pass_through(&locations)?, Some(fault)),
+        Err(fault) => return Err(fault),
+    };
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
-        commands::check_credentials(&config).await?;
+        if let Err(missing) = commands::check_credentials(&config).await {
+            if !arguments.service {
+                return Err(missing);
+            }
+            output::talk(&missing.to_string());
+        }
         let refused = |error: ServeError| CliError::new(Exit::Failed, error.to_string());
         // Before the port is open, and again with the port that was given: nothing is made for what cannot be served.
         Gateway::check(&config, address).map_err(refused)?;
-        let listener = bind(address).await?;
+        let listener = listener(arguments, address).await?;
         Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
         let token = state::lasting_token(&locations.state_dir)?;
         let store = commands::store(&locations, &config);
@@ -41,9 +78,23 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
             store: Some(store),
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
-        let _registration = state::register(&locations.state_dir, "serve", gateway.local(), &token)?;
+        let kind = if arguments.service { "service" } else { "serve" };
+        let registration = match state::register(&locations.state_dir, kind, gateway.local(), &token) {
+            Ok(registration) => Some(registration),
+            // A full disk shall not stop the service.
+            Err(error) if arguments.service => {
+                output::talk(&format!("hotspare: `hotspare status` will not see this service: {error}"));
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
         output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
-        output::talk(&format!("  chain  {}", commands::chain_line(&config)));
+        match &fault {
+            None => output::talk(&format!("  chain  {}", commands::chain_line(&config))),
+            Some(fault) => {
+                output::talk(&format!("{fault}\n  everything is passed on to {} until that is mended", config.profiles[0].base_url));
+            }
+        }
         output::talk(&format!(
             "  client ANTHROPIC_BASE_URL=http://{} ANTHROPIC_CUSTOM_HEADERS=\"x-hotspare-token: $(cat {})\"",
             gateway.local(),
@@ -51,13 +102,46 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         ));
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(()));
+        if fault.is_some() {
+            // It fails as it just has; `status` then says why.
+            reload.now().await;
+        }
         let watching = tokio::spawn(reload.watch(hangups()?));
         let shower = Shower::start(gateway.clone(), Screen::Ours);
-        hotspare_gateway::serve(gateway, listener, stop_signal()?).await;
+        let end = End { listener: listener.as_fd().try_clone_to_owned()?, registration, is_service: arguments.service };
+        let stopped = stopped(end)?;
+        if arguments.take_over {
+            io::stdout().write_all(READY).and_then(|()| io::stdout().flush())?;
+        }
+        hotspare_gateway::serve(gateway, listener, stopped).await;
         shower.end();
         watching.abort();
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// What serves while nothing can be read: the client's own login, to where the client would go without us.
+fn pass_through(locations: &Locations) -> Result<Config, CliError> {
+    let mut config = hotspare_config::parse("{}", &locations.config_file, &locations.home).map_err(|errors| commands::invalid(&errors))?;
+    let before = wiring::receipt::look(&locations.state_dir).ok().and_then(|receipt| wiring::prior_base_url(&receipt, locations));
+    if let (Some(profile), Some(url)) = (config.profiles.first_mut(), before.and_then(|url| BaseUrl::parse(&url).ok())) {
+        profile.base_url = url;
+    }
+    Ok(config)
+}
+
+/// The socket that somebody else has opened for us, or one of our own.
+async fn listener(arguments: &Serve, address: SocketAddr) -> Result<TcpListener, CliError> {
+    let given = if arguments.take_over {
+        Some(std::net::TcpListener::from(io::stdin().as_fd().try_clone_to_owned()?))
+    } else if arguments.service {
+        ListenFd::from_env().take_tcp_listener(0)?
+    } else {
+        None
+    };
+    let Some(given) = given else { return bind(address).await };
+    given.set_nonblocking(true)?;
+    Ok(TcpListener::from_std(given)?)
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {
@@ -85,15 +169,55 @@ fn hangups() -> Result<Arc<Notify>, CliError> {
     Ok(asked)
 }
 
-/// Ends on SIGINT or SIGTERM.
-fn stop_signal() -> Result<impl Future<Output = ()>, CliError> {
+/// What a process lets go of as soon as it takes no more connections.
+struct End {
+    /// The socket, to hand it over: it outlives whoever opened it.
+    listener: OwnedFd,
+    registration: Option<state::Registration>,
+    is_service: bool,
+}
+
+/// Ends on SIGINT or SIGTERM, or on SIGUSR2 when the next process has taken the port over; says how long answers may take to end.
+fn stopped(end: End) -> Result<impl Future<Output = Duration>, CliError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let mut handover = signal(SignalKind::user_defined2())?;
+    // Before an upgrade puts another file there: the path is then the new program's.
+    let program = wiring::program()?;
     Ok(async move {
-        // Cancel-safe: a signal that was not received stays pending.
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
+        let drain = loop {
+            // Cancel-safe: a signal that was not received stays pending.
+            tokio::select! {
+                _ = interrupt.recv() => break FOREGROUND_DRAIN,
+                _ = terminate.recv() => break if end.is_service { SERVICE_DRAIN } else { FOREGROUND_DRAIN },
+                _ = handover.recv(), if end.is_service => match hand_over(&program, &end.listener).await {
+                    Ok(()) => break HANDED_OVER_DRAIN,
+                    Err(error) => output::talk(&format!("hotspare: the next process did not take over, this one goes on: {error}")),
+                },
+            }
+        };
+        drop(end.registration);
+        drop(end.listener);
+        drain
     })
+}
+
+/// Starts the program again with our socket, and waits until it is ready. Both may take connections for a moment; nobody is refused.
+async fn hand_over(program: &str, listener: &OwnedFd) -> io::Result<()> {
+    let own: Vec<_> = std::env::args_os().skip(1).filter(|argument| argument != "--take-over").collect();
+    let mut next = Command::new(program)
+        .args(own)
+        .arg("--take-over")
+        .stdin(Stdio::from(listener.try_clone()?))
+        .stdout(Stdio::piped())
+        .kill_on_drop(false)
+        .spawn()?;
+    let mut said = [0; READY.len()];
+    let stdout = next.stdout.as_mut().ok_or_else(|| io::Error::other("it has no output"))?;
+    let ready = tokio::time::timeout(HANDOVER_TIME, stdout.read_exact(&mut said)).await;
+    if ready.is_ok_and(|read| read.is_ok()) && said == READY {
+        return Ok(());
+    }
+    let _ = next.kill().await;
+    Err(io::Error::other("it did not start"))
 }

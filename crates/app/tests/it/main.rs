@@ -20,3 +20,4 @@ mod serve;
 mod settings;
 mod statusline;
 mod user;
+mod wiring;

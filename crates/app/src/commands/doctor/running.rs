@@ -17,7 +17,7 @@ const ROWS: u32 = 5000;
 /// The service, its port and what it serves.
 pub(super) fn service(config: &Config, running: &[Running]) -> Vec<Check> {
     let listen = config.server.listen;
-    let Some(service) = running.iter().find(|one| one.instance.kind == "serve") else {
+    let Some(service) = running.iter().find(|one| one.instance.serves_all()) else {
         let runs = running.iter().filter(|one| one.instance.kind == "run").count() as u64;
         let beside = if runs == 0 { String::new() } else { format!("; {} under `run`", words::several(runs, "session", "sessions")) };
         if !taken(listen) {

@@ -1,6 +1,8 @@
 //! Finds the gateway that a drill is tried on, or starts one for it that ends with it. Never starts one for a live drill: nobody's requests
 //! would come there.
 
+use std::time::Duration;
+
 use hotspare_config::Locations;
 use hotspare_gateway::{Gateway, Options, Outside};
 use tokio::net::TcpListener;
@@ -11,6 +13,9 @@ use crate::cli::Layers;
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::state::{self, Instance, Registration};
+
+/// A drill has its answers by then: whatever is still under way may go.
+const DRAIN: Duration = Duration::from_secs(5);
 
 /// A gateway, and what keeps it alive when it is our own.
 pub(super) struct Ground {
@@ -28,7 +33,7 @@ impl Ground {
     /// The service where one runs, else the youngest of the others, else one for this alone.
     pub(super) async fn find(locations: &Locations, live: bool) -> Result<Self, CliError> {
         let mut running = state::instances(&locations.state_dir);
-        running.sort_by_key(|instance| (instance.kind == "serve", instance.pid));
+        running.sort_by_key(|instance| (instance.serves_all(), instance.pid));
         match running.pop() {
             Some(instance) => Ok(Self { instance, own: None }),
             None if live => Err(CliError::new(Exit::NotRunning, "nothing is running: no real request could meet the fault")
@@ -55,6 +60,7 @@ impl Ground {
         // Ended and awaited by `leave`; dropped with the runtime at the latest.
         let serving = tokio::spawn(hotspare_gateway::serve(gateway, listener, async move {
             let _ = stopped.await;
+            DRAIN
         }));
         Ok(Self { instance, own: Some(Own { stop, serving, _registration: registration }) })
     }

@@ -1,0 +1,126 @@
+//! Decides what Claude Code's settings get, and knows what of ours is in them when the receipt is lost. Never writes a file, and never a
+//! credential: `ANTHROPIC_API_KEY` or `ANTHROPIC_AUTH_TOKEN` in the settings would hide a subscription's login.
+
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::path::Path;
+
+use hotspare_config::Settings;
+use serde_json::{Map, Value, json};
+
+use super::Part;
+use super::patch::{Change, Entry, Place};
+use super::shell::Shell;
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, UserSetup, is_token_line};
+
+/// Where the client's hooks for the start of a session are.
+const SESSION_START: [&str; 2] = ["hooks", "SessionStart"];
+
+/// What the hook's command ends with.
+const HOOK: &str = "hook session-start";
+
+/// What the status line's command goes on with.
+const STATUSLINE: &str = "statusline";
+
+/// Seconds that the client gives the hook. It takes far fewer; see `commands/hook.rs`.
+const HOOK_TIME: u64 = 5;
+
+/// The user's own set-up, as far as it matters: what stands in this text, and in the environment.
+pub(crate) fn setup(settings: &Settings) -> UserSetup {
+    let own = match settings.json(&[]) {
+        Some(Value::Object(own)) => own,
+        _ => Map::new(),
+    };
+    let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
+    UserSetup::lasting(own, environment)
+}
+
+/// One variable of the settings. In full mode it is other ones; see [`env_changes`].
+fn variable(name: &str, value: &str) -> Change {
+    Change { part: Part::Claude, place: Place::key(&["env", name]), value: Value::from(value).to_string() }
+}
+
+/// The variables that point the client at us: which ones is a value, so that each mode brings its own.
+pub(crate) fn env_changes<'e>(env: impl IntoIterator<Item = (&'e str, String)>) -> Vec<Change> {
+    env.into_iter().map(|(name, value)| variable(name, &value)).collect()
+}
+
+/// The hook that revives the service, or takes our values out.
+pub(crate) fn hook_change(program: &str) -> Change {
+    let quoted = Shell::Bash.quoted(program);
+    let gone = json!({ "systemMessage": format!(
+        "hotspare is gone from {program}, but Claude Code's settings still point at it: take env.{BASE_URL} and env.{CUSTOM_HEADERS} out"
+    ) });
+    // The client runs it with a shell. Whoever has deleted the program shall hear why nothing works.
+    let command = format!("if [ -x {quoted} ]; then {quoted} {HOOK}; else echo {}; fi", Shell::Bash.quoted(&gone.to_string()));
+    let value = json!({ "hooks": [{ "type": "command", "command": command, "timeout": HOOK_TIME }] });
+    let list = SESSION_START.map(str::to_owned).to_vec();
+    Change { part: Part::Claude, place: Place::Entry { list, name: None }, value: inline(&value) }
+}
+
+/// The status line: ours, around the user's own where there is one. None where theirs is of a kind that cannot be wrapped.
+pub(crate) fn statusline_change(settings: &Settings, program: &str) -> Option<Change> {
+    let program = Shell::Bash.quoted(program);
+    let Some(own) = settings.json(&["statusLine"]) else {
+        let value = json!({ "type": "command", "command": format!("{program} {STATUSLINE}") });
+        return Some(Change { part: Part::Statusline, place: Place::key(&["statusLine"]), value: inline(&value) });
+    };
+    let command = own.get("command").and_then(Value::as_str).filter(|_| own["type"] == "command")?;
+    let wrapped = format!("{program} {STATUSLINE} --wrap {}", Shell::Bash.quoted(command));
+    Some(Change { part: Part::Statusline, place: Place::key(&["statusLine", "command"]), value: Value::from(wrapped).to_string() })
+}
+
+/// What of ours stands in a text that no receipt knows: the token's header, and what comes with it.
+pub(crate) fn recognised(file: &Path, text: &str) -> Vec<Entry> {
+    let Ok(settings) = Settings::parse(file, text) else { return Vec::new() };
+    let mut found = Vec::new();
+    let mut note = |part: Part, keys: &[&str], prior: Option<String>| {
+        let Some(value) = settings.json(keys) else { return };
+        let made = keys.len() - 1;
+        found.push(Entry { part, place: Place::key(keys), value: value.to_string(), prior, made });
+    };
+    let text_at = |keys: &[&str]| settings.json(keys).and_then(|value| value.as_str().map(str::to_owned));
+    let headers = text_at(&["env", CUSTOM_HEADERS]).unwrap_or_default();
+    if headers.lines().any(is_token_line) {
+        let own: Vec<&str> = headers.lines().filter(|line| !is_token_line(line)).collect();
+        note(Part::Claude, &["env", CUSTOM_HEADERS], (!own.is_empty()).then(|| Value::from(own.join("\n")).to_string()));
+        if text_at(&["env", BASE_URL]).is_some_and(|url| url.starts_with("http://127.0.0.1:") || url.starts_with("http://[::1]:")) {
+            note(Part::Claude, &["env", BASE_URL], None);
+        }
+    }
+    if let Some(command) = text_at(&["statusLine", "command"]).filter(|command| is_our_command(command, STATUSLINE)) {
+        match command.split_once(" --wrap ") {
+            None => note(Part::Statusline, &["statusLine"], None),
+            Some((_, own)) => {
+                let own = own.strip_prefix('\'').and_then(|own| own.strip_suffix('\'')).unwrap_or(own).replace(r"'\''", "'");
+                note(Part::Statusline, &["statusLine", "command"], Some(Value::from(own).to_string()));
+            }
+        }
+    }
+    for entry in settings.entries(&SESSION_START).unwrap_or_default() {
+        let is_ours = |hook: &Value| hook["command"].as_str().is_some_and(|command| is_our_command(command, HOOK));
+        if entry["hooks"].as_array().is_some_and(|hooks| hooks.len() == 1 && is_ours(&hooks[0])) {
+            let list = SESSION_START.map(str::to_owned).to_vec();
+            let place = Place::Entry { list, name: None };
+            found.push(Entry { part: Part::Claude, place, value: entry.to_string(), prior: None, made: SESSION_START.len() });
+        }
+    }
+    found
+}
+
+fn is_our_command(command: &str, word: &str) -> bool {
+    command.contains("hotspare") && command.contains(&format!(" {word}"))
+}
+
+/// JSON on one line, with blanks where a person would put them.
+fn inline(value: &Value) -> String {
+    match value {
+        Value::Object(members) => {
+            let members: Vec<String> =
+                members.iter().map(|(key, value)| format!("{}: {}", Value::from(key.as_str()), inline(value))).collect();
+            format!("{{ {} }}", members.join(", "))
+        }
+        Value::Array(entries) => format!("[{}]", entries.iter().map(inline).collect::<Vec<_>>().join(", ")),
+        other => other.to_string(),
+    }
+}

@@ -1,0 +1,51 @@
+//! Finds out who listens at our address. Never shows the token to a stranger: the listener has to prove that it knows it.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use hotspare_gateway::challenge::{CHALLENGE, PROOF, proof};
+use secrecy::ExposeSecret;
+
+use crate::state;
+
+/// Most bytes of an answer's head.
+const HEAD_CAP: u64 = 8 * 1024;
+
+/// Who listens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Listener {
+    /// A hotspare of this user.
+    Ours,
+    /// Somebody else.
+    Stranger,
+    /// Nobody.
+    Nobody,
+}
+
+/// Asks whoever listens at this address for a proof, for so long at most.
+pub(crate) fn probe(state_dir: &Path, address: SocketAddr, patience: Duration) -> io::Result<Listener> {
+    let deadline = Instant::now() + patience;
+    let Ok(stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(Listener::Nobody) };
+    let (token, challenge) = (state::lasting_token(state_dir)?, state::chance()?);
+    let head = ask(stream, address, &challenge, deadline).unwrap_or_default();
+    let wanted = proof(token.expose_secret(), address, &challenge);
+    let is_proof = |line: &str| {
+        let (name, value) = line.split_once(':')?;
+        (name.trim().eq_ignore_ascii_case(PROOF) && value.trim() == wanted).then_some(())
+    };
+    Ok(if head.lines().any(|line| is_proof(line).is_some()) { Listener::Ours } else { Listener::Stranger })
+}
+
+fn ask(mut stream: TcpStream, address: SocketAddr, challenge: &str, deadline: Instant) -> io::Result<String> {
+    let left = || deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+    stream.set_write_timeout(Some(left()))?;
+    let request = format!("HEAD /api/hello HTTP/1.1\r\nHost: {address}\r\n{CHALLENGE}: {challenge}\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes())?;
+    stream.set_read_timeout(Some(left()))?;
+    let mut head = Vec::new();
+    // A stranger that says nothing, or too much, is one all the same.
+    let _ = stream.take(HEAD_CAP).read_to_end(&mut head);
+    Ok(String::from_utf8_lossy(&head).into_owned())
+}
