@@ -13,7 +13,7 @@ use hotspare_testkit::{Event, Script};
 
 use crate::commands;
 use crate::error::{CliError, Exit};
-use crate::output::{self, Paint, Style};
+use crate::output::{self, Look, Style};
 use stage::Stage;
 use timeline::Timeline;
 
@@ -36,7 +36,8 @@ struct Act {
 /// Runs `hotspare demo`.
 pub(crate) fn demo() -> Result<ExitCode, CliError> {
     commands::logging("off");
-    let paint = Paint(output::colored(&stdout()));
+    let look = Look::of_stdout();
+    let paint = look.paint;
     let live = stdout().is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
     output::data(&format!(
         "{}\nTwo simulated providers on this machine, the real data path between them.\nNo account, no network.",
@@ -47,13 +48,10 @@ pub(crate) fn demo() -> Result<ExitCode, CliError> {
     let count = acts.len();
     for (number, act) in acts.into_iter().enumerate() {
         output::data(&format!("\n{}", paint.paint(Style::Bold, &format!("{}/{count}  {}", number + 1, act.title))))?;
-        let timeline = Timeline::new(live, paint);
+        let timeline = Timeline::new(live, look);
         runtime.block_on(play(act, timeline))?;
     }
-    output::data(&format!(
-        "\nThree failures, three whole answers, no error. Next: {}",
-        paint.paint(Style::Cyan, "hotspare run -- claude")
-    ))?;
+    output::data(&format!("\nThree failures, three whole answers, no error. Next: {}", paint.paint(Style::Cyan, "hotspare init")))?;
     Ok(ExitCode::SUCCESS)
 }
 

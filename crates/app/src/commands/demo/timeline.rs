@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use hotspare_core::Ending;
 use hotspare_gateway::Event;
 
-use crate::output::{Paint, Style};
+use crate::output::{Look, Style};
 
 /// Columns of a lane: what is left of the narrowest terminal holds its label.
 const COLUMNS: usize = 28;
@@ -43,7 +43,7 @@ struct Lane {
 /// One act's picture.
 pub(super) struct Timeline {
     live: bool,
-    paint: Paint,
+    look: Look,
     start: Instant,
     lanes: [Lane; 2],
     /// What the client did by itself.
@@ -53,8 +53,8 @@ pub(super) struct Timeline {
 
 impl Timeline {
     /// An empty picture. `live`: it is redrawn in place.
-    pub(super) fn new(live: bool, paint: Paint) -> Self {
-        Self { live, paint, start: Instant::now(), lanes: [Lane::default(), Lane::default()], notes: Vec::new(), drawn: false }
+    pub(super) fn new(live: bool, look: Look) -> Self {
+        Self { live, look, start: Instant::now(), lanes: [Lane::default(), Lane::default()], notes: Vec::new(), drawn: false }
     }
 
     fn lane(&mut self, profile: &str) -> Option<&mut Lane> {
@@ -139,24 +139,24 @@ impl Timeline {
         if self.drawn {
             write!(picture, "\u{1b}[{}A", LANES.len() + 1)?;
         }
-        for (name, lane) in LANES.iter().zip(&self.lanes) {
-            writeln!(
-                picture,
-                "\u{1b}[2K  {name:<9}{}  {}",
-                lane.bar(now, self.paint),
-                lane.label(self.paint, width.saturating_sub(NAME_COLUMNS + COLUMNS + 3))
-            )?;
+        for line in self.picture(now, answer, width) {
+            writeln!(picture, "\u{1b}[2K{line}")?;
         }
-        writeln!(
-            picture,
-            "\u{1b}[2K  {}{}",
-            self.paint.paint(Style::Dim, "client   "),
-            tail(answer, width.saturating_sub(NAME_COLUMNS + 1))
-        )?;
         self.drawn = true;
         let mut out = io::stdout().lock();
         out.write_all(&picture)?;
         out.flush()
+    }
+
+    /// The lanes, and the answer so far.
+    fn picture(&self, now: Duration, answer: &str, width: usize) -> Vec<String> {
+        let room = width.saturating_sub(NAME_COLUMNS + COLUMNS + 3);
+        let lanes = LANES.iter().zip(&self.lanes);
+        let mut lines: Vec<String> =
+            lanes.map(|(name, lane)| format!("  {name:<9}{}  {}", lane.bar(now, self.look), lane.label(self.look, room))).collect();
+        let client = self.look.paint.paint(Style::Dim, "client   ");
+        lines.push(format!("  {client}{}", tail(answer, width.saturating_sub(NAME_COLUMNS + 1), self.look)));
+        lines
     }
 
     /// The act is over.
@@ -168,7 +168,7 @@ impl Timeline {
         }
         let mut out = io::stdout().lock();
         for note in &self.notes {
-            writeln!(out, "{:NAME_COLUMNS$}{}", "", self.paint.paint(Style::Dim, note))?;
+            writeln!(out, "{:NAME_COLUMNS$}{}", "", self.look.paint.paint(Style::Dim, note))?;
         }
         out.flush()
     }
@@ -182,43 +182,43 @@ impl Lane {
         }
     }
 
-    fn bar(&self, now: Duration, paint: Paint) -> String {
+    fn bar(&self, now: Duration, look: Look) -> String {
         let mut cells = String::new();
         for column in 0..COLUMNS {
             let at = COLUMN * u32::try_from(column).unwrap_or(u32::MAX);
-            cells.push(self.bars.iter().rev().find_map(|bar| bar.cell(at, now)).unwrap_or(' '));
+            cells.push_str(self.bars.iter().rev().find_map(|bar| bar.cell(at, now, look)).unwrap_or(" "));
         }
         let style = match (self.failed, self.bars.is_empty()) {
             (_, true) => Style::Dim,
             (true, false) => Style::Red,
             (false, false) => Style::Green,
         };
-        paint.paint(style, &cells)
+        look.paint.paint(style, &cells)
     }
 
     /// What is going on there, and since when it is over: never longer than the room for it.
-    fn label(&self, paint: Paint, room: usize) -> String {
+    fn label(&self, look: Look, room: usize) -> String {
         let ended = self.ended.map_or_else(String::new, |at| format!(" at {} s", tenths(at)));
         let (sign, style) = match (&*self.words, self.failed) {
-            ("", _) => return paint.paint(Style::Dim, "ready"),
-            (_, true) => ("✖ ", Style::Red),
-            ("answered", false) => ("✔ ", Style::Green),
+            ("", _) => return look.paint.paint(Style::Dim, "ready"),
+            (_, true) => (look.sign("✖ ", "x "), Style::Red),
+            ("answered", false) => (look.sign("✔ ", "+ "), Style::Green),
             (words, false) => return words.to_owned(),
         };
-        let words = shortened(&self.words, room.saturating_sub(sign.chars().count() + ended.len()));
-        paint.paint(style, &format!("{sign}{words}{ended}"))
+        let words = shortened(&self.words, room.saturating_sub(sign.chars().count() + ended.len()), look);
+        look.paint.paint(style, &format!("{sign}{words}{ended}"))
     }
 }
 
 impl Bar {
-    fn cell(&self, at: Duration, now: Duration) -> Option<char> {
+    fn cell(&self, at: Duration, now: Duration, look: Look) -> Option<&'static str> {
         let end = self.to.unwrap_or(now);
         // A bar shorter than a column is seen all the same.
         let shown_to = end.max(self.from + COLUMN);
         if at + COLUMN <= self.from || at >= shown_to {
             return None;
         }
-        Some(if self.answers_from.is_some_and(|from| at + COLUMN > from) { '█' } else { '░' })
+        Some(if self.answers_from.is_some_and(|from| at + COLUMN > from) { look.sign("█", "#") } else { look.sign("░", ".") })
     }
 }
 
@@ -228,26 +228,29 @@ fn width() -> usize {
 }
 
 /// The end of the answer, as far as the line has room.
-fn tail(answer: &str, room: usize) -> String {
+fn tail(answer: &str, room: usize, look: Look) -> String {
     let letters: Vec<char> = answer.chars().collect();
     if letters.len() <= room {
         return answer.to_owned();
     }
     let end: String = letters[letters.len() + 1 - room..].iter().collect();
-    format!("…{end}")
+    format!("{}{end}", look.sign("…", "~"))
 }
 
 /// The start of a label, as far as the line has room, cut between two words.
-fn shortened(words: &str, room: usize) -> String {
+fn shortened(words: &str, room: usize, look: Look) -> String {
     if words.chars().count() <= room {
         return words.to_owned();
     }
     let start: String = words.chars().take(room.saturating_sub(1)).collect();
     let whole_words = start.rsplit_once(' ').map_or(start.as_str(), |(whole, _)| whole);
-    format!("{whole_words}…")
+    format!("{whole_words}{}", look.sign("…", "~"))
 }
 
 /// `1.2`.
 fn tenths(time: Duration) -> String {
     format!("{:.1}", time.as_secs_f64())
 }
+
+#[cfg(test)]
+mod tests;
