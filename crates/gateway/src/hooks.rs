@@ -24,6 +24,9 @@ use tokio::task::JoinHandle;
 
 use self::input::HookInput;
 use self::word::{Said, said};
+use crate::notices::usd;
+use crate::record::{Event, id_text};
+use crate::server::Gateway;
 
 /// Hooks that run at one time, over all requests. Those that are only told take one place of these at most.
 pub const AT_ONCE: usize = 2;
@@ -229,6 +232,19 @@ impl Hooks {
     }
 }
 
+impl Gateway {
+    /// A budget is the user's, whichever exchange spent the last of it.
+    pub(crate) fn tell_hooks_of_budgets(&self, event: &Event) {
+        let Event::BudgetReached { id, profile, reached } = event else { return };
+        let snapshot = self.snapshot();
+        let mut input = HookInput::new(HookEvent::BudgetReached).between(profile, None);
+        input.request_id = Some(id_text(*id));
+        input.config.clone_from(&snapshot.config_file);
+        input.detail = Some(format!("{} of {} a {} is spent", usd(reached.spent), usd(reached.limit), reached.period.word()));
+        self.hooks().tell(&snapshot.hooks, &input);
+    }
+}
+
 fn log(event: HookEvent, word: &Word) {
     let (event, hook, took_ms) = (event.word(), &word.hook, word.took.as_millis());
     match &word.said {
@@ -238,3 +254,6 @@ fn log(event: HookEvent, word: &Word) {
         Said::Allow { .. } => tracing::debug!(event, hook, took_ms, "hook"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -265,7 +265,7 @@ fn span(time: Duration) -> String {
 }
 
 /// `$9.98`
-fn usd(micro_usd: u64) -> String {
+pub(crate) fn usd(micro_usd: u64) -> String {
     format!("${}.{:02}", micro_usd / 1_000_000, micro_usd % 1_000_000 / 10_000)
 }
 

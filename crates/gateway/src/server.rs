@@ -378,6 +378,7 @@ impl Gateway {
 
     pub(crate) fn tell(&self, event: &Event) {
         self.watch(event);
+        self.tell_hooks_of_budgets(event);
         if let Some(observer) = &self.observer {
             observer.on_event(event);
         }

@@ -24,6 +24,15 @@ use crate::words;
 /// The version of the JSON's shape.
 const HOOK_VERSION: u32 = 1;
 
+/// Columns of a field's name in what a hook is told.
+const FIELD_COLUMNS: usize = 15;
+
+/// Columns of a name beside what a hook said.
+const NAME_COLUMNS: usize = 8;
+
+/// Fewest columns that words are broken to.
+const LEAST_ROOM: usize = 20;
+
 /// Most characters of what a hook printed that are shown.
 const SHOWN: usize = 2000;
 
@@ -49,7 +58,7 @@ struct HookRun {
     hook: String,
     /// Whether it was called: its matcher fits.
     called: bool,
-    /// How it ended.
+    /// How it ended; none: it was not called, or could not be.
     ending: Option<String>,
     /// How long it took, in milliseconds.
     took_ms: Option<u64>,
@@ -197,7 +206,7 @@ impl HookRun {
             (!text.trim().is_empty()).then_some(text)
         };
         self.called = true;
-        self.ending = Some(ending_words(&called.ending));
+        self.ending = ending_words(&called.ending);
         self.took_ms = Some(u64::try_from(called.took.as_millis()).unwrap_or(u64::MAX));
         self.output = text(&called.output);
         self.errors = text(&called.errors);
@@ -206,21 +215,21 @@ impl HookRun {
     }
 }
 
-fn ending_words(ending: &Ending) -> String {
+fn ending_words(ending: &Ending) -> Option<String> {
     match ending {
-        Ending::Exited(code) => format!("exit code {code}"),
-        Ending::Signalled(signal) => format!("signal {signal}"),
-        Ending::Answered(status) => format!("status {status}"),
-        Ending::TimedOut => "timed out".to_owned(),
-        Ending::Flooded => "too much output".to_owned(),
-        Ending::Failed(_) => "not called".to_owned(),
+        Ending::Exited(code) => Some(format!("exit code {code}")),
+        Ending::Signalled(signal) => Some(format!("signal {signal}")),
+        Ending::Answered(status) => Some(format!("status {status}")),
+        Ending::TimedOut => Some("timed out".to_owned()),
+        Ending::Flooded => Some("too much output".to_owned()),
+        // The reason says it.
+        Ending::Failed(_) => None,
     }
 }
 
 fn draw(report: &HookReport, look: Look) -> String {
     let input = &report.input;
     let (arrow, dot) = (look.sign("→", "->"), look.sign(" · ", ", "));
-    let fit = |text: &str| words::fit(text, usize::MAX, look.unicode);
     let between = match (&input.from, &input.to) {
         (Some(from), Some(to)) => Some(format!("{from} {arrow} {to}")),
         (from, _) => from.clone(),
@@ -228,51 +237,67 @@ fn draw(report: &HookReport, look: Look) -> String {
     let status = input.status.map(|status| format!(" ({status})")).unwrap_or_default();
     let failure = input.error.as_ref().map(|error| format!("{error}{status}"));
     let facts: Vec<String> = [failure, between].into_iter().flatten().collect();
-    let event = look.paint.paint(Style::Bold, input.hook_event_name.word());
-    let mut text = format!("{event}  {}\n", fit(&facts.join(dot)));
-    part(&mut text, look, "told", &fit(&String::from_utf8_lossy(&input.bytes()).trim_end().replace("\",\"", "\", \"")));
+    let mut text = format!("{}  {}\n\n", look.paint.paint(Style::Bold, input.hook_event_name.word()), shown(&facts.join(dot), look));
+    draw_input(&mut text, input, look);
     for run in &report.hooks {
+        text.push('\n');
         draw_run(&mut text, run, look);
     }
     if let Some(meaning) = meaning(report) {
-        let _ = write!(text, "\n{arrow} {}", fit(&meaning));
+        let room = look.width.unwrap_or(DEFAULT_WIDTH).saturating_sub(2).max(LEAST_ROOM);
+        for (place, line) in words::wrapped(&shown(&meaning, look), room).iter().enumerate() {
+            let _ = write!(text, "\n{} {line}", if place == 0 { arrow.to_owned() } else { " ".repeat(arrow.chars().count()) });
+        }
     }
     text.trim_end().to_owned()
 }
 
+/// Field by field, as JSON has it.
+fn draw_input(text: &mut String, input: &HookInput, look: Look) {
+    let Ok(serde_json::Value::Object(fields)) = serde_json::to_value(input) else { return };
+    let _ = writeln!(text, "  {}", look.paint.paint(Style::Dim, "told on standard input, as one line of JSON"));
+    for (name, value) in &fields {
+        row(text, look, name, FIELD_COLUMNS, &value.to_string());
+    }
+}
+
 fn draw_run(text: &mut String, run: &HookRun, look: Look) {
-    let fit = |text: &str| words::fit(text, usize::MAX, look.unicode);
-    let hook = fit(&run.hook);
+    let hook = shown(&run.hook, look);
     let Some(word) = run.word else {
-        let _ = writeln!(
-            text,
-            "\n{}",
-            look.paint.paint(Style::Dim, &format!("{} {hook}  not called: its matcher names other failures", look.sign("○", "o")))
-        );
+        let line = format!("{} {hook}  not called: its matcher names other failures", look.sign("○", "o"));
+        let _ = writeln!(text, "{}", look.paint.paint(Style::Dim, &line));
         return;
     };
-    let took = words::time(run.took_ms.unwrap_or_default().saturating_mul(1000));
     let (style, sign, said) = match word {
         HookWord::Allow => (Style::Green, look.sign("✔", "+"), "go on".to_owned()),
         HookWord::Block => (Style::Yellow, look.sign("✖", "x"), "block".to_owned()),
         HookWord::Use => (Style::Yellow, look.sign("⇄", "~"), format!("use `{}`", run.profile.as_deref().unwrap_or_default())),
-        HookWord::Nothing => (Style::Red, look.sign("!", "!"), "nothing that counts".to_owned()),
+        HookWord::Nothing => (Style::Red, "!", "nothing that counts".to_owned()),
     };
-    let _ =
-        writeln!(text, "\n{} {hook}  {said}, {} after {took}", look.paint.paint(style, sign), run.ending.as_deref().unwrap_or_default());
-    for (name, words) in [("why", &run.reason), ("printed", &run.output), ("stderr", &run.errors)] {
-        if let Some(words) = words {
-            words.trim_end().lines().for_each(|line| part(text, look, name, &fit(line)));
+    let took = words::time(run.took_ms.unwrap_or_default().saturating_mul(1000));
+    let facts = [Some(said), run.ending.clone(), Some(took)];
+    let facts: Vec<String> = facts.into_iter().flatten().collect();
+    let _ = writeln!(text, "{} {hook}  {}", look.paint.paint(style, sign), facts.join(look.sign(" · ", ", ")));
+    // What it gave as its reason need not be read twice.
+    let errors = run.errors.as_ref().filter(|errors| run.reason.as_deref() != Some(errors.trim()));
+    for (name, words) in [("why", run.reason.as_ref()), ("printed", run.output.as_ref()), ("stderr", errors)] {
+        for line in words.into_iter().flat_map(|words| words.trim_end().lines()) {
+            row(text, look, name, NAME_COLUMNS, line);
         }
     }
 }
 
-fn part(text: &mut String, look: Look, name: &str, words: &str) {
-    let room = look.width.unwrap_or(DEFAULT_WIDTH).saturating_sub(11).max(20);
-    for (place, line) in words::wrapped(words, room).iter().enumerate() {
+/// A name and what stands beside it.
+fn row(text: &mut String, look: Look, name: &str, columns: usize, words: &str) {
+    let room = look.width.unwrap_or(DEFAULT_WIDTH).saturating_sub(columns + 3).max(LEAST_ROOM);
+    for (place, line) in words::wrapped(&shown(words, look), room).iter().enumerate() {
         let name = if place == 0 { name } else { "" };
-        let _ = writeln!(text, "  {} {line}", look.paint.paint(Style::Dim, &words::padded(name, 8)));
+        let _ = writeln!(text, "  {} {line}", look.paint.paint(Style::Dim, &words::padded(name, columns)));
     }
+}
+
+fn shown(text: &str, look: Look) -> String {
+    words::fit(text, usize::MAX, look.unicode)
 }
 
 /// What it would mean for a request.

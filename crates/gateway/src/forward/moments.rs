@@ -7,6 +7,7 @@ use std::task::{Context, Poll, ready};
 
 use hotspare_config::Hook;
 use hotspare_core::attempt::AttemptRecord;
+use hotspare_core::price::Price;
 use hotspare_core::record::{self, ExchangeRecord, RulingEntry};
 use hotspare_core::{AttemptId, AttemptKind, Consultation, HookEvent, Outcome, Ruling, UsageWindow};
 use hotspare_upstream::clock;
@@ -35,6 +36,7 @@ impl Driver {
         if asked.model.is_some() {
             input = input.with_model(asked.model.as_deref());
         }
+        input.est_cost_usd = self.price_of_a_move(asked);
         let hooks: Vec<Hook> = matching(&self.snapshot.hooks, &input).cloned().collect();
         if hooks.is_empty() {
             return self.with_exchange(|exchange, at| exchange.on_ruling(clock::now(), Ruling::Allow, at));
@@ -78,6 +80,14 @@ impl Driver {
             });
         }
         ruling
+    }
+
+    /// What a budget would set aside for it, in US dollars; none where no price is known, or the client's own login pays.
+    fn price_of_a_move(&self, asked: &Consultation) -> Option<f64> {
+        let target = self.snapshot.target(asked.to).filter(|target| !target.credential.is_client())?;
+        let model = asked.model.as_ref().or(self.exchange.facts().model.as_ref())?;
+        let micro = Price::of(target.platform, model)?.reserve(Some(self.request.body.received()));
+        Some(f64::from(u32::try_from(micro).ok()?) / 1e6)
     }
 
     /// What is known of this exchange whatever happens.

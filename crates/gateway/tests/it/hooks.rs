@@ -164,9 +164,12 @@ async fn what_a_hook_is_told() {
     let expected = json!({
         "hook_event_name": "PreFailover", "session_id": "session-1", "request_id": answer.header("x-hotspare-request-id"),
         "error": "overloaded", "class": "overloaded", "status": 529, "from": "primary", "to": "spare", "candidates": ["spare", "third"],
-        "model": "claude-opus-5-5", "attempt": 2, "est_cost_usd": null, "detail": null, "config": "test.json",
+        "model": "claude-opus-5-5", "attempt": 2, "est_cost_usd": input["est_cost_usd"], "detail": null, "config": "test.json",
     });
     assert_eq!(input, expected);
+    // 4000 tokens of an answer and few of a request, at the list price.
+    let cost = input["est_cost_usd"].as_f64().expect("a price is known");
+    assert!((0.08..0.09).contains(&cost), "{cost}");
     assert_eq!((house.ruling().word, house.ruling().reason), (HookWord::Allow, None));
 }
 
@@ -632,6 +635,24 @@ async fn new_hooks_hold_for_the_requests_that_begin_after_them() {
     assert_eq!(proxy.ask(&Ask::turn().session("another")).await.profile(), Some("primary"), "the veto holds");
     gateway.replace(gateway.compile(&crate::proxy::parse(&house.config(&json!({})))).expect("compiled"));
     assert_eq!(proxy.ask(&Ask::turn().session("a third")).await.profile(), Some("spare"));
+}
+
+#[tokio::test]
+async fn a_drill_asks_hooks_and_says_so_and_tells_nobody() {
+    let house = House::new(Script::new()).await;
+    let listener = listens().await;
+    let mut hooks = tells(&listener, &["AttemptFailure", "PostFailover", "ProfileDown", "Exhausted"]);
+    hooks["PreFailover"] = json!([{ "hooks": [house.script("cat >> input; exit 2")] }]);
+    let (proxy, gateway) = house.serve(&hooks).await;
+    let begin = Ask::new("POST", "/hotspare/drill").header("Content-Type", "application/json").body(r#"{"fault":"529"}"#);
+    let drill: Value = serde_json::from_slice(&proxy.ask(&begin).await.body).expect("JSON");
+    let id = drill["id"].as_str().expect("an id");
+    let answer = proxy.ask(&Ask::turn().agent(PROGRAM).header(hotspare_gateway::drill::DRILL_HEADER.as_str(), id)).await;
+    assert_eq!(answer.status, 529, "the veto holds: {}", answer.text());
+    let input: Value = serde_json::from_str(&house.lines("input", 1).await[0]).expect("JSON");
+    assert_eq!(input["detail"], "a drill: the failure is not real");
+    gateway.finish_hooks().await;
+    assert!(listener.requests().is_empty());
 }
 
 #[tokio::test]
