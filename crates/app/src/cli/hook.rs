@@ -10,6 +10,8 @@ use super::Layers;
 pub(crate) enum HookCommand {
     /// Call the hooks of an event on a sample of it, and show what they are told and say
     #[command(after_help = "Examples:  hotspare hook test PreFailover\n           hotspare hook test PreFailover --error rate_limit\n\n\
+                      Events:  PreRetry and PreFailover may decide; AttemptFailure, PostFailover, Failback, Exhausted,\n         \
+                      LimitWarning, BudgetReached, ProfileDown and ProfileUp are told.\n\n\
                       Exit code 0: each hook that was called had its say. Nothing is asked of any provider.")]
     Test(HookTest),
     /// What Claude Code runs when a session begins: revives the service, or takes our values out of its settings
