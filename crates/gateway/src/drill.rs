@@ -320,3 +320,6 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
 fn skipped(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {
     plan.skipped.iter().map(|one| format!("{}: {}", snapshot.name(one.profile), crate::answer::skip_words(&one.reason))).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -173,6 +173,25 @@ impl Drop for InFlight {
     }
 }
 
+/// One world with the money of another, until it is dropped.
+struct Borrowed<'a> {
+    world: &'a mut World,
+    lender: &'a mut World,
+}
+
+impl<'a> Borrowed<'a> {
+    fn spending(world: &'a mut World, lender: &'a mut World) -> Self {
+        std::mem::swap(&mut world.spending, &mut lender.spending);
+        Self { world, lender }
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        std::mem::swap(&mut self.world.spending, &mut self.lender.spending);
+    }
+}
+
 /// Why a gateway cannot serve.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -366,7 +385,12 @@ impl Gateway {
 
     /// Short, and never held across a wait.
     pub(crate) fn with_world<T>(&self, act: impl FnOnce(&mut World) -> T) -> T {
-        act(&mut self.world.lock().unwrap_or_else(PoisonError::into_inner))
+        let mut world = self.world.lock().unwrap_or_else(PoisonError::into_inner);
+        match self.lane.as_ref().filter(|lane| lane.is_live()).and_then(Lane::base) {
+            None => act(&mut world),
+            // Real money is spent in a live drill: it counts where all of it does. The real world never waits for a shadow's.
+            Some(base) => act(Borrowed::spending(&mut world, &mut base.world.lock().unwrap_or_else(PoisonError::into_inner)).world),
+        }
     }
 
     pub(crate) fn next_id(&self) -> u64 {
@@ -448,6 +472,7 @@ impl Gateway {
             self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
             self.counts.failovers.fetch_add(u64::from(record.on_spare), Ordering::Relaxed);
             self.metrics.count(&record);
+            self.keep_learned(false);
         }
         if let Some(store) = &self.store {
             store.record(record.clone());
