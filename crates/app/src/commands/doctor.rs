@@ -6,6 +6,7 @@ mod client;
 mod draw;
 mod features;
 mod files;
+mod installed;
 mod own;
 mod running;
 mod settings;
@@ -70,13 +71,14 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
         checks.extend(own::chain(config));
         checks.extend(runtime.block_on(own::credentials(config)));
         checks.push(own::projects(config));
-        checks.extend(running::service(config, &running));
+        checks.extend(running::service(config, &running, &locations));
         checks.push(running::proven(&locations));
     }
     checks.push(files::modes(&locations, arguments.fix));
     checks.push(own::store(&locations, &running));
     checks.push(own::disk(&locations));
     checks.extend(client::checks(&setup, loaded.as_ref().ok(), &running, &locations));
+    checks.extend(installed::checks(&locations));
     checks.push(runtime.block_on(client::version()));
     if let Ok(config) = &loaded {
         let statuses: Vec<Status> = running.iter().filter_map(|one| one.status.clone()).collect();

@@ -192,3 +192,30 @@ async fn a_drill_is_the_proof_and_is_told_as_one() {
     let told = drill().await;
     assert!(told["mark"] == "ok" && told["found"].to_string().contains("(500) went to backup"), "{told}");
 }
+
+#[tokio::test]
+async fn what_install_has_put_in_and_somebody_has_changed_is_told() {
+    let house = House::new().await;
+    let listen = hotspare_testkit::refused_addr().expect("a port").to_string();
+    let config: Value =
+        serde_json::from_slice(&fs::read(house.user.path("home/.config/hotspare/config.json")).expect("read")).expect("JSON");
+    let mut config = config;
+    config["server"]["listen"] = json!(listen);
+    let user = house.user.config(&config.to_string());
+    let told = async || {
+        let (_, report) = doctor(&user, &[]).await;
+        report["checks"].as_array().expect("checks").iter().filter(|check| check["name"] == "install").cloned().collect::<Vec<_>>()
+    };
+    assert!(told().await[0]["found"].to_string().contains("nothing of hotspare"), "{:?}", told().await);
+    let installed = user.runs(&["install", "statusline"]).await;
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    let well = told().await;
+    assert!(well.len() == 1 && well[0]["mark"] == "ok" && well[0]["found"].to_string().contains("status line"), "{well:?}");
+    let file = user.path("home/.claude/settings.json");
+    let text = fs::read_to_string(&file).expect("read");
+    fs::write(&file, text.replace("statusline", "statusline --mine")).expect("written");
+    let changed = told().await;
+    assert!(changed[0]["mark"] == "warn" && changed[0]["found"].to_string().contains("not as it was put in"), "{changed:?}");
+    fs::remove_file(&file).expect("removed");
+    assert!(told().await[0]["found"].to_string().contains("is gone"), "{:?}", told().await);
+}

@@ -70,7 +70,7 @@ fn wiring(setup: &Setup, listen: Option<SocketAddr>, running: &[SocketAddr], tok
         }
         Some(_) if !serves => {
             let cause = "nothing of hotspare listens there: every session that goes there fails";
-            let command = "hotspare serve    (or take it out: hotspare uninstall claude)";
+            let command = "hotspare service start    (or take it out: hotspare uninstall claude)";
             Check::fail("wiring", format!("{place} points Claude Code at {address}"), cause, command)
         }
         Some(theirs) if token.is_some_and(|token| token != theirs) && listen == Some(address) => {

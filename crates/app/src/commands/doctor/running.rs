@@ -9,37 +9,47 @@ use hotspare_store::{Filter, Reader};
 
 use super::Running;
 use super::check::Check;
+use crate::commands::service::{self, Manager};
 use crate::{commands, words};
 
 /// Most rows of the ledger that are searched for a drill.
 const ROWS: u32 = 5000;
 
 /// The service, its port and what it serves.
-pub(super) fn service(config: &Config, running: &[Running]) -> Vec<Check> {
+pub(super) fn service(config: &Config, running: &[Running], locations: &Locations) -> Vec<Check> {
     let listen = config.server.listen;
-    let Some(service) = running.iter().find(|one| one.instance.serves_all()) else {
+    let installed = service::is_installed(locations);
+    let Some(serving) = running.iter().find(|one| one.instance.serves_all()) else {
         let runs = running.iter().filter(|one| one.instance.kind == "run").count() as u64;
         let beside = if runs == 0 { String::new() } else { format!("; {} under `run`", words::several(runs, "session", "sessions")) };
         if !taken(listen) {
-            return vec![Check::note("service", format!("none runs on {listen}{beside}")).with_command("hotspare serve")];
+            let found = format!("none runs on {listen}{beside}");
+            return vec![if installed {
+                Check::fail("service", found, "it is installed, and clients are pointed there", "hotspare service start")
+            } else {
+                Check::note("service", found).with_command("hotspare install service")
+            }];
+        }
+        if installed && Manager::find() == Manager::Systemd {
+            return vec![Check::ok("service", format!("systemd holds {listen} and starts it with the first request"))];
         }
         let found = format!("another program listens on {listen}");
         let cause = "the service cannot have its port, and clients pointed there speak to that program";
         return vec![Check::fail("service", found, cause, format!("ss -ltnp 'sport = :{}'", listen.port()))];
     };
-    let address = service.instance.address;
-    let Some(status) = &service.status else {
+    let address = serving.instance.address;
+    let Some(status) = &serving.status else {
         let found = format!("it listens on {address} and does not answer");
-        return vec![Check::fail("service", found, "sessions that go there hang", format!("kill {}", service.instance.pid))];
+        return vec![Check::fail("service", found, "sessions that go there hang", format!("kill {}", serving.instance.pid))];
     };
     let mut checks = vec![Check::ok("service", format!("{} on {address}, process {}", status.hotspare, status.pid))];
     if status.hotspare != env!("CARGO_PKG_VERSION") {
         let cause = format!("this command is {}", env!("CARGO_PKG_VERSION"));
-        checks.push(Check::warn("service", format!("{} runs", status.hotspare), cause, "restart it"));
+        checks.push(Check::warn("service", format!("{} runs", status.hotspare), cause, "hotspare service restart"));
     }
     if listen.port() != 0 && listen != address {
         let cause = "`server.listen` names another address than it has";
-        checks.push(Check::warn("service", format!("it listens on {address}, configured is {listen}"), cause, "restart it"));
+        checks.push(Check::warn("service", format!("it listens on {address}, configured is {listen}"), cause, "hotspare service restart"));
     }
     let trouble = status.config.as_ref().and_then(|config| config.error.as_ref());
     if trouble.is_some() {
