@@ -119,6 +119,14 @@ pub fn label(hook: &Hook) -> String {
     }
 }
 
+/// What keeps a hook's program from being run, as far as that can be seen without running it.
+pub fn cannot_run(hook: &Hook) -> Option<String> {
+    match &hook.call {
+        HookCall::Command { argv, .. } => command::found(argv.first().map_or("", String::as_str)).err(),
+        HookCall::Http(_) => None,
+    }
+}
+
 /// The hooks that are called for this.
 pub fn matching<'h>(hooks: &'h [Hook], input: &HookInput) -> impl Iterator<Item = &'h Hook> + use<'h> {
     let (event, class) = (input.hook_event_name, input.class);

@@ -71,6 +71,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
         checks.extend(own::chain(config));
         checks.extend(runtime.block_on(own::credentials(config)));
         checks.push(own::projects(config));
+        checks.extend(own::hooks(config));
         checks.extend(running::service(config, &running, &locations));
         checks.push(running::proven(&locations));
     }

@@ -62,6 +62,30 @@ fn bad(report: &Value, name: &str) -> Vec<Value> {
 }
 
 #[tokio::test]
+async fn a_hook_that_cannot_be_run_is_told_before_it_is_needed() {
+    let house = House::new().await;
+    let file = house.user.path("home/.config/hotspare/config.json");
+    let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).expect("written")).expect("JSON");
+    let calls = |program: &str| json!([{ "hooks": [{ "type": "command", "command": [program] }] }]);
+    config["hooks"] =
+        json!({ "PreFailover": calls("~/bin/veto"), "PostFailover": calls("no-such-program-of-ours"), "Exhausted": calls("true") });
+    fs::write(&file, config.to_string()).expect("written");
+    fs::create_dir_all(house.user.path("home/bin")).expect("made");
+    fs::write(house.user.path("home/bin/veto"), "#!/bin/sh\nexit 2\n").expect("written");
+    for (mode, words) in [(0o644, "chmod +x"), (0o777, "chmod go-w")] {
+        house.set_mode("home/bin/veto", mode);
+        let (code, report) = doctor(&house.user, &[]).await;
+        let told = bad(&report, "hooks");
+        assert_eq!((code, told.len()), (Some(1), 2), "{report}");
+        assert!(told[0]["mark"] == "fail" && told[0]["found"].as_str().is_some_and(|found| found.contains(words)), "{told:?}");
+        assert_eq!((&told[0]["command"], &told[1]["mark"]), (&json!("hotspare hook test PreFailover"), &json!("warn")));
+    }
+    house.set_mode("home/bin/veto", 0o755);
+    let (code, report) = doctor(&house.user, &[]).await;
+    assert_eq!((code, bad(&report, "hooks").len()), (Some(0), 1), "{report}");
+}
+
+#[tokio::test]
 async fn what_is_well_is_told_as_well_and_nothing_is_changed() {
     let house = House::new().await;
     let before = house.user.everything();

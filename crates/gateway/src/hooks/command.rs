@@ -25,6 +25,9 @@ const PIPES_CLOSE: Duration = Duration::from_millis(200);
 /// Bits of a file's mode that let others than its owner write to it.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
+/// Bits of a file's mode that let anybody run it.
+const EXECUTABLE: u32 = 0o111;
+
 /// Runs it to its end. Whoever calls limits the time: dropping the future ends the whole group.
 pub(super) async fn run(argv: &[String], env: &[String], input: &[u8]) -> Called {
     let failed = |why: String| Called::ended(Ending::Failed(why));
@@ -43,7 +46,7 @@ pub(super) async fn run(argv: &[String], env: &[String], input: &[u8]) -> Called
 }
 
 /// The program, where nobody else can put another in its place (security.md T19).
-fn found(program: &str) -> Result<PathBuf, String> {
+pub(super) fn found(program: &str) -> Result<PathBuf, String> {
     let path = Path::new(program);
     let candidates = if path.is_absolute() { vec![path.to_owned()] } else { on_the_path(program) };
     let Some((path, file)) = candidates.into_iter().find_map(|path| std::fs::metadata(&path).ok().map(|file| (path, file))) else {
@@ -58,6 +61,9 @@ fn found(program: &str) -> Result<PathBuf, String> {
     }
     if file.mode() & WRITABLE_BY_OTHERS != 0 {
         return Err(format!("is not run: others may write to `{}`; run `chmod go-w` on it", path.display()));
+    }
+    if file.mode() & EXECUTABLE == 0 {
+        return Err(format!("cannot be started: `{}` is no program; run `chmod +x` on it", path.display()));
     }
     Ok(path)
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use hotspare_config::{Config, Errors, Locations, Trusted};
-use hotspare_gateway::Snapshot;
+use hotspare_gateway::{Snapshot, hooks};
 use hotspare_store::{FILE, Reader};
 
 use super::Running;
@@ -101,6 +101,26 @@ pub(super) async fn credentials(config: &Config) -> Vec<Check> {
     }
     if !told.is_empty() {
         checks.insert(0, Check::ok("credentials", told.join(", ")));
+    }
+    checks
+}
+
+/// Whether each hook's program can be run. None where there are no hooks.
+pub(super) fn hooks(config: &Config) -> Vec<Check> {
+    let mut checks: Vec<Check> = Vec::new();
+    for hook in &config.hooks {
+        let Some(why) = hooks::cannot_run(hook) else { continue };
+        let (event, label) = (hook.event.word(), hooks::label(hook));
+        let found = format!("{event}: `{label}` {why}");
+        let command = format!("hotspare hook test {event}");
+        checks.push(if hook.event.rules() {
+            Check::fail("hooks", found, "requests go on as if it had said yes", command)
+        } else {
+            Check::warn("hooks", found, "it is not told of anything", command)
+        });
+    }
+    if checks.is_empty() && !config.hooks.is_empty() {
+        checks.push(Check::ok("hooks", words::several(config.hooks.len() as u64, "hook", "hooks")));
     }
     checks
 }
