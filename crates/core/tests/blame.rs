@@ -5,6 +5,7 @@
 use hotspare_core::FailureKind;
 use hotspare_core::blame::Party::{Account, Nobody, Provider, You};
 use hotspare_core::blame::{Cause, FailureSeen, HostSeen, Level, Observations, Page, Party, Portal, Reach, Traffic, verdict};
+use proptest::prelude::*;
 
 const API: &str = "api.anthropic.com";
 const OTHER: &str = "openrouter.ai";
@@ -236,6 +237,62 @@ fn a_page_alone_never_outranks_a_good_answer() {
         for page in [says(api, Level::Operational), says(Level::Operational, api), says(api, api)] {
             let seen = Observations { traffic: vec![good("work", 60)], page: Some(page), ..well() };
             assert_eq!(verdict(&seen).party(), Nobody);
+        }
+    }
+}
+
+fn level() -> impl Strategy<Value = Level> {
+    prop::sample::select(vec![Level::Operational, Level::Maintenance, Level::Degraded, Level::Partial, Level::Major])
+}
+
+fn pages() -> impl Strategy<Value = Option<Page>> {
+    prop_oneof![
+        Just(None),
+        Just(Some(Page::Unreachable)),
+        Just(Some(Page::Wrong)),
+        (level(), level()).prop_map(|(api, login)| Some(says(api, login))),
+    ]
+}
+
+fn reaches() -> impl Strategy<Value = Reach> {
+    use Reach::{Answered, BadCertificate, ConnectTimeout, Dns, NoAnswer, Refused, TlsFailed, Unreachable};
+    prop::sample::select(vec![Answered, Dns, Refused, Unreachable, ConnectTimeout, TlsFailed, BadCertificate, NoAnswer])
+}
+
+fn traffics(profile: &'static str) -> impl Strategy<Value = Traffic> {
+    let failures = prop::collection::vec((prop::sample::select(FailureKind::ALL.to_vec()), 1_u32..9, 0_u64..900), 0..4);
+    (failures, prop::option::of(0_u64..900)).prop_map(move |(failures, good_ago_s)| Traffic {
+        failures: failures.into_iter().map(|(class, count, ago_s)| FailureSeen { class, count, ago_s }).collect(),
+        good_ago_s,
+        ..quiet(profile)
+    })
+}
+
+proptest! {
+    /// A status page may break a tie; it never takes the blame off a limit, and never makes an outage of good answers.
+    #[test]
+    fn a_page_changes_nothing_where_requests_have_spoken(traffic in traffics("work"), other in traffics("backup"), page in pages()) {
+        let with = |page| verdict(&Observations { traffic: vec![traffic.clone(), other.clone()], page, ..well() });
+        let (one, none) = (with(page.clone()), with(None));
+        let quota = [Cause::Limit, Cause::Billing];
+        prop_assert!(!quota.contains(&none.cause) || one.party() == none.party() || none.cause == Cause::Limit && one.cause == Cause::Overloaded);
+        if traffic.good_ago_s == Some(0) {
+            prop_assert_eq!(one.party(), Nobody);
+        }
+    }
+
+    #[test]
+    fn what_is_nearest_outranks_the_rest(api in reaches(), spare in reaches(), status in reaches(), traffic in traffics("work"), page in pages()) {
+        let seen = Observations { traffic: vec![traffic, quiet("backup")], page, ..hosts(api, spare, status) };
+        prop_assert_eq!(verdict(&Observations { portal: Portal::Found, ..seen.clone() }).cause, Cause::Portal);
+        let everybody = [api, spare, status];
+        if everybody.iter().all(|reach| *reach == Reach::Dns) {
+            prop_assert_eq!(verdict(&seen).cause, Cause::Dns);
+        }
+        // A provider is blamed only where somebody else was reached: that shows that the fault is not here.
+        let verdict = verdict(&seen);
+        if everybody.iter().all(|reach| *reach != Reach::Answered) {
+            prop_assert_eq!(verdict.party(), You, "{:?}", verdict);
         }
     }
 }
