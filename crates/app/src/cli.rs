@@ -182,6 +182,9 @@ pub(crate) struct InitArgs {
     /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Write the configuration alone; Claude Code stays as it is, for `hotspare run -- claude`
+    #[arg(long)]
+    pub no_install: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -58,6 +58,8 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     let world = World::new(&primary.url(), &spare.url(), Login::Stored).await?;
     let mut environment = world.environment();
     environment.push(("ANTHROPIC_BASE_URL", primary.url().into()));
+    // Another than the usual port, which may be taken on a developer's machine.
+    environment.push(("HOTSPARE_SERVER__LISTEN", hotspare_testkit::refused_addr()?.to_string().into()));
     environment.push(("OPENROUTER_API_KEY", SPARE_KEY.into()));
     environment.push(("OPENROUTER_BASE_URL", spare.url().into()));
     let user = NewUser { world: &world, environment };

@@ -9,6 +9,7 @@ mod wire;
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal, Read, Write, stderr, stdin};
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
@@ -27,6 +28,7 @@ use crate::commands::config::edit::Subject;
 use crate::error::{CliError, Exit};
 use crate::found::Found;
 use crate::output::{self, Look};
+use crate::wiring::Mode;
 use plan::{Candidate, Plan};
 
 /// The version of the JSON's shape.
@@ -96,7 +98,8 @@ pub(crate) fn init(arguments: &InitArgs) -> Result<ExitCode, CliError> {
         return nothing(arguments, &locations, found, &plan);
     }
     let subject = Subject::open(&Target { config: None, project: false, local: false })?;
-    let edit = configured(&subject.text, &plan, &chain)?;
+    let port = if arguments.no_install { None } else { wire::other_port(&locations, &config) };
+    let edit = configured(&subject.text, &plan, &chain, port)?;
     let proposal = Proposal { subject, plan, chain, edit };
     if !arguments.json {
         output::data(&draw::change(&proposal.subject.text, &proposal.edit.text, &proposal.subject.file, look))?;
@@ -152,14 +155,18 @@ fn chosen(arguments: &InitArgs, plan: &Plan) -> Result<Option<Vec<usize>>, CliEr
 }
 
 /// The text with the policy and the profiles in it; what else stands there stays.
-fn configured(text: &str, plan: &Plan, chain: &[usize]) -> Result<Edit, CliError> {
+fn configured(text: &str, plan: &Plan, chain: &[usize], port: Option<SocketAddr>) -> Result<Edit, CliError> {
     let (policy, profiles) = plan.configuration(chain);
     let set = |text: &str, key: &str, value: &Value| {
         let path = KeyPath::parse(key).expect("a plain key");
         edit::set(text, &path, &draw::json(value)).map(|edit| edit.text).map_err(|error| commands::config::edit::told(&error))
     };
     let with_policy = set(text, "failover_policy", &policy)?;
-    Ok(edit::changed(text, set(&with_policy, "profiles", &profiles)?))
+    let mut whole = set(&with_policy, "profiles", &profiles)?;
+    if let Some(port) = port {
+        whole = set(&whole, "server.listen", &port.to_string().into())?;
+    }
+    Ok(edit::changed(text, whole))
 }
 
 /// Keys first: a profile whose credential could not be kept is none.
@@ -205,7 +212,7 @@ fn finish(
     kept: bool,
     mut undo: Vec<String>,
 ) -> Result<ExitCode, CliError> {
-    let wired = wire::wire(arguments)?;
+    let (wired, failed) = wired(arguments, locations)?;
     if wired {
         undo.insert(0, "hotspare uninstall".to_owned());
     }
@@ -215,12 +222,41 @@ fn finish(
         output::data(&draw::done(passed, &proof, wired, &undo, Look::of_stdout()))?;
     }
     let report = InitReport { written, wired, passed, proof: Some(proof), undo, ..InitReport::of(locations, found, chain, kept) };
-    self::report(arguments, &report)
+    self::report(arguments, &report)?;
+    Ok(failed.map_or(ExitCode::SUCCESS, |error| ExitCode::from(error.code())))
+}
+
+/// Whether Claude Code goes through hotspare now. What keeps it from that is told; the configuration is good for `run` all the same.
+fn wired(arguments: &InitArgs, locations: &Locations) -> Result<(bool, Option<CliError>), CliError> {
+    if arguments.no_install {
+        return Ok((false, None));
+    }
+    match wire::wire(locations, Mode::Write) {
+        Ok(report) => {
+            if !arguments.json {
+                output::data(&format!("\n{}", report.drawn(false, "Claude Code goes through hotspare already")))?;
+            }
+            Ok((true, None))
+        }
+        Err(error) => {
+            output::talk(&error.to_string());
+            output::talk("  Claude Code is not wired in: `hotspare install` tries again");
+            Ok((false, Some(error)))
+        }
+    }
 }
 
 fn dry(arguments: &InitArgs, locations: &Locations, found: Found, proposal: &Proposal) -> Result<ExitCode, CliError> {
     proposal.subject.judge(&proposal.edit.text)?;
     let names = proposal.chain.iter().map(|place| proposal.plan.candidates[*place].name.clone()).collect();
+    // With a gateway in use what is wired depends on the configuration that is not written yet.
+    if !arguments.json
+        && !arguments.no_install
+        && found.gateway.is_none()
+        && let Ok(report) = wire::wire(locations, Mode::DryRun)
+    {
+        output::data(&format!("\n{}", report.drawn(false, "Claude Code goes through hotspare already")))?;
+    }
     if !arguments.json {
         output::talk("nothing was changed (--dry-run); make it so: `hotspare init`");
     }

@@ -6,7 +6,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use hotspare_config::{BaseUrl, Config, Locations, Settings};
 use hotspare_gateway::Gateway;
@@ -18,7 +17,7 @@ use serde_json::Value;
 use crate::claude::{BASE_URL, CUSTOM_HEADERS, UserSetup};
 use crate::cli::Install;
 use crate::commands;
-use crate::commands::service::{self, LISTENER_TIME, START_TIME, Started};
+use crate::commands::service::{self, LISTENER_TIME, Started};
 use crate::error::{CliError, Exit};
 use crate::output::{self, Look, Style};
 use crate::state;
@@ -89,51 +88,28 @@ struct Wanted<'w> {
     parts: Vec<Part>,
 }
 
+/// What was wired, or would be.
+struct Wiring {
+    report: Report,
+    address: SocketAddr,
+    /// Nothing had to be changed.
+    in_place: bool,
+    /// Whether our own service listens.
+    is_ours: bool,
+}
+
 /// Runs `hotspare install`.
 pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
-    let config = commands::load(&locations, &commands::context(&crate::cli::Layers::default())?)?;
-    let address = service::address(&config)?;
-    Gateway::check(&config, address).map_err(|error| CliError::new(Exit::ConfigInvalid, error.to_string()))?;
     let parts = if arguments.parts.is_empty() { USUAL.to_vec() } else { arguments.parts.clone() };
-    let has = |part: Part| parts.contains(&part);
-    if has(Part::Claude) {
-        refuse_managed(&locations.claude_managed, address)?;
-    }
     let mode = if arguments.dry_run || arguments.check { Mode::DryRun } else { Mode::Write };
-    // A dry run makes nothing, a token neither.
-    let token = if mode == Mode::Write { state::lasting_token(&locations.state_dir)? } else { state::known_token(&locations.state_dir) };
-    let wanted = Wanted { locations: &locations, config: &config, address, token, program: wiring::program()?, parts: parts.clone() };
-    // What would be refused is refused before the first byte is written.
-    let mut receipt = receipt::look(&locations.state_dir)?;
-    wanted.files(&mut receipt, Mode::DryRun, arguments.shell)?;
-    let mut notes = Vec::new();
-    if mode == Mode::Write {
-        receipt = receipt::open(&locations.state_dir)?;
-    }
-    let mut outcomes = Vec::new();
-    if has(Part::Service) {
-        outcomes = service::write_units(&mut receipt, &locations, address, mode)?;
-        if mode == Mode::Write {
-            notes.extend(service_note(service::enable(&locations, address)?, address));
-        }
-    }
-    let listener = probe(&locations.state_dir, address, LISTENER_TIME);
-    if mode == Mode::Write && (has(Part::Claude) || has(Part::Shell)) {
-        require_listener(listener.as_ref().copied().map_err(|error| CliError::new(Exit::Failed, error.to_string()))?, address)?;
-    }
-    let (files, more) = wanted.files(&mut receipt, mode, arguments.shell)?;
-    outcomes.extend(files);
-    notes.extend(more);
-    let report = Report::of(&locations, &outcomes, notes);
-    let in_place = outcomes.iter().all(|outcome| !outcome.changed);
+    let Wiring { report, address, in_place, is_ours } = wire(&locations, &parts, mode, arguments.shell)?;
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
     } else {
         output::data(&report.drawn(mode == Mode::DryRun && !arguments.check, "everything is in place"))?;
     }
     if arguments.check {
-        let is_ours = listener.is_ok_and(|listener| listener == Listener::Ours);
         if in_place && !is_ours {
             output::talk(&format!("hotspare: nobody of yours listens on {address}; start it: `hotspare service start`"));
             return Ok(ExitCode::from(Exit::NotRunning as u8));
@@ -145,6 +121,48 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
         output::talk(next);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The usual parts, for whoever has just written a configuration.
+pub(crate) fn usual(locations: &Locations, mode: Mode) -> Result<Report, CliError> {
+    wire(locations, &USUAL, mode, None).map(|wiring| wiring.report)
+}
+
+fn wire(locations: &Locations, parts: &[Part], mode: Mode, shell: Option<Shell>) -> Result<Wiring, CliError> {
+    let config = commands::load(locations, &commands::context(&crate::cli::Layers::default())?)?;
+    let address = service::address(&config)?;
+    Gateway::check(&config, address).map_err(|error| CliError::new(Exit::ConfigInvalid, error.to_string()))?;
+    let has = |part: Part| parts.contains(&part);
+    if has(Part::Claude) {
+        refuse_managed(&locations.claude_managed, address)?;
+    }
+    // A dry run makes nothing, a token neither.
+    let token = if mode == Mode::Write { state::lasting_token(&locations.state_dir)? } else { state::known_token(&locations.state_dir) };
+    let wanted = Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec() };
+    // What would be refused is refused before the first byte is written.
+    let mut receipt = receipt::look(&locations.state_dir)?;
+    wanted.files(&mut receipt, Mode::DryRun, shell)?;
+    let mut notes = Vec::new();
+    if mode == Mode::Write {
+        receipt = receipt::open(&locations.state_dir)?;
+    }
+    let mut outcomes = Vec::new();
+    if has(Part::Service) {
+        outcomes = service::write_units(&mut receipt, locations, address, mode)?;
+        if mode == Mode::Write {
+            notes.extend(service_note(service::enable(locations, address)?, address));
+        }
+    }
+    let listener = probe(&locations.state_dir, address, LISTENER_TIME);
+    if mode == Mode::Write && (has(Part::Claude) || has(Part::Shell)) {
+        require_listener(listener.as_ref().copied().map_err(|error| CliError::new(Exit::Failed, error.to_string()))?, address)?;
+    }
+    let (files, more) = wanted.files(&mut receipt, mode, shell)?;
+    outcomes.extend(files);
+    notes.extend(more);
+    let in_place = outcomes.iter().all(|outcome| !outcome.changed);
+    let is_ours = listener.is_ok_and(|listener| listener == Listener::Ours);
+    Ok(Wiring { report: Report::of(locations, &outcomes, notes), address, in_place, is_ours })
 }
 
 fn service_note(started: Started, address: SocketAddr) -> Option<String> {
@@ -387,10 +405,4 @@ pub(crate) fn tilde(locations: &Locations, path: &Path) -> String {
         Ok(below) => format!("~/{}", below.display()),
         Err(_) => path.display().to_string(),
     }
-}
-
-/// Starts the service where it does not run. For whoever wires clients in by another way than `install`.
-#[expect(dead_code, reason = "for `init`, which asks before it installs")]
-pub(crate) fn ensure_running(locations: &Locations, address: SocketAddr) -> Result<Started, CliError> {
-    service::start(locations, address, Instant::now() + START_TIME)
 }

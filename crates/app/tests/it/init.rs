@@ -42,7 +42,7 @@ async fn with_a_login_and_one_key_a_single_command_sets_a_proven_chain_up() {
     let asked = user.runs(&["init"]).await;
     assert!(asked.code == Some(2) && asked.stderr.contains("stdin is no terminal") && asked.stderr.contains("--yes"), "{asked:?}");
     assert_eq!(user.everything(), before, "nothing before the answer");
-    let done = user.runs(&["init", "--yes"]).await;
+    let done = user.runs(&["init", "--yes", "--no-install"]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     for words in ["claude was broken on purpose, openrouter answered", "undo:", "hotspare config undo"] {
         assert!(done.stdout.contains(words), "{words:?} is not in:\n{}", done.stdout);
@@ -60,7 +60,7 @@ async fn with_a_login_and_one_key_a_single_command_sets_a_proven_chain_up() {
     assert_eq!(valid.code, Some(0), "{valid:?}");
     // Once more: what is there stays.
     let text = std::fs::read_to_string(user.path("home/.config/hotspare/config.json")).expect("there");
-    let again = user.runs(&["init", "--yes", "--json"]).await;
+    let again = user.runs(&["init", "--yes", "--no-install", "--json"]).await;
     let report: Value = serde_json::from_str(&again.stdout).unwrap_or_else(|_| panic!("{again:?}"));
     assert_eq!(
         (&report["kept"], &report["chain"], &report["passed"]),
@@ -74,12 +74,39 @@ async fn with_a_login_and_one_key_a_single_command_sets_a_proven_chain_up() {
 async fn what_else_stands_in_the_file_stays_and_config_undo_takes_the_chain_back() {
     let before = "{\n  // mine\n  \"log\": { \"retain\": \"3d\" },\n}\n";
     let user = with_login_and_key("http://127.0.0.1:9").config(before);
-    let done = user.runs(&["init", "--yes"]).await;
+    let done = user.runs(&["init", "--yes", "--no-install"]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     let text = std::fs::read_to_string(user.path("home/.config/hotspare/config.json")).expect("there");
     assert!(text.starts_with("{\n  // mine\n  \"log\": { \"retain\": \"3d\" },\n  \"failover_policy\": {\n"), "{text}");
     assert_eq!(user.runs(&["config", "undo"]).await.code, Some(0));
     assert_eq!(std::fs::read_to_string(user.path("home/.config/hotspare/config.json")).expect("there"), before);
+}
+
+#[tokio::test]
+async fn claude_code_is_wired_in_and_taken_out_again_and_a_stranger_s_port_is_left_to_it() {
+    let stranger = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    let taken = stranger.local_addr().expect("an address");
+    let before = format!("{{\n  \"server\": {{ \"listen\": \"{taken}\" }}\n}}\n");
+    let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let user = with_login_and_key(&spare.url())
+        .config(&before)
+        .file("home/.claude/settings.json", r#"{"statusLine":{"type":"command","command":"echo mine"}}"#);
+    let done = user.runs(&["init", "--yes", "--json"]).await;
+    let report: Value = serde_json::from_str(&done.stdout).unwrap_or_else(|_| panic!("{done:?}"));
+    let settings = std::fs::read_to_string(user.path("home/.claude/settings.json")).expect("there");
+    let check = user.runs(&["install", "--check"]).await;
+    let uninstalled = user.runs(&["uninstall"]).await;
+    assert_eq!((&report["wired"], &report["passed"]), (&true.into(), &true.into()), "{report} {}", done.stderr);
+    assert_eq!(report["undo"], json!(["hotspare uninstall", "hotspare config undo"]));
+    assert!(
+        settings.contains("ANTHROPIC_BASE_URL") && settings.contains("statusline --wrap") && !settings.contains(&taken.to_string()),
+        "{settings}"
+    );
+    assert_eq!(check.code, Some(0), "{check:?}");
+    assert_ne!(config_of(&user)["server"]["listen"], taken.to_string());
+    assert_eq!(uninstalled.code, Some(0), "{uninstalled:?}");
+    let settings = std::fs::read_to_string(user.path("home/.claude/settings.json")).expect("there");
+    assert_eq!(settings, r#"{"statusLine":{"type":"command","command":"echo mine"}}"#);
 }
 
 #[tokio::test]
@@ -96,7 +123,7 @@ async fn a_gateway_in_use_becomes_the_first_profile() {
         "{report}"
     );
     assert_eq!(report["found"]["status_line"], "echo mine");
-    let done = user.runs(&["init", "--yes"]).await;
+    let done = user.runs(&["init", "--yes", "--no-install"]).await;
     assert_eq!(done.code, Some(0), "{done:?}");
     assert_eq!(config_of(&user)["profiles"]["gateway"]["base_url"], "http://127.0.0.1:7");
 }
@@ -108,13 +135,13 @@ async fn with_nobody_to_take_over_it_says_so_and_names_three_ways() {
         (User::new(), "Nothing was found that could answer Claude Code"),
     ] {
         let before = user.everything();
-        let told = user.runs(&["init", "--yes"]).await;
+        let told = user.runs(&["init", "--yes", "--no-install"]).await;
         assert_eq!(told.code, Some(6), "{told:?}");
         for words in [words, "you pay per token", "its monthly price", "OPENROUTER_API_KEY", "Nothing was changed"] {
             assert!(told.stdout.contains(words), "{words:?} is not in:\n{}", told.stdout);
         }
         assert_eq!(user.everything(), before);
-        let json = user.runs(&["init", "--yes", "--json"]).await;
+        let json = user.runs(&["init", "--yes", "--no-install", "--json"]).await;
         let report: Value = serde_json::from_str(&json.stdout).unwrap_or_else(|_| panic!("{json:?}"));
         assert_eq!((json.code, &report["written"], &report["chain"]), (Some(6), &false.into(), &json!([])));
     }
