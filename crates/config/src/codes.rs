@@ -134,6 +134,9 @@ codes! {
     NO_MODELS = "HS0703", "the provider has models of its own, and none is mapped",
         "map the models, for example `\"models\": { \"*\": \"the-model\" }`";
 
+    BUDGET_WITHOUT_PRICE = "HS0704", "a budget in money cannot be kept, or has nothing to keep",
+        "set the limit at the provider, and remove the budget here";
+
     // Layers and trust.
     NOT_TRUSTED = "HS0801", "a project file that is not trusted may only narrow what the user has",
         "`hotspare trust` in the project, after a look at the file";

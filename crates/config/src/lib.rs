@@ -10,6 +10,7 @@ mod argv;
 mod assign;
 mod auth;
 mod base_url;
+mod budget;
 mod chains;
 mod claude;
 pub mod codes;

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use hotspare_core::models::without_long_context;
 use hotspare_core::policy::ClockOverrides;
 use hotspare_core::route::ProfileId;
-use hotspare_core::{ModelPattern, Platform};
+use hotspare_core::{Budget, ModelPattern, Platform};
 
 use crate::auth::{self, Auth, AuthSource};
 use crate::base_url::{BaseUrl, BaseUrlError};
+use crate::budget;
 use crate::codes;
 use crate::platforms::{self, OwnNames};
 use crate::policy::clocks;
@@ -38,6 +39,8 @@ pub struct Profile {
     pub clocks: ClockOverrides,
     /// What it takes of requests.
     pub supports: Supports,
+    /// How much money it may take.
+    pub budget: Budget,
 }
 
 impl Profile {
@@ -51,6 +54,7 @@ impl Profile {
             models: ModelMap::default(),
             clocks: ClockOverrides::default(),
             supports: Supports::default(),
+            budget: Budget::default(),
         }
     }
 }
@@ -79,6 +83,11 @@ impl ModelMap {
     /// Whether it maps nothing, so that the model need not be known.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty() && self.own == OwnNames::Same
+    }
+
+    /// The names that the profile's own map puts in place of others.
+    pub(crate) fn targets(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter_map(|(_, name)| name.as_deref())
     }
 
     /// Looks the model up: the first entry that matches decides, in the order of the file, then what the platform itself calls it. The
@@ -202,11 +211,15 @@ fn one(name: &str, field: &Field<'_>, listen: SocketAddr, home: &Path, findings:
     let models = models(&mut table, platform, findings);
     let clocks = table.take("clocks").map(|field| clocks(&field, findings)).unwrap_or_default();
     let supports = table.take("supports").map(|field| supports::read(&field, findings)).unwrap_or_default();
-    table.not_yet("budget", "set the limit at the provider, and remove the key", findings);
+    let budget_field = table.take("budget");
+    let budget = budget_field.as_ref().map(|field| budget::read(field, findings)).unwrap_or_default();
+    if let (Some(field), Some(auth)) = (&budget_field, &auth) {
+        budget::warn(field, budget, platform, auth, &models, findings);
+    }
     table.not_yet("region", "it belongs to platforms that this version does not speak; remove the key", findings);
     table.not_yet("project", "it belongs to platforms that this version does not speak; remove the key", findings);
     table.finish_with(misplaced, findings);
-    Some(Profile { name: name.into(), platform, base_url: base_url?, auth: auth?, models, clocks, supports })
+    Some(Profile { name: name.into(), platform, base_url: base_url?, auth: auth?, models, clocks, supports, budget })
 }
 
 /// Advice for what people write after the habits of other tools.

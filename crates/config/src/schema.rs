@@ -319,6 +319,21 @@ struct Profile {
     clocks: Option<Clocks>,
     /// What it takes of requests. Another profile is asked where a request does not fit.
     supports: Option<Supports>,
+    /// How much money it may take, as estimated from tokens and list prices. Then another profile is asked.
+    budget: Option<Budget>,
+}
+
+/// Limits in US dollars, from 0 to a million, with at most six digits behind the point.
+#[derive(JsonSchema)]
+#[schemars(deny_unknown_fields)]
+#[schemars(example = json!({ "per_day_usd": 10, "per_session_usd": 3 }))]
+struct Budget {
+    /// In one day, by this machine's calendar. Processes that share a state folder count together.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    per_day_usd: Option<f64>,
+    /// In one session of the client, with all its agents.
+    #[schemars(range(min = 0, max = 1_000_000))]
+    per_session_usd: Option<f64>,
 }
 
 /// What a profile takes of requests. What is not said is taken to be there.

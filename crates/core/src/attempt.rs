@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::failure::Failure;
 use crate::record::Decision;
 use crate::route::{Candidate, ProfileId};
+use crate::spend::Reservation;
 
 /// A try's number within its exchange, from 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,4 +88,8 @@ pub struct AttemptRecord {
     pub model: Option<Arc<str>>,
     /// Whether its answer was thrown away although it may be paid for.
     pub wasted: bool,
+    /// What a budget has set aside for it; whoever records the attempt settles it.
+    pub reserved: Option<Reservation>,
+    /// The session left a warm prompt cache elsewhere for it.
+    pub cold: bool,
 }

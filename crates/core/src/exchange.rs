@@ -31,6 +31,7 @@ use crate::policy::{
 };
 use crate::record::Decision;
 use crate::route::{Candidate, Plan, ProfileId};
+use crate::spend::Reservation;
 use crate::window::LimitReading;
 use crate::world::Surroundings;
 
@@ -221,7 +222,7 @@ impl Exchange {
             pending: VecDeque::new(),
             outcome: None,
         };
-        exchange.leave_out_unfit();
+        exchange.leave_out_unfit(at);
         match exchange.queue.pop_front() {
             Some(_) if left == 0 => exchange.answer_later(now, at),
             Some(first) => exchange.go_or_ask(now, Next::Move { to: first, kind: AttemptKind::Initial, after: None }, at),
@@ -426,7 +427,7 @@ impl Exchange {
     pub fn on_plan(&mut self, now: Instant, plan: Plan, at: &mut Surroundings<'_>) {
         self.queue = plan.candidates.iter().cloned().collect();
         self.plan = plan;
-        self.leave_out_unfit();
+        self.leave_out_unfit(at);
         self.consultations = 0;
         // There is time: who still cools down is not asked before it is well.
         let well = self.queue.iter().position(|candidate| candidate.insist || self.is_well(now, candidate, at));
@@ -563,21 +564,21 @@ impl Exchange {
 
     /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
     fn next_place(&mut self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
-        self.leave_out_unfit();
+        self.leave_out_unfit(at);
         let well = |candidate: &Candidate| candidate.insist || self.is_well(now, candidate, at);
         let may = |candidate: &Candidate| self.may_be_asked(now, candidate, at);
         let queue = &self.queue;
         queue.iter().position(|candidate| may(candidate) && well(candidate)).or_else(|| queue.iter().position(may))
     }
 
-    /// Whether nobody's word forbids it, and no limit of its address.
+    /// Whether nobody's word forbids it, no limit of its address, and no budget.
     fn may_be_asked(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> bool {
         let elsewhere = !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
         let open = match self.standing(now, candidate, at) {
             Standing::Usable | Standing::Trial | Standing::Cooling { grip: Grip::Loose, .. } => true,
             Standing::Cooling { .. } => candidate.insist,
         };
-        elsewhere && open
+        elsewhere && open && self.has_money(candidate, at)
     }
 
     fn standing(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Standing {
@@ -622,6 +623,8 @@ impl Exchange {
         if self.facts.endpoint.moves_health() {
             at.world.health.begin(now, candidate.profile, candidate.family(&self.facts));
         }
+        let reserved = self.reserve(kind, &candidate, at);
+        let cold = self.leaves_warm_cache(now, candidate.profile, at);
         self.attempts.push(AttemptRecord {
             profile: candidate.profile,
             kind,
@@ -633,6 +636,8 @@ impl Exchange {
             decision: None,
             model: candidate.terms.model.clone(),
             wasted: false,
+            reserved,
+            cold,
         });
         if kind != AttemptKind::Retry {
             self.asked.push(candidate.clone());
@@ -801,6 +806,12 @@ impl Exchange {
 
     fn record_mut(&mut self, id: AttemptId) -> &mut AttemptRecord {
         self.attempts.get_mut(usize::from(id.0)).expect("every attempt has its record from the start")
+    }
+
+    /// What budgets have set aside for its attempts, by their place. Whoever takes it settles it.
+    pub fn take_reservations(&mut self) -> Vec<(usize, Reservation)> {
+        let attempts = self.attempts.iter_mut().enumerate();
+        attempts.filter_map(|(place, attempt)| Some((place, attempt.reserved.take()?))).collect()
     }
 
     /// What was asked for.

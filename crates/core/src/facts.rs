@@ -143,6 +143,10 @@ pub struct RequestFacts {
     pub own_credential: Option<u64>,
     /// Life of the prompt cache that the request asks for.
     pub cache_life: Duration,
+    /// The client's session with all its agents, hashed: a budget's session.
+    pub whole_session: Option<u64>,
+    /// Whether the client's own credential is the login of a plan, which is not paid by the token.
+    pub on_plan: bool,
     /// Bytes of its body, where the client told.
     pub length: Option<u64>,
     /// What it needs of whoever serves it, once a hop or a limited profile has asked for it: reading the whole body costs too much for a

@@ -416,7 +416,7 @@ impl Lasting {
         lasting.failures.sort_by_key(Entry::key);
         lasting.windows.sort_by_key(Entry::key);
         lasting.add_stays(world, calendar, &name);
-        lasting.add_spends(&world.spending, &name);
+        lasting.spends = spends(&world.spending, &name);
         let switched = world.switch.filter(|switch| switch.until.is_none_or(|until| until > calendar.now));
         lasting.switch = switched.and_then(|switch| {
             let until = switch.until.map(|until| calendar.ms(until));
@@ -485,28 +485,6 @@ impl Lasting {
         self.stays.truncate(MOST_STAYS);
     }
 
-    fn add_spends<'a>(&mut self, spending: &Spending, name: &impl Fn(ProfileId) -> Option<&'a str>) {
-        let entry = |profile: ProfileId, session: Option<u64>, account: &Account, ends_at_ms: u64| {
-            Some(LastingSpend {
-                profile: name(profile).filter(|_| account.own > 0)?.to_owned(),
-                session,
-                day_begins_ms: spending.day().filter(|_| session.is_none()).map_or(0, |day| day.begins_ms),
-                writer: spending.writer,
-                micro_usd: account.own,
-                used_ms: account.used_ms,
-                ends_at_ms,
-            })
-        };
-        if let Some(day) = spending.day() {
-            self.spends.extend(spending.days.iter().filter_map(|(profile, account)| entry(*profile, None, account, day.ends_ms)));
-        }
-        let sessions = spending.sessions.iter();
-        self.spends.extend(sessions.filter_map(|((profile, session), account)| {
-            entry(*profile, Some(*session), account, account.used_ms.saturating_add(millis(LONGEST_TRUST)))
-        }));
-        self.spends.sort_by_key(Entry::key);
-    }
-
     /// Takes it into a world; what that world has learned itself stands. Profiles that `id` does not know are left out.
     pub fn restore(self, world: &mut World, calendar: Calendar, id: impl Fn(&str) -> Option<ProfileId>) {
         for entry in self.benches {
@@ -560,6 +538,31 @@ impl Lasting {
             }
         }
     }
+}
+
+/// What this process has spent of budgets. A profile without a name is left out.
+pub fn spends<'a>(spending: &Spending, name: impl Fn(ProfileId) -> Option<&'a str>) -> Vec<LastingSpend> {
+    let entry = |profile: ProfileId, session: Option<u64>, account: &Account, ends_at_ms: u64| {
+        Some(LastingSpend {
+            profile: name(profile).filter(|_| account.own > 0)?.to_owned(),
+            session,
+            day_begins_ms: spending.day().filter(|_| session.is_none()).map_or(0, |day| day.begins_ms),
+            writer: spending.writer,
+            micro_usd: account.own,
+            used_ms: account.used_ms,
+            ends_at_ms,
+        })
+    };
+    let today = spending.day().into_iter().flat_map(|day| {
+        let entry = &entry;
+        spending.days.iter().filter_map(move |(profile, account)| entry(*profile, None, account, day.ends_ms))
+    });
+    let sessions = spending.sessions.iter().filter_map(|((profile, session), account)| {
+        entry(*profile, Some(*session), account, account.used_ms.saturating_add(millis(LONGEST_TRUST)))
+    });
+    let mut spends: Vec<LastingSpend> = today.chain(sessions).collect();
+    spends.sort_by_key(Entry::key);
+    spends
 }
 
 /// What others have spent takes the place of what was heard of it before. Another day's counts nothing.

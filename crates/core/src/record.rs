@@ -181,6 +181,12 @@ pub struct AttemptEntry {
     pub wasted: bool,
     /// Whether the provider may bill it although no usage was seen.
     pub maybe_billed: bool,
+    /// Its estimated cost in millionths of a US dollar; none: nothing was counted, no price is known, or a plan pays for it.
+    #[serde(default)]
+    pub cost_micro_usd: Option<u64>,
+    /// Whether a subscription's login was used, whose plan pays for it.
+    #[serde(default)]
+    pub on_plan: bool,
 }
 
 /// Tokens, as a provider counted them; none: it did not say.
@@ -379,6 +385,8 @@ mod tests {
                 bytes_down: 80,
                 wasted: false,
                 maybe_billed: false,
+                cost_micro_usd: Some(12),
+                on_plan: false,
             }],
             rulings: vec![RulingEntry {
                 event: HookEvent::PreFailover,

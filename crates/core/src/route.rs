@@ -10,6 +10,8 @@ use crate::fit::{Misfit, Takes};
 use crate::health::Standing;
 use crate::pause::left_out;
 use crate::policy::{Clocks, HEDGE_DELAY, OnExhausted, Policy, WINDOW_NEARLY_FULL};
+use crate::price::Price;
+use crate::spend::{Budget, Reached};
 use crate::world::World;
 
 /// A profile: its place in a configuration's list, and in a snapshot the number that it keeps from one configuration to the next.
@@ -112,6 +114,10 @@ pub struct Terms {
     pub host: Option<u64>,
     /// What it takes of requests.
     pub takes: Takes,
+    /// What its tokens cost; none: nobody has told.
+    pub price: Option<Price>,
+    /// How much money it may take.
+    pub budget: Budget,
 }
 
 impl Default for Terms {
@@ -127,6 +133,8 @@ impl Default for Terms {
             origin: 0,
             host: None,
             takes: Takes::default(),
+            price: None,
+            budget: Budget::default(),
         }
     }
 }
@@ -166,6 +174,10 @@ pub enum SkipReason {
     Misfit(Misfit),
     /// A hook of the user's ruled it out for this request.
     Vetoed,
+    /// Its budget is used up.
+    Budget(Reached),
+    /// It has a budget, and nobody has told what the model costs there.
+    NoPrice,
 }
 
 /// Why a profile that stands before another in the chain is asked after it.

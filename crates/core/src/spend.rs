@@ -164,10 +164,15 @@ impl Spending {
         if let Some(reached) = self.reached(profile, session, &budget) {
             return Err(reached);
         }
+        Ok(self.set_aside(profile, session, budget, amount))
+    }
+
+    /// The same for one that was found to have room already.
+    pub fn set_aside(&mut self, profile: ProfileId, session: Option<u64>, budget: Budget, amount: u64) -> Reservation {
         for account in self.accounts(profile, session) {
             account.reserved = account.reserved.saturating_add(amount);
         }
-        Ok(Reservation { profile, session, amount, budget })
+        Reservation { profile, session, amount, budget }
     }
 
     /// The attempt is over and has cost so much. Returns the limits that are reached by it and were not before.

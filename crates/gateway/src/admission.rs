@@ -147,6 +147,8 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
         } else {
             CACHE_LIFE
         },
+        whole_session: text("x-claude-code-session-id").map(|session| hashed(&session)),
+        on_plan: credential.is_login(),
         length: text("content-length").and_then(|length| length.parse().ok()),
         needs: None,
         hedgeable: false,

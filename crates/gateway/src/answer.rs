@@ -4,6 +4,7 @@ use bytes::Bytes;
 use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::exchange::TOO_LONG_STATUS;
 use hotspare_core::route::{Plan, SkipReason};
+use hotspare_core::spend::{Period, Reached};
 use hotspare_core::{LocalAnswer, Misfit};
 use http::{HeaderValue, Response, StatusCode, header};
 
@@ -71,7 +72,7 @@ fn too_long(shape: LocalAnswer, plan: &Plan) -> Option<String> {
     Some(format!("prompt is too long: {tokens} tokens > {most} maximum"))
 }
 
-/// `All 2 profiles failed: work 529 overloaded, spare connection refused. Next try in 12 s. Run: hotspare status`
+/// `All 2 profiles failed: work 529 overloaded, spare connection refused. Next try in 12 s. Run: hotspare why last`
 fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[AttemptRecord]) -> String {
     let mut told = Vec::new();
     let mut lines = Vec::new();
@@ -93,7 +94,16 @@ fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[At
         count => format!("All {count} profiles failed"),
     };
     let next = shape.retry_after.map_or(String::new(), |seconds| format!(" Next try in {seconds} s."));
-    format!("{head}: {}.{next} Run: hotspare status", lines.join(", "))
+    format!("{head}: {}.{next} Run: hotspare why last", lines.join(", "))
+}
+
+/// `$10`, `$0.50`, `$0.000001`: a limit as its owner wrote it.
+fn usd(micro: u64) -> String {
+    let (whole, part) = (micro / 1_000_000, format!("{:06}", micro % 1_000_000));
+    match part.trim_end_matches('0') {
+        "" => format!("${whole}"),
+        part => format!("${whole}.{part:0<2}"),
+    }
 }
 
 pub(crate) fn skip_words(reason: &SkipReason) -> String {
@@ -104,6 +114,9 @@ pub(crate) fn skip_words(reason: &SkipReason) -> String {
         SkipReason::NotServed => "not asked, it does not serve requests of this kind".to_owned(),
         SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
         SkipReason::NoCredential(why) => format!("not asked, {why}"),
+        SkipReason::Budget(Reached { period: Period::Day, limit, .. }) => format!("daily budget {} reached", usd(*limit)),
+        SkipReason::Budget(Reached { period: Period::Session, limit, .. }) => format!("budget {} of this session reached", usd(*limit)),
+        SkipReason::NoPrice => "not asked, no price is known for the model, so its budget could not be kept".to_owned(),
         SkipReason::Misfit(misfit) => format!("not asked, {misfit}"),
         SkipReason::Offline => "not asked, this machine's network is down".to_owned(),
         SkipReason::Paused => "paused (`hotspare profile resume`)".to_owned(),

@@ -308,6 +308,8 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         session: None,
         own_credential: Some(0),
         cache_life: CACHE_LIFE,
+        whole_session: None,
+        on_plan: false,
         length: None,
         needs: None,
         hedgeable: false,

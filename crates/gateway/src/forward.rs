@@ -11,6 +11,7 @@ mod moments;
 mod reading;
 mod report;
 mod sending;
+mod settling;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
@@ -130,6 +131,10 @@ pub(crate) async fn serve(
         None
     };
     gateway.look_at_clocks();
+    gateway.look_at_calendar(&snapshot);
+    if facts.own_credential.is_some() {
+        gateway.note_login(facts.on_plan);
+    }
     let now = clock::now();
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
         return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
@@ -501,6 +506,7 @@ impl Driver {
         let headers = &self.request.headers;
         if let Some(record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, headers, &self.notes) {
             let record = Arc::new(record);
+            self.settle(&record);
             self.gateway.over(record.clone());
             self.tell_of_the_end(&record);
         }

@@ -8,11 +8,13 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use hotspare_core::lasting::{
     Entry, LastingBench, LastingBreaker, LastingFailure, LastingPause, LastingSpend, LastingStay, LastingSwitch, LastingWindow,
 };
-use hotspare_core::{Calendar, Lasting, ProfileId};
+use hotspare_core::spend::Day;
+use hotspare_core::{Calendar, Lasting, ProfileId, lasting};
 use hotspare_store::{Change, StateEntry, Store};
 use hotspare_upstream::clock;
 
 use crate::server::Gateway;
+use crate::snapshot::Snapshot;
 
 /// Sessions and windows change with every answer: they are kept at most so often, and at the end. Whom nobody is to ask is kept at once.
 const EASY_EVERY: Duration = Duration::from_secs(2);
@@ -23,6 +25,8 @@ pub(crate) struct Kept {
     kinds: BTreeMap<&'static str, BTreeMap<String, StateEntry>>,
     calendar: Option<Calendar>,
     eased: Option<Instant>,
+    /// How often the store had heard of other processes.
+    heard: u64,
 }
 
 impl Kept {
@@ -45,6 +49,12 @@ impl Kept {
             store.change(E::KIND, changes);
         }
     }
+}
+
+/// The day by this machine's calendar.
+fn today(now_ms: u64) -> Option<Day> {
+    let (begins_ms, ends_ms) = hotspare_store::local_day(now_ms)?;
+    Some(Day { begins_ms, ends_ms })
 }
 
 fn state_entry(entry: &impl Entry) -> StateEntry {
@@ -111,7 +121,15 @@ impl Gateway {
         let mut kept = self.kept();
         let calendar = self.calendar(&mut kept);
         let id = |name: &str| snapshot.id(name);
+        let day = today(calendar.wall_ms());
+        // One process from another, also where both start in one second.
+        let writer = self.outside().dice().to_bits();
         let own = self.with_world(|world| {
+            world.spending.writer = writer;
+            world.spending.look_at_calendar(calendar.wall_ms());
+            if let Some(day) = day {
+                world.spending.begin_day(day);
+            }
             lasting.restore(world, calendar, id);
             Lasting::of(world, calendar, |id: ProfileId| snapshot.known_name(id))
         });
@@ -135,6 +153,40 @@ impl Gateway {
         }
     }
 
+    /// Keeps what was spent of budgets, at once: a crash must not give money back. Hears what other processes have spent meanwhile.
+    pub(crate) fn keep_spending(&self) {
+        let Some(store) = self.store() else { return };
+        let snapshot = self.snapshot();
+        let mut kept = self.kept();
+        let now_ms = self.calendar(&mut kept).wall_ms();
+        let own = self.with_world(|world| lasting::spends(&world.spending, |id: ProfileId| snapshot.known_name(id)));
+        kept.tell(store, &own, now_ms);
+        self.hear_of_spending(store, &snapshot, now_ms);
+    }
+
+    fn hear_of_spending(&self, store: &Store, snapshot: &Snapshot, now_ms: u64) {
+        let told = load::<LastingSpend>(store);
+        self.with_world(|world| lasting::hear_of_spending(&mut world.spending, &told, now_ms, |name| snapshot.id(name)));
+    }
+
+    /// Begins another day's budgets when this machine's calendar does. Asks for it only where there are budgets.
+    pub(crate) fn look_at_calendar(&self, snapshot: &Snapshot) {
+        if !snapshot.has_budgets() {
+            return;
+        }
+        let since = self.outside().wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now_ms = u64::try_from(since.as_millis()).unwrap_or(u64::MAX);
+        let same_day = self.with_world(|world| world.spending.look_at_calendar(now_ms));
+        if let Some(day) = if same_day { None } else { today(now_ms) } {
+            self.with_world(|world| world.spending.begin_day(day));
+        }
+        let Some(store) = self.store() else { return };
+        let heard = store.heard();
+        if std::mem::replace(&mut self.kept().heard, heard) != heard || !same_day {
+            self.hear_of_spending(store, snapshot, now_ms);
+        }
+    }
+
     /// Keeps everything that lasts: this is the end.
     pub fn keep_all(&self) {
         self.keep(|_| true);
@@ -151,6 +203,7 @@ impl Gateway {
         kept.tell(store, &lasting.breakers, now_ms);
         kept.tell(store, &lasting.failures, now_ms);
         kept.tell(store, lasting.switch.as_slice(), now_ms);
+        kept.tell(store, &lasting.spends, now_ms);
         kept.tell(store, &lasting.pauses, now_ms);
         if is_due(kept.eased) {
             kept.eased = Some(clock::now());

@@ -30,7 +30,7 @@ const NOBODY: &str = "none";
 const OK: &str = "ok";
 
 /// Every state that a profile may be in; exactly one of them is 1.
-pub const STATES: [&str; 8] = ["serving", "ready", "cooling", "open", "half_open", "blocked", "offline", "paused"];
+pub const STATES: [&str; 9] = ["serving", "ready", "cooling", "open", "half_open", "blocked", "offline", "paused", "spent"];
 
 /// Upper bounds in seconds: from a warm cache to the longest wait that a client sits through.
 const TTFT_BUCKETS: [f64; 13] = [0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 8.0, 13.0, 20.0, 30.0, 60.0, 120.0];
@@ -80,6 +80,12 @@ struct ByWindow {
     window: String,
 }
 
+/// Dollars of millionths of them.
+#[expect(clippy::cast_precision_loss, reason = "a float holds nine billion dollars to the millionth")]
+fn usd(micro: u64) -> f64 {
+    micro as f64 / 1e6
+}
+
 /// What a scrape asks the gateway itself.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Present {
@@ -98,6 +104,7 @@ pub struct Metrics {
     states: Family<ByState, Gauge>,
     ttft: Family<ByProfile, Histogram>,
     windows: Family<ByWindow, Gauge<f64, std::sync::atomic::AtomicU64>>,
+    cost: Family<ByProfile, Counter<f64, std::sync::atomic::AtomicU64>>,
     registry: Registry,
     names: Mutex<HashSet<String>>,
     /// One scrape at a time: the gauges are set for it.
@@ -114,6 +121,7 @@ impl Default for Metrics {
             states: Family::default(),
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
             windows: Family::default(),
+            cost: Family::default(),
             registry: Registry::default(),
             names: Mutex::default(),
             scrape: Mutex::default(),
@@ -130,6 +138,7 @@ impl Default for Metrics {
             metrics.ttft.clone(),
         );
         registry.register("hotspare_window_used_ratio", "Share of a usage window that is used up", metrics.windows.clone());
+        registry.register("hotspare_cost_usd", "Estimated cost of attempts whose price is known, in US dollars", metrics.cost.clone());
         metrics
     }
 }
@@ -147,6 +156,9 @@ impl Metrics {
         self.requests.get_or_create(&ByOutcome { profile: profile.clone(), outcome: record.outcome.word() }).inc();
         for attempt in &record.attempts {
             self.attempts.get_or_create(&ByReason { profile: self.name(&attempt.profile), reason: reason(attempt) }).inc();
+            if let Some(cost) = attempt.cost_micro_usd {
+                self.cost.get_or_create(&ByProfile { profile: self.name(&attempt.profile) }).inc_by(usd(cost));
+            }
         }
         for hop in record.attempts.windows(2) {
             if let [before, after] = hop

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::pin::{Pin, pin};
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant, UNIX_EPOCH};
@@ -156,6 +156,8 @@ pub struct Gateway {
     counts: Counts,
     last: Mutex<Last>,
     /// The drill that runs.
+    /// The last client that sent a credential of its own sent the login of a plan.
+    client_on_plan: AtomicBool,
     pub(crate) drill: Mutex<Option<Armed>>,
     /// This is a drill's shadow of another gateway.
     pub(crate) lane: Option<Lane>,
@@ -253,6 +255,7 @@ impl Gateway {
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
+            client_on_plan: AtomicBool::default(),
             drill: Mutex::default(),
             lane: None,
             local,
@@ -293,6 +296,7 @@ impl Gateway {
             kept_bodies: base.kept_bodies.clone(),
             counts,
             last: Mutex::default(),
+            client_on_plan: AtomicBool::default(),
             drill: Mutex::default(),
             lane: Some(lane),
             local: base.local,
@@ -406,6 +410,15 @@ impl Gateway {
         if let Some(observer) = &self.observer {
             observer.on_event(event);
         }
+    }
+
+    /// Takes note of what a client's own credential is.
+    pub(crate) fn note_login(&self, on_plan: bool) {
+        self.client_on_plan.store(on_plan, Ordering::Relaxed);
+    }
+
+    pub(crate) fn client_is_on_plan(&self) -> bool {
+        self.client_on_plan.load(Ordering::Relaxed)
     }
 
     /// Looks whether time has jumped; then kept connections are dead.

@@ -8,7 +8,9 @@ use std::time::Duration;
 use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Hook, Mapped, ModelMap, Notify, Supports};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
-use hotspare_core::{ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, ProfileId, RequestFacts, Takes, Terms};
+use hotspare_core::{
+    Budget, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
+};
 use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target};
 
 use crate::identity::Identities;
@@ -30,6 +32,7 @@ pub struct Snapshot {
     pub config_file: Option<String>,
     /// Most bytes of a request body.
     pub max_body: u64,
+    has_budgets: bool,
     /// How a move to another profile is told.
     pub notify: Notify,
 }
@@ -40,6 +43,7 @@ struct Profile {
     models: ModelMap,
     clocks: ClockOverrides,
     supports: Supports,
+    budget: Budget,
 }
 
 impl Snapshot {
@@ -68,6 +72,7 @@ impl Snapshot {
             hooks: config.hooks.clone(),
             config_file: config.sources.first().map(|file| file.display().to_string()),
             max_body: config.server.max_body,
+            has_budgets: config.profiles.iter().any(|profile| !profile.budget.is_empty()),
             notify: config.notify,
         }
     }
@@ -121,6 +126,27 @@ impl Snapshot {
     /// Whether the model must be known before a profile can be chosen.
     pub fn routes_by_model(&self) -> bool {
         self.rules.iter().any(|rule| rule.model.is_some()) || self.profiles.values().any(|profile| !profile.models.is_empty())
+    }
+
+    /// Whether any profile may take only so much money.
+    pub fn has_budgets(&self) -> bool {
+        self.has_budgets
+    }
+
+    /// How much money a profile may take.
+    pub fn budget(&self, id: ProfileId) -> Budget {
+        self.profiles.get(&id).map(|profile| profile.budget).unwrap_or_default()
+    }
+
+    /// Whether a plan pays for this request at the profile, and not tokens.
+    pub fn is_on_plan(&self, id: ProfileId, facts: &RequestFacts) -> bool {
+        let credential = self.target(id).map(|target| &target.credential);
+        credential.is_some_and(|credential| credential.is_folder() || credential.is_client() && facts.on_plan)
+    }
+
+    /// What a request's tokens cost at a profile for the model that it is asked for; none where nobody has told.
+    pub fn price(&self, id: ProfileId, model: &str) -> Option<Price> {
+        Price::of(self.target(id)?.platform, model)
     }
 
     /// Whether any profile passes the client's own credential on.
@@ -192,6 +218,9 @@ impl Snapshot {
             Some(Mapped::Unknown) => entry.model.clone(),
             Some(Mapped::Same) | None => entry.model.clone(),
         };
+        let on_plan = self.is_on_plan(entry.profile, facts);
+        let billed = model.as_deref().or(facts.model.as_deref());
+        let price = billed.and_then(|model| Price::of(platform, model));
         let takes = takes(profile, facts.model.as_deref(), model.as_deref());
         Fit::Fits(Terms {
             model,
@@ -203,6 +232,8 @@ impl Snapshot {
             origin: hashed(&(&profile.target.host, profile.target.port)),
             host: (!profile.target.is_loopback()).then(|| hashed(&profile.target.host)),
             takes,
+            price,
+            budget: if on_plan { Budget::default() } else { profile.budget },
         })
     }
 }
@@ -236,7 +267,13 @@ fn profile(config: &hotspare_config::Profile) -> Profile {
         prefix: config.base_url.prefix.clone(),
         credential: Arc::new(credential(&config.auth)),
     };
-    Profile { target: Arc::new(target), models: config.models.clone(), clocks: config.clocks, supports: config.supports }
+    Profile {
+        target: Arc::new(target),
+        models: config.models.clone(),
+        clocks: config.clocks,
+        supports: config.supports,
+        budget: config.budget,
+    }
 }
 
 fn credential(auth: &Auth) -> Credential {

@@ -166,7 +166,7 @@ pub struct ProfileStatus {
     /// Its name.
     pub name: String,
     /// `serving`, `ready`, `cooling` (it failed a moment ago), `open` (its circuit breaker), `half_open` (on trial), `blocked` (waiting
-    /// alone may not help), `offline` (this machine's network is down) or `paused` (by the user, or because
+    /// alone may not help), `offline` (this machine's network is down), `spent` (its budget of the day) or `paused` (by the user, or because
     /// failover is off).
     pub state: String,
     /// Seconds until it may be asked again.
@@ -204,6 +204,23 @@ pub struct ProfileStatus {
     /// Of those, failed ones.
     #[serde(default)]
     pub failed_5m: u64,
+    /// Its limit in money for a day, and what of it is spent. A session's limit is each session's own, and is not here.
+    #[serde(default)]
+    pub budget: Option<BudgetReport>,
+    /// A login is used, whose plan pays.
+    #[serde(default)]
+    pub on_plan: bool,
+}
+
+/// A profile's budget of a day, in millionths of a US dollar.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct BudgetReport {
+    /// What it may take in a day of this machine's calendar.
+    pub per_day_micro_usd: u64,
+    /// What it has taken today.
+    pub spent_micro_usd: u64,
+    /// Seconds until it begins anew.
+    pub resets_in_s: Option<u64>,
 }
 
 /// One usage window or limit.
@@ -267,6 +284,7 @@ impl Gateway {
             let mut profile = profile_status(now, name, state, report, self.glance(now, name));
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
+            self.add_money(&snapshot, *id, &mut profile);
             profiles.push(profile);
         }
         let (exchanges, failovers, in_flight) = self.counts();
@@ -312,6 +330,22 @@ impl Gateway {
             snapshot.ids().flat_map(of).collect()
         });
         Present { states, windows }
+    }
+
+    /// What the profile has spent, and who pays.
+    fn add_money(&self, snapshot: &Snapshot, id: ProfileId, profile: &mut ProfileStatus) {
+        let credential = snapshot.target(id).map(|target| &target.credential);
+        profile.on_plan = credential.is_some_and(|credential| credential.is_folder() || credential.is_client() && self.client_is_on_plan());
+        let Some(per_day) = snapshot.budget(id).per_day.filter(|_| !profile.on_plan) else { return };
+        self.look_at_calendar(snapshot);
+        let now_ms = u64::try_from(self.outside().wall().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_millis());
+        let (spent, day) = self.with_world(|world| (world.spending.today(id), world.spending.day()));
+        let resets_in_s = day.zip(now_ms.ok()).map(|(day, now_ms)| day.ends_ms.saturating_sub(now_ms).div_ceil(1000));
+        if spent >= per_day && matches!(profile.state.as_str(), "serving" | "ready" | "half_open") {
+            "spent".clone_into(&mut profile.state);
+            profile.back_in_s = resets_in_s;
+        }
+        profile.budget = Some(BudgetReport { per_day_micro_usd: per_day, spent_micro_usd: spent, resets_in_s });
     }
 
     fn last_failover(&self, now: Instant) -> Option<LastFailover> {
@@ -386,6 +420,8 @@ fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance
         ttft_p95_ms: glance.first_content.map(|(_, p95)| millis(p95)),
         attempts_5m: glance.attempts,
         failed_5m: glance.failed,
+        budget: None,
+        on_plan: false,
     }
 }
 

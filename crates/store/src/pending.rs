@@ -47,6 +47,11 @@ impl Pending {
         changes.into_iter().any(|change| matches!(change, Change::Remove(removed) if removed == key))
     }
 
+    /// Whether a change of this key waits.
+    pub(crate) fn changes(&self, kind: &str, key: &str) -> bool {
+        self.changes.get(kind).is_some_and(|changes| changes.iter().any(|change| change.key() == key))
+    }
+
     /// The next part, oldest first.
     pub(crate) fn take(&mut self) -> Batch {
         let count = self.records.len().min(BATCH_CAP);

@@ -52,6 +52,18 @@ pub fn local_clock(at: u64) -> Option<String> {
     connection.query_row("SELECT strftime('%H:%M', ?1, 'unixepoch', 'localtime')", params![signed(at)], |row| row.get(0)).ok()
 }
 
+/// The day to which a time belongs, by this machine's calendar: its two midnights, in milliseconds since 1970 (UTC). None: it is beyond any
+/// calendar.
+pub fn local_day(at_ms: u64) -> Option<(u64, u64)> {
+    const DAY: &str = "SELECT CAST(strftime('%s', ?1, 'unixepoch', 'localtime', 'start of day', 'utc') AS INTEGER),
+        CAST(strftime('%s', ?1, 'unixepoch', 'localtime', 'start of day', '+1 day', 'utc') AS INTEGER)";
+    let connection = Connection::open_in_memory().ok()?;
+    let midnights = connection.query_row(DAY, [signed(at_ms / 1000)], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)));
+    let (begins, ends) = midnights.ok()?;
+    let ms = |seconds: i64| unsigned(seconds).saturating_mul(1000);
+    Some((ms(begins), ms(ends))).filter(|(begins, ends)| (*begins..*ends).contains(&at_ms))
+}
+
 /// Reads the ledger.
 pub struct Reader {
     connection: Connection,

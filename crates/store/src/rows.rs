@@ -74,8 +74,9 @@ fn insert_attempt(
     let sql = "INSERT INTO attempts (exchange, place, at_ms, profile, model, class, served, wasted, maybe_billed, input, output, cache_read, \
                cache_write, est_cost_micro_usd) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)";
     let tokens = &attempt.tokens;
-    // The cost is known for the whole exchange: it stands with the attempt that served it.
-    let cost = record.est_cost_micro_usd.filter(|_| served);
+    // In records of before each attempt had its own, the cost of the whole exchange stands with the attempt that served it.
+    let whole = record.est_cost_micro_usd.filter(|_| served && record.attempts.iter().all(|attempt| attempt.cost_micro_usd.is_none()));
+    let cost = attempt.cost_micro_usd.or(whole);
     connection.prepare_cached(sql)?.execute(params![
         exchange,
         i64::try_from(place).unwrap_or(i64::MAX),
@@ -121,6 +122,16 @@ pub(crate) fn load_state(connection: &Connection, now_ms: u64) -> rusqlite::Resu
     }
     // A file from a machine whose clock was ahead is not believed for longer either.
     Ok(kinds.into_iter().map(|(kind, entries)| (kind, state::kept(entries, now_ms))).collect())
+}
+
+/// All of one kind that is alive.
+pub(crate) fn load_kind(connection: &Connection, kind: &str, now_ms: u64) -> rusqlite::Result<Vec<StateEntry>> {
+    let mut select = connection
+        .prepare_cached("SELECT key, value, expires_at_ms FROM state WHERE kind = ?1 AND expires_at_ms > ?2 ORDER BY key LIMIT ?3")?;
+    let rows = select.query_map(params![kind, signed(now_ms), LOAD_CAP], |row| {
+        Ok(StateEntry { key: row.get(0)?, value: row.get(1)?, expires_at_ms: unsigned(row.get(2)?) })
+    })?;
+    Ok(state::kept(rows.collect::<rusqlite::Result<_>>()?, now_ms))
 }
 
 /// Removes a part of what is older than `oldest_ms` or has ended. Returns whether there may be more.

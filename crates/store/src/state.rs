@@ -8,6 +8,10 @@ pub const LONGEST_LIFE: Duration = Duration::from_secs(8 * 24 * 3600);
 /// Most entries of one kind; those that end first are given up first.
 pub(crate) const ENTRIES_CAP: usize = 4096;
 
+/// Kinds in which every process has keys of its own and wants to know those of others while it runs: they are read anew whenever it has
+/// written some itself.
+pub(crate) const SHARED: [&str; 1] = ["spend"];
+
 /// One thing that was learned.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StateEntry {

@@ -77,6 +77,8 @@ pub(crate) struct State {
     pub(crate) pending: Pending,
     /// Each kind as it was found in the file, with what changed here.
     known: HashMap<String, Vec<StateEntry>>,
+    /// How often what others have learned was read anew.
+    heard: u64,
     pub(crate) trouble: Option<(u64, String)>,
     /// The writer has taken something and is not done with it.
     pub(crate) busy: bool,
@@ -96,6 +98,18 @@ impl State {
             entries.retain(|entry| known.iter().all(|known| known.key != entry.key) && !self.pending.removes(&kind, &entry.key));
             known.append(&mut entries);
         }
+    }
+}
+
+impl State {
+    /// What the file holds of one kind takes the place of what was known of it, but for what is still to be written.
+    pub(crate) fn hear(&mut self, kind: &str, mut found: Vec<StateEntry>) {
+        let mut known = self.known.remove(kind).unwrap_or_default();
+        known.retain(|entry| self.pending.changes(kind, &entry.key));
+        found.retain(|entry| !self.pending.changes(kind, &entry.key));
+        known.append(&mut found);
+        self.known.insert(kind.to_owned(), known);
+        self.heard += 1;
     }
 }
 
@@ -169,6 +183,11 @@ impl Store {
     pub fn load(&self, kind: &str) -> Vec<StateEntry> {
         let entries = self.shared.lock().known.get(kind).cloned().unwrap_or_default();
         state::kept(entries, now_ms())
+    }
+
+    /// How often what other processes have learned was read anew: when it changes, [`Store::load`] may tell more.
+    pub fn heard(&self) -> u64 {
+        self.shared.lock().heard
     }
 
     /// Why nothing can be written just now; none when all is well.

@@ -8,6 +8,7 @@ use crate::database::{Database, Fault};
 use crate::now_ms;
 use crate::pending::Batch;
 use crate::rows;
+use crate::state;
 use crate::store::{self, Shared};
 
 /// Longest that a write waits for another process that holds the file.
@@ -143,7 +144,12 @@ impl Writer {
         database.check_in_place()?;
         database.set_patience(WRITE_PATIENCE)?;
         if !batch.is_empty() {
-            return rows::write(&mut database.connection, batch).map_err(|error| database.fault(error));
+            let too_long = rows::write(&mut database.connection, batch).map_err(|error| database.fault(error))?;
+            for kind in state::SHARED.into_iter().filter(|kind| batch.changes.contains_key(kind)) {
+                let found = rows::load_kind(&database.connection, kind, now_ms()).map_err(|error| database.fault(error))?;
+                self.shared.lock().hear(kind, found);
+            }
+            return Ok(too_long);
         }
         let retain = self.shared.lock().retain;
         let now_ms = now_ms();

@@ -226,6 +226,11 @@ impl Credential {
         matches!(self, Self::Own(Own { source: Source::Command(_) | Source::Keychain(..), .. }))
     }
 
+    /// Whether it is a login that Claude Code keeps in a folder of its own.
+    pub fn is_folder(&self) -> bool {
+        matches!(self, Self::Own(Own { source: Source::ClaudeConfigDir(_), .. }))
+    }
+
     /// The header of the profile's own credential; none when the client's is passed on, or nothing is sent.
     ///
     /// # Errors

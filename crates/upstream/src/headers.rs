@@ -30,7 +30,15 @@ impl ClientCredential {
     pub fn is_empty(&self) -> bool {
         self.headers.is_empty()
     }
+
+    /// Whether it is the login of a plan, which nobody pays by the token.
+    pub fn is_login(&self) -> bool {
+        self.headers.iter().any(|(_, value)| value.as_bytes().starts_with(LOGIN_BEARER))
+    }
 }
+
+/// How the header of a login begins.
+const LOGIN_BEARER: &[u8] = b"Bearer sk-ant-oat";
 
 /// Never passed up, whoever sends them: hop-by-hop, credentials, cookies, and what tells of browsers and other proxies.
 fn stays_behind(name: &HeaderName) -> bool {
@@ -88,7 +96,7 @@ pub fn for_attempt(
         }
     }
     if let Some((name, value)) = own {
-        fit_oauth_beta(&mut headers, value.as_bytes().starts_with(b"Bearer sk-ant-oat"));
+        fit_oauth_beta(&mut headers, value.as_bytes().starts_with(LOGIN_BEARER));
         headers.insert(name, value);
     } else {
         for (name, value) in &credential.headers {

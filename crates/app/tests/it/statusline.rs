@@ -35,7 +35,8 @@ async fn it_tells_of_the_spare_and_of_nothing_while_all_is_well() {
     is(&line(&user, &[], "{}").await, "");
     let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("a token");
     let headers = format!("x-hotspare-token: {token}\r\nauthorization: Bearer sk-ant-test\r\ncontent-type: application/json");
-    let body = r#"{"model":"claude-opus-4-8","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
+    // A model without a price: what an answer costs is in the ledger a moment later.
+    let body = r#"{"model":"claude-opus-99","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
     let answer = asks(address.parse().expect("an address"), &headers, body).await;
     assert!(answer.contains("x-hotspare-profile: backup"), "{answer}");
     is(&line(&user, &[], "{}").await, "⇄ backup (work 529)\n");

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use hotspare_config::{AuthHeader, AuthSource, Config, Mapped, Platform, Preset, Supports, parse};
-use hotspare_core::{ChainEntry, Failure, FailureKind, MidStream, OnExhausted, Policy, ProfileId, Stage};
+use hotspare_core::{Budget, ChainEntry, Failure, FailureKind, MidStream, OnExhausted, Policy, ProfileId, Stage};
 
 use crate::corpus::examples;
 
@@ -59,6 +59,8 @@ fn every_key_takes_effect() {
     assert_eq!(glm.models.map("other"), Mapped::Rejected);
     assert_eq!(local.supports, Supports { context: Some(32_768), thinking: false, images: false, tools: true });
     assert_eq!(work.supports, Supports::default());
+    assert_eq!(env.budget, Budget { per_day: Some(10_500_000), per_session: Some(3_000_000) });
+    assert!(work.budget.is_empty());
     assert!(matches!(local.auth.source, AuthSource::None));
     assert_eq!(local.base_url.to_string(), "http://127.0.0.1:11434");
     assert!(matches!(&kept.auth.source, AuthSource::Keychain(name) if name == "kept"));

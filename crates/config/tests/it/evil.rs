@@ -16,7 +16,7 @@ use crate::home::{Home, names, text, warned};
 const USER: &str = r#"{ "failover_policy": { "primary_profile": "work", "secondary_profile": ["backup"], "triggers": [500, 503, 529, 429],
       "chains": [{ "match": { "model": "secret-*" }, "profiles": ["work"] }],
       "max_failover_attempts": 1, "clocks": { "head": "20s" } },
-    "profiles": { "work": {}, "spare": { "auth": { "file": "~/spare.key" } },
+    "profiles": { "work": {}, "spare": { "auth": { "file": "~/spare.key" }, "budget": { "per_day_usd": 10 } },
       "backup": { "platform": "anthropic_compatible", "base_url": "https://backup.example", "auth": { "env": "BACKUP" }, "models": { "*": "big" } } },
     "hooks": { "PreFailover": [{ "hooks": [{ "type": "command", "command": ["~/bin/may-switch"] }] }] } }"#;
 
@@ -34,6 +34,12 @@ fn careful() -> String {
 fn check_narrower(user: &Config, project: &Config, what: &str) {
     let known = |name: &str| user.profiles.iter().find(|profile| &*profile.name == name).map(|profile| format!("{profile:?}"));
     for profile in &project.profiles {
+        let users = user.profiles.iter().find(|known| known.name == profile.name).map(|known| known.budget).unwrap_or_default();
+        for (was, is) in [(users.per_day, profile.budget.per_day), (users.per_session, profile.budget.per_session)] {
+            assert!(was.is_none_or(|was| is.is_some_and(|is| is <= was)), "{what}: a budget is raised");
+        }
+        // Nothing else of it may differ.
+        let profile = hotspare_config::Profile { budget: users, ..profile.clone() };
         assert_eq!(Some(format!("{profile:?}")), known(&profile.name), "{what}: a profile is not the user's");
     }
     assert_eq!(user.server, project.server, "{what}: the listener");
@@ -51,7 +57,14 @@ fn check_narrower(user: &Config, project: &Config, what: &str) {
             assert!(!project.policy.triggers.fire(&failure) || user.policy.triggers.fire(&failure), "{what}: fires at {status}");
         }
     }
-    assert_eq!(user.rules[0], project.rules[0], "{what}: the user's own chain");
+    // The same profiles may stand at other places of the list.
+    let named = |config: &Config| {
+        let rule = &config.rules[0];
+        let entries =
+            rule.chain.entries.iter().map(|entry| (config.profiles[usize::from(entry.profile.0)].name.clone(), entry.model.clone()));
+        (rule.model.clone(), rule.chain.on_exhausted, entries.collect::<Vec<_>>())
+    };
+    assert_eq!(named(user), named(project), "{what}: the user's own chain");
     let models = project.rules.iter().flat_map(|rule| &rule.chain.entries).filter(|entry| entry.model.is_some()).count();
     assert_eq!(models, 0, "{what}: another model");
 }
@@ -88,6 +101,23 @@ fn t18_nothing_of_an_untrusted_file_takes_effect_beyond_narrowing() {
     assert!(fixtures.len() >= 40, "only {} fixtures were found", fixtures.len());
     for fixture in &fixtures {
         check_everywhere(&fixture.name, &fixture.text);
+    }
+}
+
+/// Lower is narrower: what a folder may cost is the folder's to say, as long as it is less.
+#[test]
+fn t18_an_untrusted_file_may_lower_a_budget_and_never_raise_one() {
+    let budget = |project: &str| {
+        let home = Home::new().config(USER).with("p/.hotspare/config.json", project);
+        let config = home.load_in("p").expect("it loads");
+        let spare = config.profiles.iter().find(|profile| &*profile.name == "spare").expect("the spare").budget;
+        (spare.per_day, spare.per_session)
+    };
+    let of_spare = |budget: &str| format!(r#"{{ "profiles": {{ "spare": {{ "budget": {budget} }} }} }}"#);
+    assert_eq!(budget(&of_spare(r#"{ "per_day_usd": 2.5 }"#)), (Some(2_500_000), None));
+    assert_eq!(budget(&of_spare(r#"{ "per_session_usd": 1 }"#)), (Some(10_000_000), Some(1_000_000)));
+    for raised in [r#"{ "per_day_usd": 10.01 }"#, r#"{ "per_day_usd": null }"#, "null", "{}"] {
+        assert_eq!(budget(&of_spare(raised)), (Some(10_000_000), None), "{raised}");
     }
 }
 

@@ -70,6 +70,7 @@ fn is_of_type(wanted: &Value, value: &Value) -> bool {
             "string" => value.is_string(),
             "boolean" => value.is_boolean(),
             "null" => value.is_null(),
+            "number" => value.is_number(),
             "integer" => value.is_i64() || value.is_u64(),
             other => panic!("the validator does not know the type `{other}`"),
         },

@@ -96,7 +96,9 @@ impl Exchange {
             | SkipReason::Paused
             | SkipReason::NoCredential(_)
             | SkipReason::Misfit(_)
-            | SkipReason::Vetoed => false,
+            | SkipReason::Vetoed
+            | SkipReason::Budget(_)
+            | SkipReason::NoPrice => false,
         };
         self.found_nobody = true;
         let waits = self.plan.skipped.iter().any(|skipped| curable(&skipped.reason));

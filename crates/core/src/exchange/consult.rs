@@ -133,7 +133,7 @@ impl Exchange {
             return self.leave(now, next, at);
         }
         self.consultations += 1;
-        self.leave_out_unfit();
+        self.leave_out_unfit(at);
         let to = next.to();
         let cause = next.failure().map(|(_, failure)| failure);
         let consultation = Consultation {
@@ -190,7 +190,7 @@ impl Exchange {
     /// Whether the chain's first profile could take this request and is not asked first. One that cannot take it at all fails over to nobody.
     fn is_passed_over(&self) -> bool {
         match self.skip_of_primary() {
-            None | Some(SkipReason::Cooling { .. } | SkipReason::Offline) => true,
+            None | Some(SkipReason::Cooling { .. } | SkipReason::Offline | SkipReason::Budget(_)) => true,
             Some(
                 SkipReason::NoModel
                 | SkipReason::UnknownModel
@@ -199,6 +199,7 @@ impl Exchange {
                 | SkipReason::NoCredential(_)
                 | SkipReason::Paused
                 | SkipReason::Misfit(_)
+                | SkipReason::NoPrice
                 | SkipReason::Vetoed,
             ) => false,
         }

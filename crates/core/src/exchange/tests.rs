@@ -8,8 +8,11 @@ use crate::commitment::BlockKind;
 use crate::facts::{ClientKind, ModelFamily};
 use crate::fit::{Misfit, Needs, Takes};
 use crate::hook::Gates;
+use crate::platform::Platform;
 use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, MAX_HOPS, MidStream, OnExhausted, Triggers};
+use crate::price::Price;
 use crate::route::{self, Chain, ChainEntry, Fit, SkipReason, Terms};
+use crate::spend::{Budget, Period};
 use crate::world::World;
 use hotspare_testkit::VirtualClock;
 use proptest::prelude::*;
@@ -33,6 +36,9 @@ struct Rig {
     /// What profile 1 takes.
     takes: Takes,
     needs: Option<Needs>,
+    /// What profile 1 costs, and may.
+    price: Option<Price>,
+    budget: Budget,
     exchange: Option<Exchange>,
     position: Position,
     trace: Vec<String>,
@@ -51,6 +57,8 @@ impl Rig {
             hedgeable: false,
             takes: Takes::default(),
             needs: None,
+            price: Price::of(Platform::Anthropic, "claude-opus-5-5"),
+            budget: Budget::default(),
             exchange: None,
             position: Position::default(),
             trace: Vec::new(),
@@ -70,6 +78,8 @@ impl Rig {
             session: Some(7),
             own_credential: Some(1),
             cache_life: CACHE_LIFE,
+            whole_session: Some(70),
+            on_plan: false,
             length: None,
             needs: self.needs,
             hedgeable: self.hedgeable,
@@ -77,6 +87,7 @@ impl Rig {
         let entries = (0..self.profiles).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();
         let chain = Chain { name: "default".into(), entries, on_exhausted: None };
         let (clocks, takes) = (self.policy.clocks, self.takes);
+        let (price, budget) = (self.price, self.budget);
         let fit = |entry: &ChainEntry| {
             Fit::Fits(Terms {
                 model: None,
@@ -89,6 +100,8 @@ impl Rig {
                 origin: u64::from(entry.profile.0 / 2),
                 host: None,
                 takes: if entry.profile.0 == 1 { takes } else { Takes::default() },
+                price: (entry.profile.0 == 1).then_some(price).flatten(),
+                budget: if entry.profile.0 == 1 { budget } else { Budget::default() },
             })
         };
         let plan = route::plan(self.clock.now(), &facts, &chain, &self.policy, &mut self.world, Some(9), fit);
@@ -324,6 +337,95 @@ fn a_profile_without_a_spare_says_itself_what_does_not_fit() {
     let mut rig = Rig::new(2).with(|rig| (rig.takes, rig.needs) = (none, Some(LONG)));
     rig.policy.enabled = false;
     rig.begin().expect(&["initial 0"]);
+}
+
+// Whose money is used up.
+
+const TEN_CENTS: Budget = Budget { per_day: Some(100_000), per_session: None };
+
+/// The attempts are over, and each has cost so much.
+fn pay(rig: &mut Rig, cost: u64) -> Vec<Period> {
+    let reservations = rig.exchange.as_mut().expect("begun").take_reservations();
+    let settled = reservations.iter().flat_map(|(_, reservation)| rig.world.spending.settle(reservation, cost));
+    settled.map(|reached| reached.period).collect()
+}
+
+/// claude-code #62338 #81078, CLIProxyAPI #6004: nobody had asked for so much to be spent.
+#[test]
+fn r51_a_profile_without_money_is_not_asked() {
+    let budgeted = || Rig::new(3).with(|rig| rig.budget = TEN_CENTS);
+    let mut rig = budgeted().begin();
+    rig.overload();
+    rig.expect(&["initial 0", "failover 1"]);
+    assert_eq!(pay(&mut rig, 100_000), [Period::Day]);
+    let mut again = Rig { trace: Vec::new(), exchange: None, ..rig }.begin();
+    assert_eq!(again.trace, ["initial 2"], "the first cools down, the second has no money left");
+    again.overload();
+    let skipped = &again.exchange.as_ref().expect("begun").plan().skipped;
+    assert!(
+        skipped.iter().any(|skipped| skipped.profile == ProfileId(1) && matches!(skipped.reason, SkipReason::Budget(_))),
+        "{skipped:?}"
+    );
+}
+
+/// CLIProxyAPI #6004: a limit that nobody could count against was none.
+#[test]
+fn r51_a_budget_is_not_kept_by_guessing_a_price() {
+    let mut rig = Rig::new(3).with(|rig| (rig.budget, rig.price) = (TEN_CENTS, None)).begin();
+    rig.overload();
+    rig.expect(&["initial 0", "failover 2"]);
+    assert_eq!(rig.exchange.as_ref().expect("begun").plan().skipped[0].reason, SkipReason::NoPrice);
+    let mut free = Rig::new(3).with(|rig| rig.price = None).begin();
+    free.overload();
+    free.expect(&["initial 0", "failover 1"]);
+}
+
+/// claude-code #95803: it ran on for hours. What a session may cost holds for all its agents, and while other requests are under way.
+#[test]
+fn r53_a_session_that_has_spent_its_money_goes_elsewhere_while_others_go_on() {
+    let each = Budget { per_day: None, per_session: Some(100_000) };
+    let mut rig = Rig::new(3).with(|rig| rig.budget = each).begin();
+    rig.overload();
+    rig.expect(&["initial 0", "failover 1"]);
+    // Under way, with more set aside than there is: another request of the session is not let in.
+    let reserved = rig.world.spending.reached(ProfileId(1), Some(70), &each);
+    assert!(reserved.is_some_and(|reached| reached.period == Period::Session && reached.spent > 100_000), "{reserved:?}");
+    assert_eq!(rig.world.spending.reached(ProfileId(1), Some(71), &each), None);
+    assert_eq!(pay(&mut rig, 40_000), []);
+    assert_eq!(rig.world.spending.reached(ProfileId(1), Some(70), &each), None, "it cost less than was set aside");
+}
+
+#[test]
+fn a_second_try_spends_what_was_set_aside_for_the_first() {
+    let mut rig = Rig::new(3).with(|rig| rig.budget = TEN_CENTS).begin();
+    rig.overload();
+    rig.fail(Failure::new(FailureKind::StaleConnection, Stage::Send, "dead"));
+    rig.expect(&["initial 0", "failover 1", "retry 1 fresh"]);
+    let held: Vec<usize> = rig.exchange.as_mut().expect("begun").take_reservations().iter().map(|(place, _)| *place).collect();
+    assert_eq!(held, [2]);
+}
+
+#[test]
+fn a_profile_without_a_spare_keeps_its_budget_too() {
+    let mut rig = Rig::new(2).with(|rig| rig.budget = Budget { per_day: Some(0), per_session: None });
+    rig.policy.enabled = false;
+    rig.world.switch = None;
+    let (facts, mut plan) = rig.plan();
+    plan.candidates[0].terms.budget = rig.budget;
+    plan.candidates[0].terms.price = rig.price;
+    let mut at = Surroundings { world: &mut rig.world, request_key: Some(9), streamed: true, dice: EVEN };
+    let mut exchange = Exchange::new(rig.clock.now(), facts, plan, Arc::new(rig.policy.clone()), &mut at);
+    assert!(matches!(exchange.poll(), Action::Answer(Answer::Local(LocalAnswer { status: 424, .. }))));
+}
+
+#[test]
+fn a_move_away_from_a_warm_cache_is_known_to_be_cold() {
+    let mut rig = Rig::new(2).begin();
+    rig.head().content().success().ends();
+    let mut next = Rig { trace: Vec::new(), exchange: None, ..rig }.begin();
+    next.overload();
+    let cold: Vec<bool> = next.exchange.as_ref().expect("begun").attempts().iter().map(|attempt| attempt.cold).collect();
+    assert_eq!(cold, [false, true]);
 }
 
 #[test]

@@ -25,6 +25,8 @@ fn facts() -> RequestFacts {
         session: Some(SESSION),
         own_credential: Some(1),
         cache_life: CACHE_LIFE,
+        whole_session: None,
+        on_plan: false,
         length: None,
         needs: None,
         hedgeable: false,

@@ -63,10 +63,12 @@ pub(super) fn record(
     let attempts = exchange.attempts();
     let served = attempts.iter().rposition(|attempt| attempt.first_content.is_some() || attempt.decision == Some(Decision::Commit));
     let served_by = served.map(|place| attempts[place].profile);
+    // No provider was asked, so nobody is owed.
+    let played = notes.drill.is_some_and(|drill| !drill.live);
     let entries: Vec<AttemptEntry> = attempts
         .iter()
         .enumerate()
-        .map(|(place, attempt)| entry(attempt, exchange, snapshot, &notes.attempts.get(place).cloned().unwrap_or_default()))
+        .map(|(place, attempt)| entry(attempt, exchange, snapshot, &notes.attempts.get(place).cloned().unwrap_or_default(), played))
         .collect();
     Some(ExchangeRecord {
         version: RECORD_VERSION,
@@ -89,8 +91,8 @@ pub(super) fn record(
         response_bytes: notes.response_bytes,
         changed: served.and_then(|place| notes.attempts.get(place)).map(|note| note.changed.clone()).unwrap_or_default(),
         skipped: skipped(plan, attempts, snapshot),
-        cold_prefix_tokens: None,
-        est_cost_micro_usd: None,
+        cold_prefix_tokens: served.and_then(|place| cold_prefix(&attempts[place], &entries[place].tokens)),
+        est_cost_micro_usd: entries.iter().filter_map(|entry| entry.cost_micro_usd).reduce(u64::saturating_add),
         drill: notes.drill,
         attempts: entries,
         rulings: notes.rulings.clone(),
@@ -106,16 +108,19 @@ fn skipped(plan: &Plan, attempts: &[AttemptRecord], snapshot: &Snapshot) -> Vec<
     left_out.chain(passed_over).map(|(profile, reason)| SkippedEntry { profile: snapshot.name(profile).to_owned(), reason }).collect()
 }
 
-fn entry(attempt: &AttemptRecord, exchange: &Exchange, snapshot: &Snapshot, note: &Note) -> AttemptEntry {
+fn entry(attempt: &AttemptRecord, exchange: &Exchange, snapshot: &Snapshot, note: &Note, played: bool) -> AttemptEntry {
     let since = |at: Instant| micros(at.saturating_duration_since(exchange.started()));
     let failure = attempt.failure.as_ref();
     // Sent, and no head came back: the provider may have worked all the same.
     let unheard = failure.is_some_and(|failure| {
         failure.stage > Stage::Connect && matches!(failure.kind, FailureKind::HeadTimeout | FailureKind::Stalled | FailureKind::StreamDied)
     });
+    let model = attempt.model.as_ref().or(exchange.facts().model.as_ref());
+    let on_plan = !played && snapshot.is_on_plan(attempt.profile, exchange.facts());
+    let price = model.filter(|_| !on_plan && !played).and_then(|model| snapshot.price(attempt.profile, model));
     AttemptEntry {
         profile: snapshot.name(attempt.profile).to_owned(),
-        model: attempt.model.as_ref().or(exchange.facts().model.as_ref()).map(ToString::to_string),
+        model: model.map(ToString::to_string),
         kind: attempt.kind,
         started_us: since(attempt.started),
         connect_us: note.connected.map(since),
@@ -133,7 +138,16 @@ fn entry(attempt: &AttemptRecord, exchange: &Exchange, snapshot: &Snapshot, note
         bytes_down: note.bytes_down,
         wasted: attempt.wasted,
         maybe_billed: (unheard || attempt.wasted) && note.tokens == Tokens::default(),
+        cost_micro_usd: price.and_then(|price| price.cost(&note.tokens)),
+        on_plan,
     }
+}
+
+/// What of the context a move away from a warm prompt cache had to read anew, as the provider counted it.
+fn cold_prefix(attempt: &AttemptRecord, tokens: &Tokens) -> Option<u64> {
+    let counted = tokens.input.is_some() || tokens.cache_write.is_some();
+    let read = tokens.input.unwrap_or_default().saturating_add(tokens.cache_write.unwrap_or_default());
+    (attempt.cold && counted).then_some(read)
 }
 
 pub(super) fn micros(time: Duration) -> u64 {

@@ -25,6 +25,8 @@ fn attempt(profile: &str, class: Option<FailureKind>, first_content_us: Option<u
         bytes_down: 0,
         wasted: false,
         maybe_billed: false,
+        cost_micro_usd: None,
+        on_plan: false,
     }
 }
 

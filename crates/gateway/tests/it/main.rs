@@ -17,6 +17,7 @@ mod listener;
 mod logins;
 mod loops;
 mod memory;
+mod money;
 mod paths;
 mod providers;
 mod proxy;

@@ -78,5 +78,7 @@ fn attempt(profile: &str, class: Option<FailureKind>) -> AttemptEntry {
         bytes_down: 500,
         wasted: false,
         maybe_billed: false,
+        cost_micro_usd: None,
+        on_plan: false,
     }
 }

@@ -89,7 +89,9 @@ fn line(row: &[Cell], widths: &[usize], look: Look) -> String {
 fn rows(status: &Status, today: Option<&[Today]>, room: Room, look: Look) -> Vec<Vec<Cell>> {
     let ttft = if room == Room::Wide { "TTFT p50 / p95" } else { "TTFT" };
     let errors = if room == Room::Wide { "ERR 5m" } else { "ERR" };
-    let heading = ["  #", "PROFILE", "STATE", "5h / 7d", ttft, errors, "TODAY"];
+    let budgets = status.profiles.iter().any(|profile| profile.budget.is_some());
+    let limits = if budgets && room == Room::Wide { "5h / 7d or BUDGET" } else { "5h / 7d" };
+    let heading = ["  #", "PROFILE", "STATE", limits, ttft, errors, "TODAY"];
     let heading = heading.into_iter().map(|text| Cell::styled(text, Style::Dim)).collect();
     let rows = status.profiles.iter().enumerate().map(|(place, profile)| {
         let serves = profile.name == status.serving;
@@ -99,7 +101,7 @@ fn rows(status: &Status, today: Option<&[Today]>, room: Room, look: Look) -> Vec
             Cell::plain(format!("{mark} {}", place + 1)),
             if serves { Cell::styled(name, Style::Bold) } else { Cell::plain(name) },
             state(profile, look),
-            windows(&profile.windows, room, look),
+            limits_of(profile, room, look),
             first_content(profile, room, look),
             failed(profile, look),
             used_today(profile, today, room, look),
@@ -117,9 +119,19 @@ fn state(profile: &ProfileStatus, look: Look) -> Cell {
         "open" | "blocked" => (look.sign("✖", "x"), Style::Red),
         "half_open" => (look.sign("◑", "~"), Style::Yellow),
         "offline" => (look.sign("✖", "x"), Style::Red),
+        "spent" => (look.sign("✖", "x"), Style::Yellow),
         _ => (look.sign("○", "o"), Style::Dim),
     };
     Cell::styled(format!("{sign} {}{family}{back}", profile.state.replace('_', "-")), style)
+}
+
+/// What it may take in money, or else what its answers told of its limits.
+#[expect(clippy::cast_precision_loss, reason = "a share of a budget is shown in three shades")]
+fn limits_of(profile: &ProfileStatus, room: Room, look: Look) -> Cell {
+    let Some(budget) = &profile.budget else { return windows(&profile.windows, room, look) };
+    let (spent, most) = (words::money(budget.spent_micro_usd), words::money(budget.per_day_micro_usd));
+    let text = if room == Room::Wide { format!("{spent} of {most} a day") } else { format!("{spent}/{most}") };
+    shaded(text, budget.spent_micro_usd as f64 / budget.per_day_micro_usd.max(1) as f64)
 }
 
 /// The account's two windows with a bar for the first, or the fullest of a key's limits.
@@ -185,6 +197,8 @@ fn used_today(profile: &ProfileStatus, today: Option<&[Today]>, room: Room, look
     Cell::plain(match today.est_cost_micro_usd {
         Some(cost) if room == Room::Wide => format!("{tokens} {}", words::money(cost)),
         Some(cost) => words::money(cost),
+        None if profile.on_plan && room == Room::Wide => format!("{tokens} plan"),
+        None if profile.on_plan => "plan".to_owned(),
         None => tokens,
     })
 }

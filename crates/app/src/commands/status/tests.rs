@@ -1,6 +1,6 @@
 //! Holds the screens of `status` as people read them. Never asks a running gateway.
 
-use hotspare_gateway::status::{FailbackStatus, LastFailover, SwitchStatus, WindowReport};
+use hotspare_gateway::status::{BudgetReport, FailbackStatus, LastFailover, SwitchStatus, WindowReport};
 
 use super::*;
 use crate::output::Paint;
@@ -30,6 +30,8 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         ttft_p95_ms: None,
         attempts_5m: 0,
         failed_5m: 0,
+        budget: None,
+        on_plan: false,
     }
 }
 
@@ -167,6 +169,22 @@ fn every_trouble_at_once_still_fits() {
     insta::assert_snapshot!("trouble_120", check(&in_trouble(), Some(120), true));
     insta::assert_snapshot!("trouble_80", check(&in_trouble(), Some(80), true));
     insta::assert_snapshot!("trouble_80_in_ascii", check(&in_trouble(), Some(80), false));
+}
+
+/// A login that a plan pays for, a spare with money left, and one without.
+fn with_budgets() -> StatusReport {
+    let budget = |spent| Some(BudgetReport { per_day_micro_usd: 10_000_000, spent_micro_usd: spent, resets_in_s: Some(33_000) });
+    let work =
+        ProfileStatus { on_plan: true, windows: vec![window("5h", 0.62), window("7d", 0.31)], ..answering("work", "serving", 1_210) };
+    let some = ProfileStatus { budget: budget(1_840_000), ..answering("openrouter-backup", "ready", 1_620) };
+    let none = ProfileStatus { budget: budget(10_020_000), back_in_s: Some(33_000), ..profile("console", "spent") };
+    report(vec![gateway("work", vec![work, some, none])])
+}
+
+#[test]
+fn budgets_and_plans_are_shown() {
+    insta::assert_snapshot!("budgets_120", check(&with_budgets(), Some(120), true));
+    insta::assert_snapshot!("budgets_80", check(&with_budgets(), Some(80), true));
 }
 
 #[test]

@@ -276,6 +276,11 @@ fn numbers(attempt: &AttemptEntry) -> Vec<String> {
         numbers.push(format!("{speed} tok/s"));
     }
     numbers.extend(tokens(&attempt.tokens));
+    match attempt.cost_micro_usd {
+        Some(cost) => numbers.push(words::money(cost)),
+        None if attempt.on_plan && attempt.tokens != Tokens::default() => numbers.push("on the plan".to_owned()),
+        None => {}
+    }
     if attempt.wasted {
         numbers.push("paid for and thrown away".to_owned());
     }
