@@ -1,5 +1,5 @@
-//! The plugin in the real client: it is valid, and a move to the spare is told in the session, once. Never looks at what the model got but
-//! to see that the message is not in it.
+//! The plugin and the status line in the real client: the plugin is valid, a move to the spare is told in the session, once, and the status
+//! line tells of it beside the user's own. Never looks at what the model got but to see that the message is not in it.
 
 use std::process::Stdio;
 
@@ -12,10 +12,13 @@ use super::tui;
 use super::world::{Login, Tools, World};
 use crate::workspace;
 
-pub(super) const NAME: &str = "the plugin tells of a move, once";
+pub(super) const NAME: &str = "the plugin tells of a move once, the status line too";
 
 /// What the message says, whatever the client puts around it.
 const MESSAGE: &str = "spare took over from primary: 529 overloaded";
+
+/// What the status line says while the spare serves, before the user's own.
+const SEGMENT: &str = "spare (primary 529) │ my own line";
 
 /// The spare's second answer.
 const AGAIN: &str = "The same again, in other words.";
@@ -33,10 +36,13 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
         ensure!(output.status.success(), "`claude plugin validate --strict {}`: {said}", folder.display());
     }
     std::os::unix::fs::symlink(&tools.hotspare, world.path("bin/hotspare"))?;
+    let line = r#"{ "statusLine": { "type": "command", "command": "hotspare statusline --wrap 'echo my own line'" } }"#;
+    std::fs::write(world.path("claude/settings.json"), line)?;
     let folder = plugin.to_string_lossy();
     let turns = [("Say something.".to_owned(), MESSAGE.to_owned()), ("Once more.".to_owned(), AGAIN.to_owned())];
     let screen = tui::talk(tools, &world, &["--plugin-dir", &folder], &turns, |_| ()).await?;
     ensure!(screen.matches(MESSAGE).count() == 1, "the move is told {} times:\n{screen}", screen.matches(MESSAGE).count());
+    ensure!(screen.contains(SEGMENT), "the status line does not tell of the spare:\n{screen}");
     let got: Vec<Received> = spare.messages();
     ensure!(got.len() == 2, "the spare was asked {} times", got.len());
     for request in got {
