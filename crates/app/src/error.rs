@@ -28,22 +28,35 @@ pub(crate) enum Exit {
 }
 
 impl Exit {
-    /// Every code, what it means, and what to do.
-    pub(crate) const INDEX: &[(u8, &str, &str)] = &[
-        (0, "well", "nothing"),
-        (Self::Failed as u8, "failed", "read the message: it says what, where and what to do"),
-        (Self::Usage as u8, "wrong usage", "`hotspare COMMAND --help`"),
-        (Self::NotRunning as u8, "nothing is running", "`hotspare run -- claude`, or `hotspare serve`"),
-        (Self::LoginNeeded as u8, "a login or key is missing", "log in, or set the variable that the message names"),
-        (Self::ConfigInvalid as u8, "the configuration is not valid", "`hotspare config validate` draws what is wrong"),
-        (
-            Self::Exhausted as u8,
-            "every profile has failed, or there is none to go on to",
-            "`hotspare status` says when the next one is tried",
-        ),
-        (Self::CannotStart as u8, "the command cannot be started", "look whether it is installed and on the PATH"),
-        (130, "interrupted", "nothing"),
+    /// Every one.
+    pub(crate) const ALL: [Self; 10] = [
+        Self::Failed,
+        Self::Usage,
+        Self::NotRunning,
+        Self::LoginNeeded,
+        Self::ConfigInvalid,
+        Self::Exhausted,
+        Self::ProviderOutage,
+        Self::LocalNetwork,
+        Self::AccountLimit,
+        Self::CannotStart,
     ];
+
+    /// What it means, and what to do.
+    pub(crate) fn explained(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Failed => ("failed", "read the message: it says what, where and what to do"),
+            Self::Usage => ("wrong usage", "`hotspare COMMAND --help`"),
+            Self::NotRunning => ("nothing is running", "`hotspare run -- claude`, or `hotspare service start`"),
+            Self::LoginNeeded => ("a login or key is missing", "log in, or set the variable that the message names"),
+            Self::ConfigInvalid => ("the configuration is not valid", "`hotspare config validate` draws what is wrong"),
+            Self::Exhausted => ("no profile is left that could answer", "`hotspare status` says when the next one is tried"),
+            Self::ProviderOutage => ("a provider is down (`outage`)", "wait, or name a spare elsewhere"),
+            Self::LocalNetwork => ("it is this machine, its network or its set-up (`outage`)", "`hotspare doctor` says what to mend"),
+            Self::AccountLimit => ("it is the account: a limit, a bill or a login (`outage`)", "do what `hotspare outage` names for it"),
+            Self::CannotStart => ("the command cannot be started", "look whether it is installed and on the PATH"),
+        }
+    }
 }
 
 /// What went wrong.

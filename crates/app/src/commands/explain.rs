@@ -91,8 +91,13 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> Result<ExitCode, CliError> {
 fn index() -> Vec<Entry> {
     let configuration = codes::ALL.iter().map(|code| entry(code.id, Kind::Configuration, code.meaning, code.cure));
     let failures = FailureKind::ALL.into_iter().map(|kind| entry(kind.word(), Kind::Failure, kind.meaning(), cure(kind)));
-    let exits = Exit::INDEX.iter().map(|(code, meaning, cure)| entry(&code.to_string(), Kind::Exit, meaning, cure));
-    configuration.chain(failures).chain(exits).collect()
+    let exits = Exit::ALL.into_iter().map(|exit| {
+        let (meaning, cure) = exit.explained();
+        entry(&(exit as u8).to_string(), Kind::Exit, meaning, cure)
+    });
+    let plain =
+        [entry("0", Kind::Exit, "well", "nothing")].into_iter().chain(exits).chain([entry("130", Kind::Exit, "interrupted", "nothing")]);
+    configuration.chain(failures).chain(plain).collect()
 }
 
 fn entry(code: &str, kind: Kind, meaning: &str, cure: &str) -> Entry {

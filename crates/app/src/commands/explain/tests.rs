@@ -51,6 +51,20 @@ fn every_code_has_a_meaning_and_a_cure_and_is_found_as_it_is_met() {
 }
 
 #[test]
+fn the_exit_codes_in_the_readme_are_those_that_can_be_explained() {
+    let readme = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../README.md")).expect("README.md is there");
+    let table = readme.split("| exit code | means |").nth(1).and_then(|rest| rest.split("\n\n").next()).expect("the table");
+    let cell = |line: &str, at: usize| line.split('|').nth(at).unwrap_or_default().trim().to_owned();
+    let told: Vec<(String, String)> = table.lines().skip(2).map(|line| (cell(line, 1), cell(line, 2))).collect();
+    let known: Vec<(String, String)> = index()
+        .into_iter()
+        .filter(|entry| entry.kind == Kind::Exit && entry.code != "130")
+        .map(|entry| (entry.code, entry.meaning))
+        .collect();
+    assert_eq!(told, known);
+}
+
+#[test]
 fn one_code_reads_well() {
     let narrow = Look { paint: Paint(false), unicode: true, width: Some(60) };
     insta::assert_snapshot!(drawn(find(&index(), "quota_exhausted").expect("a failure"), narrow));
