@@ -17,6 +17,7 @@ mod outage;
 mod pauses;
 mod run;
 mod serve;
+mod service;
 mod settings;
 mod statusline;
 mod user;
