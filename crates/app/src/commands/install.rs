@@ -107,7 +107,7 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
     } else {
-        output::data(&report.drawn(mode == Mode::DryRun && !arguments.check, "everything is in place"))?;
+        output::data(&report.drawn(arguments.dry_run, "everything is in place"))?;
     }
     if arguments.check {
         if in_place && !is_ours {
@@ -404,5 +404,30 @@ pub(crate) fn tilde(locations: &Locations, path: &Path) -> String {
     match path.strip_prefix(&locations.home) {
         Ok(below) => format!("~/{}", below.display()),
         Err(_) => path.display().to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_administrator_s_address_has_the_last_word() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (file, address) = (folder.path().join("managed-settings.json"), "127.0.0.1:4117".parse().expect("an address"));
+        assert!(refuse_managed(&file, address).is_ok(), "there is none");
+        for (text, refused) in [
+            (r#"{ "env": { "ANTHROPIC_BASE_URL": "https://gateway.example" } }"#, true),
+            (r#"{ "env": { "ANTHROPIC_BASE_URL": "http://127.0.0.1:4117" } }"#, false),
+            (r#"{ "permissions": {} }"#, false),
+        ] {
+            fs::write(&file, text).expect("written");
+            let outcome = refuse_managed(&file, address);
+            assert_eq!(outcome.is_err(), refused, "{text}");
+            if let Err(error) = outcome {
+                let told = error.to_string();
+                assert!(told.contains("https://gateway.example") && told.contains("hint: ask your administrator"), "{told}");
+            }
+        }
     }
 }

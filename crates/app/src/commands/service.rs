@@ -401,6 +401,10 @@ pub(crate) fn write_units(
     address: SocketAddr,
     mode: Mode,
 ) -> Result<Vec<Outcome>, CliError> {
+    if mode == Mode::Write {
+        // All of them can be written, or none is.
+        write_units(receipt, locations, address, Mode::DryRun)?;
+    }
     let program = wiring::program()?;
     let mut outcomes = Vec::new();
     for (path, text) in unit_files(locations, &program, address) {
@@ -417,7 +421,8 @@ pub(crate) fn write_units(
 
 /// Has the manager take note of its files and start the service; or starts it by itself.
 pub(crate) fn enable(locations: &Locations, address: SocketAddr) -> Result<Started, CliError> {
-    match Manager::find() {
+    let manager = Manager::find();
+    match manager {
         Manager::Systemd => {
             if running(locations, address).is_some_and(|instance| instance.kind == "service") {
                 // Whoever has the port must let go before systemd can have it.
@@ -435,7 +440,9 @@ pub(crate) fn enable(locations: &Locations, address: SocketAddr) -> Result<Start
         }
         Manager::Background => {}
     }
-    start(locations, address, Instant::now() + START_TIME)
+    let started = start(locations, address, Instant::now() + START_TIME)?;
+    // Asking a port of systemd's is what starts it.
+    Ok(if started == Started::Already && manager != Manager::Background { Started::Now(manager) } else { started })
 }
 
 /// Ends a service that runs by itself, so that the manager's can have the port. One that systemd keeps is not touched.

@@ -26,6 +26,10 @@ pub(crate) enum Listener {
 
 /// Asks whoever listens at this address for a proof, for so long at most.
 pub(crate) fn probe(state_dir: &Path, address: SocketAddr, patience: Duration) -> io::Result<Listener> {
+    if !address.ip().is_loopback() {
+        // Whoever is on another machine is nobody of ours, and is not asked.
+        return Ok(Listener::Stranger);
+    }
     let deadline = Instant::now() + patience;
     let Ok(stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(Listener::Nobody) };
     let (token, challenge) = (state::lasting_token(state_dir)?, state::chance()?);

@@ -92,8 +92,9 @@ async fn a_restart_refuses_nobody_and_cuts_no_stream() {
     let held = gate.clone();
     let events = text("a long answer");
     let half = events.len() / 2;
-    let primary =
-        Upstream::start(move |_| Script::new().sse().events(&events[..half]).gate(&held).events(&events[half..]).end()).await.expect("started");
+    let primary = Upstream::start(move |_| Script::new().sse().events(&events[..half]).gate(&held).events(&events[half..]).end())
+        .await
+        .expect("started");
     let address = free_address();
     let user = User::new().config(&config(address, &primary.url()));
     let _serving = Serving(user.path("home"));
@@ -128,6 +129,7 @@ async fn a_restart_refuses_nobody_and_cuts_no_stream() {
     assert!(asked > 10);
 }
 
+/// headroom #2221: a proxy that did not start stopped the client.
 #[tokio::test]
 async fn r60_a_configuration_that_cannot_be_read_stops_nobody() {
     let gateway = Upstream::start(|_| Script::new().sse().events(&text("as before")).end()).await.expect("started");
@@ -153,6 +155,7 @@ async fn r60_a_configuration_that_cannot_be_read_stops_nobody() {
     assert_eq!(user.runs(&["uninstall", "--all", "--check"]).await.code, Some(0));
 }
 
+/// claude-code #87259: settings that pointed at a dead port.
 #[tokio::test]
 async fn r60_the_hook_revives_a_dead_service_or_leaves() {
     let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
@@ -213,6 +216,7 @@ async fn systemd_gets_its_units_and_gives_them_back() {
     let theirs = user.path("home/.config/systemd/user/hotspare.service");
     let user = user.file("home/.config/systemd/user/hotspare.service", "[Service]\nExecStart=/bin/true\n");
     user.runs(&["install", "service"]).await.fails(1, &["is there already, and not from hotspare"]);
+    assert!(!units.join("hotspare.socket").exists(), "all of it or nothing");
     fs::remove_file(&theirs).expect("removed");
     let installed = user.runs(&["install", "service"]).await;
     assert!(installed.code == Some(0) && installed.stdout.contains("after each login"), "{installed:?}");

@@ -109,10 +109,10 @@ fn laid_out(fixture: &Fixture, root: &Path) -> PathBuf {
     folder
 }
 
+/// cc-switch #366 #1236 #1691 #2096 #4254 #4947 #6017: settings rewritten, and not given back.
 #[tokio::test]
 async fn r59_every_settings_file_comes_back_byte_for_byte_also_after_a_kill_at_every_step() {
     let wired = Wired::new().await;
-    // A service that runs would have `uninstall` wait for sessions to follow, each time. That it needs none is the stronger claim.
     let (mut kills, mut steps) = (0, 0);
     let root = tempfile::tempdir().expect("a temporary folder");
     for (number, fixture) in FIXTURES.iter().enumerate() {
@@ -153,7 +153,7 @@ async fn r59_every_settings_file_comes_back_byte_for_byte_also_after_a_kill_at_e
     assert!(FIXTURES.len() >= 50 && steps < MOST_STEPS);
 }
 
-/// `uninstall` as it is with nothing running: the list of what runs is elsewhere meanwhile.
+/// `uninstall` as it is with nothing running: the list of what runs is elsewhere meanwhile. It then need not wait for sessions to follow.
 fn offline(wired: &Wired, folder: &Path, arguments: &[&str]) {
     let (instances, aside) = (wired.state().join("instances"), wired.state().join("aside"));
     fs::rename(&instances, &aside).expect("moved");
@@ -184,7 +184,7 @@ async fn what_the_settings_get_is_what_the_client_needs_and_no_credential() {
     let token = fs::read_to_string(wired.state().join("token")).expect("made");
     assert_eq!(now["env"]["ANTHROPIC_BASE_URL"], format!("http://{}", wired.address));
     assert_eq!(now["env"]["ANTHROPIC_CUSTOM_HEADERS"], format!("x-team: 7\nx-hotspare-token: {token}"));
-    assert_eq!(now["env"]["ENABLE_TOOL_SEARCH"], "true");
+    assert_eq!((&now["env"]["ENABLE_TOOL_SEARCH"], &now["env"]["NO_PROXY"]), (&json!("true"), &json!("127.0.0.1,localhost")));
     assert!(now["env"].get("ANTHROPIC_API_KEY").is_none() && now["env"].get("ANTHROPIC_AUTH_TOKEN").is_none(), "{now}");
     let line = now["statusLine"]["command"].as_str().expect("a command");
     assert!(line.ends_with(r" statusline --wrap 'echo '\''mine'\'''") && now["statusLine"]["padding"] == 1, "{line}");
@@ -243,6 +243,7 @@ async fn t3_nothing_is_written_where_nobody_or_a_stranger_listens() {
     assert!(!user.path("home/.claude/settings.json").exists());
 }
 
+/// cc-switch #6017: a proxy that led to itself.
 #[tokio::test]
 async fn r59_our_own_address_is_no_provider_and_a_gateway_is_not_lost() {
     let loops = r#"{ "failover_policy": { "primary_profile": "a" }, "profiles": { "a": { "base_url": "http://127.0.0.1:4218" } }, "server": { "listen": "127.0.0.1:4218" } }"#;
