@@ -492,6 +492,8 @@ pub(crate) enum Shape {
     Outage,
     /// `doctor --json`
     Doctor,
+    /// `profile list --json` and `profile show --json`
+    Profiles,
     /// `profile pause --json`
     Pause,
     /// `profile resume --json`

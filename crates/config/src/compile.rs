@@ -25,7 +25,8 @@ pub struct Config {
     pub policy: Policy,
     /// Which profiles for which request, in order; never empty, the last one matches everything.
     pub rules: Vec<ChainRule>,
-    /// Every profile; a [`ProfileId`] is a place in this list. Never empty.
+    /// Every profile; a [`ProfileId`] is a place in this list. Never empty. Where [`Config::implicit`] the first is the client's own login,
+    /// and whoever else is defined is in no chain.
     pub profiles: Vec<Profile>,
     /// What is called at which moment, event by event.
     pub hooks: Vec<Hook>,
@@ -43,7 +44,7 @@ pub struct Config {
     pub sources: Vec<PathBuf>,
     /// The project files that had a say, and what they wanted without trust.
     pub projects: Vec<Project>,
-    /// No profile is configured: the one here is the client's own login, and nothing can take over from it.
+    /// No chain is configured: the client's own login is all that is asked, and nothing can take over from it.
     pub implicit: bool,
 }
 
@@ -112,6 +113,12 @@ fn warn_of_missing_policy(profiles: &Field<'_>, findings: &mut Findings) {
         .help("add `\"failover_policy\": { \"primary_profile\": \"…\", \"secondary_profile\": \"…\" }`");
 }
 
+/// What the client's own login is called where nobody has named it.
+const IMPLICIT: &str = "claude";
+
+/// The same, where the user gave that name to another profile which no chain asks.
+const IMPLICIT_ELSE: &str = "client-login";
+
 /// The configuration of a user who has none.
 pub(crate) fn implicit() -> Config {
     finish(Policy::default(), Vec::new(), Vec::new(), Server::default(), Log::default())
@@ -121,7 +128,8 @@ pub(crate) fn implicit() -> Config {
 fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>, server: Server, log: Log) -> Config {
     let implicit = rules.is_empty();
     if implicit {
-        profiles = vec![Profile::client_login("claude")];
+        let is_taken = profiles.iter().any(|profile| &*profile.name == IMPLICIT);
+        profiles.insert(0, Profile::client_login(if is_taken { IMPLICIT_ELSE } else { IMPLICIT }));
         let entry = ChainEntry { profile: ProfileId(0), model: None };
         rules = vec![ChainRule { model: None, chain: chain("default", vec![entry], None) }];
     }

@@ -1,6 +1,9 @@
 //! Changes one key of a configuration's text and nothing else: comments, order, indentation and line ends stay. Never writes a file (see
 //! [`crate::replace`]), and never judges what the key means.
 
+mod chain;
+mod look;
+
 use std::ops::Range;
 use std::path::Path;
 
@@ -14,6 +17,9 @@ use crate::mask::mask;
 use crate::source::Place;
 use crate::tree::{self, Member, Node, Value};
 use crate::trust::digest;
+
+pub use chain::{Mention, add_spare, mentions, without_profile};
+pub use look::{keys, line_of};
 
 /// What a new file begins with.
 pub(crate) const EMPTY: &str = "{}\n";
@@ -71,6 +77,9 @@ pub enum EditError {
     /// There is nothing to remove.
     #[error("`{0}` is not set there")]
     Absent(String),
+    /// Whoever is to be taken out is all that the policy asks.
+    #[error("`{0}` is the primary profile, and the file names nobody who could take its place")]
+    LastProfile(String),
 }
 
 /// Sets a key. The value is JSON and is put in as it is written; whatever is missing on the way to the key is made.
@@ -211,9 +220,10 @@ fn inserted_into_empty(text: &str, inside: Range<usize>, is_root: bool, member: 
     spliced(text, at..inside.end, &format!("{end}{indent}{INDENT}{member}{end}{indent}"))
 }
 
-/// Takes one of them out: with its line where nothing else stands on it, and with the comma that it leaves without a use.
+/// Takes one of an object's members or a list's entries out: with its line where nothing else stands on it, and with the comma that it
+/// leaves without a use.
 pub(crate) fn removed(text: &str, items: &[Range<usize>], place: usize) -> String {
-    let (start, end) = (items[place].start, items[place].end);
+    let Range { start, end } = items[place];
     let follower = items.get(place + 1).map_or(text.len(), |next| next.start);
     let comma = comma_in(&text[end..follower]).map(|at| end + at);
     let own = start..end;
@@ -223,16 +233,20 @@ pub(crate) fn removed(text: &str, items: &[Range<usize>], place: usize) -> Strin
         None if place > 0 => {
             let before = items[place - 1].end;
             let left_over = comma_in(&text[before..start]).map(|at| before + at..before + at + 1);
-            left_over.into_iter().chain([own]).collect()
+            match left_over {
+                // Nothing but blanks between the two.
+                Some(comma) if text[comma.end..start].bytes().all(|byte| byte == b' ') => std::iter::once(comma.start..end).collect(),
+                left_over => left_over.into_iter().chain([own]).collect(),
+            }
         }
         None => Vec::from([own]),
     };
-    let line = line_of(text, start, comma.map_or(end, |comma| comma + 1));
+    let line = whole_line(text, start, comma.map_or(end, |comma| comma + 1));
     cut_out(text, &cuts, line.as_ref())
 }
 
 /// The whole line, its end included, around a range that starts and ends on it with nothing else there.
-fn line_of(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
+fn whole_line(text: &str, start: usize, end: usize) -> Option<Range<usize>> {
     let line_start = text[..start].rfind('\n')? + 1;
     let line_stop = end + text[end..].find('\n')? + 1;
     let is_alone = text[line_start..start].trim().is_empty() && text[end..line_stop].trim().is_empty();
@@ -253,7 +267,7 @@ fn cut_out(text: &str, cuts: &[Range<usize>], line: Option<&Range<usize>>) -> St
         }
     }
     // On a line with others the blank behind goes too.
-    if line.is_none() && text[at..].starts_with(' ') && out.ends_with([' ', '{']) {
+    if line.is_none() && text[at..].starts_with(' ') && out.ends_with([' ', '{', '[']) {
         at += 1;
     }
     out.push_str(&text[at..]);
@@ -385,6 +399,7 @@ mod tests {
         check_unset("{\n  \"a\": 1, // because\n  \"b\": 2\n}\n", "b", "{\n  \"a\": 1 // because\n}\n");
         check_unset(r#"{ "a": 1, "b": 2 }"#, "a", r#"{ "b": 2 }"#);
         check_unset(r#"{ "a": 1, "b": 2 }"#, "b", r#"{ "a": 1 }"#);
+        check_unset(r#"{"a": 1, "b": 2}"#, "b", r#"{"a": 1}"#);
         check_unset(r#"{"a":1}"#, "a", "{}");
         check_unset(r#"{ "a": { "b": 1 } }"#, "a.b", r#"{ "a": { } }"#);
     }

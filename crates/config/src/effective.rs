@@ -51,6 +51,8 @@ pub struct Inspection {
     pub config: Config,
     /// Every value that is set, and the defaults of those that are not, in the order of the format.
     pub values: Vec<Effective>,
+    /// All texts, merged.
+    root: Option<Node>,
 }
 
 /// Reads the configuration of a working directory as [`crate::load`] does, and lists its values.
@@ -65,7 +67,7 @@ pub fn inspect(locations: &Locations, context: &Context) -> Result<Inspection, E
         flatten(root, None, &mut values);
     }
     add_defaults(&mut values);
-    Ok(Inspection { config, values })
+    Ok(Inspection { config, values, root })
 }
 
 impl Inspection {
@@ -80,6 +82,17 @@ impl Inspection {
             put(whole.get_or_insert_with(|| Json::Object(Map::new())), &rest, value);
         }
         whole
+    }
+
+    /// Where a key itself stands, be its value an object or not; none where no text has it.
+    pub fn place(&self, path: &KeyPath) -> Option<Origin> {
+        let mut node = self.root.as_ref()?;
+        let mut place = None;
+        for key in path.keys() {
+            let member = node.member(key)?;
+            (node, place) = (&member.node, Some(&member.name_at));
+        }
+        place.map(origin)
     }
 
     /// Where the value of a key comes from; of an object where its first value does.

@@ -106,6 +106,11 @@ fn load_with_root(locations: &Locations, context: &Context) -> Result<(Config, O
     Ok((config, gathered.root))
 }
 
+/// A text of ours as it may be shown: every possible credential in it is masked, byte for byte as long.
+pub fn masked(text: &str) -> String {
+    mask::mask(text).text
+}
+
 /// Everything on disk that may have a say in this working directory, whether it exists or not.
 pub fn candidates(locations: &Locations, context: &Context) -> Vec<PathBuf> {
     layers::candidates(locations, context)

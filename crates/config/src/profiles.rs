@@ -90,6 +90,11 @@ impl ModelMap {
         self.entries.iter().filter_map(|(_, name)| name.as_deref())
     }
 
+    /// What the profile's own map says, in the order of the file: a pattern, and the name in its place; none: the model is refused.
+    pub fn entries(&self) -> impl Iterator<Item = (&str, Option<&str>)> {
+        self.entries.iter().map(|(pattern, to)| (pattern.as_str(), to.as_deref()))
+    }
+
     /// Looks the model up: the first entry that matches decides, in the order of the file, then what the platform itself calls it. The
     /// client's suffix for the long context window is no part of a name.
     pub fn map(&self, model: &str) -> Mapped {

@@ -37,6 +37,23 @@ pub enum Preset {
 }
 
 impl Platform {
+    /// The word that stands for it in configuration and JSON.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Anthropic => "anthropic",
+            Self::OpenRouter => "openrouter",
+            Self::Compatible(_) => "anthropic_compatible",
+        }
+    }
+
+    /// The word of its preset, where it has a named one.
+    pub fn preset_word(self) -> Option<&'static str> {
+        match self {
+            Self::Compatible(preset) => Preset::NAMED.iter().find(|(_, named)| *named == preset).map(|(word, _)| *word),
+            Self::Anthropic | Self::OpenRouter => None,
+        }
+    }
+
     /// Whether requests go there as the client made them: bodies, betas and history belong to the same company.
     pub fn is_native(self) -> bool {
         matches!(self, Self::Anthropic)

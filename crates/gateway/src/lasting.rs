@@ -10,7 +10,7 @@ use hotspare_core::lasting::{
 };
 use hotspare_core::spend::Day;
 use hotspare_core::{Calendar, Lasting, ProfileId, lasting};
-use hotspare_store::{Change, StateEntry, Store};
+use hotspare_store::{Change, Reader, StateEntry, Store};
 use hotspare_upstream::clock;
 
 use crate::server::Gateway;
@@ -65,6 +65,12 @@ fn state_entry(entry: &impl Entry) -> StateEntry {
 /// What the store has of one kind. An entry that makes no sense is left out.
 pub fn load<E: Entry>(store: &Store) -> Vec<E> {
     store.load(E::KIND).iter().filter_map(|entry| serde_json::from_str(&entry.value).ok()).collect()
+}
+
+/// The same for whoever only reads.
+pub fn read<E: Entry>(reader: &Reader) -> Vec<E> {
+    let entries = reader.state(E::KIND).unwrap_or_default();
+    entries.iter().filter_map(|entry| serde_json::from_str(&entry.value).ok()).collect()
 }
 
 /// Puts the user's word in the place of an earlier one; none takes it back.

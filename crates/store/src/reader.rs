@@ -2,14 +2,15 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use hotspare_core::ExchangeRecord;
 use hotspare_core::record::id_text;
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use crate::database::{self, FILE, Fault, SCHEMA_VERSION};
-use crate::rows::{signed, unsigned};
+use crate::rows::{self, signed, unsigned};
+use crate::state::StateEntry;
 
 /// Longest that a look waits for another process.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -316,6 +317,13 @@ impl Reader {
     pub fn today(&self) -> Result<Vec<Total>, Fault> {
         let midnight_ms: i64 = self.ask(|connection| connection.query_row(MIDNIGHT, [], |row| row.get(0)))?;
         self.totals(unsigned(midnight_ms))
+    }
+
+    /// What was learned and still holds, of one kind.
+    pub fn state(&self, kind: &str) -> Result<Vec<StateEntry>, Fault> {
+        let now_ms = u64::try_from(SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+        let mut kinds = self.ask(|connection| rows::load_state(connection, now_ms))?;
+        Ok(kinds.remove(kind).unwrap_or_default())
     }
 
     fn ask<T>(&self, question: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Result<T, Fault> {

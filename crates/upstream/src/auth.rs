@@ -174,6 +174,19 @@ fn ago(since: Duration) -> String {
     }
 }
 
+/// Whether a profile's own credential is there, as far as that can be known without running a program.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Presence {
+    /// The client brings it, or none is needed.
+    NotOurs,
+    /// It can be read.
+    There,
+    /// It cannot be had.
+    Missing(CredentialError),
+    /// Only a program can tell, and it may ask the user: it was not run.
+    Unasked,
+}
+
 /// A header that authenticates. Marked sensitive, so that it is never printed.
 pub type AuthHeader = (HeaderName, HeaderValue);
 
@@ -259,6 +272,24 @@ impl Credential {
                 own.cache.refuse(is_refused).await;
                 is_other(own.find().await)
             }
+        }
+    }
+
+    /// Whether it is there. No program is run for it.
+    pub async fn presence(&self) -> Presence {
+        let Self::Own(own) = self else { return Presence::NotOurs };
+        let is_asked = match &own.source {
+            Source::Command(_) => true,
+            Source::Keychain(keychain, name) => matches!(keychain.file(name), Ok(None)),
+            Source::ClaudeConfigDir(folder) => claude_dir::is_helper(folder),
+            Source::Env(_) | Source::File(_) | Source::Value(_) => false,
+        };
+        if is_asked {
+            return Presence::Unasked;
+        }
+        match self.header().await {
+            Ok(_) => Presence::There,
+            Err(error) => Presence::Missing(error),
         }
     }
 

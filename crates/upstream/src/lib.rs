@@ -10,7 +10,7 @@ pub mod send;
 pub mod tls;
 
 pub use auth::claude_dir::{ClaudeAuth, ClaudeFolder, describe as describe_claude_folder};
-pub use auth::keychain::Keychain;
-pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Source};
+pub use auth::keychain::{Keychain, Place};
+pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Presence, Source};
 pub use headers::ClientCredential;
 pub use send::{Connected, Outgoing, Received, Target, UpstreamBody, Upstreams};

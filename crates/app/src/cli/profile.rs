@@ -1,12 +1,42 @@
 //! `hotspare profile …` as typed. Never does anything.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
 
+use super::Layers;
+
 /// `hotspare profile …`.
 #[derive(Debug, Subcommand)]
 pub(crate) enum ProfileCommand {
+    /// Every profile: its state, its address, and whether its credential is there
+    List {
+        #[command(flatten)]
+        layers: Layers,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// One profile, with all that is known of it
+    Show {
+        /// The profile
+        name: String,
+        #[command(flatten)]
+        layers: Layers,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Add a profile to your configuration
+    #[command(
+        after_help = "Examples:  hotspare profile add openrouter-backup --platform openrouter --env OPENROUTER_API_KEY --spare\n           \
+                      hotspare profile add console --keychain < key.txt\n           \
+                      hotspare profile add glm --preset zai --model 'claude-*=glm-5' -- pass show zai"
+    )]
+    Add(Box<AddArgs>),
+    /// Remove a profile from your configuration
+    Remove(RemoveArgs),
     /// Leave a profile alone for a while, or until you resume it
     #[command(after_help = "Examples:  hotspare profile pause work --for 2h\n           hotspare profile pause work")]
     Pause(PauseArgs),
@@ -38,4 +68,75 @@ pub(crate) struct ResumeArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hotspare profile add`.
+#[derive(Debug, Args)]
+#[command(group(clap::ArgGroup::new("credential").args(["env", "file", "claude_config_dir", "keychain", "program"])))]
+pub(crate) struct AddArgs {
+    /// Its name: letters, digits, `.`, `_` and `-`
+    pub name: String,
+    /// `anthropic`, `anthropic_compatible` or `openrouter`
+    #[arg(long, value_name = "PLATFORM")]
+    pub platform: Option<String>,
+    /// A known provider's endpoint: `zai`, `deepseek`, `kimi`, `minimax`, `ollama`, `litellm`, …
+    #[arg(long, value_name = "PRESET")]
+    pub preset: Option<String>,
+    /// Where its requests go, without `/v1`
+    #[arg(long, value_name = "URL")]
+    pub base_url: Option<String>,
+    /// Let plain http go to another machine
+    #[arg(long, requires = "base_url")]
+    pub allow_http: bool,
+    /// Its credential is in this environment variable
+    #[arg(long, value_name = "VARIABLE")]
+    pub env: Option<String>,
+    /// Its credential is in this file, which nobody else may read
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// It uses the login that Claude Code keeps in this folder
+    #[arg(long, value_name = "FOLDER")]
+    pub claude_config_dir: Option<PathBuf>,
+    /// Its credential is read from stdin, or asked for, and kept in the keychain under its name or this one
+    #[arg(long, value_name = "ENTRY", num_args = 0..=1, default_missing_value = "")]
+    pub keychain: Option<String>,
+    /// Its credential is what this program prints: no shell takes it apart
+    #[arg(last = true, value_name = "PROGRAM")]
+    pub program: Vec<String>,
+    /// How the credential is sent, where the platform does not say
+    #[arg(long, value_name = "HEADER", value_parser = ["x-api-key", "bearer"])]
+    pub header: Option<String>,
+    /// What a model is called there, e.g. `claude-*=glm-5`; may be given again
+    #[arg(long = "model", value_name = "PATTERN=NAME", value_parser = pair)]
+    pub models: Vec<(String, String)>,
+    /// Ask it after all others of the first pair
+    #[arg(long)]
+    pub spare: bool,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Configuration file instead of the user's own
+    #[arg(long, value_name = "CONFIG")]
+    pub config: Option<PathBuf>,
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    let (pattern, name) = text.split_once('=').ok_or("write it as `claude-*=name-at-the-provider`")?;
+    Ok((pattern.to_owned(), name.to_owned()))
+}
+
+/// `hotspare profile remove`.
+#[derive(Debug, Args)]
+pub(crate) struct RemoveArgs {
+    /// The profile
+    pub name: String,
+    /// Take it out of the policy too
+    #[arg(long)]
+    pub from_policy: bool,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Configuration file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }

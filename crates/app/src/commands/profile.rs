@@ -1,6 +1,14 @@
 //! `hotspare profile`: shows, adds, removes, proves, pauses and imports profiles. Never shows a credential.
 
+mod add;
+mod diff;
+mod grid;
+mod list;
 mod pause;
+mod remove;
+pub(crate) mod report;
+mod secret;
+mod show;
 
 use std::process::ExitCode;
 
@@ -10,6 +18,10 @@ use crate::error::CliError;
 /// Runs `hotspare profile …`.
 pub(crate) fn profile(command: ProfileCommand) -> Result<ExitCode, CliError> {
     match command {
+        ProfileCommand::List { layers, json } => list::list(&layers, json),
+        ProfileCommand::Show { name, layers, json } => show::show(&name, &layers, json),
+        ProfileCommand::Add(arguments) => add::add(&arguments),
+        ProfileCommand::Remove(arguments) => remove::remove(&arguments),
         ProfileCommand::Pause(arguments) => pause::pause(&arguments),
         ProfileCommand::Resume(arguments) => pause::resume(&arguments),
     }

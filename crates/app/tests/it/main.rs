@@ -15,6 +15,7 @@ mod manual;
 mod notices;
 mod outage;
 mod pauses;
+mod profiles;
 mod run;
 mod serve;
 mod service;

@@ -128,6 +128,11 @@ pub(super) fn read(folder: &Path, now: SystemTime) -> Result<Kept, CredentialErr
     Ok(Kept::Secret(login.access_token.0, HeaderForm::Bearer))
 }
 
+/// Whether a program must be run for it.
+pub(super) fn is_helper(folder: &Path) -> bool {
+    matches!(read(folder, SystemTime::now()), Ok(Kept::Helper(_)))
+}
+
 /// When the stored login runs out.
 pub(super) fn expires(folder: &Path) -> Option<SystemTime> {
     login(folder).ok().flatten().and_then(|login| login.expiry())

@@ -1,14 +1,19 @@
-//! Looks a credential up by name: in the file that stands for a keychain, then in the operating system's. Never lists what is kept.
+//! Looks a credential up by name: in the file that stands for a keychain, then in the operating system's; and keeps one there when it is asked to.
+//! Never lists what is kept, and hands a credential to a program by its stdin alone.
 //!
 //! The operating system is asked through its own program (`security` on macOS, `secret-tool` elsewhere), so that no desktop library is
 //! part of the binary. On a machine without either, a file in the state folder stands for the keychain: mode 0600, in a folder of 0700.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
+use tokio::io::AsyncWriteExt;
 
-use super::{CredentialError, SECRET_CAP, files};
+use super::command::Cache;
+use super::{CredentialError, Limits, SECRET_CAP, files};
 
 /// The service that credentials are kept for.
 pub const SERVICE: &str = "hotspare";
@@ -57,6 +62,33 @@ impl Keychain {
         words.iter().map(|word| (*word).to_owned()).collect()
     }
 
+    /// Whether a name can be one in the keychain: it may become that of a file, and an argument of a program.
+    pub fn is_name(name: &str) -> bool {
+        let plain = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte));
+        plain && !name.is_empty() && name.len() <= 100 && !name.starts_with(['.', '-'])
+    }
+
+    /// Keeps a credential where the operating system does, and in the file that stands for it where there is no such place; in place of an
+    /// older one.
+    ///
+    /// # Errors
+    ///
+    /// When neither can be written, or the name is none ([`Keychain::is_name`]).
+    pub async fn store(&self, name: &str, secret: &SecretString) -> io::Result<Place> {
+        if !Self::is_name(name) {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "this cannot be a name in the keychain"));
+        }
+        if system_keeps(name, secret).await {
+            // The file is looked at first: an old one there would hide the new.
+            match std::fs::remove_file(self.path(name)) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => return Ok(Place::System(PROGRAM)),
+            }
+        }
+        self.keep(name, secret)?;
+        Ok(Place::File(self.path(name)))
+    }
+
     pub(super) fn not_kept(&self, name: &str) -> CredentialError {
         CredentialError::NotKept { name: name.to_owned(), file: self.path(name), looked: PROGRAM }
     }
@@ -75,6 +107,60 @@ impl Keychain {
             let _ = std::fs::remove_file(&unfinished);
         })
     }
+}
+
+/// Where a credential was put.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// The operating system's keychain, through this program.
+    System(&'static str),
+    /// The file that stands for one.
+    File(PathBuf),
+}
+
+/// Longest that the operating system's program may take: it may ask the user.
+const SYSTEM_TIME: Duration = Duration::from_secs(60);
+
+/// Hands the credential to the operating system's program, and looks whether it is there.
+async fn system_keeps(name: &str, secret: &SecretString) -> bool {
+    let Some((arguments, input)) = keeping(name, secret) else { return false };
+    let stored = tokio::time::timeout(SYSTEM_TIME, fed(&arguments, input.expose_secret().as_bytes())).await;
+    if !matches!(stored, Ok(Ok(true))) {
+        return false;
+    }
+    let found = Cache::default().run(&Keychain::command(name), Limits { timeout: SYSTEM_TIME, ..Limits::default() }).await;
+    found.is_ok_and(|found| found.expose_secret() == secret.expose_secret())
+}
+
+/// The program's arguments, and what it reads from stdin; none where the credential cannot be told to it.
+fn keeping(name: &str, secret: &SecretString) -> Option<(Vec<String>, SecretString)> {
+    let text = secret.expose_secret();
+    let plain = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'"' && byte != b'\\');
+    if !plain || text.is_empty() {
+        return None;
+    }
+    if cfg!(target_os = "macos") {
+        let line = format!("add-generic-password -U -s {SERVICE} -a {name} -w \"{text}\"\n");
+        return Some((vec!["-i".to_owned()], SecretString::from(line)));
+    }
+    let words = ["store", "--label", &format!("hotspare {name}"), "service", SERVICE, "account", name].map(str::to_owned);
+    Some((words.to_vec(), secret.clone()))
+}
+
+/// Runs the program with this input; whether it was content.
+async fn fed(arguments: &[String], input: &[u8]) -> io::Result<bool> {
+    let mut child = tokio::process::Command::new(PROGRAM)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .kill_on_drop(true)
+        .spawn()?;
+    if let Some(mut stdin) = child.stdin.take() {
+        stdin.write_all(input).await?;
+        // Dropped here: the program reads to the end.
+    }
+    Ok(child.wait().await?.success())
 }
 
 #[cfg(unix)]
@@ -125,6 +211,27 @@ mod tests {
         assert_eq!(std::fs::read_dir(&keychain.folder).expect("the folder").count(), 1, "nothing is left behind");
         std::fs::set_permissions(keychain.path("backup"), std::fs::Permissions::from_mode(0o644)).expect("mode set");
         assert!(credential.header().await.is_err(), "others may read it");
+    }
+
+    #[tokio::test]
+    async fn what_is_stored_is_found_wherever_it_was_put_and_a_strange_name_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path().join("keychain"));
+        // Quotes are for no command line: this one goes to the file on every machine.
+        let place = keychain.store("odd", &secret("sk-\"ant\"-test")).await.expect("kept");
+        assert_eq!(place, Place::File(keychain.path("odd")));
+        let credential = Credential::own(Source::Keychain(keychain.clone(), "odd".into()), Some(HeaderForm::ApiKey));
+        assert!(credential.header().await.is_ok());
+        for name in ["", "../x", "-x", ".x", "a b", "a/b", &"x".repeat(101)] {
+            assert!(keychain.store(name, &secret("x")).await.is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn t9_a_credential_never_stands_in_an_argument() {
+        let (arguments, input) = keeping("backup", &secret("sk-ant-test")).expect("it can be told");
+        assert!(arguments.iter().all(|argument| !argument.contains("sk-ant")) && input.expose_secret().contains("sk-ant-test"));
+        assert!(keeping("backup", &secret("two\nlines")).is_none() && keeping("backup", &secret("a\"b")).is_none());
     }
 
     #[tokio::test]

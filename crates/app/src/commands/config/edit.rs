@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use hotspare_config::edit::{self, Edit, EditError, Undo};
-use hotspare_config::{Context, Errors, KeyPath, Layer, Locations, Origin, Severity, explain, inspect, replace};
+use hotspare_config::{Config, Context, Errors, KeyPath, Layer, Locations, Origin, Severity, explain, inspect, replace};
 use serde::{Deserialize, Serialize};
 
 use super::{key as parsed, unknown};
@@ -61,9 +61,12 @@ impl Subject {
     }
 
     /// Judges the text as it would be, with all other layers.
-    pub(crate) fn judge(&self, text: &str) -> Result<(), CliError> {
+    pub(crate) fn judge(&self, text: &str) -> Result<Config, CliError> {
         let context = self.context.clone().with_text(&self.file, text);
-        let Err(Errors(mut found)) = hotspare_config::load(&self.locations, &context) else { return Ok(()) };
+        let mut found = match hotspare_config::load(&self.locations, &context) {
+            Ok(config) => return Ok(config),
+            Err(Errors(found)) => found,
+        };
         found.retain(|diagnostic| diagnostic.severity == Severity::Error);
         Err(commands::invalid(&Errors(found)).hint("nothing was changed"))
     }
@@ -98,7 +101,7 @@ impl Subject {
     }
 
     /// What else a person must know of a change that was made.
-    fn told(&self, undo: &Undo, key: Option<&KeyPath>) {
+    pub(crate) fn told(&self, undo: &Undo, key: Option<&KeyPath>) {
         if undo.is_delicate {
             output::talk("  no undo is kept: what was replaced may be a credential");
         } else {
@@ -203,7 +206,7 @@ pub(crate) fn edit(target: &Target) -> Result<(), CliError> {
             return Ok(());
         }
         match subject.judge(&text) {
-            Ok(()) => {
+            Ok(_) => {
                 let change = edit::changed(&subject.text, text);
                 replace(&subject.file, &subject.text, &change.text).map_err(|error| failed(&subject.file, &error))?;
                 subject.keep(&change.undo);

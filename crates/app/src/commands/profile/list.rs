@@ -1,0 +1,94 @@
+//! `hotspare profile list`: every profile in one line. Never needs anything to run.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use hotspare_config::inspect;
+
+use super::grid::{self, Cell};
+use super::report::{self, AuthReport, ProfileReport};
+use crate::cli::Layers;
+use crate::commands;
+use crate::error::{CliError, Exit};
+use crate::output::{self, Look, Style};
+use crate::words;
+
+/// A login that ends within so many seconds is worth a look.
+const ENDS_SOON: u64 = 8 * 3600;
+
+/// Runs `hotspare profile list`.
+pub(super) fn list(layers: &Layers, json: bool) -> Result<ExitCode, CliError> {
+    let locations = commands::locations(layers.config.clone())?;
+    let inspection = inspect(&locations, &commands::context(layers)?).map_err(|errors| commands::invalid(&errors))?;
+    let list = report::gather(&locations, &inspection)?;
+    if json {
+        let text = serde_json::to_string(&list).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
+        output::data(&text)?;
+    } else {
+        output::data(&drawn(&list.profiles, &locations.home, Look::of_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn drawn(profiles: &[ProfileReport], home: &Path, look: Look) -> String {
+    let heading =
+        ["PROFILE", "STATE", "PLATFORM", "ADDRESS", "CREDENTIAL", "DEFINED IN"].map(|text| Cell::styled(text, Style::Dim)).to_vec();
+    let row = |profile: &ProfileReport| {
+        vec![
+            Cell::styled(&profile.name, Style::Bold),
+            state(&profile.state, profile.back_in_s, look),
+            Cell::plain(profile.preset.as_ref().unwrap_or(&profile.platform)),
+            Cell::plain(profile.address.trim_start_matches("https://")),
+            credential(&profile.auth, home, look),
+            Cell::styled(place(profile, home), Style::Dim),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = std::iter::once(heading).chain(profiles.iter().map(row)).collect();
+    grid::drawn(&rows, &[5, 3, 2, 4, 0], look)
+}
+
+/// A state in one word with its sign, and when it is over.
+pub(super) fn state(word: &str, back_in_s: Option<u64>, look: Look) -> Cell {
+    let (sign, style) = match word {
+        "serving" => (look.sign("●", "*"), Style::Green),
+        "ready" => (look.sign("○", "o"), Style::Green),
+        "cooling" | "half_open" => (look.sign("◐", "~"), Style::Yellow),
+        "paused" => (look.sign("○", "o"), Style::Yellow),
+        "open" | "blocked" | "offline" | "no_credential" => (look.sign("✖", "x"), Style::Red),
+        _ => (look.sign("○", "o"), Style::Dim),
+    };
+    let back = back_in_s.map(|seconds| format!(" {}", words::short_span(seconds))).unwrap_or_default();
+    Cell::styled(format!("{sign} {}{back}", word.replace('_', " ")), style)
+}
+
+/// Where the credential comes from and whether it is there.
+pub(super) fn credential(auth: &AuthReport, home: &Path, look: Look) -> Cell {
+    let from = auth.from.as_ref().map(|from| format!(" {}", tilde(from, home))).unwrap_or_default();
+    let text = match auth.kind.as_str() {
+        "client" => return Cell::plain("the client's own"),
+        "none" => return Cell::plain("none needed"),
+        "claude_config_dir" => format!("login{from}"),
+        "value" => "in the file".to_owned(),
+        kind => format!("{kind}{from}"),
+    };
+    let (yes, no) = (look.sign("✔", "ok"), look.sign("✖", "missing"));
+    match (auth.there, auth.ends_in_s) {
+        (Some(false), _) => Cell::styled(format!("{text} {no}"), Style::Red),
+        (_, Some(left)) if left < ENDS_SOON => Cell::styled(format!("{text} {yes} ends in {}", words::short_span(left)), Style::Yellow),
+        (Some(true), _) => Cell::plain(format!("{text} {yes}")),
+        (None, _) => Cell::plain(text),
+    }
+}
+
+/// `~/.config/hotspare/config.json:3`
+pub(super) fn place(profile: &ProfileReport, home: &Path) -> String {
+    profile.origin.as_ref().map_or_else(|| "built in".to_owned(), |origin| format!("{}:{}", tilde(&origin.file, home), origin.line))
+}
+
+/// A path as people write it.
+pub(super) fn tilde(path: &str, home: &Path) -> String {
+    match Path::new(path).strip_prefix(home) {
+        Ok(rest) if !rest.as_os_str().is_empty() => format!("~/{}", rest.display()),
+        _ => path.to_owned(),
+    }
+}
