@@ -44,6 +44,15 @@ pub enum Room {
     Metrics,
 }
 
+/// Whether a request within a tunnel asks a model: that alone is carried from profile to profile, all else goes where it was sent.
+pub fn asks_a_model(method: &Method, uri: &Uri) -> Option<Endpoint> {
+    match (method, uri.path()) {
+        (&Method::POST, "/v1/messages") => Some(Endpoint::Messages),
+        (&Method::POST, "/v1/messages/count_tokens") => Some(Endpoint::CountTokens),
+        _ => None,
+    }
+}
+
 /// Finds the room by method and path; the query is nobody's business here.
 pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
@@ -93,12 +102,25 @@ pub fn admit(headers: &HeaderMap, token: &str) -> Result<Admitted, Response<Clie
         response.headers_mut().insert("x-should-retry", HeaderValue::from_static("false"));
         return Err(response);
     };
+    no_loop(headers)?;
+    Ok(Admitted { credential })
+}
+
+/// The same for a request within a tunnel, which was opened with the token: no page can get there, and the request needs no token of its own.
+#[expect(clippy::result_large_err, reason = "the refusal is the answer that is sent, made once")]
+pub fn admit_within(headers: &HeaderMap, token: &str) -> Result<Admitted, Response<ClientBody>> {
+    no_loop(headers)?;
+    Ok(Admitted { credential: own_credential(headers, token).0 })
+}
+
+#[expect(clippy::result_large_err, reason = "the refusal is the answer that is sent, made once")]
+fn no_loop(headers: &HeaderMap) -> Result<(), Response<ClientBody>> {
     let looped = headers.get_all(header::VIA).iter().any(|via| via.to_str().is_ok_and(|via| via.split(',').any(|hop| hop.trim() == VIA)));
     if looped {
         let message = "hotspare: this request has already passed through hotspare; a profile's base_url points back at it";
         return Err(refusal(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", message));
     }
-    Ok(Admitted { credential })
+    Ok(())
 }
 
 fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<ClientBody> {
@@ -108,18 +130,21 @@ fn refusal(status: StatusCode, kind: &str, message: &str) -> Response<ClientBody
     response
 }
 
-/// The client's credential without our token; none when our token is nowhere. The token stands in its own header or, for SDK programs,
-/// in place of the key.
+/// The client's credential without our token; none when our token is nowhere.
 fn credential(headers: &HeaderMap, token: &str) -> Option<ClientCredential> {
-    let is_token = |value: &HeaderValue| bool::from(value.as_bytes().ct_eq(token.as_bytes()));
-    let is_bearer_token =
-        |value: &HeaderValue| value.as_bytes().strip_prefix(b"Bearer ").is_some_and(|secret| bool::from(secret.ct_eq(token.as_bytes())));
-    let mut admitted = headers.get_all(LOCAL_TOKEN).iter().any(is_token);
+    let (own, has_token) = own_credential(headers, token);
+    has_token.then_some(own)
+}
+
+/// The client's credential without our token, and whether that was there. The token stands in its own header or, for SDK programs, in place
+/// of the key.
+fn own_credential(headers: &HeaderMap, token: &str) -> (ClientCredential, bool) {
+    let mut has_token = headers.get_all(LOCAL_TOKEN).iter().any(|value| bool::from(value.as_bytes().ct_eq(token.as_bytes())));
     let mut own = ClientCredential::default();
-    for (name, matches) in [(header::AUTHORIZATION, &is_bearer_token as &dyn Fn(&HeaderValue) -> bool), (X_API_KEY, &is_token)] {
+    for name in [header::AUTHORIZATION, X_API_KEY] {
         for value in headers.get_all(&name) {
-            if matches(value) {
-                admitted = true;
+            if stands_for_key(&name, value, token) {
+                has_token = true;
             } else {
                 let mut value = value.clone();
                 value.set_sensitive(true);
@@ -127,7 +152,13 @@ fn credential(headers: &HeaderMap, token: &str) -> Option<ClientCredential> {
             }
         }
     }
-    admitted.then_some(own)
+    (own, has_token)
+}
+
+/// Whether the value of a credential's header is our token, in constant time.
+fn stands_for_key(name: &http::HeaderName, value: &HeaderValue, token: &str) -> bool {
+    let secret = if *name == header::AUTHORIZATION { value.as_bytes().strip_prefix(b"Bearer ") } else { Some(value.as_bytes()) };
+    secret.is_some_and(|secret| bool::from(secret.ct_eq(token.as_bytes())))
 }
 
 /// What routing may know, before the body is read.
@@ -212,6 +243,28 @@ mod tests {
             check(&[("x-hotspare-token", TOKEN), page], Err(403));
         }
         check(&[("x-hotspare-token", TOKEN), ("sec-fetch-site", "none")], Ok(&[]));
+    }
+
+    #[test]
+    fn within_a_tunnel_no_token_is_needed_and_one_that_comes_is_no_credential() {
+        let admitted = |pairs: &[(&'static str, &'static str)]| {
+            let admitted = admit_within(&headers(pairs), TOKEN).map_err(|refusal| refusal.status().as_u16())?;
+            Ok::<_, u16>(admitted.credential.headers.iter().map(|(_, value)| value.to_str().unwrap().to_owned()).collect::<Vec<_>>())
+        };
+        assert_eq!(admitted(&[("authorization", "Bearer login")]), Ok(vec!["Bearer login".to_owned()]));
+        assert_eq!(admitted(&[("authorization", "Bearer hs-0123456789abcdef"), ("x-api-key", TOKEN)]), Ok(Vec::new()));
+        assert_eq!(admitted(&[("via", "1.1 hotspare")]), Err(424));
+    }
+
+    #[test]
+    fn within_a_tunnel_only_questions_to_a_model_are_ours() {
+        let asks = |method: &str, uri: &'static str| asks_a_model(&method.parse().unwrap(), &Uri::from_static(uri));
+        assert_eq!(asks("POST", "/v1/messages?beta=true"), Some(Endpoint::Messages));
+        assert_eq!(asks("POST", "/v1/messages/count_tokens?beta=true&x=%2F"), Some(Endpoint::CountTokens));
+        let others = [("GET", "/v1/messages"), ("POST", "/v1/messages/"), ("POST", "/v1//messages"), ("POST", "/v1/messages/batches")];
+        for (method, uri) in others.into_iter().chain([("GET", "/v1/models"), ("HEAD", "/api/hello"), ("GET", "/hotspare/status")]) {
+            assert_eq!(asks(method, uri), None, "{method} {uri}");
+        }
     }
 
     #[test]

@@ -40,12 +40,15 @@ pub fn text(content_type: &'static str, body: String) -> Response<ClientBody> {
 
 /// The bytes written for a head that never reached the HTTP library. The connection closes after it.
 pub fn raw_refusal(refusal: &Refusal) -> Vec<u8> {
-    let status = StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-    let body = error_json("invalid_request_error", refusal.reason);
+    raw_error(refusal.status, "", "invalid_request_error", refusal.reason)
+}
+
+/// An error answer as bytes, for a connection that the HTTP library never gets. `fields` are whole lines; the connection closes after it.
+pub(crate) fn raw_error(status: u16, fields: &str, kind: &str, message: &str) -> Vec<u8> {
+    let reason = StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or("Refused");
+    let body = error_json(kind, message);
     format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
-        refusal.status,
-        status.canonical_reason().unwrap_or("Refused"),
+        "HTTP/1.1 {status} {reason}\r\n{fields}content-type: application/json\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
         body.len()
     )
     .into_bytes()

@@ -11,6 +11,7 @@ use hyper::body::Incoming;
 use tokio::time::Sleep;
 
 use crate::forward::Driver;
+use crate::intercept::Passed;
 use crate::replay::Reader;
 
 /// The body of an answer to the client.
@@ -22,6 +23,8 @@ pub enum ClientBody {
     Draining(Option<Bytes>, Box<Drain>),
     /// It comes from an upstream, driven by its exchange.
     Driven(Box<Driver>),
+    /// It comes from the client's own provider as it is.
+    Passed(Box<Passed>),
 }
 
 impl ClientBody {
@@ -109,6 +112,7 @@ impl Body for ClientBody {
                 None => drain.poll(cx).map(|()| None),
             },
             Self::Driven(driver) => driver.poll_frame(cx),
+            Self::Passed(passed) => passed.poll_frame(cx),
         }
     }
 
@@ -119,6 +123,7 @@ impl Body for ClientBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Full(bytes) => SizeHint::with_exact(bytes.as_ref().map_or(0, |bytes| bytes.len() as u64)),
+            Self::Passed(passed) => passed.size_hint(),
             Self::Draining(..) | Self::Driven(_) => SizeHint::default(),
         }
     }

@@ -17,6 +17,10 @@ use tokio::time::Sleep;
 
 use crate::answer;
 
+mod opening;
+
+pub use opening::{Connect, Opening};
+
 /// Most bytes of a request head.
 pub const HEAD_CAP: usize = 64 * 1024;
 
@@ -42,6 +46,15 @@ const fn refuse(status: u16, reason: &'static str) -> Refusal {
     Refusal { status, reason }
 }
 
+/// Whom a connection's requests must take us for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Ourselves, at this address.
+    Port(SocketAddr),
+    /// The host that we are the proxy for, within its tunnel: nobody else's pages can get there, and most of its paths are not ours to judge.
+    Host(&'static str),
+}
+
 /// How long the body behind a head is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Framing {
@@ -51,8 +64,8 @@ pub enum Framing {
     Chunked,
 }
 
-/// Judges a whole head, line ends included. `local` is our own address: Host must name it.
-pub fn inspect(head: &[u8], local: SocketAddr) -> Result<Framing, Refusal> {
+/// Judges a whole head, line ends included.
+pub fn inspect(head: &[u8], place: Place) -> Result<Framing, Refusal> {
     let mut fields = [httparse::EMPTY_HEADER; FIELD_CAP];
     let mut request = httparse::Request::new(&mut fields);
     match request.parse(head) {
@@ -64,8 +77,8 @@ pub fn inspect(head: &[u8], local: SocketAddr) -> Result<Framing, Refusal> {
         return Err(refuse(400, "only HTTP/1.1 is served"));
     }
     method(request.method.unwrap_or_default())?;
-    target(request.path.unwrap_or_default())?;
-    host(request.headers, local)?;
+    target(request.path.unwrap_or_default(), place)?;
+    host(request.headers, place)?;
     framing(request.headers)
 }
 
@@ -76,8 +89,9 @@ fn method(method: &str) -> Result<(), Refusal> {
     }
 }
 
-/// Origin form only, and nothing that two readers could understand differently.
-fn target(target: &str) -> Result<(), Refusal> {
+/// Origin form only, and nothing that two readers could understand differently. What is passed through to one host goes there as it came,
+/// whatever the path means.
+fn target(target: &str, place: Place) -> Result<(), Refusal> {
     let bad = Err(refuse(400, "request target is not allowed"));
     if !target.starts_with('/')
         || !target.is_ascii()
@@ -85,6 +99,9 @@ fn target(target: &str) -> Result<(), Refusal> {
         || target.bytes().any(|byte| byte <= b' ' || byte == 0x7f)
     {
         return bad;
+    }
+    if matches!(place, Place::Host(_)) {
+        return Ok(());
     }
     let path = target.split('?').next().unwrap_or_default();
     if path.contains("//") {
@@ -101,20 +118,24 @@ fn target(target: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Exactly one Host, and it is ours (DNS rebinding, T1).
-fn host(fields: &[httparse::Header<'_>], local: SocketAddr) -> Result<(), Refusal> {
+/// Exactly one Host, and it is ours (DNS rebinding, T1) or the one that we stand for.
+fn host(fields: &[httparse::Header<'_>], place: Place) -> Result<(), Refusal> {
     let mut hosts = fields.iter().filter(|field| field.name.eq_ignore_ascii_case("host"));
     let (Some(host), None) = (hosts.next(), hosts.next()) else {
         return Err(refuse(400, "exactly one Host header is needed"));
     };
     let value = std::str::from_utf8(host.value).map_err(|_| refuse(400, "Host is not valid"))?;
-    let port = local.port();
+    let default_port = if matches!(place, Place::Host(_)) { 443 } else { 80 };
     let (name, named_port) = match value.rsplit_once(':') {
         Some((name, digits)) if !digits.contains(']') => (name, digits.parse::<u16>().ok()),
-        _ => (value, Some(80)),
+        _ => (value, Some(default_port)),
     };
-    let ours = ["127.0.0.1", "localhost", "[::1]"].iter().any(|ours| name.eq_ignore_ascii_case(ours));
-    if ours && named_port == Some(port) { Ok(()) } else { Err(refuse(421, "this address is not served here")) }
+    let (ours, port): (&[&str], u16) = match &place {
+        Place::Port(local) => (&["127.0.0.1", "localhost", "[::1]"], local.port()),
+        Place::Host(host) => (std::slice::from_ref(host), default_port),
+    };
+    let named = ours.iter().any(|ours| name.eq_ignore_ascii_case(ours));
+    if named && named_port == Some(port) { Ok(()) } else { Err(refuse(421, "this address is not served here")) }
 }
 
 fn framing(fields: &[httparse::Header<'_>]) -> Result<Framing, Refusal> {
@@ -183,7 +204,7 @@ enum State {
 /// A client connection whose request heads are judged before they pass.
 pub struct Guarded<I> {
     io: Take<I>,
-    local: SocketAddr,
+    place: Place,
     state: State,
     /// Read from the socket, not yet passed on.
     pending: BytesMut,
@@ -195,21 +216,23 @@ pub struct Guarded<I> {
 
 impl<I> fmt::Debug for Guarded<I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Guarded").field("local", &self.local).finish_non_exhaustive()
+        f.debug_struct("Guarded").field("place", &self.place).finish_non_exhaustive()
     }
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
     /// Guards a fresh connection to `local`.
     pub fn new(io: I, local: SocketAddr) -> Self {
-        Self {
-            io: io.take(u64::MAX),
-            local,
-            state: State::Head { searched: 0 },
-            pending: BytesMut::new(),
-            cleared: 0,
-            head_timer: Some(head_timer()),
-        }
+        Self { head_timer: Some(head_timer()), ..Self::at(Place::Port(local), io) }
+    }
+
+    /// Guards what comes through a tunnel to `host`. It was opened with the token, and may be opened before there is anything to say.
+    pub fn within(io: I, host: &'static str) -> Self {
+        Self::at(Place::Host(host), io)
+    }
+
+    fn at(place: Place, io: I) -> Self {
+        Self { io: io.take(u64::MAX), place, state: State::Head { searched: 0 }, pending: BytesMut::new(), cleared: 0, head_timer: None }
     }
 
     /// Passes cleared bytes on.
@@ -238,7 +261,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
                 if end > HEAD_CAP {
                     return Err(refuse(431, "the request head is too long"));
                 }
-                self.state = match inspect(&self.pending[..end], self.local)? {
+                self.state = match inspect(&self.pending[..end], self.place)? {
                     Framing::Length(length) => State::Body(length),
                     Framing::Chunked => State::Opaque,
                 };
@@ -266,6 +289,13 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
             }
             State::Head { .. } | State::Refusing(_) | State::Closed => {}
         }
+    }
+
+    /// From now on only the refusal goes out, and nothing comes in.
+    fn refuse(&mut self, refusal: &Refusal) {
+        tracing::debug!(status = refusal.status, reason = refusal.reason, "request head refused");
+        self.pending.clear();
+        self.state = State::Refusing(BytesMut::from(&answer::raw_refusal(refusal)[..]));
     }
 
     fn poll_refuse(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -347,9 +377,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<I> {
                         ready!(this.poll_head(cx))?;
                     }
                     if let Err(refusal) = this.judge() {
-                        tracing::debug!(status = refusal.status, reason = refusal.reason, "request head refused");
-                        this.pending.clear();
-                        this.state = State::Refusing(BytesMut::from(&answer::raw_refusal(&refusal)[..]));
+                        this.refuse(&refusal);
                     }
                 }
             }

@@ -29,6 +29,7 @@ pub mod server;
 pub mod snapshot;
 pub mod status;
 
+pub use intercept::{Authority, Terminator};
 pub use outside::Outside;
 pub use record::{Event, Observer};
 pub use reload::Reload;

@@ -39,10 +39,11 @@ use crate::challenge;
 use crate::control;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
-use crate::guard::Guarded;
+use crate::guard::{Guarded, Opening};
 use crate::history::Histories;
 use crate::hooks::Hooks;
 use crate::identity::Identities;
+use crate::intercept::{self, Terminator};
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
 use crate::notices::Notices;
@@ -54,7 +55,7 @@ use crate::snapshot::Snapshot;
 use crate::status::{ConfigState, ConfigStatus};
 
 /// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
-const IDLE_TIME: Duration = Duration::from_secs(300);
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(300);
 
 /// Old sessions and requests are forgotten at most this often.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
@@ -65,6 +66,8 @@ pub enum RequestBody {
     Kept(Reader),
     /// With another model in it.
     Parts(VecDeque<Bytes>),
+    /// Passed through, kept nowhere.
+    Passed(Incoming),
 }
 
 impl Body for RequestBody {
@@ -75,6 +78,7 @@ impl Body for RequestBody {
         match &mut *self {
             Self::Kept(reader) => Pin::new(reader).poll_frame(cx),
             Self::Parts(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(Frame::data(part)))),
+            Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(|_| Broken::Aborted),
         }
     }
 
@@ -82,6 +86,7 @@ impl Body for RequestBody {
         match self {
             Self::Kept(reader) => reader.is_end_stream(),
             Self::Parts(parts) => parts.is_empty(),
+            Self::Passed(body) => body.is_end_stream(),
         }
     }
 
@@ -89,6 +94,7 @@ impl Body for RequestBody {
         match self {
             Self::Kept(reader) => reader.size_hint(),
             Self::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
+            Self::Passed(body) => body.size_hint(),
         }
     }
 }
@@ -129,6 +135,15 @@ struct Last {
 /// A refusal that is the client's to see, by profile and login.
 type Refusal = ((ProfileId, Option<u64>), Kept);
 
+/// How a request came in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Entrance {
+    /// It was sent to our own address.
+    Port,
+    /// It was sent to the host that we terminate, through a tunnel.
+    Tunnel,
+}
+
 /// One running proxy.
 pub struct Gateway {
     snapshot: RwLock<Arc<Snapshot>>,
@@ -136,6 +151,8 @@ pub struct Gateway {
     config: Mutex<ConfigState>,
     bound: OnceLock<Bound>,
     network: Arc<dyn Network>,
+    /// Where we are a proxy of clients too (full mode): what ends their TLS.
+    terminator: OnceLock<Terminator>,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<World>,
     /// The last refusal of each blocked profile that passes a client's own login on, by profile and login.
@@ -230,12 +247,13 @@ impl Gateway {
         Self::check(config, local)?;
         let identities = Identities::default();
         let snapshot = snapshot_at(config, local, &identities)?;
-        let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots)));
+        let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots).without_proxy_at(local)));
         let config_state = ConfigState::new(config, options.outside.wall());
         let gateway = Arc::new(Self {
             snapshot: RwLock::new(snapshot),
             identities,
             bound: OnceLock::new(),
+            terminator: OnceLock::new(),
             config: Mutex::new(config_state),
             hooks: Hooks::new(network.clone()),
             upstreams: Upstreams::new(network.clone()),
@@ -275,6 +293,7 @@ impl Gateway {
             snapshot: RwLock::new(base.snapshot()),
             identities: Identities::default(),
             bound: OnceLock::new(),
+            terminator: OnceLock::new(),
             config: Mutex::new(base.config.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             upstreams: Upstreams::new(network.clone()),
             network,
@@ -343,6 +362,20 @@ impl Gateway {
     /// Lets requests that name their client's folder have that folder's configuration. Only the first call counts.
     pub fn bind_folders(&self, folders: Folders) {
         let _ = self.bound.set(Bound::new(folders));
+    }
+
+    /// Lets clients have us as their HTTPS proxy (full mode). Only the first call counts.
+    pub fn offer_full_mode(&self, terminator: Terminator) {
+        let _ = self.terminator.set(terminator);
+    }
+
+    pub(crate) fn terminator(&self) -> Option<&Terminator> {
+        self.terminator.get()
+    }
+
+    /// The local token.
+    pub(crate) fn token(&self) -> &str {
+        self.token.expose_secret()
     }
 
     pub(crate) fn bound(&self) -> Option<&Bound> {
@@ -527,10 +560,13 @@ impl Gateway {
         InFlight(self.counts.in_flight.clone())
     }
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+    async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance) -> Response<ClientBody> {
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         // A bug of ours in one exchange is answered, and harms no other.
-        let routed = AssertUnwindSafe(self.route(request)).catch_unwind().await;
+        let routed = match entrance {
+            Entrance::Port => AssertUnwindSafe(self.route(request)).catch_unwind().await,
+            Entrance::Tunnel => AssertUnwindSafe(Box::pin(intercept::route(self, request))).catch_unwind().await,
+        };
         let mut response = routed.unwrap_or_else(|_| {
             let mut response = answer::error(StatusCode::INTERNAL_SERVER_ERROR, "api_error", "hotspare: a bug of ours; please report it");
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -543,7 +579,7 @@ impl Gateway {
         response
     }
 
-    async fn route(self: Arc<Self>, mut request: Request<Incoming>) -> Response<ClientBody> {
+    async fn route(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
         let room = admission::room(request.method(), request.uri());
         if room == Room::Hello {
             let mut hello = Response::new(ClientBody::full(Bytes::new()));
@@ -595,12 +631,22 @@ impl Gateway {
                 answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method")
                     .map(|answer| answer.draining(request.into_body()))
             }
-            Room::Upstream(endpoint) => match self.way(endpoint, request.headers_mut()) {
-                Way::Real => self.forward(endpoint, request, admitted.credential).await,
-                Way::Through(shadow) => shadow.forward(endpoint, request, admitted.credential).await,
-                Way::Over => answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nobody was asked")
-                    .map(|answer| answer.draining(request.into_body())),
-            },
+            Room::Upstream(endpoint) => self.ask(endpoint, request, admitted.credential).await,
+        }
+    }
+
+    /// Carries a request from profile to profile, or through a drill.
+    pub(crate) async fn ask(
+        self: Arc<Self>,
+        endpoint: Endpoint,
+        mut request: Request<Incoming>,
+        credential: hotspare_upstream::ClientCredential,
+    ) -> Response<ClientBody> {
+        match self.way(endpoint, request.headers_mut()) {
+            Way::Real => self.forward(endpoint, request, credential).await,
+            Way::Through(shadow) => shadow.forward(endpoint, request, credential).await,
+            Way::Over => answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nobody was asked")
+                .map(|answer| answer.draining(request.into_body())),
         }
     }
 
@@ -739,10 +785,35 @@ pub async fn serve_connection<I>(gateway: Arc<Gateway>, stream: I, stop: impl Fu
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let io = TokioIo::new(Guarded::new(stream, gateway.local));
+    let mut guarded = Guarded::new(stream, gateway.local);
+    let mut stop = pin!(stop);
+    if gateway.terminator().is_some() {
+        // Cancel-safe: after the stop nothing is read any more.
+        let opening = tokio::select! {
+            biased;
+            opening = guarded.opening() => opening,
+            () = &mut stop => return,
+        };
+        if let Opening::Connect(asked) = opening {
+            return Box::pin(intercept::serve(gateway, guarded, asked, stop)).await;
+        }
+    }
+    serve_requests(gateway, guarded, Entrance::Port, stop).await;
+}
+
+/// Serves the requests of one connection.
+pub(crate) async fn serve_requests<I>(
+    gateway: Arc<Gateway>,
+    guarded: Guarded<I>,
+    entrance: Entrance,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let io = TokioIo::new(guarded);
     let service = service_fn(move |request| {
         let gateway = gateway.clone();
-        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request).await) }
+        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -751,7 +822,6 @@ where
         .auto_date_header(false)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
-    let mut stop = pin!(stop);
     // Cancel-safe: the connection is polled on after the stop. In order, so that a run can be repeated to the letter.
     let ended = tokio::select! {
         biased;

@@ -2,6 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -9,9 +10,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use hotspare_core::{Clocks, Failure, FailureKind, Stage};
+use http::Uri;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
 use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
-use hyper_util::client::proxy::matcher::Matcher;
+use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -20,6 +22,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use crate::dial::{DialError, Dialing, NoAddress, Outward, is_forbidden_name, was_forbidden};
 use crate::send::Target;
 use crate::tls;
 
@@ -29,6 +32,9 @@ const TCP_KEEPALIVE: Duration = Duration::from_secs(30);
 /// Sent bytes that nobody acknowledges for so long break the connection.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// Longest that a blind tunnel may take to stand, look-up and a proxy included. More than for a profile: nobody else can answer.
+const TUNNEL_CONNECT: Duration = Duration::from_secs(30);
+
 /// An open connection to an origin.
 pub enum Stream {
     /// Plain, to loopback or where the user allowed it.
@@ -37,6 +43,17 @@ pub enum Stream {
     Tls(Box<TokioIo<TlsStream<TcpStream>>>),
     /// Whatever another network than the machine's opens.
     Other(TokioIo<Box<dyn Io>>),
+}
+
+impl Stream {
+    /// The connection as bytes, whatever it is made of.
+    pub fn into_io(self) -> Box<dyn Io> {
+        match self {
+            Self::Plain(io) => Box::new(io.into_inner()),
+            Self::Tls(io) => Box::new(io.into_inner()),
+            Self::Other(io) => io.into_inner(),
+        }
+    }
 }
 
 /// Both directions of a connection.
@@ -51,12 +68,22 @@ pub type Connecting<'a> = Pin<Box<dyn Future<Output = Result<Stream, Failure>> +
 pub trait Network: Send + Sync {
     /// Opens a connection to the target's origin within its clocks.
     fn connect<'a>(&'a self, target: &'a Target, clocks: &'a Clocks) -> Connecting<'a>;
+
+    /// Opens a plain connection for a blind tunnel. A network that knows none has no way there.
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
+        let nowhere = failure(FailureKind::Unreachable, format!("{host}:{port} is not on this network"));
+        Box::pin(async move { Err(DialError::Failed(nowhere)) })
+    }
 }
 
 /// Opens connections for every profile over the machine's network.
 pub struct Connector {
     http: HttpConnector<Resolver>,
+    /// For tunnels: not to this machine.
+    outward: HttpConnector<Outward>,
     proxies: Matcher,
+    /// Where we are a proxy ourselves.
+    own: Option<SocketAddr>,
     tls: OnceLock<Result<TlsConnector, String>>,
     extra_roots: Option<PathBuf>,
 }
@@ -64,12 +91,21 @@ pub struct Connector {
 impl Connector {
     /// A connector that honours `HTTPS_PROXY` and `NO_PROXY` of the environment. TLS is set up at its first use.
     pub fn new(extra_roots: Option<PathBuf>) -> Self {
-        let mut http = HttpConnector::new_with_resolver(Resolver(GaiResolver::new()));
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        http.set_keepalive(Some(TCP_KEEPALIVE));
-        http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
-        Self { http, proxies: Matcher::from_env(), tls: OnceLock::new(), extra_roots }
+        let resolver = Resolver(GaiResolver::new());
+        let http = connector(resolver.clone());
+        let outward = connector(Outward(resolver));
+        Self { http, outward, proxies: Matcher::from_env(), own: None, tls: OnceLock::new(), extra_roots }
+    }
+
+    /// Never goes through a proxy that is ourselves: a client that we are the proxy of may have started us.
+    #[must_use]
+    pub fn without_proxy_at(self, own: SocketAddr) -> Self {
+        Self { own: Some(own), ..self }
+    }
+
+    /// The environment's proxy for this address.
+    fn proxy_for(&self, uri: &Uri) -> Option<Intercept> {
+        self.proxies.intercept(uri).filter(|proxy| !self.own.is_some_and(|own| leads_to(proxy.uri(), own)))
     }
 
     /// The same with TLS that is set up already.
@@ -95,16 +131,30 @@ impl Connector {
         http.set_connect_timeout(Some(clocks.connect));
         let uri = target.origin_uri();
         // A loopback address is never somebody else's business, and plain http is loopback or what the user allowed.
-        match self.proxies.intercept(&uri).filter(|_| target.https && !target.is_loopback()) {
+        match self.proxy_for(&uri).filter(|_| target.https && !target.is_loopback()) {
             None => http.call(uri).await.map_err(|error| tcp_failure(&error)),
-            Some(proxy) => {
-                let mut tunnel = Tunnel::new(proxy.uri().clone(), http);
-                if let Some(auth) = proxy.basic_auth() {
-                    tunnel = tunnel.with_auth(auth.clone());
-                }
-                tunnel.call(uri).await.map_err(|error| failure(FailureKind::Unreachable, format!("through the proxy: {error}")))
-            }
+            Some(proxy) => through(&proxy, http, uri).await,
         }
+    }
+
+    async fn tunnel_end(&self, host: &str, port: u16) -> Result<Box<dyn Io>, DialError> {
+        if is_forbidden_name(host) {
+            return Err(DialError::Forbidden);
+        }
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let uri: Uri = format!("https://{host}:{port}/")
+            .parse()
+            .map_err(|_| DialError::Failed(failure(FailureKind::Dns, "this is no name of a host")))?;
+        let opened = match self.proxy_for(&uri) {
+            None => self
+                .outward
+                .clone()
+                .call(uri)
+                .await
+                .map_err(|error| if was_forbidden(&error) { DialError::Forbidden } else { DialError::Failed(tcp_failure(&error)) }),
+            Some(proxy) => through(&proxy, self.http.clone(), uri).await.map_err(DialError::Failed),
+        };
+        Ok(Box::new(opened?.into_inner()))
     }
 
     async fn handshake(&self, target: &Target, tcp: TokioIo<TcpStream>) -> Result<Stream, Failure> {
@@ -121,6 +171,38 @@ impl Network for Connector {
     fn connect<'a>(&'a self, target: &'a Target, clocks: &'a Clocks) -> Connecting<'a> {
         Box::pin(self.open(target, clocks))
     }
+
+    fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
+        let dialing = tokio::time::timeout(TUNNEL_CONNECT, self.tunnel_end(host, port));
+        Box::pin(async move {
+            let late = || DialError::Failed(failure(FailureKind::ConnectTimeout, format!("no connection within {TUNNEL_CONNECT:?}")));
+            dialing.await.unwrap_or_else(|_| Err(late()))
+        })
+    }
+}
+
+fn connector<R>(resolver: R) -> HttpConnector<R> {
+    let mut http = HttpConnector::new_with_resolver(resolver);
+    http.enforce_http(false);
+    http.set_nodelay(true);
+    http.set_keepalive(Some(TCP_KEEPALIVE));
+    http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
+    http
+}
+
+/// A way through the environment's proxy, whose credentials go to it alone.
+async fn through(proxy: &Intercept, http: HttpConnector<Resolver>, uri: Uri) -> Result<TokioIo<TcpStream>, Failure> {
+    let mut tunnel = Tunnel::new(proxy.uri().clone(), http);
+    if let Some(auth) = proxy.basic_auth() {
+        tunnel = tunnel.with_auth(auth.clone());
+    }
+    tunnel.call(uri).await.map_err(|error| failure(FailureKind::Unreachable, format!("through the proxy: {error}")))
+}
+
+fn leads_to(proxy: &Uri, own: SocketAddr) -> bool {
+    let host = proxy.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
+    let here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
+    here && proxy.port_u16() == Some(own.port())
 }
 
 fn failure(kind: FailureKind, detail: impl Into<Box<str>>) -> Failure {
@@ -142,7 +224,7 @@ fn tls_failure(error: &io::Error, host: &str) -> Failure {
 fn tcp_failure(error: &(dyn StdError + 'static)) -> Failure {
     let mut source = Some(error);
     while let Some(inner) = source {
-        if inner.is::<LookupFailed>() {
+        if inner.is::<LookupFailed>() || inner.is::<NoAddress>() {
             return failure(FailureKind::Dns, "name could not be looked up");
         }
         if let Some(io) = inner.downcast_ref::<io::Error>() {
@@ -159,12 +241,12 @@ fn tcp_failure(error: &(dyn StdError + 'static)) -> Failure {
 
 /// The system's resolver, with a failure of its own type.
 #[derive(Clone)]
-struct Resolver(GaiResolver);
+pub(crate) struct Resolver(GaiResolver);
 
 /// A name could not be looked up.
 #[derive(Debug, thiserror::Error)]
 #[error("name look-up failed")]
-struct LookupFailed(#[source] io::Error);
+pub(crate) struct LookupFailed(#[source] io::Error);
 
 impl Service<Name> for Resolver {
     type Response = <GaiResolver as Service<Name>>::Response;
@@ -186,6 +268,29 @@ mod tests {
     use super::*;
     use crate::auth::Credential;
     use hotspare_core::Platform;
+
+    #[test]
+    fn t25_our_own_port_is_no_proxy_for_us() {
+        let own = "127.0.0.1:4117".parse().unwrap();
+        for proxy in ["http://127.0.0.1:4117", "http://user:secret@localhost:4117/", "http://[::1]:4117", "http://127.8.8.8:4117"] {
+            assert!(leads_to(&proxy.parse().unwrap(), own), "{proxy}");
+        }
+        for proxy in ["http://127.0.0.1:3128", "http://proxy.corp:4117", "http://10.0.0.1:4117"] {
+            assert!(!leads_to(&proxy.parse().unwrap(), own), "{proxy}");
+        }
+    }
+
+    #[tokio::test]
+    async fn t25_no_tunnel_leads_to_this_machine_by_address_or_by_name() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connector = Connector::new(None);
+        // The last ones are understood by the system's resolver alone.
+        for host in ["127.0.0.1", "localhost", "::1", "::ffff:127.0.0.1", "0.0.0.0", "127.1", "2130706433", "0x7f.1"] {
+            let outcome = connector.dial(host, port).await.map(drop);
+            assert!(matches!(outcome, Err(DialError::Forbidden)), "{host}: {outcome:?}");
+        }
+    }
 
     /// claude-code-mux took 44 ms for each answer without it (measured).
     #[tokio::test]

@@ -114,6 +114,30 @@ pub fn for_attempt(
     headers
 }
 
+/// The headers of a request that is passed through to the client's own provider: all of them, but what belongs to this connection and what
+/// is ours. `is_ours` knows our local token, which some clients send in the place of a key.
+pub fn for_passing(client: &HeaderMap, is_ours: impl Fn(&HeaderValue) -> bool) -> HeaderMap {
+    let named = named_in_connection(client);
+    let mut headers = HeaderMap::with_capacity(client.len());
+    for (name, value) in client {
+        if !is_of_this_hop(name) && !named.contains(name) && !name.as_str().starts_with("x-hotspare-") && !is_ours(value) {
+            headers.append(name, value.clone());
+        }
+    }
+    headers
+}
+
+/// The headers of an answer that is passed through.
+pub fn for_passing_back(upstream: &HeaderMap) -> HeaderMap {
+    for_passing(upstream, |_| false)
+}
+
+/// Hop-by-hop (RFC 9110, 7.6.1), and what is meant for a proxy.
+fn is_of_this_hop(name: &HeaderName) -> bool {
+    let names = [header::CONNECTION, header::TE, header::TRAILER, header::TRANSFER_ENCODING, header::UPGRADE];
+    names.contains(name) || name == "keep-alive" || name.as_str().starts_with("proxy-")
+}
+
 fn named_in_connection(client: &HeaderMap) -> Vec<HeaderName> {
     client
         .get_all(header::CONNECTION)
@@ -171,6 +195,36 @@ mod tests {
             headers.append(*name, HeaderValue::from_static(value));
         }
         headers
+    }
+
+    #[test]
+    fn what_passes_through_loses_only_what_is_this_connection_s_or_ours() {
+        let client = map(&[
+            ("host", "api.anthropic.com"),
+            ("connection", "keep-alive, x-drop-me"),
+            ("x-drop-me", "1"),
+            ("proxy-authorization", "Basic x"),
+            ("proxy-connection", "keep-alive"),
+            ("te", "trailers"),
+            ("authorization", "Bearer sk-ant-test-login"),
+            ("x-api-key", "hs-1"),
+            ("x-hotspare-token", "hs-1"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("accept-encoding", "gzip, br"),
+            ("content-length", "3"),
+            ("sec-websocket-key", "k"),
+        ]);
+        let kept = [
+            ("host", "api.anthropic.com"),
+            ("authorization", "Bearer sk-ant-test-login"),
+            ("cookie", "a=1"),
+            ("cookie", "b=2"),
+            ("accept-encoding", "gzip, br"),
+            ("content-length", "3"),
+            ("sec-websocket-key", "k"),
+        ];
+        assert_eq!(for_passing(&client, |value| value == "hs-1"), map(&kept));
     }
 
     fn own(name: HeaderName, value: &'static str) -> AuthHeader {

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod clock;
 pub mod connect;
+pub mod dial;
 pub mod headers;
 pub mod pool;
 pub mod probe;

@@ -179,33 +179,21 @@ where
             Err(error) => return Err(Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string())),
         };
         let fingerprint = own.as_ref().map(|(_, value)| Fingerprint::of(value));
-        let mut lease = self.lease(target, clocks, fresh).await?;
+        let lease = self.lease(target, clocks, fresh).await?;
         let connected = Connected(clock::now());
-        let mut request = request(target, outgoing, own)?;
-        let hints = count_informational(&mut request);
-        let reused = lease.reused();
-        let mut head = pin!(lease.sender().send_request(request));
-        let head = std::future::poll_fn(|cx| {
-            let mut answer = head.as_mut().poll(cx);
-            if answer.is_pending() {
-                lease.drive(cx);
-                answer = head.as_mut().poll(cx);
-            }
-            if answer.is_pending() && hints.load(Ordering::Relaxed) > INFORMATIONAL_CAP {
-                return Poll::Ready(Err(bad_head("too many informational answers")));
-            }
-            answer.map_err(|error| send_failure(&error, reused))
-        });
-        let mut response = head.await?;
-        if response.status().is_informational() {
-            // Only 101 ends as an answer: a switch that nobody asked for.
-            return Err(bad_head("101 where an answer was due"));
-        }
+        let request = request(target, outgoing, own)?;
+        let mut response = ask(lease, request).await?;
         response.extensions_mut().insert(connected);
         if let Some(fingerprint) = fingerprint {
             response.extensions_mut().insert(fingerprint);
         }
-        Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) }))
+        Ok(response)
+    }
+
+    /// Sends a request as it is, and gives its answer as it is. It is told apart by nothing from one that came straight from the client.
+    pub async fn pass(&self, target: &Target, request: Request<B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
+        let lease = self.lease(target, clocks, fresh).await?;
+        ask(lease, request).await
     }
 
     async fn lease(&self, target: &Target, clocks: &Clocks, fresh: bool) -> Result<Lease<B>, Failure> {
@@ -232,6 +220,34 @@ where
             .map_err(|error| Failure::new(FailureKind::Unreachable, Stage::Connect, error.to_string()))?;
         Ok(self.pool.adopt(key, sender, Box::pin(connection)))
     }
+}
+
+/// Sends one request on a connection and waits for the head of its answer.
+async fn ask<B>(mut lease: Lease<B>, mut request: Request<B>) -> Result<Received<B>, Failure>
+where
+    B: Body<Data = Bytes> + Send + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let hints = count_informational(&mut request);
+    let reused = lease.reused();
+    let mut head = pin!(lease.sender().send_request(request));
+    let head = std::future::poll_fn(|cx| {
+        let mut answer = head.as_mut().poll(cx);
+        if answer.is_pending() {
+            lease.drive(cx);
+            answer = head.as_mut().poll(cx);
+        }
+        if answer.is_pending() && hints.load(Ordering::Relaxed) > INFORMATIONAL_CAP {
+            return Poll::Ready(Err(bad_head("too many informational answers")));
+        }
+        answer.map_err(|error| send_failure(&error, reused))
+    });
+    let response = head.await?;
+    if response.status().is_informational() {
+        // Only 101 ends as an answer: a switch that nobody asked for.
+        return Err(bad_head("101 where an answer was due"));
+    }
+    Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) }))
 }
 
 fn request<B>(target: &Target, outgoing: Outgoing<B>, own: Option<crate::auth::AuthHeader>) -> Result<Request<B>, Failure> {

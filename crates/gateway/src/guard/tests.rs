@@ -1,8 +1,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn local() -> SocketAddr {
-    "127.0.0.1:4117".parse().unwrap()
+fn local() -> Place {
+    Place::Port("127.0.0.1:4117".parse().unwrap())
 }
 
 fn head(lines: &[&str]) -> Vec<u8> {

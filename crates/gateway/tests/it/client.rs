@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use crate::proxy::{CLIENT_KEY, TOKEN};
@@ -78,7 +78,7 @@ impl Ask {
     }
 
     /// The head as it goes out.
-    pub(crate) fn head(&self, proxy: SocketAddr) -> String {
+    pub(crate) fn head(&self, proxy: impl std::fmt::Display) -> String {
         let own: String = self.headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let length = if self.body.is_empty() { String::new() } else { format!("Content-Length: {}\r\n", self.body.len()) };
         format!("{} {} HTTP/1.1\r\nHost: {proxy}\r\n{own}{length}\r\n", self.method, self.target)
@@ -121,8 +121,8 @@ impl Answer {
 }
 
 /// A connection to the proxy.
-pub(crate) struct Connection {
-    stream: TcpStream,
+pub(crate) struct Connection<S = TcpStream> {
+    stream: S,
     /// Come, but not yet looked at.
     buffer: BytesMut,
     ended: bool,
@@ -132,18 +132,42 @@ impl Connection {
     pub(crate) async fn open(proxy: SocketAddr) -> Self {
         let stream = TcpStream::connect(proxy).await.expect("the proxy listens");
         stream.set_nodelay(true).expect("set");
-        Self { stream, buffer: BytesMut::new(), ended: false }
-    }
-
-    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        // A proxy that refuses may close before it has read all.
-        let _ = self.stream.write_all(bytes.as_ref()).await;
+        Self::over(stream)
     }
 
     pub(crate) async fn ask(&mut self, ask: &Ask) {
         let head = ask.head(self.stream.peer_addr().expect("connected"));
         self.send(head).await;
         self.send(&ask.body).await;
+    }
+
+    /// Closes without a word.
+    pub(crate) fn hang_up(self) {
+        drop(self.stream);
+    }
+
+    /// Resets the connection.
+    pub(crate) fn reset(self) {
+        self.stream.set_zero_linger().expect("set");
+        drop(self.stream);
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// A connection that stands already, within a tunnel for instance.
+    pub(crate) fn over(stream: S) -> Self {
+        Self { stream, buffer: BytesMut::new(), ended: false }
+    }
+
+    /// What it is made of. Nothing may be unread.
+    pub(crate) fn into_stream(self) -> S {
+        assert!(self.buffer.is_empty(), "unread: {:?}", self.buffer);
+        self.stream
+    }
+
+    pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
+        // A proxy that refuses may close before it has read all.
+        let _ = self.stream.write_all(bytes.as_ref()).await;
     }
 
     /// Everything until the proxy closes.
@@ -254,16 +278,5 @@ impl Connection {
                 return None;
             }
         }
-    }
-
-    /// Closes without a word.
-    pub(crate) fn hang_up(self) {
-        drop(self.stream);
-    }
-
-    /// Resets the connection.
-    pub(crate) fn reset(self) {
-        self.stream.set_zero_linger().expect("set");
-        drop(self.stream);
     }
 }

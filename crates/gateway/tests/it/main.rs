@@ -9,6 +9,7 @@ mod control;
 mod credentials;
 mod drill;
 mod fitting;
+mod full;
 mod good_path;
 mod heads;
 mod held;
