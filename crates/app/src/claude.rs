@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -51,11 +52,18 @@ const OTHER_WAYS: [&str; 9] = [
 
 /// Whom the client believes. With a project's proxy, and these from the project too, the renewal of a login (which goes to its own host,
 /// past any base URL) could be read there.
-const TRUST: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "NODE_TLS_REJECT_UNAUTHORIZED"];
+const TRUST: [&str; 2] = [EXTRA_CERTIFICATES, "NODE_TLS_REJECT_UNAUTHORIZED"];
+
+const EXTRA_CERTIFICATES: &str = "NODE_EXTRA_CA_CERTS";
 
 /// Proxies, in the two spellings that programs read. The client takes even plain HTTP to a loopback address through them, credential and
 /// all. Both spellings of one get one value: to some programs an empty one hides the other.
-const PROXIES: [[&str; 2]; 3] = [["http_proxy", "HTTP_PROXY"], ["https_proxy", "HTTPS_PROXY"], ["all_proxy", "ALL_PROXY"]];
+const PROXIES: [[&str; 2]; 3] = [["http_proxy", "HTTP_PROXY"], HTTPS_PROXY, ["all_proxy", "ALL_PROXY"]];
+
+const HTTPS_PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
+
+/// The name in the proxy's credentials; the password is the token.
+const PROXY_USER: &str = "hotspare";
 
 /// What the client switches off by itself behind a base URL that is not Anthropic's, and what brings it back (client.md, section 7).
 /// Without the first one the descriptions of every MCP tool are in every request.
@@ -67,6 +75,9 @@ const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
 /// Our own port must be reached directly, whatever the proxy.
 const LOOPBACK: &str = "127.0.0.1,localhost";
+
+/// In whose name full mode answers: it must come to us, whatever else goes past a proxy.
+const TERMINATED: &str = hotspare_gateway::intercept::HOST;
 
 /// Words that the client knows only as the very first argument; behind an option it takes them for a prompt, or refuses to start. None of
 /// them asks a model by itself.
@@ -115,6 +126,15 @@ pub(crate) struct UserSetup {
     environment: HashMap<OsString, OsString>,
 }
 
+/// How the client is led to us.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Lead<'a> {
+    /// By its base URL.
+    Base,
+    /// We are its HTTPS proxy, and it trusts the certificates in this file: ours, and those of the user's own.
+    Full(&'a Path),
+}
+
 /// How the child is started.
 #[derive(Debug)]
 pub(crate) struct Injection {
@@ -124,6 +144,8 @@ pub(crate) struct Injection {
     pub settings: Option<String>,
     /// Put into the child's environment.
     pub environment: HashMap<OsString, OsString>,
+    /// Taken out of the child's environment.
+    pub removed: Vec<&'static str>,
     settings_at: usize,
 }
 
@@ -154,7 +176,7 @@ impl UserSetup {
     /// What a lasting pointer at the proxy sets. Only what it needs: a variable that stands here hides the shell's for good. Never a
     /// credential, which would hide a login.
     pub(crate) fn lasting_env(&self, base_url: &str, token: &str) -> Vec<(&'static str, String)> {
-        let mut env = vec![(BASE_URL, base_url.to_owned()), (CUSTOM_HEADERS, self.headers(token))];
+        let mut env = vec![(BASE_URL, base_url.to_owned()), (CUSTOM_HEADERS, self.headers(Some(token)))];
         env.extend(LEVERS.map(|(name, default)| (name, self.value(name).unwrap_or(default).to_owned())));
         // Even without a proxy of today: through one of tomorrow's shell the client would send the token and its login there, in the clear
         // (measured).
@@ -186,8 +208,13 @@ impl UserSetup {
         self.environment.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
     }
 
+    /// The file of certificates that the client would trust without us.
+    pub(crate) fn own_certificates(&self) -> Option<&Path> {
+        self.value(EXTRA_CERTIFICATES).map(Path::new)
+    }
+
     /// Points the child at the proxy.
-    pub(crate) fn inject(&self, base_url: &str, token: &str, uses_client_login: bool) -> Injection {
+    pub(crate) fn inject(&self, at: SocketAddr, token: &str, uses_client_login: bool, lead: Lead<'_>) -> Injection {
         let mut env = Map::new();
         for name in CREDENTIALS.iter().chain(&OTHER_CLOUDS).chain(&OTHER_WAYS).chain(&TRUST) {
             env.insert((*name).to_owned(), self.value(name).unwrap_or_default().into());
@@ -196,21 +223,33 @@ impl UserSetup {
             env.insert(name.to_owned(), own.unwrap_or_default().into());
         }
         for (name, own) in self.both(NO_PROXY) {
-            env.insert(name.to_owned(), own.map_or_else(|| LOOPBACK.to_owned(), with_loopback).into());
+            env.insert(name.to_owned(), no_proxy(own.unwrap_or_default(), lead).into());
         }
-        for (name, default) in LEVERS {
-            env.insert(name.to_owned(), self.value(name).unwrap_or(default).into());
+        match lead {
+            Lead::Base => {
+                env.insert(BASE_URL.to_owned(), format!("http://{at}").into());
+                env.insert(CUSTOM_HEADERS.to_owned(), self.headers(Some(token)).into());
+                for (name, default) in LEVERS {
+                    env.insert(name.to_owned(), self.value(name).unwrap_or(default).into());
+                }
+            }
+            Lead::Full(certificates) => {
+                env.insert(BASE_URL.to_owned(), "".into());
+                env.insert(CUSTOM_HEADERS.to_owned(), self.headers(None).into());
+                for name in HTTPS_PROXY {
+                    env.insert(name.to_owned(), format!("http://{PROXY_USER}:{token}@{at}").into());
+                }
+                env.insert(EXTRA_CERTIFICATES.to_owned(), certificates.to_string_lossy().into());
+            }
         }
-        env.insert(BASE_URL.to_owned(), base_url.into());
-        env.insert(CUSTOM_HEADERS.to_owned(), self.headers(token).into());
         let no_credential = CREDENTIALS.iter().all(|name| self.value(name).is_none());
         if !uses_client_login && no_credential {
             // Without any credential the client does not ask at all; with one it would hide the user's login, so only where nobody needs it.
             env.insert(AUTH_TOKEN.to_owned(), token.into());
         }
         match self.arguments_at {
-            Some(at) => self.inject_settings(env, at),
-            None => self.inject_environment(&env, token, uses_client_login),
+            Some(at) => self.inject_settings(env, at, lead),
+            None => inject_environment(self.argv.clone(), &env, token, uses_client_login, lead),
         }
     }
 
@@ -220,10 +259,15 @@ impl UserSetup {
         [(lower, of_lower.or(of_upper)), (upper, of_upper.or(of_lower))]
     }
 
-    fn inject_settings(&self, env: Map<String, Value>, settings_at: usize) -> Injection {
+    fn inject_settings(&self, env: Map<String, Value>, settings_at: usize, lead: Lead<'_>) -> Injection {
         let mut settings = self.given.clone();
         let own_helper = self.given.get(HELPER).or_else(|| self.settings.get(HELPER));
         settings.insert(HELPER.to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));
+        // The client's runtime reads it before any settings, and ignored it there in some versions (claude-code #10458).
+        let environment = match lead {
+            Lead::Base => HashMap::new(),
+            Lead::Full(certificates) => HashMap::from([(EXTRA_CERTIFICATES.into(), certificates.as_os_str().to_owned())]),
+        };
         let merged = settings.entry("env").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(merged) = merged {
             merged.extend(env);
@@ -231,31 +275,53 @@ impl UserSetup {
             *merged = Value::Object(env);
         }
         let settings = Some(Value::Object(settings).to_string());
-        Injection { argv: self.argv.clone(), settings, environment: HashMap::new(), settings_at }
+        Injection { argv: self.argv.clone(), settings, environment, removed: Vec::new(), settings_at }
     }
 
-    /// Another program: it gets the variables that the SDKs read, and the token as its key where no profile needs a key of its own.
-    fn inject_environment(&self, env: &Map<String, Value>, token: &str, uses_client_login: bool) -> Injection {
-        let mut environment = HashMap::new();
-        for name in [BASE_URL, CUSTOM_HEADERS].into_iter().chain(NO_PROXY) {
-            if let Some(value) = env.get(name).and_then(Value::as_str) {
-                environment.insert(name.into(), value.into());
-            }
-        }
-        if !uses_client_login {
-            environment.insert(API_KEY.into(), token.into());
-        }
-        Injection { argv: self.argv.clone(), settings: None, environment, settings_at: 0 }
-    }
-
-    /// The user's own custom headers with our token beside them.
-    fn headers(&self, token: &str) -> String {
-        let ours = format!("{TOKEN_HEADER}: {token}");
+    /// The user's own custom headers, with our token beside them where it is given.
+    fn headers(&self, token: Option<&str>) -> String {
+        let ours = token.map(|token| format!("{TOKEN_HEADER}: {token}"));
         let own = self.value(CUSTOM_HEADERS).unwrap_or_default();
         let mut lines: Vec<&str> = own.lines().filter(|line| !line.trim().is_empty() && !is_token_line(line)).collect();
-        lines.push(&ours);
+        lines.extend(ours.as_deref());
         lines.join("\n")
     }
+}
+
+/// Another program: it gets the variables that the SDKs read, and the token as its key where no profile needs a key of its own.
+fn inject_environment(argv: Vec<OsString>, env: &Map<String, Value>, token: &str, uses_client_login: bool, lead: Lead<'_>) -> Injection {
+    let (names, removed): (&[&str], &[&'static str]) = match lead {
+        Lead::Base => (&[BASE_URL, CUSTOM_HEADERS], &[]),
+        // An empty base URL is none to the client, but an address to the SDKs.
+        Lead::Full(_) => (&[HTTPS_PROXY[0], HTTPS_PROXY[1], EXTRA_CERTIFICATES], &[BASE_URL]),
+    };
+    let mut environment = HashMap::new();
+    for name in names.iter().chain(&NO_PROXY) {
+        if let Some(value) = env.get(*name).and_then(Value::as_str) {
+            environment.insert((*name).into(), value.into());
+        }
+    }
+    if !uses_client_login {
+        environment.insert(API_KEY.into(), token.into());
+    }
+    Injection { argv, settings: None, environment, removed: removed.to_vec(), settings_at: 0 }
+}
+
+/// What goes past any proxy: the user's own list and this machine. In full mode without what would lead the terminated host past us; the
+/// list holds for our own connections, so a host on it is reached as before.
+fn no_proxy(own: &str, lead: Lead<'_>) -> String {
+    let covers = |entry: &str| {
+        let name =
+            entry.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit())).map_or(entry, |(name, _)| name);
+        let name = name.trim_start_matches('*').trim_start_matches('.').to_ascii_lowercase();
+        name.is_empty() || TERMINATED == name || TERMINATED.ends_with(&format!(".{name}"))
+    };
+    if matches!(lead, Lead::Base) {
+        return if own.is_empty() { LOOPBACK.to_owned() } else { with_loopback(own) };
+    }
+    let kept = own.split([',', ' ']).map(str::trim).filter(|entry| !entry.is_empty() && !covers(entry));
+    let kept: Vec<&str> = kept.collect();
+    if kept.is_empty() { LOOPBACK.to_owned() } else { with_loopback(&kept.join(",")) }
 }
 
 impl Injection {

@@ -195,9 +195,23 @@ pub(crate) struct InitArgs {
 pub(crate) struct Run {
     #[command(flatten)]
     pub layers: Layers,
+    /// How the client is led through: by its base URL, or as its HTTPS proxy
+    #[arg(long, value_enum, value_name = "MODE")]
+    pub mode: Option<Mode>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
+}
+
+/// How a client is led through hotspare.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// As is best known to work
+    Auto,
+    /// By its base URL
+    Base,
+    /// As its HTTPS proxy
+    Full,
 }
 
 /// `hotspare serve`.

@@ -1,5 +1,6 @@
 //! The binary `hotspare`: reads the command line and hands over. Never does the work itself.
 
+mod authority;
 mod claude;
 mod cli;
 mod commands;

@@ -70,7 +70,7 @@ pub use profiles::{Mapped, ModelMap, Profile};
 pub use projects::Project;
 pub use replace::{Replacement, is_leftover, replace, target as link_target};
 pub use schema::schema;
-pub use server::Server;
+pub use server::{Mode, Server};
 pub use supports::Supports;
 pub use trust::{TrustStore, Trusted, digest};
 

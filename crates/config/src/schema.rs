@@ -490,6 +490,19 @@ struct Server {
     /// Most client connections at one time. Default: 256.
     #[schemars(range(min = 1, max = 10_000))]
     max_connections: Option<u16>,
+    /// How clients are led through hotspare; read at the start. Default: auto.
+    mode: Option<Mode>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Mode {
+    /// As is best known to work: by the base URL today.
+    Auto,
+    /// By their base URL alone: the port is no proxy.
+    Base,
+    /// As the HTTPS proxy of Claude Code, which keeps every feature that a base URL switches off.
+    Full,
 }
 
 /// How a move to another profile is told, beside the status line, `status` and the log. Each one is told, or counted and told later.

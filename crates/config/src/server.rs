@@ -6,6 +6,18 @@ use crate::codes;
 use crate::reader::{Field, Findings};
 use crate::units::body_size;
 
+/// How clients are led through hotspare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// As is best known to work: by the base URL today.
+    #[default]
+    Auto,
+    /// By their base URL alone; the port is no proxy.
+    Base,
+    /// As their HTTPS proxy, with an authority of our own for their provider's host.
+    Full,
+}
+
 /// The listener and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -15,11 +27,18 @@ pub struct Server {
     pub max_body: u64,
     /// Most client connections at one time.
     pub max_connections: usize,
+    /// How clients are led through.
+    pub mode: Mode,
 }
 
 impl Default for Server {
     fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4117), max_body: 32 * 1024 * 1024, max_connections: 256 }
+        Self {
+            listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 4117),
+            max_body: 32 * 1024 * 1024,
+            max_connections: 256,
+            mode: Mode::default(),
+        }
     }
 }
 
@@ -36,7 +55,10 @@ pub(crate) fn read(field: &Field<'_>, findings: &mut Findings) -> Server {
     if let Some(count) = table.take("max_connections").and_then(|field| field.number(1, 10_000, findings)) {
         server.max_connections = usize::try_from(count).expect("at most 10,000");
     }
-    table.not_yet("mode", "remove it: clients are pointed at hotspare by their base URL", findings);
+    let modes = [("auto", Mode::Auto), ("base", Mode::Base), ("full", Mode::Full)];
+    if let Some(mode) = table.take("mode").and_then(|field| field.word(&modes, &[], findings)) {
+        server.mode = mode;
+    }
     table.finish(findings);
     server
 }

@@ -3,6 +3,12 @@
 use super::*;
 
 const URL: &str = "http://127.0.0.1:4117";
+const BASE: Lead<'_> = Lead::Base;
+
+fn at() -> SocketAddr {
+    "127.0.0.1:4117".parse().expect("an address")
+}
+
 const TOKEN: &str = "hs-test";
 
 fn setup(command: &[&str], environment: &[(&str, &str)], user_settings: &str) -> UserSetup {
@@ -20,7 +26,7 @@ fn settings(injection: &Injection) -> Value {
 
 #[test]
 fn claude_gets_a_settings_file_first_and_its_own_arguments_untouched() {
-    let injection = setup(&["/usr/bin/claude", "-p", "hi", "--", "--settings", "x"], &[], "").inject(URL, TOKEN, true);
+    let injection = setup(&["/usr/bin/claude", "-p", "hi", "--", "--settings", "x"], &[], "").inject(at(), TOKEN, true, BASE);
     let argv = injection.argv_with(Path::new("/run/s.json"));
     let expected = ["/usr/bin/claude", "--settings", "/run/s.json", "-p", "hi", "--", "--settings", "x"];
     assert_eq!(argv, expected.map(OsString::from));
@@ -30,7 +36,7 @@ fn claude_gets_a_settings_file_first_and_its_own_arguments_untouched() {
 
 #[test]
 fn t18_everything_that_decides_where_and_as_whom_is_pinned() {
-    let json = settings(&setup(&["claude"], &[("ANTHROPIC_API_KEY", "sk-ant-test")], "").inject(URL, TOKEN, true));
+    let json = settings(&setup(&["claude"], &[("ANTHROPIC_API_KEY", "sk-ant-test")], "").inject(at(), TOKEN, true, BASE));
     let env = &json["env"];
     assert_eq!(env["ANTHROPIC_BASE_URL"], URL);
     assert_eq!(env["ANTHROPIC_CUSTOM_HEADERS"], "x-hotspare-token: hs-test");
@@ -51,7 +57,7 @@ fn t18_everything_that_decides_where_and_as_whom_is_pinned() {
 #[test]
 fn r65_one_spelling_of_a_proxy_stands_for_both() {
     let shell = [("HTTPS_PROXY", "http://corp:3128"), ("no_proxy", ".corp")];
-    let env = &settings(&setup(&["claude"], &shell, "").inject(URL, TOKEN, true))["env"];
+    let env = &settings(&setup(&["claude"], &shell, "").inject(at(), TOKEN, true, BASE))["env"];
     for (name, value) in [("HTTPS_PROXY", "http://corp:3128"), ("https_proxy", "http://corp:3128"), ("http_proxy", "")] {
         assert_eq!(env[name], value, "{name}");
     }
@@ -66,7 +72,7 @@ fn the_user_s_own_values_stay_as_the_client_ranks_them() {
     let shell = [("ANTHROPIC_BASE_URL", "https://shell.example"), ("ANTHROPIC_CUSTOM_HEADERS", "x-shell: 1"), ("NO_PROXY", "corp")];
     let setup = setup(&["claude", "--settings", r#"{"model":"opus","env":{"A":"1"}}"#], &shell, user);
     assert_eq!(setup.existing_base_url(), Some("https://gw.example"));
-    let json = settings(&setup.inject(URL, TOKEN, true));
+    let json = settings(&setup.inject(at(), TOKEN, true, BASE));
     assert_eq!(json["model"], "opus");
     assert_eq!(json["env"]["A"], "1");
     assert_eq!(json["env"]["ANTHROPIC_CUSTOM_HEADERS"], "x-team: 7\nx-hotspare-token: hs-test");
@@ -82,7 +88,7 @@ fn of_several_settings_the_last_counts_in_every_spelling() {
     let path = file.to_string_lossy();
     let both = setup(&["claude", r#"--settings={"x":1}"#, "--settings", &path], &[], "");
     assert_eq!(both.existing_base_url(), Some("https://file.example"));
-    let json = settings(&both.inject(URL, TOKEN, true));
+    let json = settings(&both.inject(at(), TOKEN, true, BASE));
     assert_eq!(json.get("x"), None);
 }
 
@@ -104,7 +110,7 @@ fn every_value_in_env_is_text_to_the_client() {
     let user = r#"{"env":{"CLAUDE_CODE_USE_BEDROCK":1,"ANTHROPIC_AUTH_TOKEN":12345}}"#;
     let setup = setup(&["claude"], &[], user);
     assert_eq!(setup.bypass(), Some("CLAUDE_CODE_USE_BEDROCK"));
-    assert_eq!(settings(&setup.inject(URL, TOKEN, true))["env"]["ANTHROPIC_AUTH_TOKEN"], "12345");
+    assert_eq!(settings(&setup.inject(at(), TOKEN, true, BASE))["env"]["ANTHROPIC_AUTH_TOKEN"], "12345");
 }
 
 #[test]
@@ -113,7 +119,7 @@ fn an_address_that_came_with_a_local_token_is_ourselves() {
     let around = [url, ("ANTHROPIC_CUSTOM_HEADERS", "x-team: 7\nX-Hotspare-Token: hs-outer")];
     let within = setup(&["claude"], &around, "");
     assert_eq!(within.existing_base_url(), None);
-    let json = settings(&within.inject(URL, TOKEN, true));
+    let json = settings(&within.inject(at(), TOKEN, true, BASE));
     assert_eq!(json["env"]["ANTHROPIC_CUSTOM_HEADERS"], "x-team: 7\nx-hotspare-token: hs-test");
     assert_eq!(setup(&["claude"], &[url], "").existing_base_url(), Some("http://127.0.0.1:5000"));
 }
@@ -121,7 +127,7 @@ fn an_address_that_came_with_a_local_token_is_ourselves() {
 #[test]
 fn claude_is_known_by_its_file_and_as_a_fetched_package() {
     let argv = |command: &[&str]| {
-        let injection = setup(command, &[], "").inject(URL, TOKEN, true);
+        let injection = setup(command, &[], "").inject(at(), TOKEN, true, BASE);
         injection
             .settings
             .is_some()
@@ -139,7 +145,7 @@ fn claude_is_known_by_its_file_and_as_a_fetched_package() {
 
 #[test]
 fn words_that_must_come_first_keep_their_place() {
-    let injection = setup(&["claude", "remote-control", "--settings", "mine"], &[], "").inject(URL, TOKEN, true);
+    let injection = setup(&["claude", "remote-control", "--settings", "mine"], &[], "").inject(at(), TOKEN, true, BASE);
     assert_eq!(injection.settings, None);
     assert_eq!(injection.argv, ["claude", "remote-control", "--settings", "mine"].map(OsString::from));
 }
@@ -147,7 +153,7 @@ fn words_that_must_come_first_keep_their_place() {
 #[test]
 fn a_placeholder_stands_in_only_where_nobody_needs_the_client_s_login() {
     let token = |uses_login, shell: &[(&str, &str)]| {
-        settings(&setup(&["claude"], shell, "").inject(URL, TOKEN, uses_login))["env"]["ANTHROPIC_AUTH_TOKEN"].clone()
+        settings(&setup(&["claude"], shell, "").inject(at(), TOKEN, uses_login, BASE))["env"]["ANTHROPIC_AUTH_TOKEN"].clone()
     };
     assert_eq!(token(true, &[]), "");
     assert_eq!(token(false, &[]), TOKEN);
@@ -157,7 +163,7 @@ fn a_placeholder_stands_in_only_where_nobody_needs_the_client_s_login() {
 #[test]
 fn another_program_gets_variables_and_the_token_as_its_key() {
     let injection =
-        setup(&["python3", "x.py", "--settings", "mine"], &[("ANTHROPIC_CUSTOM_HEADERS", "a: b")], "").inject(URL, TOKEN, false);
+        setup(&["python3", "x.py", "--settings", "mine"], &[("ANTHROPIC_CUSTOM_HEADERS", "a: b")], "").inject(at(), TOKEN, false, BASE);
     assert_eq!(injection.settings, None);
     assert_eq!(injection.argv, ["python3", "x.py", "--settings", "mine"].map(OsString::from));
     let get = |name: &str| injection.environment.get(OsStr::new(name)).map(|value| value.to_string_lossy().into_owned());
@@ -171,4 +177,56 @@ fn a_user_who_goes_to_another_cloud_is_told() {
     assert_eq!(setup(&["claude"], &[("CLAUDE_CODE_USE_BEDROCK", "1")], "").bypass(), Some("CLAUDE_CODE_USE_BEDROCK"));
     assert_eq!(setup(&["claude"], &[("CLAUDE_CODE_USE_BEDROCK", "0")], "").bypass(), None);
     assert_eq!(setup(&["claude"], &[], "").bypass(), None);
+}
+
+const CERTIFICATES: &str = "/run/ca.pem";
+
+fn full() -> Lead<'static> {
+    Lead::Full(Path::new(CERTIFICATES))
+}
+
+#[test]
+fn t18_in_full_mode_the_proxy_and_its_certificates_are_pinned_and_no_base_url_is_left() {
+    let shell = [("ANTHROPIC_API_KEY", "sk-ant-test"), ("ANTHROPIC_CUSTOM_HEADERS", "x-team: 7"), ("HTTPS_PROXY", "http://corp:3128")];
+    let injection = setup(&["claude"], &shell, "").inject(at(), TOKEN, true, full());
+    let env = &settings(&injection)["env"];
+    for name in ["HTTPS_PROXY", "https_proxy"] {
+        assert_eq!(env[name], "http://hotspare:hs-test@127.0.0.1:4117", "{name}");
+    }
+    assert_eq!(env["NODE_EXTRA_CA_CERTS"], CERTIFICATES);
+    assert_eq!(env["ANTHROPIC_CUSTOM_HEADERS"], "x-team: 7", "the token goes to the proxy alone");
+    for name in ["ANTHROPIC_BASE_URL", "NODE_TLS_REJECT_UNAUTHORIZED", "CLAUDE_CODE_HTTPS_PROXY", "ANTHROPIC_AUTH_TOKEN"] {
+        assert_eq!(env[name], "", "{name}");
+    }
+    let expected: HashMap<OsString, OsString> = HashMap::from([("NODE_EXTRA_CA_CERTS".into(), CERTIFICATES.into())]);
+    assert_eq!(injection.environment, expected, "claude-code #10458; and no token in the environment");
+    assert!(LEVERS.iter().all(|(name, _)| env.get(*name).is_none()), "nothing was switched off");
+}
+
+#[test]
+fn in_full_mode_the_user_s_no_proxy_stays_but_for_what_would_lead_past_us() {
+    for (own, expected) in [
+        ("", LOOPBACK.to_owned()),
+        (".corp, 10.0.0.0/8", format!(".corp,10.0.0.0/8,{LOOPBACK}")),
+        ("*", LOOPBACK.to_owned()),
+        ("corp,anthropic.com,x", format!("corp,x,{LOOPBACK}")),
+        (".anthropic.com", LOOPBACK.to_owned()),
+        ("*.Anthropic.com:443,api.anthropic.com", LOOPBACK.to_owned()),
+        ("com", LOOPBACK.to_owned()),
+        ("xanthropic.com,api.anthropic.com.evil", format!("xanthropic.com,api.anthropic.com.evil,{LOOPBACK}")),
+    ] {
+        let env = &settings(&setup(&["claude"], &[("NO_PROXY", own)], "").inject(at(), TOKEN, true, full()))["env"];
+        assert_eq!((&env["NO_PROXY"], &env["no_proxy"]), (&Value::from(expected.clone()), &Value::from(expected)), "{own:?}");
+    }
+}
+
+#[test]
+fn another_program_in_full_mode_gets_the_proxy_and_loses_its_base_url() {
+    let shell = [("ANTHROPIC_BASE_URL", "https://gw.example"), ("NO_PROXY", "corp")];
+    let injection = setup(&["python", "app.py"], &shell, "").inject(at(), TOKEN, true, full());
+    let value = |name: &str| injection.environment.get(OsStr::new(name)).and_then(|value| value.to_str());
+    assert_eq!(value("HTTPS_PROXY"), Some("http://hotspare:hs-test@127.0.0.1:4117"));
+    assert_eq!((value("NODE_EXTRA_CA_CERTS"), value("NO_PROXY")), (Some(CERTIFICATES), Some("corp,127.0.0.1,localhost")));
+    assert_eq!((value("ANTHROPIC_BASE_URL"), value("ANTHROPIC_CUSTOM_HEADERS"), value("ANTHROPIC_API_KEY")), (None, None, None));
+    assert_eq!(injection.removed, ["ANTHROPIC_BASE_URL"]);
 }

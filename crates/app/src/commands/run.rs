@@ -3,11 +3,13 @@
 use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{IsTerminal, stderr};
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
+use std::time::SystemTime;
 
-use hotspare_config::{BaseUrl, Config, Context, Locations};
-use hotspare_gateway::{Gateway, Options, Outside, Snapshot};
+use hotspare_config::{BaseUrl, Config, Context, Locations, Mode};
+use hotspare_gateway::{Authority, Gateway, Options, Outside, Snapshot, Terminator};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -15,8 +17,9 @@ use tokio::process::{Child, Command};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
-use crate::claude::{self, Injection};
-use crate::cli::Run;
+use crate::authority;
+use crate::claude::{self, Injection, Lead, UserSetup};
+use crate::cli::{self, Run};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
@@ -29,10 +32,17 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     let locations = commands::locations(arguments.layers.config.clone())?;
     let context = commands::context(&arguments.layers)?;
     let config = commands::load(&locations, &context)?;
-    commands::runtime()?.block_on(protect(&locations, &context, config, arguments.command))
+    let mode = arguments.mode.map_or(config.server.mode, Mode::from);
+    commands::runtime()?.block_on(protect(&locations, &context, config, mode, arguments.command))
 }
 
-async fn protect(locations: &Locations, context: &Context, mut config: Config, command: Vec<OsString>) -> Result<ExitCode, CliError> {
+async fn protect(
+    locations: &Locations,
+    context: &Context,
+    mut config: Config,
+    mode: Mode,
+    command: Vec<OsString>,
+) -> Result<ExitCode, CliError> {
     let screen = Screen::of(&command);
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
     let user = claude::UserSetup::read(&command, &environment, &locations.claude_settings)
@@ -51,8 +61,14 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     };
     let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
     let uses_client_login = Snapshot::compile(&config).uses_client_login();
-    let base_url = format!("http://{}", gateway.local());
-    let injection = user.inject(&base_url, token.expose_secret(), uses_client_login);
+    // The folder is made with mode 0700 and its files with 0600; all go with this function.
+    let folder = tempfile::Builder::new().prefix("hotspare-run-").tempdir()?;
+    let certificates = if is_full(mode, &user) { Some(full_mode(&gateway, &user, folder.path())?) } else { None };
+    let lead = match &certificates {
+        Some(file) => Lead::Full(file),
+        None => Lead::Base,
+    };
+    let injection = user.inject(gateway.local(), token.expose_secret(), uses_client_login, lead);
     greet(&config);
     if let Some(switch) = user.bypass() {
         output::talk(&format!("hotspare: `{switch}` is set, so the client goes to that cloud and past hotspare; unset it to be protected"));
@@ -63,7 +79,7 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
     let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
     let shower = Shower::start(gateway.clone(), screen);
-    let status = run_child(injection).await;
+    let status = run_child(injection, folder.path()).await;
     shower.end();
     watching.abort();
     serving.abort();
@@ -71,6 +87,16 @@ async fn protect(locations: &Locations, context: &Context, mut config: Config, c
     gateway.keep_all();
     drop(registration);
     status
+}
+
+impl From<cli::Mode> for Mode {
+    fn from(mode: cli::Mode) -> Self {
+        match mode {
+            cli::Mode::Auto => Self::Auto,
+            cli::Mode::Base => Self::Base,
+            cli::Mode::Full => Self::Full,
+        }
+    }
 }
 
 /// Without a configuration the primary is wherever the user's client already goes: a company gateway stays in the path.
@@ -104,13 +130,35 @@ fn register(locations: &Locations, gateway: &Gateway, token: &SecretString) -> O
         .ok()
 }
 
-async fn run_child(injection: Injection) -> Result<ExitCode, CliError> {
-    // The folder is made with mode 0700 and its file with 0600; both go with this function.
-    let folder = tempfile::Builder::new().prefix("hotspare-run-").tempdir()?;
+/// Whether this run is in full mode, which stands for the client's own provider alone: what the client has for a gateway must not reach it.
+fn is_full(mode: Mode, user: &UserSetup) -> bool {
+    let wanted = mode == Mode::Full;
+    if wanted && user.existing_base_url().is_some() {
+        output::talk("hotspare: `ANTHROPIC_BASE_URL` is set, so this run goes by base URL: full mode stands for api.anthropic.com alone");
+        return false;
+    }
+    wanted
+}
+
+/// Lets the gateway be the client's HTTPS proxy, and writes what the client must trust. The authority is this run's own: its key is never
+/// written, and nothing is left of it.
+fn full_mode(gateway: &Gateway, user: &UserSetup, folder: &Path) -> Result<PathBuf, CliError> {
+    let authority = Authority::make(SystemTime::now()).map_err(|error| CliError::new(Exit::Failed, format!("full mode: {error}")))?;
+    let (bundle, unreadable) = authority::bundle(&authority, user.own_certificates());
+    if let (Some(error), Some(file)) = (unreadable, user.own_certificates()) {
+        output::talk(&format!("hotspare: `NODE_EXTRA_CA_CERTS={}` is left out: {error}", file.display()));
+    }
+    let file = folder.join("ca.pem");
+    state::write_private(&file, bundle.as_bytes())?;
+    gateway.offer_full_mode(Terminator::of(Arc::new(authority)));
+    Ok(file)
+}
+
+async fn run_child(injection: Injection, folder: &Path) -> Result<ExitCode, CliError> {
     let argv = match &injection.settings {
         None => injection.argv.clone(),
         Some(settings) => {
-            let file = folder.path().join("settings.json");
+            let file = folder.join("settings.json");
             state::write_private(&file, settings.as_bytes())?;
             injection.argv_with(&file)
         }
@@ -118,7 +166,11 @@ async fn run_child(injection: Injection) -> Result<ExitCode, CliError> {
     let (program, arguments) = argv.split_first().ok_or_else(|| CliError::new(Exit::CannotStart, "no command"))?;
     // Registered before the child starts, so that no signal of the terminal can end us first.
     let mut signals = Signals::new()?;
-    let mut child = Command::new(program)
+    let mut command = Command::new(program);
+    for name in &injection.removed {
+        command.env_remove(name);
+    }
+    let mut child = command
         .args(arguments)
         .envs(&injection.environment)
         .spawn()

@@ -5,12 +5,13 @@
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{BaseUrl, Config, Folders, Locations};
-use hotspare_gateway::{Gateway, Options, Outside, ServeError};
+use hotspare_config::{BaseUrl, Config, Folders, Locations, Mode};
+use hotspare_gateway::{Gateway, Options, Outside, ServeError, Terminator};
 use listenfd::ListenFd;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
@@ -18,6 +19,7 @@ use tokio::process::Command;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
+use crate::authority;
 use crate::cli::Serve;
 use crate::commands;
 use crate::error::{CliError, Exit};
@@ -100,6 +102,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
             gateway.local(),
             locations.state_dir.join("token").display()
         ));
+        offer_full_mode(&gateway, config.server.mode, &locations.state_dir)?;
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(()));
         if fault.is_some() {
@@ -142,6 +145,27 @@ async fn listener(arguments: &Serve, address: SocketAddr) -> Result<TcpListener,
     let Some(given) = given else { return bind(address).await };
     given.set_nonblocking(true)?;
     Ok(TcpListener::from_std(given)?)
+}
+
+/// The port is an HTTPS proxy too, unless the configuration says otherwise. The authority is made when it is first needed.
+fn offer_full_mode(gateway: &Gateway, mode: Mode, state_dir: &Path) -> Result<(), CliError> {
+    if mode == Mode::Base {
+        return Ok(());
+    }
+    if mode == Mode::Full {
+        authority::lasting(state_dir)?;
+        output::talk(&format!(
+            "  full   HTTPS_PROXY=\"http://hotspare:$(cat {})@{}\" NODE_EXTRA_CA_CERTS={}",
+            state_dir.join("token").display(),
+            gateway.local(),
+            authority::certificate_file(state_dir).display()
+        ));
+    }
+    let state_dir = state_dir.to_owned();
+    gateway.offer_full_mode(Terminator::new(Box::new(move || {
+        authority::lasting(&state_dir).map(Arc::new).map_err(|error| error.to_string())
+    })));
+    Ok(())
 }
 
 async fn bind(address: SocketAddr) -> Result<TcpListener, CliError> {

@@ -6,6 +6,7 @@ mod demo;
 mod doctor;
 mod drill;
 mod editing;
+mod full;
 mod home;
 mod hooks;
 mod init;

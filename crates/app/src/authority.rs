@@ -1,0 +1,125 @@
+//! Keeps the authority of full mode in the state folder. Never in a system's trust store, and never with a key that others may have read.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use hotspare_gateway::Authority;
+use secrecy::ExposeSecret;
+
+use crate::state::write_private;
+
+/// Key and certificate, for us alone.
+fn key_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("ca").join("authority.json")
+}
+
+/// The certificate alone, for `NODE_EXTRA_CA_CERTS`.
+pub(crate) fn certificate_file(state_dir: &Path) -> PathBuf {
+    state_dir.join("ca").join("ca.pem")
+}
+
+/// This machine's authority, made at the first use, and anew when it nears its end, cannot be read, or others could have read it.
+pub(crate) fn lasting(state_dir: &Path) -> io::Result<Authority> {
+    let file = key_file(state_dir);
+    let now = SystemTime::now();
+    let authority = if let Some(authority) = kept(&file, now)? {
+        authority
+    } else {
+        let made = Authority::make(now).map_err(io::Error::other)?;
+        write_private(&file, made.to_text().expose_secret().as_bytes())?;
+        // Another process may have made one at the same time: the one that is kept counts.
+        kept(&file, now)?.unwrap_or(made)
+    };
+    let certificate = certificate_file(state_dir);
+    if fs::read_to_string(&certificate).ok().as_deref() != Some(authority.certificate_pem()) {
+        write_private(&certificate, authority.certificate_pem().as_bytes())?;
+    }
+    Ok(authority)
+}
+
+fn kept(file: &Path, now: SystemTime) -> io::Result<Option<Authority>> {
+    let text = match fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => return Ok(None),
+        Err(error) => return Err(io::Error::new(error.kind(), format!("`{}`: {error}", file.display()))),
+    };
+    if !is_private(file)? {
+        tracing::warn!("`{}` could be read by others: a new authority is made", file.display());
+        return Ok(None);
+    }
+    Ok(Authority::from_text(&text).ok().filter(|authority| authority.is_good(now)))
+}
+
+#[cfg(unix)]
+fn is_private(file: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::PermissionsExt;
+    let others = fs::metadata(file)?.permissions().mode() & 0o077;
+    Ok(others == 0)
+}
+
+#[cfg(not(unix))]
+fn is_private(_file: &Path) -> io::Result<bool> {
+    Ok(true)
+}
+
+/// What a client must trust: our certificate, and what the user's own file holds. A file that cannot be read is the reason.
+pub(crate) fn bundle(authority: &Authority, own: Option<&Path>) -> (String, Option<io::Error>) {
+    let mut bundle = authority.certificate_pem().to_owned();
+    let unreadable = match own.map(fs::read_to_string) {
+        Some(Ok(text)) => {
+            bundle.push('\n');
+            bundle.push_str(&text);
+            None
+        }
+        Some(Err(error)) => Some(error),
+        None => None,
+    };
+    (bundle, unreadable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn mode(path: &Path) -> u32 {
+        fs::metadata(path).expect("it is there").permissions().mode() & 0o777
+    }
+
+    #[test]
+    fn t9_the_authority_lasts_its_key_is_nobody_else_s_and_one_that_others_could_read_is_replaced() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let first = lasting(folder.path()).expect("made");
+        let file = key_file(folder.path());
+        assert_eq!((mode(&file), mode(file.parent().expect("a folder"))), (0o600, 0o700));
+        let public = fs::read_to_string(certificate_file(folder.path())).expect("there");
+        assert_eq!(public, first.certificate_pem());
+        assert!(!public.contains("PRIVATE"));
+        let again = lasting(folder.path()).expect("read");
+        assert_eq!(first.certificate_pem(), again.certificate_pem());
+        for loose in [0o640, 0o604, 0o644] {
+            let before = lasting(folder.path()).expect("read");
+            fs::set_permissions(&file, fs::Permissions::from_mode(loose)).expect("loosened");
+            let after = lasting(folder.path()).expect("made anew");
+            assert_ne!(before.certificate_pem(), after.certificate_pem(), "{loose:o}");
+            assert_eq!(mode(&file), 0o600);
+        }
+        fs::write(&file, "{").expect("damaged");
+        let mended = lasting(folder.path()).expect("made anew");
+        assert_eq!(fs::read_to_string(certificate_file(folder.path())).expect("there"), mended.certificate_pem());
+    }
+
+    #[test]
+    fn the_user_s_own_certificates_are_trusted_beside_ours_and_a_missing_file_is_told() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let authority = lasting(folder.path()).expect("made");
+        let own = folder.path().join("corp.pem");
+        fs::write(&own, "corp").expect("written");
+        let (both, error) = bundle(&authority, Some(&own));
+        assert_eq!((both, error.is_none()), (format!("{}\ncorp", authority.certificate_pem()), true));
+        let (ours, error) = bundle(&authority, Some(Path::new("/no/such.pem")));
+        assert_eq!((ours.as_str(), error.is_some()), (authority.certificate_pem(), true));
+    }
+}
