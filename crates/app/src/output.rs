@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal, Write};
 use std::os::fd::AsFd;
+use std::time::Duration;
 
 /// Whether a stream gets colour: `CLICOLOR_FORCE`, `NO_COLOR`, `TERM=dumb` and being a terminal decide, in that order.
 pub(crate) fn colored(stream: &impl IsTerminal) -> bool {
@@ -99,6 +100,47 @@ fn speaks_unicode(env: &dyn Fn(&str) -> Option<String>) -> bool {
     let locale = ["LC_ALL", "LC_CTYPE", "LANG"].iter().find_map(|name| env(name).filter(|value| !value.is_empty()));
     let locale = locale.unwrap_or_default().to_ascii_lowercase();
     locale.ends_with("utf-8") || locale.ends_with("utf8") || locale.contains("utf-8@") || locale.contains("utf8@")
+}
+
+/// Longest that work may take before a terminal is told that it goes on.
+const SOON: Duration = Duration::from_millis(300);
+
+/// Between two pictures of the wheel.
+const TURN: Duration = Duration::from_millis(100);
+
+/// Does the work. Where it takes long, and somebody looks on, a wheel turns beside the words until it is done, and leaves no trace.
+pub(crate) async fn patiently<T>(words: &str, work: impl Future<Output = T>) -> T {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    if dumb || !io::stderr().is_terminal() {
+        return work.await;
+    }
+    let unicode = speaks_unicode(&|name| std::env::var(name).ok());
+    let wheel: Vec<char> = if unicode { "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏" } else { "|/-\\" }.chars().collect();
+    let show = |text: &str| {
+        let mut err = io::stderr().lock();
+        // A picture that cannot be drawn is none.
+        let _ = write!(err, "\r\u{1b}[K{text}").and_then(|()| err.flush());
+    };
+    let mut work = std::pin::pin!(work);
+    let mut ticks = tokio::time::interval_at(tokio::time::Instant::now() + SOON, TURN);
+    let mut turns = wheel.iter().cycle();
+    let mut shown = false;
+    loop {
+        // Cancel-safe: the work is polled on, and a tick that was not taken comes again.
+        tokio::select! {
+            biased;
+            done = work.as_mut() => {
+                if shown {
+                    show("");
+                }
+                return done;
+            }
+            _ = ticks.tick() => {
+                show(&format!("{} {words}", turns.next().unwrap_or(&' ')));
+                shown = true;
+            }
+        }
+    }
 }
 
 /// Writes one line to stderr: talk.

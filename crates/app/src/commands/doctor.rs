@@ -14,6 +14,7 @@ mod world;
 
 use std::process::ExitCode;
 
+use futures_util::future;
 use hotspare_config::Config;
 use hotspare_gateway::Status;
 use schemars::JsonSchema;
@@ -80,11 +81,17 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     checks.push(own::disk(&locations));
     checks.extend(client::checks(&setup, loaded.as_ref().ok(), &running, &locations));
     checks.extend(installed::checks(&locations));
-    checks.push(runtime.block_on(client::version()));
-    if let Ok(config) = &loaded {
-        let statuses: Vec<Status> = running.iter().filter_map(|one| one.status.clone()).collect();
-        checks.extend(runtime.block_on(world::checks(config, &locations, &statuses)));
-    }
+    let statuses: Vec<Status> = running.iter().filter_map(|one| one.status.clone()).collect();
+    let beyond = async {
+        match &loaded {
+            Ok(config) => world::checks(config, &locations, &statuses).await,
+            Err(_) => Vec::new(),
+        }
+    };
+    let looks = output::patiently("looking at the providers", future::join(client::version(), beyond));
+    let (version, beyond) = runtime.block_on(looks);
+    checks.push(version);
+    checks.extend(beyond);
     let count = |mark: Mark| checks.iter().filter(|check| check.mark == mark).count();
     let (failed, warned) = (count(Mark::Fail), count(Mark::Warn));
     let report = DoctorReport { version: DOCTOR_VERSION, features: features::of(&setup), failed, warned, checks };

@@ -105,7 +105,13 @@ pub(crate) fn drill(arguments: &DrillArgs) -> Result<ExitCode, CliError> {
             live: arguments.live,
             for_s: arguments.live.map(|_| arguments.time.as_secs()),
         };
-        let report = runtime.block_on(run(&locations, &request))?;
+        let words = format!("drill {fault}");
+        // A live one tells by itself what it waits for.
+        let report = if request.live.is_some() {
+            runtime.block_on(run(&locations, &request))?
+        } else {
+            runtime.block_on(output::patiently(&words, run(&locations, &request)))?
+        };
         let look = Look::of_stdout();
         output::data(&match (arguments.json, several) {
             (true, _) => {

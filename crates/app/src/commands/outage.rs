@@ -54,12 +54,13 @@ pub(crate) fn outage(arguments: &OutageArgs) -> Result<ExitCode, CliError> {
     let config = commands::load(&locations, &commands::context(&Layers::default())?)?;
     let address = page::address(arguments.page.as_deref())?;
     let begun = std::time::Instant::now();
-    let gathered = commands::runtime()?.block_on(async {
+    let look = async {
         let instances = state::instances(&locations.state_dir);
         let statuses: Vec<Status> =
             gateways::get::<Status>(&instances, "/hotspare/status").await.into_iter().filter_map(Result::ok).collect();
         gather::gather(&config, &locations, &statuses, Some(&address)).await
-    });
+    };
+    let gathered = commands::runtime()?.block_on(output::patiently("looking at this machine, the providers and their status page", look));
     let verdict = blame::verdict(&gathered.seen);
     let subject = words::Subject::of(&gathered);
     let report = OutageReport {
