@@ -142,6 +142,8 @@ pub(crate) struct Lane {
     base: Weak<Gateway>,
     mark: DrillMark,
     victim: ProfileId,
+    /// The victim's name.
+    profile: Arc<str>,
 }
 
 /// Where a request goes.
@@ -178,7 +180,7 @@ impl Gateway {
         let name = |id: ProfileId| snapshot.name(id).to_owned();
         let profile: Arc<str> = name(victim).into();
         let network = simulated::Network::new(profile.clone(), request.fault, self.outside().wall(), mark.live.then(|| self.network()));
-        let lane = Lane { base: Arc::downgrade(self), mark, victim };
+        let lane = Lane { base: Arc::downgrade(self), mark, victim, profile: profile.clone() };
         let shadow = Self::shadow(self, lane, world, Arc::new(network));
         let id = id_text(self.next_id());
         let mut place = self.drill.lock().unwrap_or_else(PoisonError::into_inner);
@@ -236,6 +238,15 @@ impl Gateway {
     /// What marks the records of this gateway, where it is a drill's shadow.
     pub(crate) fn drill_mark(&self) -> Option<DrillMark> {
         self.lane.as_ref().map(|lane| lane.mark)
+    }
+
+    /// What was played costs nothing, also where a provider might have billed it although no tokens were seen.
+    pub(crate) fn forgive_played(&self, record: &mut ExchangeRecord) {
+        let Some(lane) = &self.lane else { return };
+        for attempt in record.attempts.iter_mut().filter(|attempt| !lane.mark.live || attempt.profile == *lane.profile) {
+            (attempt.maybe_billed, attempt.cost_micro_usd) = (false, None);
+        }
+        record.est_cost_micro_usd = record.attempts.iter().filter_map(|attempt| attempt.cost_micro_usd).reduce(u64::saturating_add);
     }
 
     /// The last exchange of a drill, for `status`.

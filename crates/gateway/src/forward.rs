@@ -504,7 +504,8 @@ impl Driver {
         }
         let took = clock::since(self.exchange.started());
         let headers = &self.request.headers;
-        if let Some(record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, headers, &self.notes) {
+        if let Some(mut record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, headers, &self.notes) {
+            self.gateway.forgive_played(&mut record);
             let record = Arc::new(record);
             self.settle(&record);
             self.gateway.over(record.clone());

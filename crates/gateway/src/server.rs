@@ -518,7 +518,8 @@ impl Gateway {
             self.counts.exchanges.fetch_add(1, Ordering::Relaxed);
             self.counts.failovers.fetch_add(u64::from(record.on_spare), Ordering::Relaxed);
             self.metrics.count(&record);
-            self.keep_learned(false);
+            // The shadow has booked it here, and has no store.
+            self.keep_spending();
         }
         if let Some(store) = &self.store {
             store.record(record.clone());

@@ -70,6 +70,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     let mut checks = vec![own::config(&locations, &loaded)];
     if let Ok(config) = &loaded {
         checks.extend(own::chain(config));
+        checks.push(own::budget(config));
         checks.extend(runtime.block_on(own::credentials(config)));
         checks.push(own::projects(config));
         checks.extend(own::hooks(config));

@@ -205,6 +205,24 @@ async fn nobody_to_take_over_and_a_port_that_is_somebody_else_s_are_told() {
 }
 
 #[tokio::test]
+async fn a_spare_without_a_ceiling_is_named() {
+    let house = House::new().await;
+    let budget = async || {
+        let (_, report) = doctor(&house.user, &[]).await;
+        report["checks"].as_array().expect("checks").iter().find(|check| check["name"] == "budget").expect("told").clone()
+    };
+    let open = budget().await;
+    assert!(
+        open["mark"] == "note" && open["found"].to_string().contains("backup") && !open["found"].to_string().contains("work"),
+        "{open}"
+    );
+    let command = open["command"].as_str().expect("a command").strip_prefix("hotspare ").expect("ours").to_owned();
+    let done = house.user.runs(&command.split(' ').collect::<Vec<_>>()).await;
+    assert_eq!(done.code, Some(0), "what doctor says to type works: {done:?}");
+    assert_eq!(budget().await["mark"], "ok");
+}
+
+#[tokio::test]
 async fn a_drill_is_the_proof_and_is_told_as_one() {
     let house = House::new().await;
     let drill = async || {

@@ -220,3 +220,31 @@ async fn any_profile_can_be_broken_and_a_lone_one_shows_what_the_user_would_see(
     let (_, answer) = off.post("/hotspare/drill", &json!({ "fault": "529" })).await;
     assert_eq!(answer["spares"], json!([]), "failover is off: nobody stands behind");
 }
+
+#[tokio::test]
+async fn what_is_played_costs_nothing_and_what_is_real_costs_what_it_costs() {
+    let (primary, spare) = (healthy("An answer from the primary.").await, healthy(FROM_SPARE).await);
+    let mut config = pair(&primary.url(), &spare.url(), &json!({}));
+    for name in ["primary", "spare"] {
+        config["profiles"][name]["auth"] = json!({ "value": "sk-ant-test-budget" });
+        config["profiles"][name]["budget"] = json!({ "per_day_usd": 20 });
+    }
+    let house = House { proxy: Proxy::start(&config).await, primary, spare };
+    let spent = async || {
+        let status = house.status().await;
+        [0, 1].map(|place| status["profiles"][place]["budget"]["spent_micro_usd"].as_u64().unwrap_or_else(|| panic!("{status}")))
+    };
+    // A head that never comes may be billed: a real one is booked in full.
+    for fault in ["timeout", "midstream"] {
+        let id = house.begin(json!({ "fault": fault })).await;
+        assert_eq!(house.own(&id, PROGRAM).await.status, 200);
+        house.post("/hotspare/drill/end", &json!({ "id": id })).await;
+        assert_eq!(spent().await, [0, 0], "{fault}: nothing was spent");
+    }
+    let id = house.begin(json!({ "fault": "timeout", "live": 1 })).await;
+    assert_eq!(house.proxy.ask(&Ask::turn().agent(PROGRAM)).await.profile(), Some("spare"));
+    let [of_primary, of_spare] = spent().await;
+    assert!(of_primary == 0 && of_spare > 0, "{of_primary} and {of_spare}");
+    house.post("/hotspare/drill/end", &json!({ "id": id })).await;
+    assert_eq!(spent().await, [0, of_spare], "it stays spent when the drill is over");
+}

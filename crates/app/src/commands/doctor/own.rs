@@ -4,7 +4,7 @@
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use hotspare_config::{Config, Errors, Locations, Trusted};
+use hotspare_config::{AuthSource, Config, Errors, Locations, Trusted};
 use hotspare_gateway::{Snapshot, hooks};
 use hotspare_store::{FILE, Reader};
 
@@ -69,6 +69,20 @@ pub(super) fn chain(config: &Config) -> Vec<Check> {
         );
     }
     checks
+}
+
+/// Spares that are paid by use and have no ceiling. The first profile is what the user pays anyway.
+pub(super) fn budget(config: &Config) -> Check {
+    let entries = config.rules.last().map(|rule| rule.chain.entries.as_slice()).unwrap_or_default();
+    let spares = entries.iter().skip(1).filter_map(|entry| config.profiles.get(usize::from(entry.profile.0)));
+    let own_key = |auth: &AuthSource| !matches!(auth, AuthSource::Client | AuthSource::None | AuthSource::ClaudeConfigDir(_));
+    let open: Vec<&str> =
+        spares.filter(|profile| own_key(&profile.auth.source) && profile.budget.is_empty()).map(|profile| &*profile.name).collect();
+    match open.first() {
+        None => Check::ok("budget", "every spare that is paid by use has a ceiling"),
+        Some(first) => Check::note("budget", format!("no ceiling in money: {}", open.join(", ")))
+            .with_command(format!("hotspare config set profiles.{first}.budget.per_day_usd 10")),
+    }
 }
 
 /// Whether each profile that is asked can say who it is.
