@@ -210,6 +210,7 @@ impl Exchange {
         match self.skip_of_primary() {
             Some(SkipReason::Cooling { because, .. }) => Some(*because),
             Some(SkipReason::Offline) => Some(FailureKind::Unreachable),
+            Some(SkipReason::Budget(_)) => None,
             _ => at.world.health.last_failure(self.plan.primary),
         }
     }
@@ -219,6 +220,8 @@ impl Exchange {
         if matches!(next, Next::Retry { .. }) || self.may_be_asked(now, next.to(), at) {
             return self.go(now, next, at);
         }
+        // Whoever looks through the queue next says why it is not asked.
+        self.queue.push_front(next.to().clone());
         self.another_way(now, next, at);
     }
 

@@ -565,6 +565,22 @@ async fn a_session_that_comes_home_is_told_of() {
 }
 
 #[tokio::test]
+async fn a_budget_that_is_used_up_is_told_once() {
+    let house = House::new(overloaded()).await;
+    let listener = listens().await;
+    let mut config = house.config(&tells(&listener, &["BudgetReached"]));
+    config["profiles"]["spare"]["budget"] = json!({ "per_day_usd": 0.0001 });
+    let (proxy, gateway) = Proxy::start_with(&config, house.options()).await;
+    assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("spare"));
+    assert_eq!(proxy.ask(&Ask::turn().session("another")).await.profile(), Some("third"), "its money is spent");
+    gateway.finish_hooks().await;
+    let events = told(&listener, 1).await;
+    assert_eq!(json!([events[0]["hook_event_name"], events[0]["from"]]), json!(["BudgetReached", "spare"]));
+    assert!(events[0]["detail"].as_str().is_some_and(|detail| detail.ends_with("a day is spent")), "{events:?}");
+    assert_eq!(events.len(), 1);
+}
+
+#[tokio::test]
 async fn a_window_that_comes_near_its_end_is_told_of_once() {
     let house = House::new(Script::new()).await;
     let listener = listens().await;

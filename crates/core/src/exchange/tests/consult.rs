@@ -88,6 +88,17 @@ fn what_was_learned_while_the_word_was_awaited_still_counts() {
 }
 
 #[test]
+fn money_that_is_spent_while_the_word_is_awaited_is_spent() {
+    let mut rig = gated(3, FAILOVER).with(|rig| rig.budget = TEN_CENTS).begin();
+    rig.overload();
+    rig.world.spending.set_aside(ProfileId(1), None, TEN_CENTS, 100_000);
+    rig.rules(Ruling::Allow);
+    rig.expect(&["initial 0", "PreFailover 0→1 of 1,2", "PreFailover 0→2 of 2"]);
+    let skipped = &rig.exchange.as_ref().unwrap().plan().skipped;
+    assert!(matches!(skipped.last().map(|skipped| &skipped.reason), Some(SkipReason::Budget(_))), "{skipped:?}");
+}
+
+#[test]
 fn a_word_that_does_not_come_holds_a_request_up_no_longer_than_said() {
     let mut rig = gated(2, FAILOVER).begin();
     rig.overload();
