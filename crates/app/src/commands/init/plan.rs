@@ -17,6 +17,11 @@ const CLIENT_KEY: &str = "ANTHROPIC_API_KEY";
 /// What a gateway that the client goes to today is called.
 const GATEWAY: &str = "gateway";
 
+/// What a spare that costs money may take in one day unless the user says otherwise.
+const CEILING_USD: u32 = 10;
+
+const PAID: &str = "paid per token, at most $10 a day";
+
 /// Something that can be asked.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Candidate {
@@ -84,15 +89,16 @@ impl Plan {
                 plan.add(OWN, format!("Claude Code's own key, {}", key.variable), "paid per token", json!({}), None, true);
                 continue;
             }
-            let profile = json!({ "auth": { "keychain": "console" } });
-            plan.add("console", format!("Anthropic's API with {}", key.variable), "paid per token", profile, Some(&key.variable), true);
+            let profile = json!({ "auth": { "keychain": "console" }, "budget": { "per_day_usd": CEILING_USD } });
+            plan.add("console", format!("Anthropic's API with {}", key.variable), PAID, profile, Some(&key.variable), true);
         }
         for key in found.keys.iter().filter(|key| key.provider == "openrouter") {
-            let mut profile = json!({ "platform": "openrouter", "auth": { "keychain": "openrouter" } });
+            let mut profile =
+                json!({ "platform": "openrouter", "auth": { "keychain": "openrouter" }, "budget": { "per_day_usd": CEILING_USD } });
             if let Some(url) = &key.base_url {
                 profile["base_url"] = url.as_str().into();
             }
-            plan.add("openrouter", format!("OpenRouter with {}", key.variable), "paid per token", profile, Some(&key.variable), true);
+            plan.add("openrouter", format!("OpenRouter with {}", key.variable), PAID, profile, Some(&key.variable), true);
         }
         for login in found.logins.iter().filter(|login| !login.own) {
             let short = folder(&login.folder, home);

@@ -43,7 +43,18 @@ fn a_login_and_a_key_are_first_and_spare() {
     assert_eq!(names(&plan), [("claude", true), ("openrouter", true)]);
     let (policy, profiles) = plan.configuration(&plan.proposed());
     assert_eq!(policy, json!({"enabled": true, "primary_profile": "claude", "secondary_profile": ["openrouter"]}));
-    assert_eq!(profiles, json!({"claude": {}, "openrouter": {"platform": "openrouter", "auth": {"keychain": "openrouter"}}}));
+    assert_eq!(
+        profiles,
+        json!({"claude": {}, "openrouter": {"platform": "openrouter", "auth": {"keychain": "openrouter"}, "budget": {"per_day_usd": CEILING_USD}}})
+    );
+}
+
+#[test]
+fn what_costs_money_has_a_ceiling_and_says_so() {
+    assert!(PAID.contains(&format!("${CEILING_USD} a day")));
+    for candidate in rich().candidates.iter().filter(|candidate| candidate.key_of.is_some()) {
+        assert_eq!((&candidate.profile["budget"]["per_day_usd"], candidate.costs), (&CEILING_USD.into(), PAID), "{candidate:?}");
+    }
 }
 
 #[test]
