@@ -37,6 +37,7 @@ use crate::world::Surroundings;
 
 /// What the shell is to do next.
 #[derive(Debug, Clone, PartialEq)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack; a box would be an allocation for each attempt")]
 pub enum Action {
     /// Begin this attempt. Attempts that were begun before and have not failed go on.
     Start(AttemptPlan),

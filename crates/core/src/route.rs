@@ -243,6 +243,10 @@ pub struct Plan {
 
 /// What a profile can do for one request, told by whoever holds the profiles.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made; a box would be an allocation for each profile of a plan"
+)]
 pub enum Fit {
     /// It can take the request on these terms.
     Fits(Terms),

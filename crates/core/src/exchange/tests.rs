@@ -350,7 +350,7 @@ fn pay(rig: &mut Rig, cost: u64) -> Vec<Period> {
     settled.map(|reached| reached.period).collect()
 }
 
-/// claude-code #62338 #81078, CLIProxyAPI #6004: nobody had asked for so much to be spent.
+/// claude-code #62338 #81078, `CLIProxyAPI` #6004: nobody had asked for so much to be spent.
 #[test]
 fn r51_a_profile_without_money_is_not_asked() {
     let budgeted = || Rig::new(3).with(|rig| rig.budget = TEN_CENTS);
@@ -368,7 +368,7 @@ fn r51_a_profile_without_money_is_not_asked() {
     );
 }
 
-/// CLIProxyAPI #6004: a limit that nobody could count against was none.
+/// `CLIProxyAPI` #6004: a limit that nobody could count against was none.
 #[test]
 fn r51_a_budget_is_not_kept_by_guessing_a_price() {
     let mut rig = Rig::new(3).with(|rig| (rig.budget, rig.price) = (TEN_CENTS, None)).begin();

@@ -54,7 +54,7 @@ struct Heard(Mutex<Vec<(Arc<str>, Reached)>>);
 impl Observer for Heard {
     fn on_event(&self, event: &Event) {
         if let Event::BudgetReached { profile, reached, .. } = event {
-            self.0.lock().unwrap().push((profile.clone(), *reached));
+            self.0.lock().expect("nobody panics with the lock").push((profile.clone(), *reached));
         }
     }
 }
@@ -117,7 +117,7 @@ impl World {
     }
 
     fn reached(&self) -> Vec<(String, Period, u64, u64)> {
-        let heard = self.heard.0.lock().unwrap();
+        let heard = self.heard.0.lock().expect("nobody panics with the lock");
         heard.iter().map(|(profile, reached)| (profile.to_string(), reached.period, reached.limit, reached.spent)).collect()
     }
 }
@@ -182,7 +182,7 @@ async fn r51_a_spent_budget_holds_over_a_restart_until_the_next_day() {
     assert_eq!(world.reached().len(), 2, "told anew for the new day");
 }
 
-/// CLIProxyAPI #6004: two processes, each with the whole limit for itself.
+/// `CLIProxyAPI` #6004: two processes, each with the whole limit for itself.
 #[tokio::test]
 async fn r51_two_processes_share_one_budget() {
     let world = World::new(json!({ "per_day_usd": 0.2 })).await;
