@@ -15,7 +15,7 @@ mod world;
 use std::process::ExitCode;
 
 use futures_util::future;
-use hotspare_config::Config;
+use hotspare_config::{Config, Mode};
 use hotspare_gateway::Status;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -95,7 +95,13 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     checks.extend(beyond);
     let count = |mark: Mark| checks.iter().filter(|check| check.mark == mark).count();
     let (failed, warned) = (count(Mark::Fail), count(Mark::Warn));
-    let report = DoctorReport { version: DOCTOR_VERSION, features: features::of(&setup), failed, warned, checks };
+    let report = DoctorReport {
+        version: DOCTOR_VERSION,
+        features: features::of(&setup, loaded.as_ref().map_or(Mode::Auto, |config| config.server.mode)),
+        failed,
+        warned,
+        checks,
+    };
     if arguments.json {
         let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;

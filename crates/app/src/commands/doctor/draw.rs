@@ -88,11 +88,11 @@ fn labelled(label: &str, words: &str, style: Option<Style>, look: Look) -> Vec<S
         .collect()
 }
 
-/// What a base URL changes, in two lines: the details are in the docs.
+/// What the way through hotspare changes, in two lines: the details are in the docs.
 fn features(features: &[Feature], look: Look) -> Vec<String> {
     let names =
         |on: bool| features.iter().filter(|feature| feature.on == on).map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut lines = vec![look.paint.paint(Style::Bold, "Claude Code behind a base URL")];
+    let mut lines = vec![look.paint.paint(Style::Bold, "Claude Code through hotspare")];
     for (label, on) in [("on", true), ("off", false)] {
         let names = names(on);
         if !names.is_empty() {

@@ -36,7 +36,7 @@ fn report() -> DoctorReport {
         ),
         Check::ok("clock", "right"),
     ];
-    DoctorReport { version: 1, checks, features: features::of(&Setup::default()), failed: 1, warned: 1 }
+    DoctorReport { version: 1, checks, features: features::of(&Setup::default(), hotspare_config::Mode::Auto), failed: 1, warned: 1 }
 }
 
 #[test]
