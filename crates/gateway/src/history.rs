@@ -1,16 +1,20 @@
-//! Keeps, for the time that the gateway lives, who minted which thinking block and what each profile has refused; and has requests changed
+//! Keeps who minted which thinking block, over a restart too, and for the time that the gateway lives what each profile has refused; and has requests changed
 //! accordingly. Never waits, never keeps a word of a conversation, and leaves a request alone as long as nobody but Anthropic has answered.
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
+use hotspare_core::lasting::Entry;
+use hotspare_core::policy::LONGEST_TRUST;
 use hotspare_core::{Endpoint, Failure, FailureKind, Stage};
 use hotspare_upstream::Target;
 use hotspare_wire::history::{self, Adapted};
 use hotspare_wire::mint::{Issuer, Mark, MintBook};
 use hotspare_wire::repair::{Repair, RepairMemory};
+use serde::{Deserialize, Serialize};
 
 /// What was learned of all conversations.
 #[derive(Debug, Default)]
@@ -20,12 +24,72 @@ pub(crate) struct Histories(Mutex<Learned>);
 struct Learned {
     mints: MintBook,
     repairs: RepairMemory,
+    /// What another company has minted and the store does not have yet.
+    fresh: Vec<Minted>,
     /// Pairs of models, asked for and served, that people were told of.
     told: HashSet<u64>,
 }
 
 /// Most pairs of models that are told of in the log.
 const MOST_TOLD: usize = 64;
+
+/// Most of it that waits to be kept; what comes on top is only known until the end. One exchange brings a handful.
+const MOST_FRESH: usize = 1024;
+
+/// How long it is remembered who minted a block of another company. A conversation that rests for longer is repaired once, as before.
+const REMEMBERED: Duration = LONGEST_TRUST;
+
+/// Another company has answered in a conversation, with this block where one is named. Anthropic's own blocks need no record: what nobody is
+/// known to have minted goes to Anthropic and to nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Minted {
+    /// The conversation, hashed.
+    conversation: u64,
+    /// Who answered.
+    profile: String,
+    /// The block's mark, 32 hexadecimal digits; none: it has answered.
+    mark: Option<String>,
+    /// When it is forgotten, in milliseconds since 1970 (UTC).
+    #[serde(default)]
+    ends_at_ms: u64,
+}
+
+impl Entry for Minted {
+    const KIND: &'static str = "mint";
+
+    fn key(&self) -> String {
+        format!("{:016x}/{}/{}", self.conversation, self.profile, self.mark.as_deref().unwrap_or("-"))
+    }
+
+    fn profile(&self) -> &str {
+        &self.profile
+    }
+
+    fn ends_at_ms(&self) -> u64 {
+        self.ends_at_ms
+    }
+}
+
+impl Learned {
+    /// The issuer has answered with these blocks.
+    fn note(&mut self, conversation: u64, issuer: &Issuer, marks: &[Mark]) {
+        let mut news: Vec<Option<Mark>> = Vec::new();
+        if self.mints.answered(conversation, issuer) {
+            news.push(None);
+        }
+        news.extend(marks.iter().filter(|mark| self.mints.minted(conversation, issuer, **mark)).copied().map(Some));
+        if issuer.native {
+            return;
+        }
+        let room = MOST_FRESH.saturating_sub(self.fresh.len());
+        self.fresh.extend(news.into_iter().take(room).map(|mark| Minted {
+            conversation,
+            profile: issuer.profile.to_string(),
+            mark: mark.map(|mark| format!("{:032x}", mark.number())),
+            ends_at_ms: 0,
+        }));
+    }
+}
 
 /// How one request has to be changed for one profile.
 #[derive(Debug, Clone)]
@@ -94,7 +158,7 @@ impl Histories {
                 // A resumed session has another name, and the same history.
                 let mut learned = self.lock();
                 for issuer in changes.issuers.iter().filter(|issuer| !issuer.native) {
-                    learned.mints.answered(adaptation.conversation, issuer);
+                    learned.note(adaptation.conversation, issuer, &[]);
                 }
                 Ok((parts, changes.to_string()))
             }
@@ -104,10 +168,27 @@ impl Histories {
     /// The profile has answered in the conversation, with these thinking blocks.
     pub(crate) fn answered(&self, conversation: u64, target: &Target, marks: &[Mark]) {
         let issuer = Issuer { profile: target.name.clone(), native: target.platform.is_native() };
+        self.lock().note(conversation, &issuer, marks);
+    }
+
+    /// What other companies have minted since the last time, to be kept from now on.
+    pub(crate) fn take_fresh(&self, now_ms: u64) -> Vec<Minted> {
+        let ends_at_ms = now_ms.saturating_add(u64::try_from(REMEMBERED.as_millis()).unwrap_or(u64::MAX));
+        let fresh = std::mem::take(&mut self.lock().fresh);
+        fresh.into_iter().map(|minted| Minted { ends_at_ms, ..minted }).collect()
+    }
+
+    /// What was kept of earlier processes. What makes no sense is left out.
+    pub(crate) fn remember(&self, mut kept: Vec<Minted>) {
+        // The newest stay where there are too many.
+        kept.sort_by_key(|minted| minted.ends_at_ms);
         let mut learned = self.lock();
-        learned.mints.answered(conversation, &issuer);
-        for mark in marks {
-            learned.mints.minted(conversation, &issuer, *mark);
+        for Minted { conversation, profile, mark, .. } in kept {
+            let issuer = Issuer { profile: profile.into(), native: false };
+            learned.mints.answered(conversation, &issuer);
+            if let Some(number) = mark.and_then(|mark| u128::from_str_radix(&mark, 16).ok()) {
+                learned.mints.minted(conversation, &issuer, Mark::from_number(number));
+            }
         }
     }
 

@@ -13,6 +13,7 @@ use hotspare_core::{Calendar, Lasting, ProfileId, lasting};
 use hotspare_store::{Change, Reader, StateEntry, Store};
 use hotspare_upstream::clock;
 
+use crate::history::Minted;
 use crate::server::Gateway;
 use crate::snapshot::Snapshot;
 
@@ -123,6 +124,7 @@ impl Gateway {
             switch: load::<LastingSwitch>(store).pop(),
             pauses: load::<LastingPause>(store),
         };
+        self.histories().remember(load::<Minted>(store));
         let snapshot = self.snapshot();
         let mut kept = self.kept();
         let calendar = self.calendar(&mut kept);
@@ -168,6 +170,16 @@ impl Gateway {
         let own = self.with_world(|world| lasting::spends(&world.spending, |id: ProfileId| snapshot.known_name(id)));
         kept.tell(store, &own, now_ms);
         self.hear_of_spending(store, &snapshot, now_ms);
+    }
+
+    /// Keeps who minted which thinking block, when another company has answered: a way back after a restart needs it.
+    pub(crate) fn keep_mints(&self) {
+        let Some(store) = self.store() else { return };
+        let since = self.outside().wall().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let fresh = self.histories().take_fresh(u64::try_from(since.as_millis()).unwrap_or(u64::MAX));
+        if !fresh.is_empty() {
+            store.change(Minted::KIND, fresh.iter().map(state_entry).map(Change::Put).collect());
+        }
     }
 
     fn hear_of_spending(&self, store: &Store, snapshot: &Snapshot, now_ms: u64) {

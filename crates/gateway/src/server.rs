@@ -507,6 +507,7 @@ impl Gateway {
         }
         self.recent.lock().unwrap_or_else(PoisonError::into_inner).note(clock::now(), &record);
         self.keep_learned(failed);
+        self.keep_mints();
         self.forget_old();
         self.tell(&Event::Over(record));
     }

@@ -29,6 +29,16 @@ pub const ISSUERS: usize = 64;
 pub struct Mark(u128);
 
 impl Mark {
+    /// As it is kept.
+    pub fn number(self) -> u128 {
+        self.0
+    }
+
+    /// Back from [`Mark::number`].
+    pub fn from_number(number: u128) -> Self {
+        Self(number)
+    }
+
     /// Of a `signature`.
     pub fn of_signature(signature: &str) -> Self {
         Self(xxh3_128(signature.as_bytes()))
@@ -101,25 +111,27 @@ pub struct MintBook {
 }
 
 impl MintBook {
-    /// Notes that the issuer has answered in this conversation.
-    pub fn answered(&mut self, conversation: u64, issuer: &Issuer) {
-        self.issuer(conversation, issuer);
+    /// Notes that the issuer has answered in this conversation. Returns whether that is news.
+    pub fn answered(&mut self, conversation: u64, issuer: &Issuer) -> bool {
+        let known = self.conversations.get(&conversation).is_some_and(|known| known.issuers.contains(issuer));
+        self.issuer(conversation, issuer).is_some() && !known
     }
 
-    /// Notes that the issuer has minted a block in this conversation. The first to mint a mark keeps it.
-    pub fn minted(&mut self, conversation: u64, issuer: &Issuer, mark: Mark) {
-        let Some(number) = self.issuer(conversation, issuer) else { return };
+    /// Notes that the issuer has minted a block in this conversation. The first to mint a mark keeps it. Returns whether that is news.
+    pub fn minted(&mut self, conversation: u64, issuer: &Issuer, mark: Mark) -> bool {
+        let Some(number) = self.issuer(conversation, issuer) else { return false };
         if self.marks.contains_key(&mark) {
-            return;
+            return false;
         }
         self.marks.insert(mark, (conversation, number));
-        let Some(known) = self.conversations.get_mut(&conversation) else { return };
+        let Some(known) = self.conversations.get_mut(&conversation) else { return false };
         known.order.push_back(mark);
         if known.order.len() > BLOCKS
             && let Some(oldest) = known.order.pop_front()
         {
             self.marks.remove(&oldest);
         }
+        true
     }
 
     /// Who minted the block, in whichever conversation: a resumed session has another name and the same history.

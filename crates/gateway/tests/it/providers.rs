@@ -6,7 +6,7 @@ use hotspare_testkit::{Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::client::{Answer, Ask, INTERACTIVE, PROGRAM};
-use crate::proxy::{CLIENT_KEY, Proxy, SPARE_KEY, plays, streamed};
+use crate::proxy::{CLIENT_KEY, Proxy, SPARE_KEY, options, parse, plays, streamed};
 
 const BETAS: &str = "claude-code-20250219,interleaved-thinking-2025-05-14,context-management-2025-06-27,per-turn-control-2026-07-01,\
     mid-conversation-tool-changes-2026-07-01,thinking-token-count-2026-05-13,advanced-tool-use-2025-11-20,effort-2025-11-24,\
@@ -94,12 +94,24 @@ impl Client {
     }
 }
 
+/// A gateway that remembers in this folder.
+async fn remembering(config: &Value, folder: &std::path::Path) -> (Proxy, hotspare_store::Store) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let store = hotspare_store::Store::open(folder, hotspare_store::Options::default());
+    let options = hotspare_gateway::Options { store: Some(store.clone()), ..options() };
+    let gateway = hotspare_gateway::Gateway::new(&parse(config), &listener, options).expect("a gateway");
+    let addr = gateway.local();
+    let task = tokio::spawn(hotspare_gateway::serve(gateway, listener, std::future::pending())).abort_handle();
+    (Proxy { addr, task }, store)
+}
+
 /// Anthropic, OpenRouter and a GLM-like endpoint behind one proxy.
 struct Fleet {
     work: Strict,
     openrouter: Strict,
     glm: Strict,
     upstreams: Vec<Upstream>,
+    config: Value,
     proxy: Proxy,
 }
 
@@ -114,16 +126,16 @@ impl Fleet {
             upstreams.push(Upstream::start_reading(move |request| provider.play(request)).await.expect("started"));
         }
         let key = json!({ "value": SPARE_KEY });
-        let proxy = Proxy::start(&json!({
+        let config = json!({
             "failover_policy": { "primary_profile": "work", "secondary_profile": ["openrouter", "glm"] },
             "profiles": {
                 "work": { "base_url": upstreams[0].url() },
                 "openrouter": { "platform": "openrouter", "base_url": upstreams[1].url(), "auth": key },
                 "glm": { "preset": "zai", "base_url": upstreams[2].url(), "auth": key, "models": { "claude-*": "glm-5" } },
             },
-        }))
-        .await;
-        Self { work, openrouter, glm, upstreams, proxy }
+        });
+        let proxy = Proxy::start(&config).await;
+        Self { work, openrouter, glm, upstreams, config, proxy }
     }
 
     /// From now on only this one is up.
@@ -154,6 +166,37 @@ async fn r46_a_conversation_goes_through_three_companies_and_back_without_a_refu
     assert_eq!(client.heard.len(), 12);
     let sent = fleet.upstreams[0].messages();
     assert!(sent.iter().all(|request| request.json()["safeguards"].is_array()), "toward Anthropic nothing is taken out but thinking");
+}
+
+/// better-ccflare #52: a spare's fake signatures wedged the session at home; also when hotspare was started anew between the two.
+#[tokio::test]
+async fn r46_the_way_back_is_known_after_a_restart() {
+    let fleet = Fleet::start().await;
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut client = Client::new("over-a-restart");
+    let (proxy, store) = remembering(&fleet.config, folder.path()).await;
+    fleet.only("glm");
+    assert_eq!(client.turn(&proxy, "one").await, ["glm", "glm"]);
+    assert!(store.flush(std::time::Duration::from_secs(20)), "{:?}", store.trouble());
+    drop((proxy, store));
+    fleet.only("work");
+    let (proxy, store) = remembering(&fleet.config, folder.path()).await;
+    // What cools down is remembered too: this test is about the way back alone.
+    proxy.ask(&Ask::new("POST", "/hotspare/reset").body("{}")).await;
+    for words in ["two", "three"] {
+        assert_eq!(client.turn(&proxy, words).await, ["work", "work"]);
+    }
+    assert_eq!(fleet.faults(), Vec::<String>::new(), "nothing that is no signature of its own reached Anthropic");
+    assert_eq!(fleet.work.answered(), 4);
+    // Hashes alone are kept.
+    let ledger = std::fs::read(folder.path().join(hotspare_store::FILE)).expect("readable");
+    let log = std::fs::read(folder.path().join(format!("{}-wal", hotspare_store::FILE))).unwrap_or_default();
+    let signatures = client.messages.iter().flat_map(|message| message["content"].as_array().cloned().unwrap_or_default());
+    for signature in signatures.filter_map(|block| block["signature"].as_str().map(str::to_owned)) {
+        let kept = |bytes: &[u8]| bytes.windows(signature.len()).any(|part| part == signature.as_bytes());
+        assert!(!kept(&ledger) && !kept(&log), "{signature}");
+    }
+    drop(store);
 }
 
 /// op7418/CodePilot#427, litellm #13373, nguyenphutrong/quotio#188: thinking and tools broke at another company.
