@@ -17,8 +17,8 @@ pub(super) const NAME: &str = "the plugin tells of a move once, the status line 
 /// What the message says, whatever the client puts around it.
 const MESSAGE: &str = "spare took over from primary: 529 overloaded";
 
-/// What the status line says while the spare serves, before the user's own.
-const SEGMENT: &str = "spare (primary 529) │ my own line";
+/// What the status line says while the spare serves; what that cost so far comes behind it, and then the user's own.
+const SEGMENT: [&str; 2] = ["⇄ spare (primary 529)", "│ my own line"];
 
 /// The spare's second answer.
 const AGAIN: &str = "The same again, in other words.";
@@ -42,7 +42,7 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     let turns = [("Say something.".to_owned(), MESSAGE.to_owned()), ("Once more.".to_owned(), AGAIN.to_owned())];
     let screen = tui::talk(tools, &world, &["--plugin-dir", &folder], &turns, |_| ()).await?;
     ensure!(screen.matches(MESSAGE).count() == 1, "the move is told {} times:\n{screen}", screen.matches(MESSAGE).count());
-    ensure!(screen.contains(SEGMENT), "the status line does not tell of the spare:\n{screen}");
+    ensure!(SEGMENT.iter().all(|part| screen.contains(part)), "the status line does not tell of the spare:\n{screen}");
     let got: Vec<Received> = spare.messages();
     ensure!(got.len() == 2, "the spare was asked {} times", got.len());
     for request in got {
