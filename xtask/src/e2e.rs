@@ -4,6 +4,7 @@
 mod cases;
 mod client;
 mod companies;
+mod dead_service;
 mod faults;
 mod first_run;
 mod logins;
@@ -94,6 +95,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     if !direct && format!("{} {}", first_run::NAME, Mode::Print.label()).contains(wanted) {
         let started = Instant::now();
         report(first_run::NAME, Mode::Print.label(), started, runtime.block_on(first_run::run(&tools)));
+    }
+    if !direct && format!("{} {}", dead_service::NAME, Mode::Print.label()).contains(wanted) {
+        let started = Instant::now();
+        report(dead_service::NAME, Mode::Print.label(), started, runtime.block_on(dead_service::run(&tools)));
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {

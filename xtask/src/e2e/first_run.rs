@@ -22,13 +22,13 @@ const PROMISE: Duration = Duration::from_secs(5);
 const PATIENCE: Duration = Duration::from_secs(45);
 
 /// The home as it was before, with a login that is good for a while and a gateway in use.
-struct NewUser<'a> {
-    world: &'a World,
-    environment: Vec<(&'static str, OsString)>,
+pub(super) struct NewUser<'a> {
+    pub world: &'a World,
+    pub environment: Vec<(&'static str, OsString)>,
 }
 
 impl NewUser<'_> {
-    async fn runs(&self, program: &Path, arguments: &[&str]) -> Result<String> {
+    pub(super) async fn runs(&self, program: &Path, arguments: &[&str]) -> Result<String> {
         let mut command = Command::new(program);
         command
             .args(arguments)

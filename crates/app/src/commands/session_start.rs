@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use hotspare_config::Locations;
 use serde_json::json;
 
+use crate::cli::Layers;
 use crate::commands;
 use crate::commands::service::{self, Started};
 use crate::error::CliError;
@@ -34,12 +35,21 @@ pub(crate) fn session_start() -> Result<ExitCode, CliError> {
 /// What the user is told; nothing where all is well.
 fn revived(locations: &Locations, deadline: Instant) -> Option<String> {
     let address = wiring::wired_address(&receipt::look(&locations.state_dir).ok()?, locations)?;
-    match service::start(locations, address, deadline) {
-        Ok(Started::Already) => None,
-        Ok(Started::Now(_)) => Some("hotspare was not running and has been started".to_owned()),
-        Ok(Started::Soon) => Some(format!("hotspare was not running and is starting on {address}; requests wait for it")),
-        Err(error) => Some(leave(locations, address, &error)),
+    let started = match service::start(locations, address, deadline) {
+        Ok(started) => started,
+        Err(error) => return Some(leave(locations, address, &error)),
+    };
+    let revived = match started {
+        Started::Already => None,
+        Started::Now(_) => Some("hotspare was not running and has been started".to_owned()),
+        Started::Soon => Some(format!("hotspare was not running and is starting on {address}; requests wait for it")),
+    };
+    let is_valid = commands::context(&Layers::default()).is_ok_and(|context| hotspare_config::load(locations, &context).is_ok());
+    if is_valid {
+        return revived;
     }
+    let broken = "hotspare's configuration cannot be read, so the last good one is in force, or none: hotspare config validate";
+    Some(revived.map_or_else(|| broken.to_owned(), |revived| format!("{revived}; {broken}")))
 }
 
 /// Takes our values out, so that this session and the next ones work without us.

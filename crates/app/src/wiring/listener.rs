@@ -13,6 +13,9 @@ use crate::state;
 /// Most bytes of an answer's head.
 const HEAD_CAP: u64 = 8 * 1024;
 
+/// Longest that a process which was killed may take to let go of its port.
+const ENDING_TIME: Duration = Duration::from_millis(100);
+
 /// Who listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Listener {
@@ -30,16 +33,28 @@ pub(crate) fn probe(state_dir: &Path, address: SocketAddr, patience: Duration) -
         // Whoever is on another machine is nobody of ours, and is not asked.
         return Ok(Listener::Stranger);
     }
-    let deadline = Instant::now() + patience;
-    let Ok(stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(Listener::Nobody) };
-    let (token, challenge) = (state::lasting_token(state_dir)?, state::chance()?);
-    let head = ask(stream, address, &challenge, deadline).unwrap_or_default();
-    let wanted = proof(token.expose_secret(), address, &challenge);
-    let is_proof = |line: &str| {
-        let (name, value) = line.split_once(':')?;
-        (name.trim().eq_ignore_ascii_case(PROOF) && value.trim() == wanted).then_some(())
-    };
-    Ok(if head.lines().any(|line| is_proof(line).is_some()) { Listener::Ours } else { Listener::Stranger })
+    let begun = Instant::now();
+    let deadline = begun + patience;
+    loop {
+        let Ok(stream) = TcpStream::connect_timeout(&address, patience) else { return Ok(Listener::Nobody) };
+        // Only now: a token is made for somebody, or not at all.
+        let (token, challenge) = (state::lasting_token(state_dir)?, state::chance()?);
+        let head = ask(stream, address, &challenge, deadline).unwrap_or_default();
+        if proves(&head, &proof(token.expose_secret(), address, &challenge)) {
+            return Ok(Listener::Ours);
+        }
+        // Whoever hangs up without a word may be a process of ours that is just ending: its port is free in a moment.
+        if !head.is_empty() || begun.elapsed() > ENDING_TIME.min(patience) {
+            return Ok(Listener::Stranger);
+        }
+        std::thread::yield_now();
+    }
+}
+
+/// Whether an answer's head holds the proof.
+fn proves(head: &str, wanted: &str) -> bool {
+    let mut fields = head.lines().filter_map(|line| line.split_once(':'));
+    fields.any(|(name, value)| name.trim().eq_ignore_ascii_case(PROOF) && value.trim() == wanted)
 }
 
 fn ask(mut stream: TcpStream, address: SocketAddr, challenge: &str, deadline: Instant) -> io::Result<String> {

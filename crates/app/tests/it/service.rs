@@ -143,7 +143,10 @@ async fn r60_a_configuration_that_cannot_be_read_stops_nobody() {
     assert_eq!(user.runs(&["service", "stop"]).await.code, Some(0));
     let user = user.config("{ broken");
     let hook = user.runs(&["hook", "session-start"]).await;
-    assert!(hook.code == Some(0) && hook.stdout.contains("has been started"), "{hook:?}");
+    assert!(
+        hook.code == Some(0) && hook.stdout.contains("has been started") && hook.stdout.contains("hotspare config validate"),
+        "{hook:?}"
+    );
     let answer = asks(address, &format!("x-hotspare-token: {}\r\nx-api-key: sk-ant-test", token(&user)), "{\"stream\":true}").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-hotspare-profile: claude"), "{answer}");
     assert_eq!(gateway.messages().len(), 1, "where the client went before");
