@@ -18,6 +18,7 @@ const SCHEMAS: &[(&str, &[&str])] = &[
     ("docs/drill.schema.json", &["schema", "drill"]),
     ("docs/outage.schema.json", &["schema", "outage"]),
     ("docs/doctor.schema.json", &["schema", "doctor"]),
+    ("docs/test.schema.json", &["schema", "test"]),
     ("docs/profiles.schema.json", &["schema", "profiles"]),
     ("docs/pause.schema.json", &["schema", "pause"]),
     ("docs/resume.schema.json", &["schema", "resume"]),

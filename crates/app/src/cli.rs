@@ -508,6 +508,8 @@ pub(crate) enum Shape {
     Doctor,
     /// `profile list --json` and `profile show --json`
     Profiles,
+    /// `profile test --json`
+    Test,
     /// `profile pause --json`
     Pause,
     /// `profile resume --json`

@@ -37,6 +37,11 @@ pub(crate) enum ProfileCommand {
     Add(Box<AddArgs>),
     /// Remove a profile from your configuration
     Remove(RemoveArgs),
+    /// Prove a profile step by step, without spending a token where that can be
+    #[command(
+        after_help = "Examples:  hotspare profile test openrouter-backup\n           hotspare profile test glm --spend --model claude-opus-5-5"
+    )]
+    Test(TestArgs),
     /// Leave a profile alone for a while, or until you resume it
     #[command(after_help = "Examples:  hotspare profile pause work --for 2h\n           hotspare profile pause work")]
     Pause(PauseArgs),
@@ -139,4 +144,22 @@ pub(crate) struct RemoveArgs {
     /// Configuration file instead of the user's own
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
+}
+
+/// `hotspare profile test`.
+#[derive(Debug, Args)]
+pub(crate) struct TestArgs {
+    /// The profile
+    pub name: String,
+    /// Send one short message where nothing free proves it: it is paid for
+    #[arg(long)]
+    pub spend: bool,
+    /// The model that is asked about, as the client calls it
+    #[arg(long, value_name = "MODEL", default_value = "claude-haiku-4-5")]
+    pub model: String,
+    #[command(flatten)]
+    pub layers: Layers,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
 }

@@ -9,6 +9,7 @@ mod remove;
 pub(crate) mod report;
 mod secret;
 mod show;
+pub(crate) mod test;
 
 use std::process::ExitCode;
 
@@ -22,6 +23,7 @@ pub(crate) fn profile(command: ProfileCommand) -> Result<ExitCode, CliError> {
         ProfileCommand::Show { name, layers, json } => show::show(&name, &layers, json),
         ProfileCommand::Add(arguments) => add::add(&arguments),
         ProfileCommand::Remove(arguments) => remove::remove(&arguments),
+        ProfileCommand::Test(arguments) => test::test(&arguments),
         ProfileCommand::Pause(arguments) => pause::pause(&arguments),
         ProfileCommand::Resume(arguments) => pause::resume(&arguments),
     }

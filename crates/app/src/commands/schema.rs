@@ -22,6 +22,7 @@ use crate::commands::install::Report;
 use crate::commands::manual::Build;
 use crate::commands::outage::OutageReport;
 use crate::commands::profile::report::ProfileList;
+use crate::commands::profile::test::TestReport;
 use crate::commands::service::ServiceStatus;
 use crate::commands::status::StatusReport;
 use crate::commands::usage::Usage;
@@ -44,6 +45,7 @@ pub(crate) fn schema(of: Shape) -> Result<ExitCode, CliError> {
         Shape::Doctor => schema_of::<DoctorReport>("hotspare doctor"),
         Shape::Outage => schema_of::<OutageReport>("hotspare outage"),
         Shape::Switch => schema_of::<Outcome<SwitchAnswer>>("hotspare switch"),
+        Shape::Test => schema_of::<TestReport>("hotspare profile test"),
         Shape::Profiles => schema_of::<ProfileList>("hotspare profiles"),
         Shape::Pause => schema_of::<Outcome<PauseAnswer>>("hotspare profile pause"),
         Shape::Resume => schema_of::<Outcome<ResumeAnswer>>("hotspare profile resume"),

@@ -17,6 +17,7 @@ mod notices;
 mod outage;
 mod pauses;
 mod profiles;
+mod proving;
 mod run;
 mod serve;
 mod service;
