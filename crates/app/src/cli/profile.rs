@@ -42,6 +42,13 @@ pub(crate) enum ProfileCommand {
         after_help = "Examples:  hotspare profile test openrouter-backup\n           hotspare profile test glm --spend --model claude-opus-5-5"
     )]
     Test(TestArgs),
+    /// Turn other folders of Claude Code and the files of other tools into profiles
+    #[command(
+        after_help = "Reads folders such as ~/.claude-work, shell aliases with CLAUDE_CONFIG_DIR, and the files of claude-code-router,\n\
+                      cc-switch, teamclaude and better-ccflare. Nothing of theirs is changed.\n\n\
+                      Examples:  hotspare profile import --dry-run\n           hotspare profile import ~/.claude-work ~/.config/teamclaude.json"
+    )]
+    Import(ImportArgs),
     /// Leave a profile alone for a while, or until you resume it
     #[command(after_help = "Examples:  hotspare profile pause work --for 2h\n           hotspare profile pause work")]
     Pause(PauseArgs),
@@ -162,4 +169,21 @@ pub(crate) struct TestArgs {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// `hotspare profile import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportArgs {
+    /// Folders of Claude Code, and files of other tools; none: where they usually are
+    #[arg(value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Show what would change, and change nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Agree to what is found, keys going into the keychain included
+    #[arg(long)]
+    pub yes: bool,
+    /// Configuration file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
 }

@@ -3,6 +3,7 @@
 mod add;
 mod diff;
 mod grid;
+mod import;
 mod list;
 mod pause;
 mod remove;
@@ -24,6 +25,7 @@ pub(crate) fn profile(command: ProfileCommand) -> Result<ExitCode, CliError> {
         ProfileCommand::Add(arguments) => add::add(&arguments),
         ProfileCommand::Remove(arguments) => remove::remove(&arguments),
         ProfileCommand::Test(arguments) => test::test(&arguments),
+        ProfileCommand::Import(arguments) => import::import(&arguments),
         ProfileCommand::Pause(arguments) => pause::pause(&arguments),
         ProfileCommand::Resume(arguments) => pause::resume(&arguments),
     }

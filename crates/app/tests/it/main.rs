@@ -9,6 +9,7 @@ mod editing;
 mod full;
 mod home;
 mod hooks;
+mod importing;
 mod init;
 mod lasting;
 mod ledger;

@@ -81,7 +81,7 @@ pub(super) fn test(arguments: &TestArgs) -> Result<ExitCode, CliError> {
     });
     let model = asked.unwrap_or_else(|| arguments.model.clone());
     let (steps, exit) = commands::runtime()?.block_on(run(&target, &model, arguments.spend));
-    let proven = exit.is_none() && steps.iter().any(|step| step.proves());
+    let proven = exit.is_none() && steps.iter().any(Step::proves);
     let missing = (exit.is_none() && !proven).then(|| missing(&target, &model));
     let report = TestReport { version: TEST_VERSION, profile: arguments.name.clone(), steps, proven, missing };
     if arguments.json {

@@ -1,0 +1,177 @@
+//! `hotspare profile import`: turns what other tools and other folders of Claude Code hold into profiles. Reads them only; a key stays where
+//! it is where that can be said in a profile, and goes into the keychain only with the user's word.
+
+mod sources;
+
+use std::io::{self, IsTerminal, Write, stderr, stdin};
+use std::process::ExitCode;
+
+use hotspare_config::edit::{self, Edit};
+use hotspare_config::{KeyPath, inspect};
+use serde_json::{Map, Value, json};
+
+use self::sources::{Found, Key, Look as Looked};
+use super::add::changed;
+use super::{diff, list, secret};
+use crate::cli::Target;
+use crate::cli::profile::ImportArgs;
+use crate::commands;
+use crate::commands::config::edit::Subject;
+use crate::error::{CliError, Exit};
+use crate::output::{self, Look, Style};
+
+/// Most names that are tried for one profile.
+const MOST_NAMES: usize = 50;
+
+/// A profile that would be added.
+struct Candidate {
+    name: String,
+    profile: Map<String, Value>,
+    from: String,
+    /// The credential that goes into the keychain under the name.
+    kept: Option<secrecy::SecretString>,
+}
+
+/// Runs `hotspare profile import`.
+pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
+    let subject = Subject::open(&Target { config: arguments.config.clone(), project: false, local: false })?;
+    let look = Look::of_stdout();
+    let mut looked = Looked::default();
+    if arguments.paths.is_empty() {
+        looked.everywhere(&subject.locations.home);
+    }
+    for path in &arguments.paths {
+        looked.at(&std::path::absolute(path)?, &subject.locations.home);
+    }
+    let (candidates, mut skipped) = candidates(&subject, looked)?;
+    let mut text = subject.text.clone();
+    let mut added: Vec<Candidate> = Vec::new();
+    for candidate in candidates {
+        let next =
+            changed(&text, &candidate.name, &candidate.profile, false).and_then(|change| subject.judge(&change.text).map(|_| change.text));
+        match next {
+            Ok(next) => {
+                text = next;
+                added.push(candidate);
+            }
+            Err(_) => skipped.push((candidate.from, "it would make no valid profile: its models or its address are not known".to_owned())),
+        }
+    }
+    for (from, why) in &skipped {
+        output::talk(&format!("skipped  {}: {why}", list::tilde(from, &subject.locations.home)));
+    }
+    if added.is_empty() {
+        output::talk("nothing to import");
+        return Ok(ExitCode::SUCCESS);
+    }
+    for candidate in &added {
+        let kept = if candidate.kept.is_some() { "; its key goes into the keychain" } else { "" };
+        let from = list::tilde(&candidate.from, &subject.locations.home);
+        output::data(&format!("{}  from {from}{kept}", look.paint.paint(Style::Bold, &candidate.name)))?;
+    }
+    let change = edit::changed(&subject.text, text);
+    if arguments.dry_run {
+        output::data(&diff::drawn(&subject.text, &change.text, look))?;
+        output::talk("nothing was changed (--dry-run)");
+        return Ok(ExitCode::SUCCESS);
+    }
+    if !arguments.yes && !agreed(&subject)? {
+        return Err(CliError::new(Exit::Failed, "nothing was changed").hint("`--dry-run` shows what would change; `--yes` agrees to it"));
+    }
+    for candidate in &added {
+        if let Some(key) = &candidate.kept {
+            output::talk(&format!("  the key of {} is {}", candidate.name, secret::keep(&candidate.name, key)?));
+        }
+    }
+    written(&subject, &change, &added)
+}
+
+fn written(subject: &Subject, change: &Edit, added: &[Candidate]) -> Result<ExitCode, CliError> {
+    let config = subject.judge(&change.text)?;
+    subject.write(change)?;
+    output::data(&format!(
+        "imported {} into {}",
+        crate::words::several(added.len() as u64, "profile", "profiles"),
+        subject.file.display()
+    ))?;
+    for candidate in added {
+        super::add::tell_warnings(&config, &candidate.name);
+    }
+    subject.told(&change.undo, None);
+    output::talk("  no chain asks them yet: `hotspare config set failover_policy.secondary_profile '[…]'`");
+    Ok(ExitCode::SUCCESS)
+}
+
+fn agreed(subject: &Subject) -> io::Result<bool> {
+    if !stdin().is_terminal() || !stderr().is_terminal() {
+        return Ok(false);
+    }
+    write!(stderr(), "add these to {}? [y/N] ", subject.file.display())?;
+    let mut answer = String::new();
+    stdin().read_line(&mut answer)?;
+    Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
+}
+
+type Skipped = Vec<(String, String)>;
+
+/// What was found as profiles with free names; what is there already is not added again.
+fn candidates(subject: &Subject, looked: Looked) -> Result<(Vec<Candidate>, Skipped), CliError> {
+    let context = commands::context(&crate::cli::Layers::default())?;
+    let inspection = inspect(&subject.locations, &context).map_err(|errors| commands::invalid(&errors))?;
+    let key = |name: &str| KeyPath::parse(&format!("profiles.\"{name}\""));
+    let mut taken: Vec<(String, Value)> = Vec::new();
+    let profiles = KeyPath::parse("profiles").expect("a plain key");
+    for name in edit::keys(&subject.text, &profiles).map_err(|error| crate::commands::config::edit::told(&error))? {
+        let value = key(&name).and_then(|path| inspection.get(&path)).unwrap_or_default();
+        taken.push((name, value));
+    }
+    let mut skipped = looked.skipped;
+    let mut candidates = Vec::new();
+    for found in looked.found {
+        let from = found.from.clone();
+        let base = plain(&found.name);
+        let names = (1..=MOST_NAMES).map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") });
+        let mut outcome = None;
+        for name in names {
+            let candidate = candidate(&found, &name);
+            let value = Value::Object(candidate.profile.clone());
+            match taken.iter().find(|(known, _)| *known == name) {
+                Some((_, known)) if *known == value => {
+                    skipped.push((from.clone(), format!("`{name}` is there already")));
+                    break;
+                }
+                Some(_) => {}
+                None => {
+                    taken.push((name, value));
+                    outcome = Some(candidate);
+                    break;
+                }
+            }
+        }
+        candidates.extend(outcome);
+    }
+    Ok((candidates, skipped))
+}
+
+fn candidate(found: &Found, name: &str) -> Candidate {
+    let mut profile = found.profile.clone();
+    let (auth, kept) = match &found.key {
+        Key::Reference(auth) => (auth.clone(), None),
+        Key::Literal(secret) => (json!({ "keychain": name }), Some(secret.clone())),
+    };
+    profile.insert("auth".to_owned(), auth);
+    if !found.models.is_empty() {
+        profile.insert("models".to_owned(), Value::Object(found.models.clone()));
+    }
+    Candidate { name: name.to_owned(), profile, from: found.from.clone(), kept }
+}
+
+/// A name as a profile may have it.
+fn plain(name: &str) -> String {
+    let kept: String = name
+        .chars()
+        .map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char.to_ascii_lowercase() } else { '-' })
+        .collect();
+    let kept: String = kept.trim_matches(['-', '.', '_']).chars().take(50).collect();
+    if kept.is_empty() { "imported".to_owned() } else { kept }
+}

@@ -1,0 +1,322 @@
+//! Reads the files of other tools and of Claude Code's other folders, as far as they hold endpoints and keys. Never writes, and makes no file
+//! beside them: databases are opened as unchanging.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::Path;
+
+use rusqlite::{Connection, OpenFlags};
+use secrecy::SecretString;
+use serde_json::{Map, Value, json};
+
+/// Largest file that is read.
+const FILE_CAP: u64 = 8 * 1024 * 1024;
+
+/// Most entries of one file.
+const MOST: usize = 64;
+
+/// Where a credential is.
+pub(super) enum Key {
+    /// A profile can say where it is.
+    Reference(Value),
+    /// It stands in the file itself, among other things.
+    Literal(SecretString),
+}
+
+/// A way out that another tool knows.
+pub(super) struct Found {
+    pub name: String,
+    pub from: String,
+    /// Platform and address.
+    pub profile: Map<String, Value>,
+    pub key: Key,
+    pub models: Map<String, Value>,
+}
+
+/// Everything that was found, and what cannot be used with the reason.
+#[derive(Default)]
+pub(super) struct Look {
+    pub found: Vec<Found>,
+    pub skipped: Vec<(String, String)>,
+}
+
+impl Look {
+    /// The folders of Claude Code, those that shell aliases name, and the files of other tools, all below home.
+    pub(super) fn everywhere(&mut self, home: &Path) {
+        let mut folders = Vec::new();
+        for entry in fs::read_dir(home).into_iter().flatten().flatten() {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if (name.starts_with(".claude-") || name.starts_with(".claude_")) && name != ".claude-code-router" && entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        for file in [".bashrc", ".bash_aliases", ".zshrc", ".profile", ".config/fish/config.fish"] {
+            folders.extend(text(&home.join(file)).map(|text| alias_folders(&text, home)).unwrap_or_default());
+        }
+        folders.sort();
+        folders.dedup();
+        for folder in folders.iter().filter(|folder| **folder != home.join(".claude")) {
+            self.claude_folder(folder);
+        }
+        for file in [
+            ".config/teamclaude.json",
+            ".claude-code-router/config.json",
+            ".claude-code-router/config.sqlite",
+            ".cc-switch/config.json",
+            ".cc-switch/cc-switch.db",
+            ".config/better-ccflare/better-ccflare.db",
+            "Library/Application Support/better-ccflare/better-ccflare.db",
+        ] {
+            if home.join(file).is_file() {
+                self.file(&home.join(file), home);
+            }
+        }
+    }
+
+    /// One folder or file that the user named.
+    pub(super) fn at(&mut self, path: &Path, home: &Path) {
+        if path.is_dir() {
+            self.claude_folder(path);
+        } else if path.is_file() {
+            self.file(path, home);
+        } else {
+            self.skip(path, "there is no such file or folder");
+        }
+    }
+
+    fn skip(&mut self, path: impl AsRef<Path>, why: impl Into<String>) {
+        self.skipped.push((path.as_ref().display().to_string(), why.into()));
+    }
+
+    fn file(&mut self, file: &Path, home: &Path) {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let extension = file.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
+        if matches!(extension.as_str(), "db" | "sqlite") {
+            return self.database(file);
+        }
+        if matches!(extension.as_str(), "yaml" | "yml") {
+            return self
+                .skip(file, "YAML is not read: add its address by hand, `hotspare profile add NAME --preset litellm --base-url URL`");
+        }
+        if matches!(name.as_str(), ".bashrc" | ".bash_aliases" | ".zshrc" | ".profile" | "config.fish") {
+            return alias_folders(&text(file).unwrap_or_default(), home).iter().for_each(|folder| self.claude_folder(folder));
+        }
+        match text(file).and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
+            Some(value) => self.known(file, &value),
+            None => self.skip(file, "it is not JSON"),
+        }
+    }
+
+    fn known(&mut self, file: &Path, value: &Value) {
+        if value["accounts"].is_array() {
+            self.teamclaude(file, value);
+        } else if value["Providers"].is_array() {
+            self.router(file, value);
+        } else if value["claude"]["providers"].is_object() {
+            for provider in value["claude"]["providers"].as_object().into_iter().flatten().map(|(_, provider)| provider).take(MOST) {
+                self.settings(file, provider["name"].as_str().unwrap_or("cc-switch"), &provider["settingsConfig"]);
+            }
+        } else if value["env"].is_object() || value["apiKeyHelper"].is_string() {
+            let name = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+            self.settings(file, name.trim_start_matches('.'), value);
+        } else {
+            self.skip(file, "no format that is known here");
+        }
+    }
+
+    /// A folder that Claude Code uses with `CLAUDE_CONFIG_DIR`.
+    fn claude_folder(&mut self, folder: &Path) {
+        let short = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let name = short.trim_start_matches('.').trim_start_matches("claude").trim_start_matches(['-', '_']).to_owned();
+        let name = if name.is_empty() { "claude-folder".to_owned() } else { name };
+        let settings = text(&folder.join("settings.json")).and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
+        if settings["env"]["ANTHROPIC_BASE_URL"].as_str().is_some_and(|url| !is_anthropic(url)) {
+            return self.settings(&folder.join("settings.json"), &name, &settings);
+        }
+        if hotspare_upstream::describe_claude_folder(folder).is_none() {
+            return self.skip(folder, "it holds no login, key or helper");
+        }
+        self.found.push(Found {
+            name,
+            from: folder.display().to_string(),
+            profile: Map::new(),
+            key: Key::Reference(json!({ "claude_config_dir": folder.display().to_string() })),
+            models: Map::new(),
+        });
+    }
+
+    /// Claude Code's settings, in a file or as cc-switch keeps them.
+    fn settings(&mut self, file: &Path, name: &str, settings: &Value) {
+        let env = |key: &str| settings["env"][key].as_str().filter(|text| !text.trim().is_empty());
+        let url = env("ANTHROPIC_BASE_URL").unwrap_or("https://api.anthropic.com");
+        let key = match env("ANTHROPIC_AUTH_TOKEN").or(env("ANTHROPIC_API_KEY")) {
+            Some(key) => literal(key),
+            None => match settings["apiKeyHelper"].as_str() {
+                Some(helper) => Key::Reference(json!({ "command": ["sh", "-c", helper] })),
+                None if is_anthropic(url) => return self.skip(file, format!("`{name}` is the client's own login: nothing to import")),
+                None => return self.skip(file, format!("`{name}` has an address and no key")),
+            },
+        };
+        let mut models = Map::new();
+        for (pattern, variable) in [
+            ("claude-opus-*", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
+            ("claude-sonnet-*", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
+            ("claude-haiku-*", "ANTHROPIC_DEFAULT_HAIKU_MODEL"),
+            ("claude-*", "ANTHROPIC_MODEL"),
+        ] {
+            let model = env(variable).or_else(|| if pattern == "claude-haiku-*" { env("ANTHROPIC_SMALL_FAST_MODEL") } else { None });
+            models.extend(model.filter(|_| !is_anthropic(url)).map(|model| (pattern.to_owned(), model.into())));
+        }
+        self.add(file, name, url, key, models);
+    }
+
+    fn teamclaude(&mut self, file: &Path, value: &Value) {
+        let shared = value["upstream"].as_str().unwrap_or("https://api.anthropic.com");
+        for account in value["accounts"].as_array().into_iter().flatten().take(MOST) {
+            let name = account["name"].as_str().unwrap_or("account");
+            if let Some(folder) = account["importFrom"].as_str().and_then(|file| file.strip_suffix("/.credentials.json")) {
+                let key = Key::Reference(json!({ "claude_config_dir": folder }));
+                self.found.push(Found {
+                    name: name.to_owned(),
+                    from: file.display().to_string(),
+                    profile: Map::new(),
+                    key,
+                    models: Map::new(),
+                });
+                continue;
+            }
+            let Some(key) = account["apiKey"].as_str() else {
+                self.skip(file, format!("`{name}` is a login that teamclaude keeps and renews: two who renew one login end it"));
+                continue;
+            };
+            let models = account["modelMap"].as_object().cloned().unwrap_or_default();
+            self.add(file, name, account["upstream"].as_str().unwrap_or(shared), literal(key), models);
+        }
+    }
+
+    fn router(&mut self, file: &Path, value: &Value) {
+        for provider in value["Providers"].as_array().into_iter().flatten().take(MOST) {
+            let name = provider["name"].as_str().unwrap_or("provider");
+            let text = |keys: &[&str]| keys.iter().find_map(|key| provider[*key].as_str()).filter(|text| !text.is_empty());
+            let Some(url) = text(&["api_base_url", "baseUrl", "baseurl"]) else {
+                self.skip(file, format!("`{name}` has no address"));
+                continue;
+            };
+            let speaks = url.contains("/v1/messages") || provider["type"].as_str().is_some_and(|kind| kind.starts_with("anthropic"));
+            let is_openrouter = url.starts_with("https://openrouter.ai/");
+            if !speaks && !is_openrouter {
+                self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
+                continue;
+            }
+            let url = url.split("/v1/").next().unwrap_or(url).trim_end_matches('/');
+            let url = if is_openrouter { "https://openrouter.ai/api" } else { url };
+            let Some(key) = text(&["api_key", "apiKey", "apikey"]) else {
+                self.skip(file, format!("`{name}` has no key"));
+                continue;
+            };
+            let mut models = Map::new();
+            let default = value["Router"]["default"].as_str().and_then(|route| route.split_once(','));
+            models.extend(default.filter(|(at, _)| *at == name && !is_openrouter).map(|(_, model)| ("claude-*".to_owned(), model.into())));
+            self.add(file, name, url, literal(key), models);
+        }
+    }
+
+    fn database(&mut self, file: &Path) {
+        let rows = |sql: &str| rows(file, sql);
+        if let Ok(found) = rows("SELECT name, settings_config, '', '' FROM providers WHERE app_type = 'claude'") {
+            for [name, settings, ..] in found {
+                self.settings(file, &name, &serde_json::from_str(&settings).unwrap_or_default());
+            }
+        } else if let Ok(found) = rows("SELECT name, provider, api_key, custom_endpoint FROM accounts") {
+            for [name, provider, key, endpoint] in found {
+                let url = match (endpoint.as_str(), provider.as_str()) {
+                    ("", "claude-console-api" | "anthropic") => "https://api.anthropic.com",
+                    ("", "zai") => "https://api.z.ai/api/anthropic",
+                    ("", "minimax") => "https://api.minimax.io/anthropic",
+                    ("", "openrouter") => "https://openrouter.ai/api",
+                    (url, "claude-console-api" | "anthropic" | "zai" | "minimax" | "anthropic-compatible") => url,
+                    _ => "",
+                };
+                if key.is_empty() {
+                    self.skip(file, format!("`{name}` is a login that better-ccflare keeps and renews: two who renew one login end it"));
+                } else if url.is_empty() {
+                    self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
+                } else {
+                    self.add(file, &name, url, literal(&key), Map::new());
+                }
+            }
+        } else if let Ok(found) = rows("SELECT value_json, '', '', '' FROM app_config WHERE key = 'default'") {
+            for [json, ..] in found {
+                self.router(file, &serde_json::from_str(&json).unwrap_or_default());
+            }
+        } else {
+            self.skip(file, "no database that is known here");
+        }
+        let beside = format!("{}-wal", file.display());
+        if fs::metadata(beside).is_ok_and(|metadata| metadata.len() > 0) {
+            self.skip(file, "its program runs: what it has not written back yet is not seen");
+        }
+    }
+
+    fn add(&mut self, file: &Path, name: &str, url: &str, key: Key, models: Map<String, Value>) {
+        let mut profile = Map::new();
+        if url.starts_with("https://openrouter.ai/") {
+            profile.insert("platform".to_owned(), "openrouter".into());
+        } else if !is_anthropic(url) {
+            profile.insert("platform".to_owned(), "anthropic_compatible".into());
+            profile.insert("base_url".to_owned(), url.trim_end_matches('/').into());
+        }
+        self.found.push(Found { name: name.to_owned(), from: file.display().to_string(), profile, key, models });
+    }
+}
+
+fn is_anthropic(url: &str) -> bool {
+    url.trim_end_matches('/') == "https://api.anthropic.com"
+}
+
+/// `$NAME`, `${NAME}` and `os.environ/NAME` are variables; all else is the key itself.
+fn literal(key: &str) -> Key {
+    let name = key.strip_prefix("os.environ/").or_else(|| key.strip_prefix('$').map(|name| name.trim_matches(['{', '}'])));
+    match name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')) {
+        Some(name) => Key::Reference(json!({ "env": name })),
+        None => Key::Literal(SecretString::from(key)),
+    }
+}
+
+/// The folders that a shell's file names as `CLAUDE_CONFIG_DIR`.
+fn alias_folders(text: &str, home: &Path) -> Vec<std::path::PathBuf> {
+    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
+    let values = lines.flat_map(|line| line.split("CLAUDE_CONFIG_DIR").skip(1));
+    let folder = |value: &str| {
+        let value = value.trim_start_matches(['=', ' ', '"', '\'']);
+        let value: &str = value.split([' ', '"', '\'', ';', '&']).next().unwrap_or_default();
+        let rest = ["~/", "$HOME/", "${HOME}/"].iter().find_map(|start| value.strip_prefix(start));
+        let folder = rest.map_or_else(|| value.into(), |rest| home.join(rest));
+        (folder.is_absolute() && folder.is_dir()).then_some(folder)
+    };
+    values.filter_map(folder).collect()
+}
+
+fn text(file: &Path) -> Option<String> {
+    let small = fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= FILE_CAP);
+    if small { fs::read_to_string(file).ok() } else { None }
+}
+
+/// Four texts of each row. Opened as unchanging: SQLite makes no file beside it.
+fn rows(file: &Path, sql: &str) -> rusqlite::Result<Vec<[String; 4]>> {
+    let mut uri = "file:".to_owned();
+    for byte in file.as_os_str().as_encoded_bytes() {
+        if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
+            uri.push(char::from(*byte));
+        } else {
+            // Writing to a string cannot fail.
+            let _ = write!(uri, "%{byte:02X}");
+        }
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
+    let connection = Connection::open_with_flags(format!("{uri}?immutable=1"), flags)?;
+    let mut statement = connection.prepare(sql)?;
+    let column = |row: &rusqlite::Row<'_>, at: usize| row.get::<_, Option<String>>(at).map(Option::unwrap_or_default);
+    let found = statement.query_map([], |row| Ok([column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?]))?;
+    found.take(MOST).collect()
+}

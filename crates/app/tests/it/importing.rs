@@ -1,0 +1,188 @@
+//! `profile import`: what is made of each format, and that nothing but our own file ever changes.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+
+use crate::home::Home;
+
+const FILE: &str = ".config/hotspare/config.json";
+
+/// Everything in the home folder but what is ours.
+fn theirs(home: &Home) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn collect(folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in fs::read_dir(folder).expect("a folder").flatten().map(|entry| entry.path()) {
+            if entry.ends_with("hotspare") {
+                continue;
+            }
+            if entry.is_dir() { collect(&entry, found) } else { drop(found.insert(entry.clone(), fs::read(&entry).expect("read"))) }
+        }
+    }
+    let mut found = BTreeMap::new();
+    collect(&home.path(""), &mut found);
+    found
+}
+
+fn profiles(home: &Home) -> Value {
+    let shown = home.runs(&["config", "get", "profiles"]).out;
+    serde_json::from_str(&shown).unwrap_or_else(|error| panic!("{error}: {shown}"))
+}
+
+#[track_caller]
+fn imports(home: &Home, paths: &[&str]) -> String {
+    let before = theirs(home);
+    let paths: Vec<String> = paths.iter().map(|path| home.path(path).display().to_string()).collect();
+    let arguments: Vec<&str> = ["profile", "import", "--yes"].into_iter().chain(paths.iter().map(String::as_str)).collect();
+    let ended = home.runs(&arguments);
+    let told = ended.out + &ended.err;
+    assert!(theirs(home) == before, "a source was changed");
+    assert!(!told.contains("sk-") && !fs::read_to_string(home.path(FILE)).unwrap_or_default().contains("sk-"), "{told}");
+    told
+}
+
+fn kept(home: &Home, name: &str) -> String {
+    home.read(&format!(".local/state/hotspare/keychain/{name}"))
+}
+
+#[test]
+fn a_folder_of_claude_code_is_named_and_not_copied() {
+    let home = Home::new();
+    home.write(".claude-work/settings.json", r#"{ "env": { "ANTHROPIC_API_KEY": "sk-ant-test-work" } }"#);
+    home.write("elsewhere/settings.json", r#"{ "apiKeyHelper": "pass show claude" }"#);
+    home.write(".zshrc", "# alias x='CLAUDE_CONFIG_DIR=~/nowhere claude'\nalias c2='CLAUDE_CONFIG_DIR=~/elsewhere claude'\n");
+    home.write(".claude-glm/settings.json", r#"{ "env": { "ANTHROPIC_BASE_URL": "https://api.z.ai/api/anthropic", "ANTHROPIC_AUTH_TOKEN": "sk-test-glm", "ANTHROPIC_MODEL": "glm-5" } }"#);
+    home.write(".claude-empty/notes", "");
+    let told = imports(&home, &[]);
+    assert!(told.contains("~/.claude-empty: it holds no login, key or helper"), "{told}");
+    // What is printed has the home folder as `~`; in the file it is a whole path.
+    let folder = |name: &str| json!({ "auth": { "claude_config_dir": format!("~/{name}") } });
+    assert_eq!(
+        profiles(&home),
+        json!({
+            "glm": { "platform": "anthropic_compatible", "base_url": "https://api.z.ai/api/anthropic", "auth": { "keychain": "glm" }, "models": { "claude-*": "glm-5" } },
+            "work": folder(".claude-work"),
+            "elsewhere": folder("elsewhere"),
+        })
+    );
+    assert_eq!(kept(&home, "glm"), "sk-test-glm");
+    // The same again adds nothing.
+    let file = home.read(FILE);
+    assert!(imports(&home, &[]).contains("`work` is there already"));
+    assert_eq!(home.read(FILE), file);
+}
+
+#[test]
+fn teamclaude_s_keys_come_along_and_its_logins_do_not() {
+    let home = Home::new();
+    home.write(
+        ".config/teamclaude.json",
+        r#"{ "proxy": { "port": 3456, "apiKey": "sk-tc" }, "upstream": "https://api.anthropic.com", "accounts": [
+            { "name": "me@example.com (Acme)", "type": "oauth", "accessToken": "sk-ant-oat01-x", "refreshToken": "sk-ant-ort01-x" },
+            { "name": "linked", "type": "oauth", "importFrom": "~/.claude-two/.credentials.json" },
+            { "name": "Key 1", "type": "apikey", "apiKey": "sk-ant-test-key1" },
+            { "name": "ds", "type": "apikey", "apiKey": "sk-test-ds", "upstream": "https://api.deepseek.com/anthropic", "modelMap": { "claude-sonnet-5-5": "deepseek-v4" } } ] }"#,
+    );
+    let told = imports(&home, &[".config/teamclaude.json"]);
+    assert!(told.contains("two who renew one login end it"), "{told}");
+    assert_eq!(
+        profiles(&home),
+        json!({
+            "linked": { "auth": { "claude_config_dir": "~/.claude-two" } },
+            "key-1": { "auth": { "keychain": "key-1" } },
+            "ds": { "platform": "anthropic_compatible", "base_url": "https://api.deepseek.com/anthropic", "auth": { "keychain": "ds" }, "models": { "claude-sonnet-5-5": "deepseek-v4" } },
+        })
+    );
+    assert_eq!(kept(&home, "key-1"), "sk-ant-test-key1");
+}
+
+#[test]
+fn claude_code_router_s_providers_come_along_where_they_speak_anthropic_s_format() {
+    let home = Home::new();
+    home.write(
+        ".claude-code-router/config.json",
+        r#"{ "APIKEY": "sk-own", "Providers": [
+            { "name": "openrouter", "api_base_url": "https://openrouter.ai/api/v1/chat/completions", "api_key": "$OPENROUTER_API_KEY", "models": ["x"] },
+            { "name": "ollama", "api_base_url": "http://localhost:11434/v1/chat/completions", "api_key": "ollama", "models": ["qwen"] },
+            { "name": "gw", "api_base_url": "https://gw.example/claude/v1/messages", "api_key": "sk-test-gw", "models": ["m"] } ],
+          "Router": { "default": "gw,claude-sonnet-5-5" } }"#,
+    );
+    let told = imports(&home, &[]);
+    assert!(told.contains("`ollama` speaks another format than Anthropic's"), "{told}");
+    assert_eq!(
+        profiles(&home),
+        json!({
+            "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" } },
+            "gw": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw" }, "models": { "claude-*": "claude-sonnet-5-5" } },
+        })
+    );
+}
+
+#[test]
+fn databases_of_cc_switch_better_ccflare_and_the_router_are_read_as_they_are() {
+    let home = Home::new();
+    home.write(".cc-switch/config.json", r#"{ "version": 2, "claude": { "current": "a", "providers": { "a": { "id": "a", "name": "Mini Max", "settingsConfig": { "env": { "ANTHROPIC_BASE_URL": "https://api.minimax.io/anthropic", "ANTHROPIC_AUTH_TOKEN": "sk-test-mm", "ANTHROPIC_MODEL": "MiniMax-M3" } } }, "b": { "id": "b", "name": "Official", "settingsConfig": { "env": {} } } } } }"#);
+    let make = |file: &str, sql: &str| {
+        fs::create_dir_all(home.path(file).parent().expect("a folder")).expect("made");
+        rusqlite::Connection::open(home.path(file)).expect("opened").execute_batch(sql).expect("made");
+    };
+    make(
+        ".cc-switch/cc-switch.db",
+        r#"CREATE TABLE providers (id TEXT, app_type TEXT, name TEXT, settings_config TEXT);
+           INSERT INTO providers VALUES ('1', 'claude', 'Kimi', '{"env":{"ANTHROPIC_BASE_URL":"https://gw.example","ANTHROPIC_AUTH_TOKEN":"sk-test-kimi"}}'), ('2', 'codex', 'Other', '{}');"#,
+    );
+    make(
+        ".config/better-ccflare/better-ccflare.db",
+        "CREATE TABLE accounts (id TEXT, name TEXT, provider TEXT, api_key TEXT, refresh_token TEXT, custom_endpoint TEXT);
+         INSERT INTO accounts VALUES ('1', 'console', 'claude-console-api', 'sk-ant-test-console', '', NULL), ('2', 'max', 'anthropic', NULL, 'sk-r', NULL);",
+    );
+    make(
+        ".claude-code-router/config.sqlite",
+        r#"CREATE TABLE app_config (key TEXT PRIMARY KEY, value_json TEXT, updated_at TEXT);
+           INSERT INTO app_config VALUES ('default', '{"Providers":[{"name":"direct","type":"anthropic_messages","baseUrl":"https://direct.example","api_key":"sk-test-direct"}]}', '');"#,
+    );
+    let told = imports(&home, &[]);
+    assert!(told.contains("`max` is a login that better-ccflare keeps") && told.contains("`Official` is the client's own login"), "{told}");
+    let profiles = profiles(&home);
+    let names: Vec<&String> = profiles.as_object().expect("an object").keys().collect();
+    assert_eq!(names, ["direct", "mini-max", "kimi", "console"]);
+    assert_eq!((kept(&home, "console").as_str(), kept(&home, "kimi").as_str()), ("sk-ant-test-console", "sk-test-kimi"));
+}
+
+#[test]
+fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
+    let home = Home::new();
+    let text = "{\n  // mine\n  \"failover_policy\": { \"primary_profile\": \"work\" },\n  \"profiles\": { \"work\": {} }\n}\n";
+    home.write(FILE, text);
+    home.write(".claude-work/settings.json", r#"{ "env": { "ANTHROPIC_API_KEY": "sk-ant-test-work" } }"#);
+    let refused = home.run(&["profile", "import"]);
+    assert!(refused.code == 1 && refused.err.contains("`--yes` agrees to it"), "{}", refused.err);
+    let shown = home.runs(&["profile", "import", "--dry-run"]).out;
+    assert!(shown.contains("work-2  from ~/.claude-work") && shown.contains("+ "), "{shown}");
+    assert_eq!(home.read(FILE), text);
+    imports(&home, &[]);
+    assert!(home.read(FILE).starts_with("{\n  // mine\n") && home.read(FILE).contains("\"work-2\""));
+    // YAML and garbage are named and left alone.
+    home.write("litellm.yaml", "model_list: []\n");
+    home.write("junk.json", "\u{0}{");
+    let told = imports(&home, &["litellm.yaml", "junk.json", "none.json"]);
+    assert!(told.contains("YAML is not read") && told.contains("it is not JSON") && told.contains("no such file"), "{told}");
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// Whatever a source holds, it is only read, and our file stays valid.
+    #[test]
+    fn a_source_is_never_changed(name in "[ -~]{0,12}", url in "(https://[a-z]{1,8}\\.example(/v1/messages)?|[ -~]{0,20})", key in "[!-~]{0,16}") {
+        let home = Home::new();
+        let router = json!({ "Providers": [{ "name": name, "api_base_url": url, "api_key": key, "type": "anthropic_messages" }] });
+        home.write("config.json", &router.to_string());
+        home.write(".claude-x/settings.json", &json!({ "env": { "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key, "ANTHROPIC_MODEL": name } }).to_string());
+        let before = theirs(&home);
+        home.run(&["profile", "import", "--yes", &home.path("config.json").display().to_string(), &home.path(".claude-x").display().to_string()]);
+        proptest::prop_assert!(theirs(&home) == before);
+        proptest::prop_assert_eq!(home.run(&["config", "validate"]).code, 0);
+    }
+}
