@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use cases::Mode;
+use cases::{Lead, Mode};
 use world::Tools;
 
 /// What the developer asks for.
@@ -28,6 +28,8 @@ struct Options<'a> {
     binary: Option<&'a str>,
     /// `--direct`: the client goes to the primary itself. Every case in which that breaks must fail then.
     direct: bool,
+    /// `--mode base|full`: the client is led in this way alone, through every case. Otherwise by base URL, and through some in full mode.
+    lead: Option<Lead>,
     /// Only cases whose name and mode contain this.
     wanted: &'a str,
 }
@@ -40,7 +42,16 @@ impl<'a> Options<'a> {
             match *argument {
                 "--bin" => options.binary = Some(rest.next().context("`--bin` needs a path")?),
                 "--direct" => options.direct = true,
-                flag if flag.starts_with("--") => bail!("unknown option `{flag}`: `--bin PATH`, `--direct`, or a part of a case's name"),
+                "--mode" => {
+                    options.lead = Some(match rest.next().copied() {
+                        Some("base") => Lead::Base,
+                        Some("full") => Lead::Full,
+                        _ => bail!("`--mode` needs `base` or `full`"),
+                    });
+                }
+                flag if flag.starts_with("--") => {
+                    bail!("unknown option `{flag}`: `--bin PATH`, `--direct`, `--mode base|full`, or a part of a case's name")
+                }
                 name => options.wanted = name,
             }
         }
@@ -50,20 +61,20 @@ impl<'a> Options<'a> {
 
 /// Runs the cases, or those whose name contains a given text; prints a line for each and `N passed, N failed`.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
-    let Options { binary, direct, wanted } = Options::parse(args)?;
+    let Options { binary, direct, lead, wanted } = Options::parse(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     let tools = Tools::fetch(binary, direct)?;
-    let (mut passed, mut failed) = (0, 0);
+    let (mut passed, mut failed) = (0_usize, 0_usize);
     let mut report = |name: &str, mode: &str, started: Instant, outcome: Result<()>| {
         let seconds = started.elapsed().as_secs_f64();
         match outcome {
             Ok(()) => {
                 passed += 1;
-                println!("ok      {name:<52} {mode:<12} {seconds:>5.1} s");
+                println!("ok      {name:<52} {mode:<16} {seconds:>5.1} s");
             }
             Err(error) => {
                 failed += 1;
-                println!("FAILED  {name:<52} {mode:<12} {seconds:>5.1} s\n        {error:#}");
+                println!("FAILED  {name:<52} {mode:<16} {seconds:>5.1} s\n        {error:#}");
             }
         }
     };
@@ -74,8 +85,21 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
                 continue;
             }
             let started = Instant::now();
-            report(case.name, label, started, runtime.block_on(cases::run(&tools, &case, mode)));
+            report(case.name, label, started, runtime.block_on(cases::run(&tools, &case, mode, lead.unwrap_or_default())));
         }
+    }
+    // Without a word on it, the telling ones in full mode too.
+    for case in cases::all().iter().filter(|case| lead.is_none() && !direct && case.tells_of_full_mode()) {
+        for mode in [Mode::Print, Mode::Interactive] {
+            let label = format!("{} full", mode.label());
+            if format!("{} {label}", case.name).contains(wanted) {
+                let started = Instant::now();
+                report(case.name, &label, started, runtime.block_on(cases::run(&tools, case, mode, Lead::Full)));
+            }
+        }
+    }
+    if lead == Some(Lead::Full) {
+        return verdict(passed, failed, wanted);
     }
     for mode in [Mode::Print, Mode::Interactive] {
         let label = mode.label();
@@ -106,6 +130,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             report(case.name, "sdk", started, runtime.block_on(sdk::run(&tools, &case)));
         }
     }
+    verdict(passed, failed, wanted)
+}
+
+fn verdict(passed: usize, failed: usize, wanted: &str) -> Result<()> {
     println!("{passed} passed, {failed} failed");
     ensure!(passed + failed > 0, "no case is named `{wanted}`");
     ensure!(failed == 0, "{failed} end-to-end cases failed");

@@ -25,6 +25,16 @@ impl Mode {
     }
 }
 
+/// How the client is led to hotspare.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Lead {
+    /// By its base URL.
+    #[default]
+    Base,
+    /// hotspare is its HTTPS proxy.
+    Full,
+}
+
 /// What the client must have in the end.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Expect {
@@ -66,6 +76,26 @@ pub(super) struct Case {
     login: Login,
     /// Whether the project's own settings try to pull the traffic away.
     hostile: bool,
+}
+
+/// A refusal, a break at each of the places that end differently, and a project that pulls the traffic away: the rest differs from these in
+/// what the provider says, in which the way of the client has no part.
+const IN_FULL_MODE: [&str; 8] = [
+    "healthy primary",
+    "refused",
+    "529",
+    "429 with unified rejected, a stored login",
+    "cut in the first text block",
+    "cut after closed thinking and begun text",
+    "cut in an open tool call after closed text",
+    "a project's hostile settings, a key",
+];
+
+impl Case {
+    /// Whether it is run in full mode too, where nothing is said of modes.
+    pub(super) fn tells_of_full_mode(&self) -> bool {
+        IN_FULL_MODE.contains(&self.name)
+    }
 }
 
 pub(super) fn all() -> Vec<Case> {
@@ -161,7 +191,7 @@ fn hostile_settings(evil: &str) -> String {
     .to_string()
 }
 
-pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode) -> Result<()> {
+pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode, lead: Lead) -> Result<()> {
     let (script, refused) = match &case.primary {
         Primary::Plays(script) => (script.clone(), None),
         Primary::Refuses => (Script::new(), Some(refused_addr()?)),
@@ -170,7 +200,7 @@ pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode) -> Result<()> {
     let spare = Upstream::sequence(vec![faults::healthy(SECOND)]).await?;
     let evil = Upstream::start(|_| Script::not_found()).await?;
     let primary_url = refused.map_or_else(|| primary.url(), |address| format!("http://{address}"));
-    let world = World::new(&primary_url, &spare.url(), case.login).await?;
+    let world = World::new(&primary_url, &spare.url(), case.login).await?.led(lead);
     if case.hostile {
         for name in ["settings.json", "settings.local.json"] {
             std::fs::write(world.path("project/.claude").join(name), hostile_settings(&evil.url()))?;
@@ -184,7 +214,7 @@ pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode) -> Result<()> {
     ensure!(kept == case.expect.texts(mode), "the conversation that the client has kept: {kept:?}");
     ensure!(evil.connections() == 0, "the project's own address got {:?}", lines(&evil));
     judge(case.expect, &primary, &spare)?;
-    stayed_inside(case.login, &world.outside)
+    stayed_inside(case.login, lead, &world.outside)
 }
 
 /// What the providers saw.
@@ -211,9 +241,13 @@ fn lines(upstream: &Upstream) -> Vec<String> {
 
 /// What the client asked of other hosts: it looks for updates and renews a login there, through tunnels (which are refused). A question to
 /// a model, or anything unencrypted, went past hotspare.
-fn stayed_inside(login: Login, outside: &Upstream) -> Result<()> {
+///
+/// In full mode hotspare itself asks the client's own host there, for what asks no model.
+fn stayed_inside(login: Login, lead: Lead, outside: &Upstream) -> Result<()> {
     for request in outside.requests() {
-        let harmless = login == Login::Stored || !request.target.starts_with("api.anthropic.com");
+        let harmless = login == Login::Stored || lead == Lead::Full || !request.target.starts_with("api.anthropic.com");
+        let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
+        ensure!(!head.contains("proxy-authorization"), "our proxy credentials went to the machine's proxy:\n{head}");
         ensure!(request.method == "CONNECT" && harmless, "a request went past hotspare: {} {}", request.method, request.target);
     }
     Ok(())

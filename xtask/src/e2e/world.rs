@@ -10,6 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use hotspare_testkit::{Received, Script, Upstream};
 use serde_json::{Value, json};
 
+use super::cases::Lead;
 use crate::workspace;
 
 /// The client's own key: it may reach the primary alone.
@@ -49,7 +50,11 @@ impl Tools {
     pub(super) fn protected_client(&self, world: &World) -> Vec<OsString> {
         let mut command = Vec::new();
         if !self.direct {
-            command.extend([self.hotspare.as_os_str(), "run".as_ref(), "--config".as_ref(), world.config.as_os_str(), "--".as_ref()]);
+            command.extend([self.hotspare.as_os_str(), "run".as_ref(), "--config".as_ref(), world.config.as_os_str()]);
+            if world.lead == Lead::Full {
+                command.extend([OsStr::new("--mode"), OsStr::new("full")]);
+            }
+            command.push("--".as_ref());
         }
         command.push(self.claude.as_os_str());
         command.into_iter().map(OsStr::to_owned).collect()
@@ -136,6 +141,7 @@ pub(super) enum Login {
 pub(super) struct World {
     folder: tempfile::TempDir,
     login: Login,
+    lead: Lead,
     primary: String,
     /// The proxy of this machine, for whatever the client asks of other hosts: it lets nothing out.
     pub outside: Upstream,
@@ -164,9 +170,14 @@ impl World {
         });
         fs::write(&config, serde_json::to_string_pretty(&policy)?)?;
         let outside = Upstream::start(|_| Script::not_found()).await?;
-        let world = Self { folder, login, primary: primary.to_owned(), outside, config };
+        let world = Self { folder, login, lead: Lead::default(), primary: primary.to_owned(), outside, config };
         world.settle_client()?;
         Ok(world)
+    }
+
+    /// The same with the client led in another way.
+    pub(super) fn led(self, lead: Lead) -> Self {
+        Self { lead, ..self }
     }
 
     /// What a user has done once: onboarding, the trust dialog, the approval of the key or the login.
