@@ -26,12 +26,16 @@ use crate::wiring::patch::{Change, Entry, Place, Taken};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Mode, Outcome, Part, WiringError, claude, vscode};
+use crate::words;
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
 
 /// Longest value that is shown, in characters.
 const LONGEST: usize = 72;
+
+/// Columns of a line that neither its key nor its value takes.
+const BESIDE: usize = 6;
 
 /// What is installed where nothing is said.
 const USUAL: [Part; 3] = [Part::Service, Part::Claude, Part::Statusline];
@@ -339,7 +343,9 @@ impl Report {
             lines.push(look.paint.paint(Style::Bold, &file.path));
             for line in &file.set {
                 let sign = if line.replaces { look.paint.paint(Style::Yellow, "~") } else { look.paint.paint(Style::Green, "+") };
-                lines.push(format!("  {sign} {}  {}", line.key, look.paint.paint(Style::Dim, &line.value)));
+                let room = look.width.map_or(usize::MAX, |width| width.saturating_sub(line.key.len() + BESIDE));
+                let value = words::fit(&line.value, room, look.unicode);
+                lines.push(format!("  {sign} {}  {}", line.key, look.paint.paint(Style::Dim, &value)));
             }
             let is_new = |key: &&String| !file.set.iter().any(|line| line.key == **key);
             lines.extend(file.removed.iter().filter(is_new).map(|key| format!("  {} {key}", look.paint.paint(Style::Red, "-"))));
