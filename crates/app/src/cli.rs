@@ -195,7 +195,7 @@ pub(crate) struct InitArgs {
 pub(crate) struct Run {
     #[command(flatten)]
     pub layers: Layers,
-    /// How the client is led through: by its base URL, or as its HTTPS proxy
+    /// How the client is led through: by its base URL (base), or as its HTTPS proxy (full)
     #[arg(long, value_enum, value_name = "MODE")]
     pub mode: Option<Mode>,
     /// The command and its arguments
@@ -206,11 +206,9 @@ pub(crate) struct Run {
 /// How a client is led through hotspare.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// As is best known to work
+    // No words of help at the values: with them the page has four lines for each and no longer fits a screen.
     Auto,
-    /// By its base URL
     Base,
-    /// As its HTTPS proxy
     Full,
 }
 

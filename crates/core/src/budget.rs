@@ -129,6 +129,9 @@ mod tests {
         (0..200).for_each(|_| meter.on_request(clock.now()));
         let raced = (0..20).filter(|_| meter.take(clock.now(), &mut budget)).count();
         assert_eq!(raced, 3, "10, 8 and 6 are more than half of the budget; 4 is not");
+        let mut half = RetryBudget::default();
+        assert!(half.take(clock.now(), BUDGET / 2.0));
+        assert!(!meter.take(clock.now(), &mut half), "half of the budget is not more than half");
         assert!(!meter.take(clock.now() + HEDGE_WINDOW, &mut RetryBudget::default()), "old requests count no longer");
     }
 }

@@ -495,6 +495,17 @@ mod tests {
     }
 
     #[test]
+    fn which_failures_cost_time_and_which_are_worth_a_second_try_in_place() {
+        use FailureKind as Kind;
+        for kind in FailureKind::ALL {
+            let timed_out = matches!(kind, Kind::ConnectTimeout | Kind::HeadTimeout | Kind::Stalled);
+            assert_eq!(Failure::new(kind, Stage::Head, "").timed_out(), timed_out, "{kind:?}");
+            let again = matches!(kind, Kind::ServerError | Kind::BadGateway | Kind::Overloaded);
+            assert_eq!(kind.may_retry_in_place(), again, "{kind:?}");
+        }
+    }
+
+    #[test]
     fn the_request_s_own_fault_is_relayed_and_blames_nobody() {
         for kind in [FailureKind::BadRequest, FailureKind::TooLarge] {
             let failure = Failure::new(kind, Stage::Head, "4xx");

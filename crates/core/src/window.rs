@@ -172,6 +172,43 @@ mod tests {
     }
 
     #[test]
+    fn which_family_a_window_is_about() {
+        for (name, family) in [
+            ("7d_opus", Some(ModelFamily::Opus)),
+            ("7d_sonnet", Some(ModelFamily::Sonnet)),
+            ("7d_haiku", Some(ModelFamily::Haiku)),
+            ("7d_fable", Some(ModelFamily::Fable)),
+            ("7d_oi", Some(ModelFamily::Fable)),
+            ("7d_new", None),
+            ("7d", None),
+            ("5h", None),
+        ] {
+            assert_eq!(window_family(name), family, "{name}");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_never_takes_the_place_of_what_is_known_and_keeps_the_bound() {
+        let now = VirtualClock::new().now();
+        let remembered = |name: &str| UsageWindow { name: name.into(), status: WindowStatus::Allowed, used: 0.1, resets_at: None };
+        let mut windows = Windows::default();
+        windows.note(now, &reading("5h", 0.5, 100));
+        windows.restore(remembered("5h"));
+        assert_eq!(windows.all(now).map(|window| window.used).collect::<Vec<_>>(), [0.5]);
+        (0..2 * MOST_WINDOWS).for_each(|number| windows.restore(remembered(&format!("w{number}"))));
+        assert_eq!(windows.all(now).count(), MOST_WINDOWS);
+    }
+
+    #[test]
+    fn time_that_nobody_saw_brings_the_reset_nearer() {
+        let now = VirtualClock::new().now();
+        let mut windows = Windows::default();
+        windows.note(now, &reading("5h", 0.5, 100));
+        windows.shift_back(Duration::from_secs(40));
+        assert_eq!(windows.all(now).next().and_then(|window| window.resets_at), Some(now + Duration::from_secs(60)));
+    }
+
+    #[test]
     fn a_partial_reading_leaves_the_rest_as_it_was() {
         let now = VirtualClock::new().now();
         let mut windows = Windows::default();

@@ -564,9 +564,10 @@ impl Gateway {
 
     async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance) -> Response<ClientBody> {
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
-        // A bug of ours in one exchange is answered, and harms no other.
+        // A bug of ours in one exchange is answered, and harms no other. Boxed: the connection keeps this future's place as long as an
+        // answer flows, and what it needs until there is an answer is 4 KiB.
         let routed = match entrance {
-            Entrance::Port => AssertUnwindSafe(self.route(request)).catch_unwind().await,
+            Entrance::Port => AssertUnwindSafe(Box::pin(self.route(request))).catch_unwind().await,
             Entrance::Tunnel => AssertUnwindSafe(Box::pin(intercept::route(self, request))).catch_unwind().await,
         };
         let mut response = routed.unwrap_or_else(|_| {

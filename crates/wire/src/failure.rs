@@ -379,6 +379,81 @@ mod tests {
     }
 
     #[test]
+    fn each_type_stands_for_one_status_and_its_class() {
+        for (kind, status, class) in [
+            ("invalid_request_error", 400, FailureKind::BadRequest),
+            ("context_length_exceeded", 400, FailureKind::BadRequest),
+            ("authentication_error", 401, FailureKind::Unauthorized),
+            ("billing_error", 402, FailureKind::Billing),
+            ("payment_required", 402, FailureKind::Billing),
+            ("permission_error", 403, FailureKind::Forbidden),
+            ("not_found_error", 404, FailureKind::ModelNotFound),
+            ("request_too_large", 413, FailureKind::TooLarge),
+            ("rate_limit_error", 429, FailureKind::Throttled),
+            ("rate_limit_exceeded", 429, FailureKind::Throttled),
+            ("provider_unavailable", 503, FailureKind::BadGateway),
+            ("timeout_error", 504, FailureKind::BadGateway),
+            ("overloaded_error", 529, FailureKind::Overloaded),
+            ("provider_overloaded", 529, FailureKind::Overloaded),
+            ("api_error", 500, FailureKind::ServerError),
+        ] {
+            let failure = of_event(kind, "", Stage::Held);
+            assert_eq!((failure.kind, failure.status), (class, Some(status)), "{kind}");
+        }
+        let signature = "messages.1.content.0: Invalid `signature` in `thinking` block";
+        assert_eq!(of_event("invalid_request_error", signature, Stage::Held).kind, FailureKind::ProviderBound, "its words count too");
+        let words = of_event("timeout_error", "", Stage::Held).detail;
+        assert!(words.contains("504 timeout"), "{words}");
+    }
+
+    #[test]
+    fn a_number_alone_has_the_type_that_anthropic_gives_it() {
+        for (number, kind) in [
+            (400, "invalid_request_error"),
+            (401, "authentication_error"),
+            (402, "billing_error"),
+            (403, "permission_error"),
+            (404, "not_found_error"),
+            (408, "timeout_error"),
+            (413, "request_too_large"),
+            (429, "rate_limit_error"),
+            (500, "api_error"),
+            (501, "api_error"),
+            (502, "timeout_error"),
+            (503, "timeout_error"),
+            (504, "timeout_error"),
+            (505, "api_error"),
+            (529, "overloaded_error"),
+        ] {
+            assert_eq!(type_of_number(number), kind, "{number}");
+        }
+    }
+
+    #[test]
+    fn a_404_speaks_of_the_model_only_where_a_model_is_asked() {
+        let of = |endpoint, body: &str| {
+            of_response(endpoint, StatusCode::NOT_FOUND, &HeaderMap::new(), body.as_bytes(), SystemTime::UNIX_EPOCH).kind
+        };
+        assert_eq!(of(Endpoint::Messages, ""), FailureKind::ModelNotFound);
+        assert_eq!(of(Endpoint::Models, ""), FailureKind::BadRequest);
+        let thread = r#"{"error":{"type":"not_found_error","message":"","details":{"error_code":"thread_not_found"}}}"#;
+        assert_eq!(of(Endpoint::Messages, thread), FailureKind::BadRequest);
+    }
+
+    #[test]
+    fn each_kind_of_429_has_its_words() {
+        assert_eq!(&*classify(429, &[("retry-after", "3600")], "").detail, "429 usage limit reached");
+        assert_eq!(&*classify(429, &[("x-should-retry", "false")], "").detail, "429 spend limit reached");
+        assert_eq!(&*classify(429, &[], "").detail, "429 rate limited");
+    }
+
+    #[test]
+    fn a_spend_limit_is_known_by_both_halves_of_its_words() {
+        check(400, &[], &error("invalid_request_error", "You have reached your specified length"), FailureKind::BadRequest);
+        check(400, &[], &error("invalid_request_error", "see the docs on API usage limits"), FailureKind::BadRequest);
+    }
+
+    #[test]
     fn words_for_people_are_short_and_clean() {
         assert_eq!(&*classify(529, &[], "").detail, "529 overloaded");
         assert_eq!(&*classify(500, &[], &error("api_error", "secret prompt")).detail, "500 api");

@@ -191,6 +191,37 @@ mod tests {
         assert!(!read.rejected);
     }
 
+    #[test]
+    fn a_minute_s_limit_comes_back_with_the_next_minute_and_one_of_nothing_is_none() {
+        let read = |limit: &str, left: &str| {
+            let pairs = [("anthropic-ratelimit-requests-limit", limit), ("anthropic-ratelimit-requests-remaining", left)];
+            reading(&headers(&pairs), now()).and_then(|reading| reading.windows.into_iter().next())
+        };
+        // The second 1,000,000 is the 40th of its minute.
+        assert_eq!(read("10", "1").and_then(|window| window.resets_in), Some(Duration::from_secs(20)));
+        assert_eq!(read("0", "0"), None);
+        assert_eq!(read("1", "0").and_then(|window| window.used), Some(1.0));
+    }
+
+    #[test]
+    fn a_window_s_name_is_kept_up_to_its_cap() {
+        let read = |length: usize| {
+            let name = format!("{UNIFIED}{}-status", "w".repeat(length));
+            let mut headers = HeaderMap::new();
+            headers.insert(http::HeaderName::try_from(name).unwrap(), http::HeaderValue::from_static("allowed"));
+            reading(&headers, now()).map(|reading| reading.windows.len())
+        };
+        assert_eq!((read(NAME_CAP - 1), read(NAME_CAP), read(NAME_CAP + 1)), (Some(1), Some(1), None));
+    }
+
+    #[test]
+    fn a_body_s_coding_is_none_where_it_reads_as_it_is() {
+        let read = |coding: &str| content_coding(&headers(&[("content-encoding", coding)])).map(str::to_owned);
+        assert_eq!(read(" gzip "), Some("gzip".to_owned()));
+        assert_eq!((read("identity"), read("Identity"), read("")), (None, None, None));
+        assert_eq!(content_coding(&HeaderMap::new()), None);
+    }
+
     /// `CLIProxyAPI` #5915 #5920: one model family's limit took the account out.
     #[test]
     fn r28_a_model_family_s_limit_is_not_the_account_s() {

@@ -45,8 +45,10 @@ pub(crate) fn logs(arguments: &LogsArgs) -> Result<ExitCode, CliError> {
     }
     let mut seen = 0;
     if let Some(ledger) = &ledger {
+        // Before the list: what is written between the two is news, not lost.
+        let before = ledger.last_seq()?.unwrap_or(0);
         let listing = ledger.list(&filter)?;
-        seen = ledger.last_seq()?.unwrap_or(0);
+        seen = listing.last_seq.unwrap_or(0).max(before);
         if listing.rows.is_empty() && !arguments.follow && !arguments.json {
             output::talk("hotspare: no such exchange is recorded");
         }

@@ -161,4 +161,22 @@ mod tests {
         assert_eq!(watch.observe(now + secs(503), wall), Some(Jump::Back));
         assert_eq!(watch.observe(now + secs(600), wall + secs(1)), Some(Jump::Back));
     }
+
+    #[test]
+    fn clocks_that_differ_by_no_more_than_a_jump_agree() {
+        let now = VirtualClock::new().now();
+        let wall = SystemTime::UNIX_EPOCH + secs(1_000_000);
+        let look = |steady: Duration, moved: Result<Duration, Duration>| {
+            let mut watch = ClockWatch::default();
+            watch.observe(now, wall);
+            watch.observe(now + steady, moved.map_or_else(|back| wall - back, |ahead| wall + ahead))
+        };
+        let moment = Duration::from_millis(1);
+        assert_eq!(look(secs(1), Ok(secs(1) + CLOCK_JUMP)), None);
+        assert_eq!(look(secs(1), Ok(secs(1) + CLOCK_JUMP + moment)), Some(Jump::Forward(CLOCK_JUMP + moment)));
+        assert_eq!(look(secs(1) + CLOCK_JUMP, Ok(secs(1))), None);
+        assert_eq!(look(secs(1) + CLOCK_JUMP + moment, Ok(secs(1))), Some(Jump::Back));
+        assert_eq!(look(CLOCK_JUMP - secs(1), Err(secs(1))), None);
+        assert_eq!(look(CLOCK_JUMP - secs(1), Err(secs(1) + moment)), Some(Jump::Back));
+    }
 }

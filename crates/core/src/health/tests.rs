@@ -34,6 +34,24 @@ fn usable(health: &Health, now: Instant) -> bool {
 }
 
 #[test]
+fn a_profile_is_held_while_benched_or_on_trial_and_no_longer() {
+    let mut clock = VirtualClock::new();
+    let mut health = failed(clock.now(), FailureKind::HeadTimeout);
+    assert!(health.report(clock.now(), P).is_held());
+    let over = clock.advance(secs(30));
+    assert!(!health.report(over, P).is_held(), "a bench ends at its end");
+    for _ in 0..3 {
+        health.on_failure(clock.now(), &victim(P), &failure(FailureKind::HeadTimeout), EVEN);
+    }
+    let until = health.report(clock.now(), P).bench.unwrap().until;
+    let trial = clock.advance(until - clock.now());
+    health.begin(trial, P, OPUS);
+    let report = health.report(trial, P);
+    assert!(report.bench.is_none() && report.half_open.is_some() && report.is_held(), "one that may try is still held: {report:?}");
+    assert!(!health.report(trial, Q).is_held());
+}
+
+#[test]
 fn a_failed_profile_is_usable_again_after_its_cooldown() {
     let now = VirtualClock::new().now();
     let health = failed(now, FailureKind::HeadTimeout);
