@@ -1,6 +1,7 @@
 //! The binary as a user runs it: real processes, each with a home of its own. What must hold of every message: what, where, what to do.
 
 mod bad_input;
+mod canary;
 mod config;
 mod demo;
 mod doctor;
