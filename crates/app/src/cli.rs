@@ -195,8 +195,8 @@ pub(crate) struct InitArgs {
 pub(crate) struct Run {
     #[command(flatten)]
     pub layers: Layers,
-    /// How the client is led through: by its base URL (base), or as its HTTPS proxy (full)
-    #[arg(long, value_enum, value_name = "MODE")]
+    /// `base` (by its base URL), `full` (as its proxy), `auto`
+    #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<Mode>,
     /// The command and its arguments
     #[arg(last = true, required = true, value_name = "CMD")]
