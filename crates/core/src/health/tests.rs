@@ -1,3 +1,5 @@
+//! Who may be asked after which failure, and from when on. Never waits: time is an argument.
+
 #![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
 
 use super::*;

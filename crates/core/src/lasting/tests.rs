@@ -1,3 +1,5 @@
+//! What outlives a restart, for how long, and beside what other processes have learned. Never touches a disk.
+
 use hotspare_testkit::VirtualClock;
 use proptest::prelude::*;
 

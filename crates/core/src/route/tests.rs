@@ -1,3 +1,5 @@
+//! Who is asked in which order, and why somebody is passed over. Never sends anything.
+
 use super::*;
 use crate::facts::{ClientKind, Endpoint};
 use crate::failure::{Failure, Stage};

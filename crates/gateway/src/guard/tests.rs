@@ -1,3 +1,5 @@
+//! Which raw heads pass and which are refused, byte for byte. Never opens a socket.
+
 use super::*;
 use proptest::prelude::*;
 

@@ -1,3 +1,5 @@
+//! Which figures a record adds to. Never serves them.
+
 use hotspare_core::attempt::AttemptKind;
 use hotspare_core::record::{Decision, RECORD_VERSION, Tokens};
 use hotspare_core::{ClientKind, Outcome};

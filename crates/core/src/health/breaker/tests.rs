@@ -1,3 +1,5 @@
+//! When a breaker opens, how long it waits, and what closes it. Never waits: time is an argument.
+
 #![expect(clippy::unchecked_time_subtraction, reason = "times in a test are in order")]
 
 use super::*;
