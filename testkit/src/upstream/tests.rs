@@ -1,3 +1,5 @@
+//! The scripted upstream itself: it plays what it is told and keeps what it is sent. Never stands in for a test of the product.
+
 use super::*;
 use crate::Gate;
 use std::time::Duration;

@@ -1,3 +1,5 @@
+//! How the rest of a broken answer is joined to what the client has. Never talks to anybody.
+
 use super::*;
 use crate::sse::Scanner;
 use crate::stream;
