@@ -70,12 +70,13 @@ impl Exchange {
         if self.plan.on_exhausted == OnExhausted::Hold && waiting_helps(failure.kind) && self.may_hold(at) {
             return self.begin_hold(now, at);
         }
-        if !self.plan.lone && !blames_the_request(failure.kind) && self.shorter_helps(waiting_helps(failure.kind), now, at) {
-            return self.answer(Answer::Local(TOO_LONG));
-        }
         let attempt = AttemptId(u8::try_from(place).expect("an exchange makes few attempts"));
         let profile = self.attempts[place].profile;
         let client_login = self.asked.iter().any(|candidate| candidate.profile == profile && candidate.terms.client_login);
+        let has_its_words = self.plan.lone || blames_the_request(failure.kind) || is_a_login_s_own_word(&failure, client_login);
+        if !has_its_words && self.shorter_helps(waiting_helps(failure.kind), now, at) {
+            return self.answer(Answer::Local(TOO_LONG));
+        }
         let wait = self.seconds_to_next(now, at);
         let answer = self.shape(attempt, &failure, client_login, wait);
         if matches!(answer, Answer::Relay { .. }) {
@@ -105,10 +106,9 @@ impl Exchange {
         if waits && self.plan.on_exhausted == OnExhausted::Hold && self.may_hold(at) {
             return self.begin_hold(now, at);
         }
-        if self.shorter_helps(waits, now, at) {
-            return self.answer(Answer::Local(TOO_LONG));
-        }
-        let instead = if waits && self.plan.on_exhausted != OnExhausted::Fail {
+        let instead = if self.shorter_helps(waits, now, at) {
+            TOO_LONG
+        } else if waits && self.plan.on_exhausted != OnExhausted::Fail {
             LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(self.seconds_to_next(now, at)) }
         } else {
             EXPLAIN
@@ -147,7 +147,7 @@ impl Exchange {
             FailureKind::Overloaded | FailureKind::ServerError | FailureKind::Throttled if relayable(failure) && !fails => {
                 relay(Some(wait), false)
             }
-            FailureKind::QuotaExhausted | FailureKind::Unauthorized if client_login && relayable(failure) => relay(None, false),
+            FailureKind::QuotaExhausted | FailureKind::Unauthorized if is_a_login_s_own_word(failure, client_login) => relay(None, false),
             FailureKind::QuotaExhausted
             | FailureKind::Overloaded
             | FailureKind::ServerError
@@ -211,6 +211,12 @@ impl Exchange {
         let profiles = asked.chain(waiting).chain(skipped.map(|skipped| skipped.profile));
         at.world.health.soonest(now, profiles, self.facts.family(), self.facts.own_credential).unwrap_or_default()
     }
+}
+
+/// Whether this is what the client's own login was refused with: the client arms its continue-at-reset or its renewal on it, and no words of
+/// ours are worth more.
+fn is_a_login_s_own_word(failure: &Failure, client_login: bool) -> bool {
+    client_login && relayable(failure) && matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Unauthorized)
 }
 
 /// Whether the cause goes away with time alone.

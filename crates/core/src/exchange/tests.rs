@@ -320,11 +320,17 @@ fn r48_the_client_is_told_to_shorten_only_where_that_helps() {
     soon.expect(&["initial 0", "retry 0 in 125 ms", "relay #0 in 33 s"]);
     // It does not: shorter, the spare could take it.
     let mut late = rig().begin();
-    late.fail(Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(7200))));
+    late.status(FailureKind::Billing, 402);
     late.expect(&["initial 0", "say 400"]);
-    // And nobody is asked the next time.
+    // And nobody is asked the next time: no refusal of a window's or a login's is kept that could be said instead.
     let again = Rig { trace: Vec::new(), exchange: None, ..late }.begin();
-    again.expect(&["say 400"]);
+    again.expect(&["remembered 0 or 400"]);
+    // But the words of a used-up login of the client's own are worth more: it goes on by itself at the reset.
+    let mut used_up = rig().begin();
+    used_up.fail(Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(7200))));
+    used_up.expect(&["initial 0", "relay #0"]);
+    let again = Rig { trace: Vec::new(), exchange: None, ..used_up }.begin();
+    again.expect(&["remembered 0 or 400"]);
     // What the client has sent is to be blamed for is told in the provider's own words.
     let mut blamed = rig().begin();
     blamed.status(FailureKind::BadRequest, 400);

@@ -88,11 +88,15 @@ async fn whoever_does_not_think_is_not_asked_to() {
 #[tokio::test]
 async fn r48_where_nothing_fits_the_client_is_told_by_how_much() {
     let window = json!({ "context": 10_000 });
-    let (small, _, answer, _upstream) = asked(spent(), window.clone(), true, &of_length(80_000)).await;
+    let unpaid = Script::error(402, "billing_error", "Your account has no credit.");
+    let (small, _, answer, _upstream) = asked(unpaid, window.clone(), true, &of_length(80_000)).await;
     assert_eq!((small, answer.status), (0, 400), "{}", answer.text());
     let error: Value = serde_json::from_str(&answer.text()).expect("JSON");
     assert_eq!(error["error"]["type"], "invalid_request_error");
     assert_eq!(error["error"]["message"], "prompt is too long: 20000 tokens > 10000 maximum");
+    // A login of the client's own that is used up has words of its own: the client goes on by itself at the reset.
+    let (small, _, answer, _upstream) = asked(spent(), window.clone(), true, &of_length(80_000)).await;
+    assert_eq!((small, answer.status), (0, 429), "{}", answer.text());
     // Who is only busy is well again before the client has given up a word.
     let (small, _, answer, _upstream) = asked(overloaded(), window, true, &of_length(80_000)).await;
     assert_eq!((small, answer.status), (0, 529), "{}", answer.text());
