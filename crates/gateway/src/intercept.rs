@@ -25,8 +25,9 @@ pub use self::terminator::Terminator;
 use crate::admission::{self, Admitted};
 use crate::answer;
 use crate::body::ClientBody;
+use crate::connections::{IDLE_TIME, serve_requests};
 use crate::guard::{Connect, Guarded, Opening};
-use crate::server::{Entrance, Gateway, IDLE_TIME, serve_requests};
+use crate::server::{Entrance, Gateway};
 
 /// The one host that is terminated.
 pub const HOST: &str = "api.anthropic.com";

@@ -1,6 +1,7 @@
 //! Keeps a request body so that it can be sent again: chunks as they came, shared and never copied. Never waits for the whole body before
 //! the first attempt starts, and never spools to disk.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -284,6 +285,45 @@ impl<S: Body<Data = Bytes> + Unpin> Body for Reader<S> {
             SizeHint::with_exact(shared.chunks[self.next.min(shared.chunks.len())..].iter().map(|chunk| chunk.len() as u64).sum())
         } else {
             SizeHint::default()
+        }
+    }
+}
+
+/// A request body on its way up.
+pub enum RequestBody {
+    /// As the client sends it.
+    Kept(Reader),
+    /// With another model in it.
+    Parts(VecDeque<Bytes>),
+    /// Passed through, kept nowhere.
+    Passed(Incoming),
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match &mut *self {
+            Self::Kept(reader) => Pin::new(reader).poll_frame(cx),
+            Self::Parts(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(Frame::data(part)))),
+            Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(|_| Broken::Aborted),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Kept(reader) => reader.is_end_stream(),
+            Self::Parts(parts) => parts.is_empty(),
+            Self::Passed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Kept(reader) => reader.size_hint(),
+            Self::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
+            Self::Passed(body) => body.size_hint(),
         }
     }
 }

@@ -1,15 +1,12 @@
-//! Accepts connections and hands requests to their rooms. Never listens beyond this machine, and never lets one connection or one panic
-//! harm another.
+//! Holds what one running proxy knows, and hands each request to its room. Never listens beyond this machine, and never lets one panic harm
+//! another request.
 
-use std::collections::VecDeque;
 use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
-use std::pin::{Pin, pin};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -20,16 +17,10 @@ use hotspare_store::Store;
 use hotspare_upstream::connect::{Connector, Network};
 use hotspare_upstream::{Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
-use http_body::{Body, Frame, SizeHint};
+use http_body::Body;
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use secrecy::{ExposeSecret, SecretString};
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::net::TcpListener;
 
 use crate::admission::{self, Room};
 use crate::answer;
@@ -39,7 +30,6 @@ use crate::challenge;
 use crate::control;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
-use crate::guard::{Guarded, Opening};
 use crate::history::Histories;
 use crate::hooks::Hooks;
 use crate::identity::Identities;
@@ -50,54 +40,12 @@ use crate::notices::Notices;
 use crate::outside::Outside;
 use crate::recent::{Glance, Recent};
 use crate::record::{Event, Observer};
-use crate::replay::{Broken, Reader, Replay};
+use crate::replay::{Replay, RequestBody};
 use crate::snapshot::Snapshot;
 use crate::status::{ConfigState, ConfigStatus};
 
-/// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
-pub(crate) const IDLE_TIME: Duration = Duration::from_secs(300);
-
 /// Old sessions and requests are forgotten at most this often.
 const FORGET_EVERY: Duration = Duration::from_secs(30);
-
-/// A request body on its way up.
-pub enum RequestBody {
-    /// As the client sends it.
-    Kept(Reader),
-    /// With another model in it.
-    Parts(VecDeque<Bytes>),
-    /// Passed through, kept nowhere.
-    Passed(Incoming),
-}
-
-impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = Broken;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
-        match &mut *self {
-            Self::Kept(reader) => Pin::new(reader).poll_frame(cx),
-            Self::Parts(parts) => Poll::Ready(parts.pop_front().map(|part| Ok(Frame::data(part)))),
-            Self::Passed(body) => Pin::new(body).poll_frame(cx).map_err(|_| Broken::Aborted),
-        }
-    }
-
-    fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Kept(reader) => reader.is_end_stream(),
-            Self::Parts(parts) => parts.is_empty(),
-            Self::Passed(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Kept(reader) => reader.size_hint(),
-            Self::Parts(parts) => SizeHint::with_exact(parts.iter().map(|part| part.len() as u64).sum()),
-            Self::Passed(body) => body.size_hint(),
-        }
-    }
-}
 
 /// What a gateway needs besides its configuration.
 pub struct Options {
@@ -179,7 +127,7 @@ pub struct Gateway {
     /// This is a drill's shadow of another gateway.
     pub(crate) lane: Option<Lane>,
     local: SocketAddr,
-    max_connections: usize,
+    pub(crate) max_connections: usize,
     started: Instant,
 }
 
@@ -562,7 +510,7 @@ impl Gateway {
         InFlight(self.counts.in_flight.clone())
     }
 
-    async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance) -> Response<ClientBody> {
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance) -> Response<ClientBody> {
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         // A bug of ours in one exchange is answered, and harms no other. Boxed: the connection keeps this future's place as long as an
         // answer flows, and what it needs until there is an answer is 4 KiB.
@@ -719,135 +667,4 @@ fn too_large(limit: u64) -> Response<ClientBody> {
 
 fn unknown_coding(headers: &http::HeaderMap) -> Option<&str> {
     hotspare_wire::limits::content_coding(headers).filter(|coding| !matches!(*coding, "gzip" | "zstd" | "br"))
-}
-
-/// Serves until `shutdown` ends, then lets answers in flight end for as long as it said.
-pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
-    let places = Arc::new(Semaphore::new(gateway.max_connections));
-    let (stop, stopped) = tokio::sync::watch::channel(());
-    let mut connections = JoinSet::new();
-    let mut shutdown = pin!(shutdown);
-    let drain = loop {
-        // Cancel-safe: `accept` and `join_next` lose nothing when another branch wins.
-        tokio::select! {
-            biased;
-            drain = &mut shutdown => break drain,
-            Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
-            accepted = accept(&listener) => {
-                match accepted {
-                    Ok(stream) => {
-                        let Ok(place) = places.clone().try_acquire_owned() else {
-                            tracing::warn!("too many connections: one was closed");
-                            continue;
-                        };
-                        let gateway = gateway.clone();
-                        let mut stopped = stopped.clone();
-                        connections.spawn(async move {
-                            let _place = place;
-                            serve_connection(gateway, stream, async move { let _ = stopped.changed().await; }).await;
-                        });
-                    }
-                    Err(error) => {
-                        // Out of descriptors, most likely: a moment's rest instead of a busy loop.
-                        tracing::warn!(%error, "a connection could not be accepted");
-                        tokio::time::sleep(Duration::from_millis(50)).await;
-                    }
-                }
-            }
-        }
-    };
-    drop(stop);
-    drop(listener);
-    let drained = tokio::time::timeout(drain, async { while connections.join_next().await.is_some() {} }).await;
-    if drained.is_err() {
-        connections.abort_all();
-    }
-    gateway.finish_hooks().await;
-    gateway.keep_all();
-}
-
-/// The next connection. What is written to it goes out at once, however little it is.
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (stream, _) = listener.accept().await?;
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY could not be set");
-    }
-    Ok(stream)
-}
-
-fn log_panic(ended: Result<(), tokio::task::JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!("a connection ended with a bug of ours; the others go on");
-    }
-}
-
-/// Serves one client's connection until it closes; after `stop` it closes behind the answer that is under way.
-pub async fn serve_connection<I>(gateway: Arc<Gateway>, stream: I, stop: impl Future<Output = ()>)
-where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let mut guarded = Guarded::new(stream, gateway.local);
-    let mut stop = pin!(stop);
-    if gateway.terminator().is_some() {
-        // Cancel-safe: after the stop nothing is read any more.
-        let opening = tokio::select! {
-            biased;
-            opening = guarded.opening() => opening,
-            () = &mut stop => return,
-        };
-        if let Opening::Connect(asked) = opening {
-            return Box::pin(intercept::serve(gateway, guarded, asked, stop)).await;
-        }
-    }
-    serve_requests(gateway, guarded, Entrance::Port, stop).await;
-}
-
-/// Serves the requests of one connection.
-pub(crate) async fn serve_requests<I>(
-    gateway: Arc<Gateway>,
-    guarded: Guarded<I>,
-    entrance: Entrance,
-    mut stop: Pin<&mut impl Future<Output = ()>>,
-) where
-    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let io = TokioIo::new(guarded);
-    let service = service_fn(move |request| {
-        let gateway = gateway.clone();
-        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance).await) }
-    });
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(IDLE_TIME)
-        .preserve_header_case(true)
-        .auto_date_header(false)
-        .serve_connection(io, service);
-    let mut connection = pin!(connection);
-    // Cancel-safe: the connection is polled on after the stop. In order, so that a run can be repeated to the letter.
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => ended,
-        () = &mut stop => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "client connection ended");
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// claude-code-mux took 44 ms for each answer without it (measured).
-    #[tokio::test]
-    async fn r10_what_is_written_to_a_client_goes_out_at_once() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(accept(&listener).await.unwrap().nodelay().unwrap());
-    }
 }

@@ -16,7 +16,7 @@ use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
 use crate::holdback::{Holdback, Wants};
-use crate::server::RequestBody;
+use crate::replay::RequestBody;
 
 /// Most bytes of an error body that are kept to be relayed.
 const ERROR_CAP: usize = 4 * 1024 * 1024;

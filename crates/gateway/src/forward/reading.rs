@@ -14,7 +14,7 @@ use super::attempt::{Doing, Happened, Refused};
 use super::{Driver, Kept, asks_for_a_stream};
 use crate::history::Changed;
 use crate::record;
-use crate::server::RequestBody;
+use crate::replay::RequestBody;
 
 /// Most bytes of an error body that are unpacked to be classified (security.md T16).
 const UNPACKED_CAP: u64 = 8 * 1024 * 1024;

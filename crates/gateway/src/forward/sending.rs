@@ -11,8 +11,8 @@ use super::{ClientRequest, Driver};
 use crate::history::{Adaptation, Changed};
 use crate::holdback::Wants;
 use crate::record::Event;
-use crate::replay::Broken;
-use crate::server::{Gateway, RequestBody};
+use crate::replay::{Broken, RequestBody};
+use crate::server::Gateway;
 
 impl Driver {
     pub(super) fn start(&mut self, plan: &AttemptPlan) {

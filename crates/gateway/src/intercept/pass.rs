@@ -24,7 +24,8 @@ use super::{HOST, PORT, refuse};
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
 use crate::guard::Guarded;
-use crate::server::{Gateway, RequestBody};
+use crate::replay::RequestBody;
+use crate::server::Gateway;
 
 /// Longest that the provider may take for the head of an answer. Longer than any client waits: it is the client that gives up.
 const HEAD_TIME: Duration = Duration::from_secs(900);
