@@ -11,7 +11,7 @@ use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{
     Budget, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
 };
-use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Source, Target};
+use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Presence, Source, Target};
 
 use crate::identity::Identities;
 
@@ -164,8 +164,8 @@ impl Snapshot {
         let mut missing = Vec::new();
         let asked = |id: ProfileId| self.rules.iter().any(|rule| rule.chain.entries.iter().any(|entry| entry.profile == id));
         for id in self.ids().filter(|id| asked(*id)) {
-            let Some(target) = self.target(id).filter(|target| !target.credential.is_command()) else { continue };
-            if let Err(error) = target.credential.header().await {
+            let Some(target) = self.target(id) else { continue };
+            if let Presence::Missing(error) = target.credential.presence().await {
                 missing.push((target.name.clone(), error.to_string()));
             }
         }

@@ -234,11 +234,6 @@ impl Credential {
         matches!(self, Self::Own(own) if !matches!(own.source, Source::Env(_) | Source::Value(_)))
     }
 
-    /// Whether a program must be run for it, which may ask the user.
-    pub fn is_command(&self) -> bool {
-        matches!(self, Self::Own(Own { source: Source::Command(_) | Source::Keychain(..), .. }))
-    }
-
     /// Whether it is a login that Claude Code keeps in a folder of its own.
     pub fn is_folder(&self) -> bool {
         matches!(self, Self::Own(Own { source: Source::ClaudeConfigDir(_), .. }))

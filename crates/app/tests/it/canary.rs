@@ -7,12 +7,12 @@ use std::os::unix::fs::PermissionsExt;
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Received, Script, Upstream};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::user::{User, asks, ended, wait_for};
+use crate::user::{User, asks, signalled};
 
 /// The profiles, each with the secret that only its provider may see. `+` and `/` look different in each encoding.
 const SECRETS: [(&str, &str); 5] = [
@@ -158,18 +158,9 @@ async fn life() -> (Heap, String, Vec<Received>, Vec<Received>) {
     let user = user(&broken.url(), &good.url()).env("HOTSPARE_LOG", "trace");
     let mut heap = Heap::default();
 
-    let mut child = user.starts(&["serve"]);
-    let mut stderr = child.stderr.take().expect("piped");
-    let said = wait_for(&mut stderr, "client ").await;
-    child.stderr = Some(stderr);
-    let proxy: SocketAddr = said
-        .split("listening on http://")
-        .nth(1)
-        .and_then(|rest| rest.split_whitespace().next())
-        .and_then(|address| address.parse().ok())
-        .expect("an address");
+    let (child, proxy, said) = user.serves().await;
     heap.put("what `serve` says", said);
-    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("made").trim().to_owned();
+    let token = user.local_token().trim().to_owned();
     let headers = format!("x-hotspare-token: {token}\r\nauthorization: Bearer {CLIENT}");
     // The first request meets four who fail, and nobody else may be asked for it; the second begins at the one who is left. The first one's
     // answer is not searched: it is a provider's own refusal as it came, and this provider says back what it was told.
@@ -185,8 +176,7 @@ async fn life() -> (Heap, String, Vec<Received>, Vec<Received>) {
     for arguments in COMMANDS {
         shows(&mut heap, &user, arguments).await;
     }
-    kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), Signal::TERM).expect("sent");
-    let last = ended(child).await;
+    let last = signalled(child, Signal::TERM).await;
     heap.put("what `serve` says", last.stdout + &last.stderr);
     for (path, bytes) in user.everything() {
         if !is_a_secret_s_own_place(&path) {

@@ -21,15 +21,7 @@ impl House {
     async fn new() -> Self {
         let answers = |words: &'static str| Upstream::start(move |_| Script::new().sse().events(&text(words)).end());
         let (primary, spare) = (answers("primary").await.expect("started"), answers("spare").await.expect("started"));
-        let config = json!({
-            "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
-            "profiles": {
-                "work": { "base_url": primary.url(), "auth": { "env": "WORK_KEY" } },
-                "backup": { "base_url": spare.url(), "auth": { "env": "BACKUP_KEY" } },
-            },
-            "server": { "listen": "127.0.0.1:0" },
-        });
-        let user = User::new().config(&config.to_string()).env("WORK_KEY", "sk-ant-test-work").env("BACKUP_KEY", "sk-ant-test-backup");
+        let user = User::new().keyed_pair(&primary.url(), &spare.url());
         // A client that says its version and nothing else.
         let claude = user.path("bin/claude");
         fs::write(&claude, "#!/bin/sh\necho '2.1.330 (Claude Code)'\n").expect("written");

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::user::{Ended, User, asks, ended, wait_for};
+use crate::user::{Ended, User, asks, ended, signal, signalled, wait_for};
 
 const FAULTS: [&str; 9] = ["429", "5h", "529", "500", "401", "timeout", "reset", "slow", "midstream"];
 
@@ -35,13 +35,8 @@ impl House {
     }
 
     async fn serving(&self) -> (Child, SocketAddr, String) {
-        let mut child = self.user.starts(&["serve"]);
-        let mut stderr = child.stderr.take().expect("piped");
-        let said = wait_for(&mut stderr, "client ").await;
-        child.stderr = Some(stderr);
-        let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-        let token = std::fs::read_to_string(self.user.path("home/.local/state/hotspare/token")).expect("read");
-        (child, address.parse().expect("an address"), token)
+        let (child, address, _) = self.user.serves().await;
+        (child, address, self.user.local_token())
     }
 
     fn asked(&self) -> (usize, usize) {
@@ -54,8 +49,7 @@ impl House {
 }
 
 async fn stopped(child: Child) {
-    kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), Signal::TERM).expect("sent");
-    assert_eq!(ended(child).await.code, Some(0));
+    assert_eq!(signalled(child, Signal::TERM).await.code, Some(0));
 }
 
 fn report(ended: &Ended) -> Value {
@@ -202,7 +196,7 @@ async fn a_live_drill_that_is_interrupted_is_over() {
     let mut drill = house.user.starts(&["drill", "500", "--live", "3", "--for", "10m"]);
     let mut stderr = drill.stderr.take().expect("piped");
     wait_for(&mut stderr, "It ends after that").await;
-    kill_process(Pid::from_raw(drill.id().expect("it runs").cast_signed()).expect("a process"), Signal::INT).expect("sent");
+    signal(&drill, Signal::INT);
     let told = ended(drill).await;
     assert!(told.stdout.contains("No real request came"), "{told:?}");
     let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;

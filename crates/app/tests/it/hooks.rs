@@ -9,7 +9,6 @@ use hotspare_testkit::{Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::lasting::stopped;
-use crate::serve::serving;
 use crate::user::User;
 
 /// A program of the user's.
@@ -181,8 +180,8 @@ async fn a_veto_is_told_by_why_and_what_is_still_to_be_told_is_told_at_the_end()
     let mut config: Value = serde_json::from_str(&fs::read_to_string(&file).expect("written")).expect("JSON");
     config["hooks"] = json!({ "PreFailover": calls("~/bin/veto"), "Exhausted": calls("~/bin/late") });
     fs::write(&file, config.to_string()).expect("written");
-    let (child, proxy, _) = serving(&user).await;
-    let token = fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let (child, proxy, _) = user.serves().await;
+    let token = user.local_token();
     let headers = format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test");
     let answer = crate::user::asks(proxy, &headers, "{\"stream\":true}").await;
     assert!(answer.starts_with("HTTP/1.1 529"), "{answer}");

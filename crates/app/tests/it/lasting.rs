@@ -8,11 +8,11 @@ use hotspare_gateway::lasting::load;
 use hotspare_store::{Change, Options, StateEntry, Store};
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::user::{User, asks, ended, wait_for};
+use crate::user::{User, asks, ended, signal, signalled};
 
 /// A primary whose usage window is used up for an hour, and a spare that answers; each with a key of its own.
 pub(crate) struct World {
@@ -42,29 +42,17 @@ impl World {
     pub(crate) async fn with(primary: impl Fn() -> Script + Send + Sync + 'static) -> Self {
         let primary = Upstream::start(move |_| primary()).await.expect("started");
         let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
-        let config = json!({
-            "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
-            "profiles": {
-                "work": { "base_url": primary.url(), "auth": { "env": "WORK_KEY" } },
-                "backup": { "base_url": spare.url(), "auth": { "env": "BACKUP_KEY" } },
-            },
-            "server": { "listen": "127.0.0.1:0" },
-        });
-        let user = User::new().config(&config.to_string()).env("WORK_KEY", "sk-ant-test-work").env("BACKUP_KEY", "sk-ant-test-backup");
+        let user = User::new().keyed_pair(&primary.url(), &spare.url());
         Self { user, primary, spare }
     }
 
     pub(crate) async fn serving(&self) -> (Child, SocketAddr) {
-        let mut child = self.user.starts(&["serve"]);
-        let mut stderr = child.stderr.take().expect("piped");
-        let said = wait_for(&mut stderr, "client ").await;
-        child.stderr = Some(stderr);
-        let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-        (child, address.parse().expect("an address"))
+        let (child, address, _) = self.user.serves().await;
+        (child, address)
     }
 
     pub(crate) async fn turn(&self, proxy: SocketAddr) -> String {
-        let token = std::fs::read_to_string(self.user.path("home/.local/state/hotspare/token")).expect("made");
+        let token = self.user.local_token();
         asks(proxy, &format!("x-hotspare-token: {token}"), r#"{"model":"claude-opus-5-5","stream":true}"#).await
     }
 
@@ -92,13 +80,8 @@ pub(crate) fn now_ms() -> u64 {
     u64::try_from(SystemTime::UNIX_EPOCH.elapsed().expect("after 1970").as_millis()).expect("fits")
 }
 
-fn signal(child: &Child, signal: Signal) {
-    kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), signal).expect("sent");
-}
-
 pub(crate) async fn stopped(child: Child) {
-    signal(&child, Signal::TERM);
-    assert_eq!(ended(child).await.code, Some(0));
+    assert_eq!(signalled(child, Signal::TERM).await.code, Some(0));
 }
 
 /// Looks again and again, for a while.

@@ -41,14 +41,12 @@ impl House {
     }
 
     async fn serving(&self) -> (Child, SocketAddr) {
-        let mut child = self.user.starts(&["serve"]);
-        let said = wait_for(child.stderr.as_mut().expect("piped"), "client ").await;
-        let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-        (child, address.parse().expect("an address"))
+        let (child, address, _) = self.user.serves().await;
+        (child, address)
     }
 
     async fn turn(&self, proxy: SocketAddr, session: &str) {
-        let token = std::fs::read_to_string(self.user.path("home/.local/state/hotspare/token")).expect("made");
+        let token = self.user.local_token();
         let headers = format!("x-hotspare-token: {token}\r\nauthorization: Bearer sk-ant-test\r\nx-claude-code-session-id: {session}");
         let answer = asks(proxy, &headers, r#"{"model":"claude-opus-5-5","stream":true}"#).await;
         assert!(answer.contains("x-hotspare-profile: backup"), "{answer}");

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Received, Script, Upstream};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
-use crate::user::{Ended, User, asks, ended, wait_for};
+use crate::user::{Ended, User, asks, signalled};
 
 /// All probes run at the same time, three seconds each.
 const BOUND: Duration = Duration::from_secs(8);
@@ -46,16 +46,11 @@ impl House {
 
     /// Sends one request through a gateway that runs for it.
     async fn asks(&self) {
-        let mut child = self.user.starts(&["serve"]);
-        let mut stderr = child.stderr.take().expect("piped");
-        let said = wait_for(&mut stderr, "client ").await;
-        child.stderr = Some(stderr);
-        let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-        let token = std::fs::read_to_string(self.user.path("home/.local/state/hotspare/token")).expect("read");
+        let (child, address, _) = self.user.serves().await;
+        let token = self.user.local_token();
         let headers = format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test");
-        asks(address.parse().expect("an address"), &headers, "{\"model\":\"claude-opus-5-5\",\"stream\":true}").await;
-        kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), Signal::TERM).expect("sent");
-        assert_eq!(ended(child).await.code, Some(0));
+        asks(address, &headers, "{\"model\":\"claude-opus-5-5\",\"stream\":true}").await;
+        assert_eq!(signalled(child, Signal::TERM).await.code, Some(0));
     }
 
     async fn outage(&self, arguments: &[&str]) -> Ended {

@@ -1,28 +1,17 @@
 //! `hotspare serve` and `status`: found while it runs, gone when it ends, and its token lasts.
 
-use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
-use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use rustix::process::Signal;
+use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::user::{User, asks, ended, wait_for};
-
-pub(crate) async fn serving(user: &User) -> (Child, SocketAddr, String) {
-    let mut child = user.starts(&["serve"]);
-    let mut stderr = child.stderr.take().expect("piped");
-    let said = wait_for(&mut stderr, "client ").await;
-    child.stderr = Some(stderr);
-    let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
-    (child, address.parse().expect("an address"), said)
-}
+use crate::user::{User, asks, signalled};
 
 async fn stopped(child: Child, with: Signal) -> Option<i32> {
-    kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), with).expect("sent");
-    ended(child).await.code
+    signalled(child, with).await.code
 }
 
 #[tokio::test]
@@ -31,7 +20,7 @@ async fn it_serves_until_it_is_told_to_stop_and_keeps_its_token() {
     let user = User::new().pair(&primary.url(), "https://spare.example");
     let mut tokens = Vec::new();
     for signal in [Signal::TERM, Signal::INT] {
-        let (child, address, said) = serving(&user).await;
+        let (child, address, said) = user.serves().await;
         assert!(said.contains("chain  work → backup"), "{said}");
         let file = user.path("home/.local/state/hotspare/token");
         assert_eq!(std::fs::metadata(&file).expect("made").permissions().mode() & 0o777, 0o600);
@@ -57,7 +46,7 @@ async fn it_serves_until_it_is_told_to_stop_and_keeps_its_token() {
 #[tokio::test]
 async fn a_second_one_does_not_harm_the_first() {
     let user = User::new();
-    let (first, address, _) = serving(&user.config(r#"{ "server": { "listen": "127.0.0.1:0" } }"#)).await;
+    let (first, address, _) = user.config(r#"{ "server": { "listen": "127.0.0.1:0" } }"#).serves().await;
     let other = User::new().config(&format!(r#"{{ "server": {{ "listen": "{address}" }} }}"#));
     other.runs(&["serve"]).await.fails(1, &["cannot listen on", "hint:"]);
     assert!(asks(address, "x-hotspare-token: wrong", "{}").await.starts_with("HTTP/1.1 401"));
@@ -69,8 +58,8 @@ async fn what_it_served_is_told_beside_it_and_after_it() {
     let primary = Upstream::start(|_| Script::error(529, "overloaded_error", "busy")).await.expect("started");
     let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
     let user = User::new().pair(&primary.url(), &spare.url()).env("LANG", "C.UTF-8");
-    let (child, address, _) = serving(&user).await;
-    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let (child, address, _) = user.serves().await;
+    let token = user.local_token();
     let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
     let header = answer.lines().find_map(|line| line.strip_prefix("x-hotspare-request-id: ")).expect("an id").trim().to_owned();
     assert_eq!(stopped(child, Signal::TERM).await, Some(0));
@@ -90,8 +79,8 @@ async fn i12_a_ledger_that_cannot_be_written_stops_nothing_and_is_told() {
     let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
     // A folder stands where the file is to be.
     let user = User::new().pair(&primary.url(), "https://spare.example").file("home/.local/state/hotspare/ledger.db/full", "");
-    let (child, address, _) = serving(&user).await;
-    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let (child, address, _) = user.serves().await;
+    let token = user.local_token();
     let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     let status = user.runs(&["status"]).await.stdout;
@@ -106,9 +95,30 @@ async fn a_log_that_nobody_reads_any_more_harms_no_request() {
     let primary = Upstream::start(|_| Script::error(529, "overloaded_error", "busy")).await.expect("started");
     let spare = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
     let user = User::new().pair(&primary.url(), &spare.url());
-    let (mut child, address, _) = serving(&user).await;
+    let (mut child, address, _) = user.serves().await;
     drop(child.stderr.take());
-    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("read");
+    let token = user.local_token();
     let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test"), "{\"stream\":true}").await;
     assert!(answer.starts_with("HTTP/1.1 200") && answer.contains("x-hotspare-profile: backup"), "{answer}");
+}
+
+/// A helper may ask the user: it is run for a request, and not to look whether it is there.
+#[tokio::test]
+async fn no_program_is_run_for_a_credential_before_it_is_needed() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let user = User::new();
+    let (folder, ran) = (user.path("home/.claude-other"), user.path("home/ran"));
+    let settings = json!({ "apiKeyHelper": format!("touch '{}'; echo sk-ant-test-helper", ran.display()) });
+    let config = json!({
+        "failover_policy": { "primary_profile": "other" },
+        "profiles": { "other": { "base_url": primary.url(), "auth": { "claude_config_dir": folder } } },
+        "server": { "listen": "127.0.0.1:0" },
+    });
+    let user = user.file("home/.claude-other/settings.json", &settings.to_string()).config(&config.to_string());
+    let (child, address, _) = user.serves().await;
+    user.runs(&["doctor"]).await;
+    assert!(!ran.exists(), "the helper was run before anybody asked");
+    let answer = asks(address, &format!("x-hotspare-token: {}", user.local_token()), "{\"stream\":true}").await;
+    assert!(answer.contains("message_stop") && ran.exists(), "{answer}");
+    stopped(child, Signal::TERM).await;
 }

@@ -47,7 +47,7 @@ async fn status(user: &User) -> (Option<i32>, Value) {
 }
 
 fn token(user: &User) -> String {
-    fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("made")
+    user.local_token()
 }
 
 async fn killed(user: &User) {

@@ -7,7 +7,7 @@ use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
 use tokio::io::AsyncWriteExt;
 
-use crate::user::{Ended, User, asks, ended, wait_for};
+use crate::user::{Ended, User, asks, ended};
 
 /// `hotspare statusline` with this on its stdin, as the client calls it.
 async fn line(user: &User, arguments: &[&str], stdin: &str) -> Ended {
@@ -29,15 +29,13 @@ async fn it_tells_of_the_spare_and_of_nothing_while_all_is_well() {
     let spare = Upstream::sequence(vec![Script::new().sse().events(&text("Hello")).end()]).await.expect("a spare");
     let user = User::new().pair(&primary.url(), &spare.url()).env("NO_COLOR", "1");
     is(&line(&user, &[], "{}").await, "✖ hotspare down · hotspare doctor\n");
-    let mut serve = user.starts(&["serve"]);
-    let told = wait_for(serve.stderr.as_mut().expect("piped"), "client ").await;
-    let address = told.split("listening on http://").nth(1).and_then(|rest| rest.lines().next()).expect("an address").to_owned();
+    let (mut serve, address, _) = user.serves().await;
     is(&line(&user, &[], "{}").await, "");
-    let token = std::fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("a token");
+    let token = user.local_token();
     let headers = format!("x-hotspare-token: {token}\r\nauthorization: Bearer sk-ant-test\r\ncontent-type: application/json");
     // A model without a price: what an answer costs is in the ledger a moment later.
     let body = r#"{"model":"claude-opus-99","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Hi"}]}"#;
-    let answer = asks(address.parse().expect("an address"), &headers, body).await;
+    let answer = asks(address, &headers, body).await;
     assert!(answer.contains("x-hotspare-profile: backup"), "{answer}");
     is(&line(&user, &[], "{}").await, "⇄ backup (work 529)\n");
     let coloured = User::env(user, "NO_COLOR", "");

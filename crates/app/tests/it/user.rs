@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -106,6 +107,19 @@ impl User {
         self.config(&config.to_string()).env("BACKUP_KEY", "sk-ant-test-backup")
     }
 
+    /// The same with a key of its own for each.
+    pub(crate) fn keyed_pair(self, primary: &str, spare: &str) -> Self {
+        let config = json!({
+            "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
+            "profiles": {
+                "work": { "base_url": primary, "auth": { "env": "WORK_KEY" } },
+                "backup": { "base_url": spare, "auth": { "env": "BACKUP_KEY" } },
+            },
+            "server": { "listen": "127.0.0.1:0" },
+        });
+        self.config(&config.to_string()).env("WORK_KEY", "sk-ant-test-work").env("BACKUP_KEY", "sk-ant-test-backup")
+    }
+
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
@@ -125,6 +139,19 @@ impl User {
     /// Starts it with an open stdin.
     pub(crate) fn starts(&self, arguments: &[&str]) -> Child {
         self.command(arguments).stdin(Stdio::piped()).spawn().expect("started")
+    }
+
+    /// Starts `serve`: the process, its address, and what it has said until it was ready.
+    pub(crate) async fn serves(&self) -> (Child, SocketAddr, String) {
+        let mut child = self.starts(&["serve"]);
+        let said = wait_for(child.stderr.as_mut().expect("piped"), "client ").await;
+        let address = said.split("listening on http://").nth(1).and_then(|rest| rest.split_whitespace().next()).expect("an address");
+        (child, address.parse().expect("an address"), said)
+    }
+
+    /// What opens the local port, once something has been served.
+    pub(crate) fn local_token(&self) -> String {
+        fs::read_to_string(self.path("home/.local/state/hotspare/token")).expect("made")
     }
 
     /// What the fake client has told, once it has started.
@@ -176,6 +203,17 @@ pub(crate) async fn ended(child: Child) -> Ended {
     let output = tokio::time::timeout(PATIENCE, child.wait_with_output()).await.expect("it ends").expect("it ran");
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("UTF-8");
     Ended { code: output.status.code(), stdout: text(output.stdout), stderr: text(output.stderr) }
+}
+
+/// Sends a process a signal.
+pub(crate) fn signal(child: &Child, signal: Signal) {
+    kill_process(Pid::from_raw(child.id().expect("it runs").cast_signed()).expect("a process"), signal).expect("sent");
+}
+
+/// Sends a process a signal, and waits for its end.
+pub(crate) async fn signalled(child: Child, with: Signal) -> Ended {
+    signal(&child, with);
+    ended(child).await
 }
 
 /// Reads a stream until this text has come, and gives everything so far.

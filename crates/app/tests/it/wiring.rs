@@ -236,7 +236,7 @@ async fn t3_nothing_is_written_where_nobody_or_a_stranger_listens() {
     user.runs(&["install", "claude"]).await.fails(1, &["another program listens on", "hint:"]);
     user.runs(&["service", "start"]).await.fails(1, &["another program listens on"]);
     let heard = squatting.join().expect("it heard");
-    let token = fs::read_to_string(user.path("home/.local/state/hotspare/token")).expect("made");
+    let token = user.local_token();
     assert!(heard.contains("x-hotspare-challenge") && !heard.contains(&token), "the token is told to nobody: {heard}");
     user.runs(&["install", "claude"]).await.fails(3, &["no hotspare listens", "hotspare service start"]);
     user.runs(&["env"]).await.fails(3, &["no hotspare listens"]);

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use hotspare_config::{AuthSource, Config, Errors, Locations, Trusted};
 use hotspare_gateway::{Snapshot, hooks};
 use hotspare_store::{FILE, Reader};
+use hotspare_upstream::Presence;
 
 use super::Running;
 use super::check::Check;
@@ -108,7 +109,9 @@ pub(super) async fn credentials(config: &Config) -> Vec<Check> {
                 "claude",
             )),
             Some(left) => told.push(format!("{} for {}", target.name, words::span(left.as_secs()))),
-            None if target.credential.is_command() => told.push(format!("{} by a command, not run now", target.name)),
+            None if target.credential.presence().await == Presence::Unasked => {
+                told.push(format!("{} by a command, not run now", target.name));
+            }
             None if target.credential.is_client() => told.push(format!("{} the client's own", target.name)),
             None => told.push(target.name.to_string()),
         }
