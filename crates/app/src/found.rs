@@ -123,12 +123,15 @@ impl Found {
     }
 }
 
+/// A folder below home that begins like Claude Code's and is another tool's.
+const NOT_CLAUDE_CODE: &str = ".claude-code-router";
+
 /// The client's own folder, and every other below home whose name begins like it.
-fn folders(home: &Path, own: &Path) -> Vec<PathBuf> {
+pub(crate) fn folders(home: &Path, own: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(home).into_iter().flatten().flatten();
     let is_like = |name: &str| name == ".claude" || name.strip_prefix(".claude").is_some_and(|rest| rest.starts_with(['-', '_', '.']));
     let others: BTreeSet<PathBuf> = entries
-        .filter(|entry| entry.file_name().to_str().is_some_and(is_like))
+        .filter(|entry| entry.file_name().to_str().is_some_and(|name| is_like(name) && name != NOT_CLAUDE_CODE))
         .map(|entry| entry.path())
         .filter(|path| path.is_dir() && path != own)
         .collect();
@@ -157,11 +160,15 @@ fn login(folder: &Path, home: &Path, own: bool) -> Option<Login> {
 
 /// Who is logged in, as Claude Code's state has it.
 fn account(folder: &Path) -> Option<String> {
-    let file = folder.join(".claude.json");
-    let small = std::fs::metadata(&file).is_ok_and(|meta| meta.is_file() && meta.len() <= STATE_CAP);
-    let state: Value = serde_json::from_slice(&small.then(|| std::fs::read(&file).ok()).flatten()?).ok()?;
+    let state = json_of(&folder.join(".claude.json"))?;
     let account = state["oauthAccount"]["emailAddress"].as_str()?;
     Some(account.chars().filter(|char| !char.is_control()).take(ACCOUNT_CAP).collect())
+}
+
+/// A file of Claude Code's that is no larger than such files are.
+fn json_of(file: &Path) -> Option<Value> {
+    let small = std::fs::metadata(file).is_ok_and(|meta| meta.is_file() && meta.len() <= STATE_CAP);
+    serde_json::from_slice(&small.then(|| std::fs::read(file).ok()).flatten()?).ok()
 }
 
 fn keys(variable: &dyn Fn(&str) -> Option<String>) -> Vec<Key> {
@@ -201,8 +208,7 @@ fn found_cloud(
 }
 
 fn status_line(settings: &Path) -> Option<String> {
-    let settings: Value = serde_json::from_slice(&std::fs::read(settings).ok()?).ok()?;
-    settings["statusLine"]["command"].as_str().map(str::to_owned)
+    json_of(settings)?["statusLine"]["command"].as_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -43,19 +43,14 @@ pub(super) struct Look {
 impl Look {
     /// The folders of Claude Code, those that shell aliases name, and the files of other tools, all below home.
     pub(super) fn everywhere(&mut self, home: &Path) {
-        let mut folders = Vec::new();
-        for entry in fs::read_dir(home).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if (name.starts_with(".claude-") || name.starts_with(".claude_")) && name != ".claude-code-router" && entry.path().is_dir() {
-                folders.push(entry.path());
-            }
-        }
+        let own = home.join(".claude");
+        let mut folders = crate::found::folders(home, &own);
         for file in [".bashrc", ".bash_aliases", ".zshrc", ".profile", ".config/fish/config.fish"] {
             folders.extend(text(&home.join(file)).map(|text| alias_folders(&text, home)).unwrap_or_default());
         }
         folders.sort();
         folders.dedup();
-        for folder in folders.iter().filter(|folder| **folder != home.join(".claude")) {
+        for folder in folders.iter().filter(|folder| **folder != own) {
             self.claude_folder(folder);
         }
         for file in [
