@@ -209,7 +209,7 @@ fn status_of(kind: &str) -> Option<u16> {
 /// The class of an `error` event inside a good answer: it counts as the status that its type stands for.
 pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
     let status = status_of(kind).unwrap_or(500);
-    let error = ErrorBody { kind: kind.into(), message: message.into(), ..ErrorBody::default() };
+    let error = ErrorBody { message: message.into(), ..ErrorBody::default() };
     let class = match status {
         400 => bad_request(&error),
         401 => FailureKind::Unauthorized,

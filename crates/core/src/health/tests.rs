@@ -4,6 +4,7 @@
 
 use super::*;
 use crate::failure::Stage;
+use crate::policy::HEDGE_DELAY;
 use crate::window::{WindowReading, WindowStatus};
 use hotspare_testkit::VirtualClock;
 use proptest::prelude::*;
@@ -334,6 +335,52 @@ fn in_panic_a_request_now_and_then_tries_for_half_a_minute() {
     assert_eq!(admitted, 6, "one in 5 s over 30 s");
     health.on_success(clock.now(), P, OPUS, clock.now(), 2);
     assert!(health.admit_panic(clock.now()), "the next panic is a new one");
+}
+
+#[test]
+fn a_panic_s_half_minute_and_its_memory_end_on_the_second() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    assert!(health.admit_panic(now));
+    let end = now + PANIC_TIME;
+    assert!(health.clone().admit_panic(end - secs(1)) && !health.clone().admit_panic(end), "half a minute is over at its end");
+    // A trial may be asked freely in the half minute, then one in half a minute.
+    assert!(health.clone().admit_trial(end - secs(1)));
+    let mut late = health.clone();
+    late.panic.as_mut().unwrap().admitted = Some(end);
+    assert!(!late.admit_trial(end) && !late.admit_trial(end + PANIC_TRIALS - secs(1)) && late.admit_trial(end + PANIC_TRIALS));
+    // Nobody has asked for so long: it is another panic.
+    let forgotten = now + PANIC_FORGETS;
+    assert_eq!(health.in_panic_for(forgotten - secs(1)), PANIC_FORGETS - secs(1));
+    assert_eq!(health.in_panic_for(forgotten), Duration::ZERO);
+    assert!(health.admit_panic(forgotten), "the first of a new one");
+}
+
+#[test]
+fn a_later_bench_takes_the_place_of_one_that_is_as_strict_or_over() {
+    let now = VirtualClock::new().now();
+    let told = |seconds| failure(FailureKind::BadGateway).with_retry_after(Some(secs(seconds)));
+    let until = |health: &Health, at: Instant| health.report(at, P).bench.map(|bench| bench.until);
+    let mut health = Health::default();
+    health.on_failure(now, &victim(P), &told(20), EVEN);
+    health.on_failure(now, &victim(P), &told(8), EVEN);
+    assert_eq!(until(&health, now), Some(now + secs(8)), "the latest word counts");
+    let stricter = failed(now, FailureKind::Forbidden);
+    let end = until(&stricter, now).unwrap();
+    let mut before = stricter.clone();
+    before.on_failure(end - secs(1), &victim(P), &told(20), EVEN);
+    assert_eq!(until(&before, end - secs(1)), Some(end), "it holds to its end");
+    let mut over = stricter;
+    over.on_failure(end, &victim(P), &told(20), EVEN);
+    assert_eq!(until(&over, end), Some(end + secs(20)), "and not beyond");
+}
+
+#[test]
+fn who_is_not_known_yet_is_raced_after_the_usual_time() {
+    let mut health = Health::default();
+    assert_eq!(health.hedge_delay(P), HEDGE_DELAY);
+    health.on_head(P, None, HEDGE_DELAY * 2);
+    assert_eq!(health.hedge_delay(P), HEDGE_DELAY * 2);
 }
 
 /// better-ccflare #391 #404, `CLIProxyAPI` #5277: a bench that nobody could end by hand.
