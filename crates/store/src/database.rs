@@ -26,6 +26,10 @@ const _: () = assert!(SCHEMA_VERSION.unsigned_abs() == MIGRATIONS.len() as u64, 
 /// Damaged files that are kept beside the good one; older ones are removed, so that they cannot fill the disk.
 const KEPT_ASIDE: usize = 2;
 
+/// Most of the file that is kept in memory, in KiB. Rows are appended and rarely read: SQLite's own 2 MiB fill up within minutes with pages
+/// that nobody asks for again (measured: a fifth of the whole process).
+const PAGE_CACHE_KIB: i64 = 256;
+
 /// Most bytes that the write-ahead log keeps after its content has gone to the database.
 const LOG_LEFTOVER: i64 = 4 * 1024 * 1024;
 
@@ -234,6 +238,8 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     set(connection, "synchronous", "NORMAL")?;
     set(connection, "foreign_keys", "ON")?;
     set(connection, "trusted_schema", "OFF")?;
+    // A negative number counts KiB.
+    connection.pragma_update(None, "cache_size", -PAGE_CACHE_KIB)?;
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_LEFTOVER, |_| Ok(()))
 }
 
