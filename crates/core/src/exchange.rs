@@ -313,9 +313,25 @@ impl Exchange {
         }
     }
 
-    /// What is held has reached its bound: it is released.
+    /// What is held has reached its bound: it is released. A document that is no longer gathered is passed on as it comes.
     pub fn on_held_full(&mut self, now: Instant, id: AttemptId) {
+        if let Some(run) = self.run_mut(id).filter(|run| run.body == BodyKind::Whole) {
+            run.body = BodyKind::Opaque;
+        }
         self.commit(now, id);
+    }
+
+    /// Inside its stream the answer refuses the request itself: the client gets it as it came, and it says nothing about the profile.
+    pub fn on_refusal(&mut self, now: Instant, id: AttemptId, at: &mut Surroundings<'_>) {
+        let Some(run) = self.run_mut(id) else { return };
+        // All that counts has come.
+        run.succeeded = true;
+        let candidate = run.candidate.clone();
+        at.world.health.abandon(candidate.profile, candidate.family(&self.facts));
+        self.count_attempts(now, at);
+        self.commit(now, id);
+        self.decide(id, Decision::Relay);
+        self.outcome = Some(Outcome::Relayed);
     }
 
     /// The answer is whole in meaning: a stop reason came, or one JSON document ended. Bytes may still follow. `mid_turn`: it asks for a
@@ -346,6 +362,11 @@ impl Exchange {
     /// The upstream ended its answer properly.
     pub fn on_end(&mut self, now: Instant, id: AttemptId, position: &Position, at: &mut Surroundings<'_>) {
         let Some(run) = self.run(id) else { return };
+        if run.body == BodyKind::Opaque && self.facts.endpoint.moves_health() {
+            // It could not be read on its way: that it ends properly is all that is known of it.
+            self.on_success(now, id, false, at);
+        }
+        let Some(run) = self.run(id) else { return };
         if run.succeeded || run.body == BodyKind::Opaque {
             return self.end(now, Ending::Complete);
         }
@@ -361,6 +382,9 @@ impl Exchange {
             }
         }
         if self.holding_is_over(now) {
+            for run in &self.runs {
+                at.world.health.abandon(run.candidate.profile, run.candidate.family(&self.facts));
+            }
             return self.end(now, Ending::Cut);
         }
         if let Some(holding) = &mut self.holding
@@ -646,7 +670,8 @@ impl Exchange {
         if let Some(holding) = &mut self.holding {
             holding.wake = None;
         }
-        self.runs.push(Run { on_trial, ..Run::new(id, kind, candidate.clone(), now + delay) });
+        let head_is_due = kind != AttemptKind::Resume && self.holding.is_none();
+        self.runs.push(Run { on_trial, head_is_due, ..Run::new(id, kind, candidate.clone(), now + delay) });
         self.pending.push_back(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
     }
 

@@ -37,6 +37,8 @@ pub(super) struct Run {
     pub succeeded: bool,
     /// It is asked to see whether it is well again.
     pub on_trial: bool,
+    /// The client has had no head yet, and waits for one only so long. A resumed or kept-open answer has its head already.
+    pub head_is_due: bool,
 }
 
 /// What a clock that ran out means.
@@ -67,6 +69,7 @@ impl Run {
             last_content: at,
             succeeded: false,
             on_trial: false,
+            head_is_due: true,
         }
     }
 
@@ -94,8 +97,7 @@ impl Run {
 
     fn head_deadline(&self, started: Instant) -> Instant {
         let own = self.sent + self.candidate.terms.clocks.head;
-        // The client itself waits no longer for the first head; a resumed or kept-open answer has its head already.
-        if self.kind == AttemptKind::Resume { own } else { own.min((started + CLIENT_PATIENCE).max(self.began + Duration::from_secs(1))) }
+        if self.head_is_due { own.min((started + CLIENT_PATIENCE).max(self.began + Duration::from_secs(1))) } else { own }
     }
 
     fn first_content_deadline(&self) -> Instant {
@@ -109,7 +111,7 @@ impl Run {
     /// When what is held must go, content or not; none where the client has a head already.
     fn hold_ends(&self, started: Instant) -> Option<Instant> {
         match self.body {
-            _ if self.kind == AttemptKind::Resume => None,
+            _ if !self.head_is_due => None,
             BodyKind::Stream => Some(started + HOLD_TIME),
             BodyKind::Whole | BodyKind::Opaque => Some(self.head + 2 * HOLD_TIME),
         }

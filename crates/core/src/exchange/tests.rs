@@ -249,6 +249,34 @@ fn a_good_answer_is_committed_at_its_first_content_and_ends_whole() {
     assert_eq!(rig.world.affinity.stay(rig.clock.now(), Some(7)).map(|stay| stay.profile), Some(ProfileId(0)));
 }
 
+/// One that cannot be read on its way (a packed stream) is judged by its end; else a breaker that waits for a good one would wait for ever.
+#[test]
+fn an_answer_that_cannot_be_read_is_a_good_one_at_its_end() {
+    let mut rig = Rig::new(2).begin();
+    let id = rig.last();
+    rig.tell(|exchange, now, _, at| exchange.on_head(now, id, BodyKind::Opaque, at)).ends();
+    rig.expect(&["initial 0", "commit #0", "end Complete"]);
+    assert_eq!(rig.world.health.report(rig.clock.now(), ProfileId(0)).last_success, Some(rig.clock.now()));
+    // A long document is gathered no further, and then passes in the same way.
+    let mut long = Rig::new(2).begin();
+    let id = long.last();
+    long.tell(|exchange, now, _, at| exchange.on_head(now, id, BodyKind::Whole, at));
+    long.tell(|exchange, now, _, _| exchange.on_held_full(now, id)).ends();
+    long.expect(&["initial 0", "commit #0", "end Complete"]);
+}
+
+/// I11.
+#[test]
+fn a_refusal_of_the_request_inside_its_stream_says_nothing_about_the_profile() {
+    let mut rig = Rig::new(2).begin();
+    let id = rig.last();
+    rig.head().tell(|exchange, now, _, at| exchange.on_refusal(now, id, at)).dies();
+    rig.expect(&["initial 0", "commit #0", "end Complete"]);
+    assert_eq!(rig.outcome(), Some(Outcome::Relayed));
+    let report = rig.world.health.report(rig.clock.now(), ProfileId(0));
+    assert_eq!((report.last_failure, report.last_success), (None, None));
+}
+
 /// teamclaude #156 #21, better-ccflare #465, openclaw #69642: server errors went to the client while others were idle.
 #[test]
 fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {
@@ -690,6 +718,24 @@ fn an_answer_is_held_open_for_nine_minutes_at_most_and_cut_then() {
     let mut whole = Rig::new(2).with(|rig| (rig.policy.on_exhausted, rig.streamed) = (OnExhausted::Hold, false)).begin();
     whole.overload().overload();
     whole.expect(&["initial 0", "failover 1", "relay #0 in 17 s"]);
+}
+
+/// The client has a head of ours and hears pings: nothing hurries a profile that comes back late, and its answer is held like any other.
+#[test]
+fn late_in_an_answer_that_is_kept_open_a_profile_has_its_full_time() {
+    let mut rig = Rig::new(2).with(|rig| rig.policy.on_exhausted = OnExhausted::Hold).begin();
+    let spent = || Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(350)));
+    rig.fail(spent()).fail(spent());
+    while !rig.trace.iter().any(|line| line == "failover 0") {
+        rig.after(secs(10));
+    }
+    rig.trace.clear();
+    rig.after(secs(55)).head().after(secs(20));
+    rig.expect(&[]);
+    rig.fail(Failure::new(FailureKind::Overloaded, Stage::Held, "529 in the stream").with_status(529));
+    rig.expect(&["failover 1"]);
+    rig.head().content().success().ends();
+    rig.expect(&["failover 1", "commit #3", "end Complete"]);
 }
 
 // After the client has bytes.

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use hotspare_core::{Answer, AttemptId, LocalAnswer, ProfileId};
 use hotspare_upstream::clock;
 use hotspare_wire::stream;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::attempt::Doing;
 use super::{Driver, Kept};
@@ -27,8 +27,9 @@ impl Driver {
         *response.status_mut() = head.status;
         *response.headers_mut() = self.client_headers(id, &head.headers);
         *response.extensions_mut() = head.extensions;
-        self.promised = self.known_length(place, &head.headers);
-        if let Some(length) = self.promised {
+        let length = self.known_length(place, &head.headers);
+        self.promised = if self.is_bodiless(head.status) { Some(0) } else { length };
+        if let Some(length) = length {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         self.notes.status = Some(head.status.as_u16());
@@ -64,6 +65,11 @@ impl Driver {
         headers::mark(response.headers_mut(), "", self.exchange.attempts().len(), &record::id_text(self.id));
         *response.body_mut() = ClientBody::Driven(self);
         response
+    }
+
+    /// Whether nothing follows the head, whatever length it names (RFC 9110, 6.4.1).
+    fn is_bodiless(&self, status: StatusCode) -> bool {
+        self.request.method == Method::HEAD || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
     }
 
     /// The length of what the client will get, where nothing can change it any more.

@@ -8,7 +8,7 @@ use hotspare_upstream::{Connected, Received, clock};
 use hotspare_wire::mint::Mark;
 use hotspare_wire::stream::{Fact, StopReason, UsageSoFar};
 use hotspare_wire::{failure, limits, mint, stream};
-use http::{HeaderMap, header, response};
+use http::{HeaderMap, StatusCode, header, response};
 
 use super::attempt::{Doing, Happened, Refused};
 use super::{Driver, Kept, asks_for_a_stream};
@@ -93,7 +93,7 @@ impl Driver {
             self.with_world(|exchange, at| exchange.on_limits(now, id, &reading, at));
             self.tell_of_limits(id, before.as_deref());
         }
-        if !head.status.is_success() {
+        if !is_good(self.exchange.facts().endpoint, head.status) {
             self.attempts[place].doing = Doing::Refused(Refused { head, body, read: BytesMut::new() });
             return;
         }
@@ -204,7 +204,7 @@ impl Driver {
         if bound_to_request && !self.has_head && !self.exchange.is_flowing(id) {
             // The request's own fault, told inside a stream: the client gets the provider's words as they came.
             attempt.hold.lift_barrier();
-            return self.exchange.on_held_full(clock::now(), id);
+            return self.with_world(|exchange, at| exchange.on_refusal(clock::now(), id, at));
         }
         self.failed(id, failure);
     }
@@ -303,6 +303,11 @@ impl Driver {
         self.with_exchange(|exchange, at| exchange.on_end(now, id, &position, at));
         self.after_failure(before);
     }
+}
+
+/// Whether a status is that of an answer. "Not modified" is no redirect: it answers a client that has asked for nothing else.
+fn is_good(endpoint: Endpoint, status: StatusCode) -> bool {
+    status.is_success() || (endpoint == Endpoint::Other && status == StatusCode::NOT_MODIFIED)
 }
 
 /// What a good head's body is to be taken for; none: it is not what was asked for.

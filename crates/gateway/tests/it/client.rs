@@ -213,7 +213,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let field = |name: &str| {
             headers.iter().find(|(known, _): &&(String, String)| known.eq_ignore_ascii_case(name)).map(|(_, value)| value.clone())
         };
-        let (body, end) = if method == "HEAD" || status == 204 {
+        let (body, end) = if method == "HEAD" || matches!(status, 204 | 304) {
             (Bytes::new(), End::Whole)
         } else if field("transfer-encoding").is_some() {
             self.chunked().await

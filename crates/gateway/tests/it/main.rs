@@ -22,6 +22,7 @@ mod money;
 mod paths;
 mod providers;
 mod proxy;
+mod records;
 mod reload;
 mod remembered;
 mod renewal;
