@@ -58,6 +58,8 @@ pub struct Peek {
     pub stream: bool,
     /// Whether the provider itself may act on it: server-side tools, containers, remote servers. Asking twice may act twice.
     pub acts: bool,
+    /// Whether the answer's text must have a given form (a JSON schema): two halves of it make no whole.
+    pub gives_form: bool,
     /// The bytes of the `messages` list, brackets included.
     pub messages_at: Option<Range<usize>>,
     /// The values that a client changes between tries of the same request.
@@ -109,6 +111,14 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
                     let value: &RawValue = map.next_value()?;
                     peek.acts |= has_server_tools(value.get());
                 }
+                "output_format" => {
+                    let value: &RawValue = map.next_value()?;
+                    peek.gives_form |= value.get() != "null";
+                }
+                "output_config" => {
+                    let value: &RawValue = map.next_value()?;
+                    peek.gives_form |= has_format(value.get());
+                }
                 "max_tokens" => {
                     let value: &RawValue = map.next_value()?;
                     peek.changing.push(span(self.body, value));
@@ -132,6 +142,15 @@ fn has_server_tools(tools: &str) -> bool {
     // What cannot be read is taken for one that acts.
     serde_json::from_str::<Vec<Tool<'_>>>(tools)
         .map_or(true, |tools| tools.iter().any(|tool| tool.kind.as_deref().is_some_and(|kind| kind != "custom")))
+}
+
+fn has_format(output_config: &str) -> bool {
+    #[derive(serde::Deserialize)]
+    struct OutputConfig {
+        #[serde(default)]
+        format: Option<IgnoredAny>,
+    }
+    serde_json::from_str::<OutputConfig>(output_config).is_ok_and(|config| config.format.is_some())
 }
 
 impl Peek {

@@ -30,9 +30,10 @@ const ASK: &str = "Your answer above was cut off on its way to me. Go on exactly
                    Repeat nothing of it, do not mention the interruption, and do not greet or sum up.";
 
 /// The request with the client's part of the answer and the wish for the rest put behind its messages, as cheap slices around the new
-/// bytes. None: the request ends in a way that nothing can be put behind, or there is no text to go on from.
+/// bytes. None: the request ends in a way that nothing can be put behind, wants an answer of a given form, or there is no text to go on from.
 pub fn request(body: &Bytes, texts: &[String]) -> Option<Vec<Bytes>> {
-    let at = messages::peek(body)?.messages_at?;
+    let peek = messages::peek(body).filter(|peek| !peek.gives_form)?;
+    let at = peek.messages_at?;
     if !ends_with_a_turn_of_the_user(&body[at.clone()]) {
         return None;
     }
@@ -127,7 +128,8 @@ impl Splice {
         let Ok(Value::Object(mut fields)) = serde_json::from_slice::<Value>(event.data) else {
             return raw(event, out);
         };
-        let kind = fields.get("type").and_then(Value::as_str).unwrap_or_default().to_owned();
+        let named = || String::from_utf8_lossy(event.name).into_owned();
+        let kind = fields.get("type").and_then(Value::as_str).map_or_else(named, str::to_owned);
         crate::stream::read(event, &mut self.usage);
         match kind.as_str() {
             "message_start" => {}
@@ -135,6 +137,7 @@ impl Splice {
             "content_block_delta" => self.delta(fields, out),
             "content_block_stop" => self.block_stop(fields, out),
             "message_delta" => {
+                self.flush(out);
                 self.close_open_text(out);
                 fields.insert("usage".to_owned(), self.added_usage());
                 render("message_delta", &fields, out);
@@ -186,6 +189,13 @@ impl Splice {
         }
         fields.insert("index".to_owned(), index.into());
         render("content_block_stop", &fields, out);
+    }
+
+    /// No block is closed for what still waits in it: the message ends.
+    fn flush(&mut self, out: &mut Vec<u8>) {
+        if let Some(Current::At { index, first_text: true }) = self.current {
+            self.judge(index, true, out);
+        }
     }
 
     /// The client's text block is open and no text goes on in it.

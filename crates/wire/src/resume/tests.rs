@@ -175,6 +175,40 @@ fn r18_nothing_is_put_behind_an_answer_or_without_a_text() {
     assert!(ask(r#"{"messages":[{"role":"user","content":"x"},{"role":"system","content":"y"}]}"#, "text").is_some());
 }
 
+/// Held to a form of its own, the rest would begin the document anew, and nobody could tell the two halves from a whole one.
+#[test]
+fn r18_an_answer_of_a_given_form_is_not_gone_on_with() {
+    let ask = |more: &str| {
+        let body = format!(r#"{{{more}"messages":[{{"role":"user","content":"x"}}]}}"#);
+        request(&Bytes::from(body), &["{\"name\": \"Jo".to_owned()]).is_some()
+    };
+    assert!(!ask(r#""output_config":{"effort":"low","format":{"type":"json_schema","schema":{}}},"#));
+    assert!(!ask(r#""output_format":{"type":"json_schema","schema":{}},"#));
+    assert!(ask(r#""output_config":{"effort":"medium"},"output_format":null,"#));
+    assert!(ask(r#""output_config":{"format":null},"#));
+}
+
+#[test]
+fn events_that_only_their_names_tell_apart_are_spliced_too() {
+    let nameless = answer(&[("text", "and the second.")]);
+    let nameless = ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop"]
+        .iter()
+        .fold(nameless, |events, kind| events.replace(&format!(r#","type":"{kind}"}}"#), "}").replace(&format!(r#""type":"{kind}","#), ""));
+    let (_, events) = spliced("The first half, ", true, &nameless);
+    let starts = events.iter().filter(|event| event.get("message").is_some()).count();
+    let text: String = events.iter().filter_map(|event| event["delta"]["text"].as_str()).collect();
+    assert_eq!((starts, &*text), (0, "and the second."));
+}
+
+#[test]
+fn what_waits_to_be_told_from_a_repetition_goes_before_the_message_ends() {
+    let unclosed = answer(&[("text", "the end")]).split("event: content_block_stop").next().unwrap().to_owned();
+    let ending = answer(&[]).split("event: message_delta").nth(1).map(|rest| format!("event: message_delta{rest}")).unwrap();
+    let (_, events) = spliced("All that is left is the ending.", true, &(unclosed + &ending));
+    assert_eq!(text_at(&events, 0), "the end");
+    assert_eq!(shape(&events), ["delta 0", "stop 0", "message_delta", "message_stop"]);
+}
+
 proptest! {
     /// However the text is cut in two and in pieces, and whatever of its end is repeated, the client has it once.
     #[test]
