@@ -113,10 +113,11 @@ pub(crate) async fn serve_requests<I>(
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let turn = guarded.turn();
     let io = TokioIo::new(guarded);
     let service = service_fn(move |request| {
-        let gateway = gateway.clone();
-        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance).await) }
+        let (gateway, turn) = (gateway.clone(), turn.clone());
+        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance).await.map(|body| turn.answered_by(body))) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())

@@ -8,7 +8,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
@@ -18,8 +18,10 @@ use tokio::time::Sleep;
 use crate::answer;
 
 mod opening;
+mod turn;
 
 pub use opening::{Connect, Opening};
+pub use turn::Turn;
 
 /// Most bytes of a request head.
 pub const HEAD_CAP: usize = 64 * 1024;
@@ -212,6 +214,11 @@ pub struct Guarded<I> {
     cleared: usize,
     /// Runs while a head is incomplete.
     head_timer: Option<Pin<Box<Sleep>>>,
+    turn: Turn,
+    /// The answer to the request that passed last has not gone out yet: what comes next is not looked at.
+    in_turn: bool,
+    /// Whoever wants to read on when it has.
+    reader: Option<Waker>,
 }
 
 impl<I> fmt::Debug for Guarded<I> {
@@ -232,7 +239,22 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
     }
 
     fn at(place: Place, io: I) -> Self {
-        Self { io: io.take(u64::MAX), place, state: State::Head { searched: 0 }, pending: BytesMut::new(), cleared: 0, head_timer: None }
+        Self {
+            io: io.take(u64::MAX),
+            place,
+            state: State::Head { searched: 0 },
+            pending: BytesMut::new(),
+            cleared: 0,
+            head_timer: None,
+            turn: Turn::default(),
+            in_turn: false,
+            reader: None,
+        }
+    }
+
+    /// To be told by whoever answers.
+    pub fn turn(&self) -> Turn {
+        self.turn.clone()
     }
 
     /// Passes cleared bytes on.
@@ -267,6 +289,8 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
                 };
                 self.cleared = end;
                 self.head_timer = None;
+                self.turn.begin();
+                self.in_turn = true;
                 self.clear_body();
             }
             State::Body(_) | State::Opaque | State::Refusing(_) | State::Closed => self.clear_body(),
@@ -329,6 +353,25 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
         Poll::Ready(Ok(()))
     }
 
+    /// Gathers what comes during an answer, so that the connection's end is seen. No more of it than a head may be long.
+    fn poll_during_answer(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.reader = Some(cx.waker().clone());
+        while self.pending.len() <= HEAD_CAP && !matches!(self.state, State::Closed) {
+            ready!(self.poll_read_head(cx))?;
+        }
+        if matches!(self.state, State::Closed) { Poll::Ready(Ok(())) } else { Poll::Pending }
+    }
+
+    /// What was written has gone out. If that was the end of an answer, the next request may come.
+    fn end_turn(&mut self) {
+        if self.in_turn && !self.turn.is_under_way() {
+            self.in_turn = false;
+            if let Some(reader) = self.reader.take() {
+                reader.wake();
+            }
+        }
+    }
+
     fn poll_read_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.set_limit(u64::MAX);
         // On the stack: a connection that waits, for its next request or for the end of a long answer, keeps no buffer for it.
@@ -372,6 +415,7 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncRead for Guarded<I> {
                     };
                     return Poll::Ready(Ok(()));
                 }
+                State::Head { .. } if this.in_turn => ready!(this.poll_during_answer(cx))?,
                 State::Head { .. } => {
                     if this.pending.is_empty() || matches!(this.state, State::Head { searched } if searched == this.pending.len()) {
                         ready!(this.poll_head(cx))?;
@@ -391,7 +435,9 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<I> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.io.get_mut()).poll_flush(cx)
+        ready!(Pin::new(self.io.get_mut()).poll_flush(cx))?;
+        self.end_turn();
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

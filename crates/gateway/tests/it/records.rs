@@ -10,7 +10,7 @@ use hotspare_gateway::{Event, Observer, Options};
 use hotspare_testkit::answers::{Position, message_json, text, upto};
 use hotspare_testkit::{Script, Upstream};
 use serde_json::json;
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
 
 use crate::client::{Ask, End, STREAMED, WHOLE};
 use crate::proxy::{CLIENT_KEY, FROM_SPARE, Proxy, healthy, options, pair, plays, wire};
@@ -18,12 +18,15 @@ use crate::proxy::{CLIENT_KEY, FROM_SPARE, Proxy, healthy, options, pair, plays,
 /// Longest that a record may take to come.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-struct Sends(Mutex<UnboundedSender<Arc<ExchangeRecord>>>);
+/// More records than any test waits for.
+const MOST: usize = 16;
+
+struct Sends(Mutex<Sender<Arc<ExchangeRecord>>>);
 
 impl Observer for Sends {
     fn on_event(&self, event: &Event) {
         if let Event::Over(record) = event {
-            let _ = self.0.lock().expect("not poisoned").send(record.clone());
+            let _ = self.0.lock().expect("not poisoned").try_send(record.clone());
         }
     }
 }
@@ -32,13 +35,13 @@ impl Observer for Sends {
 struct Watched {
     proxy: Proxy,
     _providers: [Upstream; 2],
-    records: UnboundedReceiver<Arc<ExchangeRecord>>,
+    records: Receiver<Arc<ExchangeRecord>>,
 }
 
 impl Watched {
     async fn beside(primary: Upstream) -> Self {
         let spare = healthy(FROM_SPARE).await;
-        let (sender, records) = unbounded_channel();
+        let (sender, records) = channel(MOST);
         let options = Options { observer: Some(Arc::new(Sends(Mutex::new(sender)))), ..options() };
         let (proxy, _) = Proxy::start_with(&pair(&primary.url(), &spare.url(), &json!({})), options).await;
         Self { proxy, _providers: [primary, spare], records }

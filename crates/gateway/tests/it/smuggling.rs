@@ -1,10 +1,13 @@
 //! Raw requests that two HTTP readers could understand differently: each is refused and the connection closes, before anything behind it is
 //! taken for a request (T12).
 
-use hotspare_testkit::{Script, Upstream};
+use std::time::Duration;
 
-use crate::client::Connection;
-use crate::proxy::{CLIENT_KEY, Proxy, TOKEN, plays};
+use hotspare_testkit::answers::text;
+use hotspare_testkit::{Gate, Script, Upstream};
+
+use crate::client::{Ask, Connection, End};
+use crate::proxy::{CLIENT_KEY, Proxy, TOKEN, plays, wire};
 
 /// Fewest cases (security.md T12).
 const CASES: usize = 40;
@@ -186,4 +189,38 @@ async fn t12_a_body_longer_than_it_says_is_never_taken_for_more_of_it() {
     connection.send("smuggled\r\n\r\n").await;
     assert_eq!(connection.answer().await.status, 400);
     assert_eq!(upstream.requests().len(), 2);
+}
+
+/// What a client sends while it is answered is not looked at: no refusal is written into an answer, and nothing ends one.
+#[tokio::test]
+async fn t12_what_comes_during_an_answer_waits_until_it_has_gone_out() {
+    let events = text("not disturbed");
+    let second = "GET /v1/second HTTP/1.1\r\n{host}{auth}\r\n";
+    for (next, expected) in
+        [(second, Some(200)), ("GET //evil HTTP/1.1\r\n{host}\r\n", Some(400)), ("\r\n", Some(400)), ("GET /v1/sec", None)]
+    {
+        let gate = Gate::new();
+        let script = Script::new().sse().events(&events[..4]).gate(&gate).events(&events[4..]).end();
+        let upstream = Upstream::start(move |request| match &*request.target {
+            "/v1/second" => Script::new().body(200, &[("Content-Type", "text/plain")], "second"),
+            _ => script.clone(),
+        })
+        .await
+        .expect("started");
+        let proxy = Proxy::lone(&upstream).await;
+        let mut connection = Connection::open(proxy.addr).await;
+        connection.ask(&Ask::turn()).await;
+        connection.wait_for("not ").await;
+        connection.send(filled(next, &proxy)).await;
+        // Longer than a head may take.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(11)).await;
+        tokio::time::resume();
+        gate.open();
+        let answer = connection.answer().await;
+        assert_eq!((answer.end, answer.text()), (End::Whole, wire(&events)), "{next:?}");
+        if next.ends_with("\r\n") {
+            assert_eq!(connection.answer_to("GET").await.map(|answer| answer.status), expected, "{next:?}");
+        }
+    }
 }
