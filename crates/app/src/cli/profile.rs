@@ -45,7 +45,7 @@ pub(crate) enum ProfileCommand {
     /// Turn other folders of Claude Code and the files of other tools into profiles
     #[command(
         after_help = "Reads folders such as ~/.claude-work, shell aliases with CLAUDE_CONFIG_DIR, and the files of claude-code-router,\n\
-                      cc-switch, teamclaude and better-ccflare. Nothing of theirs is changed.\n\n\
+                      cc-switch, teamclaude, better-ccflare and LiteLLM. Nothing of theirs is changed.\n\n\
                       Examples:  hotspare profile import --dry-run\n           hotspare profile import ~/.claude-work ~/.config/teamclaude.json"
     )]
     Import(ImportArgs),

@@ -151,6 +151,97 @@ fn databases_of_cc_switch_better_ccflare_and_the_router_are_read_as_they_are() {
 }
 
 #[test]
+fn litellm_s_models_come_along_by_address_and_key() {
+    let home = Home::new();
+    home.write(
+        ".config/litellm/config.yaml",
+        r#"
+common: &common { rpm: 6, api_key: os.environ/OPENROUTER_API_KEY }
+model_list:
+  - model_name: claude-opus-4-5
+    litellm_params: { model: anthropic/claude-opus-4-5-20251101, api_key: sk-ant-test-litellm }
+  - model_name: claude-*
+    litellm_params: { model: claude-sonnet-4-5, api_key: sk-ant-test-litellm }
+  - model_name: claude-sonnet-4-5   # a group of two: the first counts
+    litellm_params: { <<: *common, model: openrouter/anthropic/claude-sonnet-4.5 }
+  - model_name: claude-sonnet-4-5
+    litellm_params: { <<: *common, model: openrouter/anthropic/claude-sonnet-4 }
+  - model_name: claude-haiku-*
+    litellm_params: { model: anthropic/fast, api_base: "https://gw.example/claude/v1/messages", litellm_credential_name: gateway }
+  - model_name: claude-haiku-4-5
+    litellm_params: { model: glm-4.7, custom_llm_provider: zai }
+  - model_name: m3
+    litellm_params:
+      model: minimax/MiniMax-M3
+      api_base: os.environ/MM_BASE
+      api_key: os.environ/MM_KEY
+  - { model_name: gpt, litellm_params: { model: azure/gpt-5, api_base: "https://x.example", api_key: sk-test-azure } }
+  - { model_name: gpt2, litellm_params: { model: azure/gpt-5-mini, api_key: sk-test-azure } }
+  - { model_name: ds, litellm_params: { model: deepseek/deepseek-v4, api_base: "https://api.deepseek.com/v1" } }
+  - { model_name: bare, litellm_params: { model: anthropic/x, api_base: "https://bare.example" } }
+  - { model_name: where, litellm_params: { model: anthropic/x, api_base: os.environ/NOWHERE } }
+  - { model_name: who, litellm_params: { model: some-model } }
+  - { model_name: none }
+credential_list:
+  - credential_name: gateway
+    credential_values: { api_key: sk-test-gateway }
+general_settings: { master_key: sk-test-master }
+environment_variables:
+  MM_BASE: https://api.minimax.io/anthropic
+  MM_KEY: sk-test-minimax
+"#,
+    );
+    let told = imports(&home, &[]);
+    for why in [
+        "its `azure` models speak another format",
+        "`ds` has an address in another format",
+        "`bare` has an address and no key",
+        "`where` has its address in the variable `NOWHERE`",
+        "`who` does not say who its provider is",
+        "`none` names no model",
+    ] {
+        assert_eq!(told.matches(why).count(), 1, "{why}: {told}");
+    }
+    assert_eq!(
+        profiles(&home),
+        json!({
+            "anthropic": { "auth": { "keychain": "anthropic" } },
+            "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" }, "models": { "claude-sonnet-4-5": "anthropic/claude-sonnet-4.5" } },
+            "gw.example": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw.example", "header": "x-api-key" }, "models": { "claude-haiku-*": "fast" } },
+            "zai": { "platform": "anthropic_compatible", "base_url": "https://api.z.ai/api/anthropic", "auth": { "env": "ZAI_API_KEY" }, "models": { "claude-haiku-4-5": "glm-4.7" } },
+            "minimax": { "platform": "anthropic_compatible", "base_url": "https://api.minimax.io/anthropic", "auth": { "keychain": "minimax" }, "models": { "m3": "MiniMax-M3" } },
+        })
+    );
+    assert_eq!((kept(&home, "anthropic").as_str(), kept(&home, "minimax").as_str()), ("sk-ant-test-litellm", "sk-test-minimax"));
+    assert_eq!(kept(&home, "gw.example"), "sk-test-gateway");
+}
+
+/// Claude Code sends a key of its settings as `x-api-key` and a token as Bearer: so does the profile.
+#[test]
+fn a_key_keeps_the_header_that_it_went_in() {
+    let home = Home::new();
+    for (name, variable) in [("key", "ANTHROPIC_API_KEY"), ("token", "ANTHROPIC_AUTH_TOKEN")] {
+        let settings = json!({ "env": { "ANTHROPIC_BASE_URL": "https://gw.example", (variable): "sk-test-gw" } });
+        home.write(&format!(".claude-{name}/settings.json"), &settings.to_string());
+    }
+    imports(&home, &[]);
+    let profile = |auth: Value| json!({ "platform": "anthropic_compatible", "base_url": "https://gw.example", "auth": auth });
+    let (key, token) = (json!({ "keychain": "key", "header": "x-api-key" }), json!({ "keychain": "token" }));
+    assert_eq!(profiles(&home), json!({ "key": profile(key), "token": profile(token) }));
+}
+
+/// A file may come from anywhere: what it says is shown without what would move a terminal's cursor.
+#[test]
+fn names_of_a_source_are_shown_without_control_characters() {
+    let home = Home::new();
+    home.write("a.yaml", "model_list: [{ model_name: \"\\e[2Jx\", litellm_params: { model: \"\\e]0;\\a\" } }]\n");
+    home.write("b.json", r#"{ "Providers": [{ "name": "\u001b[2Jx" }] }"#);
+    let ended = home.run(&["profile", "import", &home.path("a.yaml").display().to_string(), &home.path("b.json").display().to_string()]);
+    assert!(ended.err.contains("does not say who its provider is") && ended.err.contains("has no address"), "{}", ended.err);
+    assert!(!ended.err.chars().any(|char| char.is_control() && char != '\n'), "{:?}", ended.err);
+}
+
+#[test]
 fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
     let home = Home::new();
     let text = "{\n  // mine\n  \"failover_policy\": { \"primary_profile\": \"work\" },\n  \"profiles\": { \"work\": {} }\n}\n";
@@ -163,11 +254,14 @@ fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
     assert_eq!(home.read(FILE), text);
     imports(&home, &[]);
     assert!(home.read(FILE).starts_with("{\n  // mine\n") && home.read(FILE).contains("\"work-2\""));
-    // YAML and garbage are named and left alone.
-    home.write("litellm.yaml", "model_list: []\n");
+    // Garbage is named and left alone.
+    home.write("other.yaml", "services: {}\n");
+    home.write("junk.yaml", "a: [\n");
     home.write("junk.json", "\u{0}{");
-    let told = imports(&home, &["litellm.yaml", "junk.json", "none.json"]);
-    assert!(told.contains("YAML is not read") && told.contains("it is not JSON") && told.contains("no such file"), "{told}");
+    let told = imports(&home, &["other.yaml", "junk.yaml", "junk.json", "none.json"]);
+    for why in ["it has no `model_list`", "it is not YAML", "it is not JSON", "no such file"] {
+        assert!(told.contains(why), "{why}: {told}");
+    }
 }
 
 proptest::proptest! {

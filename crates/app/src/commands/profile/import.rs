@@ -1,7 +1,9 @@
 //! `hotspare profile import`: turns what other tools and other folders of Claude Code hold into profiles. Reads them only; a key stays where
 //! it is where that can be said in a profile, and goes into the keychain only with the user's word.
 
+mod litellm;
 mod sources;
+mod yaml;
 
 use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
@@ -155,10 +157,13 @@ fn candidates(subject: &Subject, looked: Looked) -> Result<(Vec<Candidate>, Skip
 
 fn candidate(found: &Found, name: &str) -> Candidate {
     let mut profile = found.profile.clone();
-    let (auth, kept) = match &found.key {
+    let (mut auth, kept) = match &found.key {
         Key::Reference(auth) => (auth.clone(), None),
         Key::Literal(secret) => (json!({ "keychain": name }), Some(secret.clone())),
     };
+    if let Some(header) = found.header {
+        auth["header"] = header.into();
+    }
     profile.insert("auth".to_owned(), auth);
     if !found.models.is_empty() {
         profile.insert("models".to_owned(), Value::Object(found.models.clone()));

@@ -3,17 +3,22 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
 
 use rusqlite::{Connection, OpenFlags};
 use secrecy::SecretString;
 use serde_json::{Map, Value, json};
 
+use super::yaml;
+
 /// Largest file that is read.
 const FILE_CAP: u64 = 8 * 1024 * 1024;
 
 /// Most entries of one file.
-const MOST: usize = 64;
+pub(super) const MOST: usize = 64;
+
+const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// Where a credential is.
 pub(super) enum Key {
@@ -30,6 +35,8 @@ pub(super) struct Found {
     /// Platform and address.
     pub profile: Map<String, Value>,
     pub key: Key,
+    /// The header that the credential goes in, where the platform's own is not the one.
+    pub header: Option<&'static str>,
     pub models: Map<String, Value>,
 }
 
@@ -61,6 +68,9 @@ impl Look {
             ".cc-switch/cc-switch.db",
             ".config/better-ccflare/better-ccflare.db",
             "Library/Application Support/better-ccflare/better-ccflare.db",
+            "litellm_config.yaml",
+            ".litellm/config.yaml",
+            ".config/litellm/config.yaml",
         ] {
             if home.join(file).is_file() {
                 self.file(&home.join(file), home);
@@ -79,8 +89,9 @@ impl Look {
         }
     }
 
-    fn skip(&mut self, path: impl AsRef<Path>, why: impl Into<String>) {
-        self.skipped.push((path.as_ref().display().to_string(), why.into()));
+    /// Leaves something out. The reason may quote a file that comes from anywhere.
+    pub(super) fn skip(&mut self, path: impl AsRef<Path>, why: impl Into<String>) {
+        self.skipped.push((path.as_ref().display().to_string(), why.into().replace(char::is_control, "?")));
     }
 
     fn file(&mut self, file: &Path, home: &Path) {
@@ -90,15 +101,17 @@ impl Look {
             return self.database(file);
         }
         if matches!(extension.as_str(), "yaml" | "yml") {
-            return self
-                .skip(file, "YAML is not read: add its address by hand, `hotspare profile add NAME --preset litellm --base-url URL`");
+            return match text(file).and_then(|text| yaml::read(&text)) {
+                Some(value) => self.litellm(file, &value),
+                None => self.skip(file, "it is not YAML, or too large"),
+            };
         }
         if matches!(name.as_str(), ".bashrc" | ".bash_aliases" | ".zshrc" | ".profile" | "config.fish") {
             return alias_folders(&text(file).unwrap_or_default(), home).iter().for_each(|folder| self.claude_folder(folder));
         }
         match text(file).and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
             Some(value) => self.known(file, &value),
-            None => self.skip(file, "it is not JSON"),
+            None => self.skip(file, "it is not JSON, or too large"),
         }
     }
 
@@ -131,20 +144,23 @@ impl Look {
         if hotspare_upstream::describe_claude_folder(folder).is_none() {
             return self.skip(folder, "it holds no login, key or helper");
         }
-        self.found.push(Found {
-            name,
-            from: folder.display().to_string(),
-            profile: Map::new(),
-            key: Key::Reference(json!({ "claude_config_dir": folder.display().to_string() })),
-            models: Map::new(),
-        });
+        self.login(folder, &name, &folder.display().to_string());
+    }
+
+    /// A login or key that Claude Code keeps in a folder.
+    fn login(&mut self, from: &Path, name: &str, folder: &str) {
+        let key = Key::Reference(json!({ "claude_config_dir": folder }));
+        self.add(from, name, ANTHROPIC, key, None, Map::new());
     }
 
     /// Claude Code's settings, in a file or as cc-switch keeps them.
     fn settings(&mut self, file: &Path, name: &str, settings: &Value) {
         let env = |key: &str| settings["env"][key].as_str().filter(|text| !text.trim().is_empty());
-        let url = env("ANTHROPIC_BASE_URL").unwrap_or("https://api.anthropic.com");
-        let key = match env("ANTHROPIC_AUTH_TOKEN").or(env("ANTHROPIC_API_KEY")) {
+        let url = env("ANTHROPIC_BASE_URL").unwrap_or(ANTHROPIC);
+        let (token, key) = (env("ANTHROPIC_AUTH_TOKEN"), env("ANTHROPIC_API_KEY"));
+        // As Claude Code sends them.
+        let header = if token.is_none() && key.is_some() { Some("x-api-key") } else { None };
+        let key = match token.or(key) {
             Some(key) => literal(key),
             None => match settings["apiKeyHelper"].as_str() {
                 Some(helper) => Key::Reference(json!({ "command": ["sh", "-c", helper] })),
@@ -162,22 +178,15 @@ impl Look {
             let model = env(variable).or_else(|| if pattern == "claude-haiku-*" { env("ANTHROPIC_SMALL_FAST_MODEL") } else { None });
             models.extend(model.filter(|_| !is_anthropic(url)).map(|model| (pattern.to_owned(), model.into())));
         }
-        self.add(file, name, url, key, models);
+        self.add(file, name, url, key, header, models);
     }
 
     fn teamclaude(&mut self, file: &Path, value: &Value) {
-        let shared = value["upstream"].as_str().unwrap_or("https://api.anthropic.com");
+        let shared = value["upstream"].as_str().unwrap_or(ANTHROPIC);
         for account in value["accounts"].as_array().into_iter().flatten().take(MOST) {
             let name = account["name"].as_str().unwrap_or("account");
             if let Some(folder) = account["importFrom"].as_str().and_then(|file| file.strip_suffix("/.credentials.json")) {
-                let key = Key::Reference(json!({ "claude_config_dir": folder }));
-                self.found.push(Found {
-                    name: name.to_owned(),
-                    from: file.display().to_string(),
-                    profile: Map::new(),
-                    key,
-                    models: Map::new(),
-                });
+                self.login(file, name, folder);
                 continue;
             }
             let Some(key) = account["apiKey"].as_str() else {
@@ -185,7 +194,7 @@ impl Look {
                 continue;
             };
             let models = account["modelMap"].as_object().cloned().unwrap_or_default();
-            self.add(file, name, account["upstream"].as_str().unwrap_or(shared), literal(key), models);
+            self.add(file, name, account["upstream"].as_str().unwrap_or(shared), literal(key), None, models);
         }
     }
 
@@ -212,7 +221,7 @@ impl Look {
             let mut models = Map::new();
             let default = value["Router"]["default"].as_str().and_then(|route| route.split_once(','));
             models.extend(default.filter(|(at, _)| *at == name && !is_openrouter).map(|(_, model)| ("claude-*".to_owned(), model.into())));
-            self.add(file, name, url, literal(key), models);
+            self.add(file, name, url, literal(key), None, models);
         }
     }
 
@@ -225,10 +234,8 @@ impl Look {
         } else if let Ok(found) = rows("SELECT name, provider, api_key, custom_endpoint FROM accounts") {
             for [name, provider, key, endpoint] in found {
                 let url = match (endpoint.as_str(), provider.as_str()) {
-                    ("", "claude-console-api" | "anthropic") => "https://api.anthropic.com",
-                    ("", "zai") => "https://api.z.ai/api/anthropic",
-                    ("", "minimax") => "https://api.minimax.io/anthropic",
-                    ("", "openrouter") => "https://openrouter.ai/api",
+                    ("", "claude-console-api") => ANTHROPIC,
+                    ("", provider) => address(provider).unwrap_or_default(),
                     (url, "claude-console-api" | "anthropic" | "zai" | "minimax" | "anthropic-compatible") => url,
                     _ => "",
                 };
@@ -237,7 +244,7 @@ impl Look {
                 } else if url.is_empty() {
                     self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
                 } else {
-                    self.add(file, &name, url, literal(&key), Map::new());
+                    self.add(file, &name, url, literal(&key), None, Map::new());
                 }
             }
         } else if let Ok(found) = rows("SELECT value_json, '', '', '' FROM app_config WHERE key = 'default'") {
@@ -253,24 +260,39 @@ impl Look {
         }
     }
 
-    fn add(&mut self, file: &Path, name: &str, url: &str, key: Key, models: Map<String, Value>) {
+    pub(super) fn add(&mut self, file: &Path, name: &str, url: &str, key: Key, header: Option<&'static str>, models: Map<String, Value>) {
         let mut profile = Map::new();
+        let mut header = header.filter(|_| !is_anthropic(url));
         if url.starts_with("https://openrouter.ai/") {
             profile.insert("platform".to_owned(), "openrouter".into());
+            header = None;
         } else if !is_anthropic(url) {
             profile.insert("platform".to_owned(), "anthropic_compatible".into());
             profile.insert("base_url".to_owned(), url.trim_end_matches('/').into());
         }
-        self.found.push(Found { name: name.to_owned(), from: file.display().to_string(), profile, key, models });
+        self.found.push(Found { name: name.to_owned(), from: file.display().to_string(), profile, key, header, models });
     }
 }
 
-fn is_anthropic(url: &str) -> bool {
-    url.trim_end_matches('/') == "https://api.anthropic.com"
+pub(super) fn is_anthropic(url: &str) -> bool {
+    url.trim_end_matches('/') == ANTHROPIC
+}
+
+/// Where a provider answers in Anthropic's format, by the name that other tools give it.
+pub(super) fn address(provider: &str) -> Option<&'static str> {
+    Some(match provider {
+        "anthropic" => ANTHROPIC,
+        "openrouter" => "https://openrouter.ai/api",
+        "deepseek" => "https://api.deepseek.com/anthropic",
+        "minimax" => "https://api.minimax.io/anthropic",
+        "moonshot" => "https://api.moonshot.ai/anthropic",
+        "zai" => "https://api.z.ai/api/anthropic",
+        _ => return None,
+    })
 }
 
 /// `$NAME`, `${NAME}` and `os.environ/NAME` are variables; all else is the key itself.
-fn literal(key: &str) -> Key {
+pub(super) fn literal(key: &str) -> Key {
     let name = key.strip_prefix("os.environ/").or_else(|| key.strip_prefix('$').map(|name| name.trim_matches(['{', '}'])));
     match name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')) {
         Some(name) => Key::Reference(json!({ "env": name })),
@@ -292,9 +314,12 @@ fn alias_folders(text: &str, home: &Path) -> Vec<std::path::PathBuf> {
     values.filter_map(folder).collect()
 }
 
+/// What a plain file holds; none also where it is larger than the cap.
 fn text(file: &Path) -> Option<String> {
-    let small = fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= FILE_CAP);
-    if small { fs::read_to_string(file).ok() } else { None }
+    fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
+    let mut text = String::new();
+    fs::File::open(file).ok()?.take(FILE_CAP + 1).read_to_string(&mut text).ok()?;
+    (text.len() as u64 <= FILE_CAP).then_some(text)
 }
 
 /// Four texts of each row. Opened as unchanging: SQLite makes no file beside it.
