@@ -8,7 +8,7 @@ use crate::corpus::{Example, examples};
 use crate::validator::fits;
 
 /// The example as plain JSON.
-fn json(example: &Example) -> Value {
+pub(crate) fn json(example: &Example) -> Value {
     let result = parse_to_ast(&example.text, &CollectOptions::default(), &ParseOptions::default()).expect("JSON");
     result.value.expect("a value").into()
 }

@@ -252,11 +252,16 @@ fn the_user_s_own_file_is_no_pipe() {
 fn odd_encodings_have_no_effect() {
     let text = r#"{ "profiles": { "work": { "base_url": "https://evil.example" } } }"#;
     let utf16: Vec<u8> = [0xff, 0xfe].into_iter().chain(text.encode_utf16().flat_map(u16::to_le_bytes)).collect();
+    let utf16_big: Vec<u8> = [0xfe, 0xff].into_iter().chain(text.encode_utf16().flat_map(u16::to_be_bytes)).collect();
     let utf16_bare: Vec<u8> = text.encode_utf16().flat_map(u16::to_be_bytes).collect();
     let huge = format!("{}{text}", " ".repeat(1024 * 1024));
-    let cases: [(&str, Vec<u8>); 8] = [
+    let cases: [(&str, Vec<u8>); 12] = [
         ("a byte order mark", [b"\xef\xbb\xbf", text.as_bytes()].concat()),
         ("UTF-16", utf16),
+        ("UTF-16, the other way round", utf16_big),
+        ("a NUL in a key", text.replace("work", "wo\u{0}rk").into_bytes()),
+        ("too many levels", format!("{{ \"profiles\": {}{text}{} }}", "{\"work\":".repeat(200), "}".repeat(200)).into_bytes()),
+        ("levels without an end", "{\"profiles\":".repeat(50_000).into_bytes()),
         ("UTF-16 without a mark", utf16_bare),
         ("a NUL in front", [b"\0", text.as_bytes()].concat()),
         ("a NUL behind", [text.as_bytes(), b"\0"].concat()),
@@ -304,6 +309,49 @@ fn the_bytes_that_were_hashed_are_the_bytes_that_were_parsed() {
             assert_eq!(urls.contains("good"), trusted);
         }
     });
+}
+
+/// The same with a link: the file's name, or its folder's, leads to the trusted text at one moment and to another at the next.
+#[test]
+fn a_name_that_is_swapped_for_a_link_leads_nowhere() {
+    let good = r#"{ "profiles": { "own": { "base_url": "https://good.example", "auth": { "env": "X" } } } }"#;
+    let home = evil().with("p/.hotspare/config.json", good).with("p/evil/config.json", good.replace("good", "evil"));
+    home.trust("p");
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stops = Stops(&stop);
+        scope.spawn(|| {
+            let (folder, file) = (home.path("p/.hotspare"), home.path("p/.hotspare/config.json"));
+            while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                symlink(home.path("p/evil/config.json"), home.path("p/link")).expect("linked");
+                fs::rename(home.path("p/link"), &file).expect("swapped");
+                fs::write(home.path("p/next"), good).and_then(|()| fs::rename(home.path("p/next"), &file)).expect("swapped back");
+                fs::rename(&folder, home.path("p/aside")).and_then(|()| symlink(home.path("p/evil"), &folder)).expect("swapped");
+                fs::remove_file(&folder).and_then(|()| fs::rename(home.path("p/aside"), &folder)).expect("swapped back");
+            }
+        });
+        for _ in 0..500 {
+            assert!(!format!("{:?}", home.config_in("p").profiles).contains("evil"), "the evil text took effect");
+        }
+    });
+    // The last swap left the trusted text in its place.
+    assert!(format!("{:?}", home.config_in("p").profiles).contains("good"));
+}
+
+/// On a file system that knows no case other spellings are the same file; on this one they are no files of ours.
+#[test]
+fn other_spellings_of_the_file_s_name_are_not_read() {
+    for name in
+        [".Hotspare/config.json", ".hotspare/Config.json", ".hotspare/config.JSON", ".hotspare/config.json ", ".hotspare/config.jsonc"]
+    {
+        let home = evil();
+        if home.path("p/.hotspare").exists() || home.path("P").exists() {
+            return;
+        }
+        home.write(&format!("p/{name}"), r#"{ "failover_policy": { "enabled": false } }"#);
+        let config = home.config_in("p");
+        assert_eq!((config.policy.enabled, config.projects.len()), (true, 0), "{name}");
+    }
 }
 
 /// Says stop when it is dropped.

@@ -1,6 +1,7 @@
 //! Files on disk: hotspare's own, and Claude Code's settings below it.
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use hotspare_config::{Context, Severity, codes, load};
@@ -130,6 +131,54 @@ fn a_folder_in_place_of_the_file_is_said_clearly() {
     let home = Home::new();
     fs::create_dir_all(home.locations(None).config_file).expect("made");
     home.fails_with(codes::UNREADABLE);
+}
+
+/// What no text of the corpus can show: faults of the files themselves, each as a person reads it.
+#[test]
+fn faults_of_files_read_well() {
+    let user = r#"{ "failover_policy": { "primary_profile": "work" }, "profiles": { "work": {} } }"#;
+    let project = "p/.hotspare/config.json";
+    let with_project = || Home::new().config(user).with(project, r#"{ "failover_policy": { "enabled": false } }"#);
+    let mut book = String::new();
+    let mut put = |what: &str, home: &Home, outcome: Result<hotspare_config::Config, hotspare_config::Errors>| {
+        let shown = outcome.map_or_else(|errors| errors, |config| hotspare_config::Errors(config.warnings)).render(false);
+        let pins = home.locations(None).state_dir.join("trust");
+        let pins = fs::read_dir(pins).into_iter().flatten().flatten().map(|pin| pin.file_name().to_string_lossy().into_owned());
+        let shown = pins.fold(shown, |shown, pin| shown.replace(&pin, "PIN"));
+        let shown = shown.replace(crate::home::text(&home.path("")).trim_end_matches('/'), "~");
+        book.push_str(&format!("──── {what}\n\n{shown}\n\n"));
+    };
+    let home = Home::new();
+    put("absent", &home, load(&home.locations(Some("other.json")), &Context::default()));
+    let home = Home::new().config(b"{\n \"a\": \"\xe9\" }");
+    put("latin_1", &home, home.load());
+    let home = Home::new().config(b"\xff\xfe{\0}\0");
+    put("utf_16", &home, home.load());
+    let home = Home::new().config(" ".repeat(1024 * 1024 + 1));
+    put("too_large", &home, home.load());
+    put("no_home", &home, hotspare_config::Locations::find(&|_| None, None).map(|_| unreachable!("no home is set")));
+    let home = with_project();
+    fs::rename(home.path(project), home.path("p/real.json"))
+        .and_then(|()| symlink(home.path("p/real.json"), home.path(project)))
+        .expect("linked");
+    put("a_link", &home, home.load_in("p"));
+    let home = with_project();
+    home.trust("p");
+    for pin in fs::read_dir(home.locations(None).state_dir.join("trust")).expect("pins") {
+        fs::set_permissions(pin.expect("a pin").path(), fs::Permissions::from_mode(0o666)).expect("loosened");
+    }
+    put("loose_pin", &home, home.load_in("p"));
+    insta::assert_snapshot!("files", book);
+}
+
+/// Only the administrator can give a file away; anybody else sees no snapshot of it.
+#[test]
+fn another_user_s_file_reads_well() {
+    let home = Home::new().with("p/.hotspare/config.json", "{}");
+    if chown(home.path("p/.hotspare/config.json"), Some(12345), None).is_ok() {
+        let shown = hotspare_config::Errors(home.config_in("p").warnings).render(false);
+        insta::assert_snapshot!("foreign_file", shown.replace(crate::home::text(&home.path("")).trim_end_matches('/'), "~"));
+    }
 }
 
 #[test]

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 
-use hotspare_config::{BaseUrl, Errors, parse};
+use hotspare_config::{BaseUrl, Errors, Severity, codes, parse, schema};
 use proptest::prelude::*;
+use serde_json::{Map, Value};
 
+use crate::agreement::json;
 use crate::corpus::examples;
+use crate::validator::fits;
 
 /// Parses and draws everything, as the command would.
 fn run(text: &str) -> String {
@@ -26,6 +29,44 @@ fn mutated() -> impl Strategy<Value = String> {
         .prop_map(|(text, edits)| edits.iter().fold(text, |text, (at, cut, put)| edit(&text, *at, *cut, put)))
 }
 
+/// A good example with one value, wherever it stands, in place of another.
+fn rearranged() -> impl Strategy<Value = Value> {
+    let whole: Vec<Value> = examples("good").iter().map(json).collect();
+    let mut pool =
+        vec![Value::Null, true.into(), 0.into(), "x".into(), "5s".into(), 3.5.into(), Value::Array(Vec::new()), Value::Object(Map::new())];
+    whole.iter().for_each(|value| collect(value, &mut pool));
+    (prop::sample::select(whole), any::<prop::sample::Index>(), prop::sample::select(pool)).prop_map(|(mut value, at, put)| {
+        let mut nodes = Vec::new();
+        collect(&value, &mut nodes);
+        replace(&mut value, &mut at.index(nodes.len()), &put);
+        value
+    })
+}
+
+/// The value and all that is in it, the outer before the inner.
+fn collect(value: &Value, found: &mut Vec<Value>) {
+    found.push(value.clone());
+    match value {
+        Value::Array(items) => items.iter().for_each(|item| collect(item, found)),
+        Value::Object(members) => members.values().for_each(|member| collect(member, found)),
+        _ => {}
+    }
+}
+
+/// Puts another in the place of the value that comes so far behind; returns whether it is done.
+fn replace(value: &mut Value, behind: &mut usize, put: &Value) -> bool {
+    if *behind == 0 {
+        value.clone_from(put);
+        return true;
+    }
+    *behind -= 1;
+    match value {
+        Value::Array(items) => items.iter_mut().any(|item| replace(item, behind, put)),
+        Value::Object(members) => members.values_mut().any(|member| replace(member, behind, put)),
+        _ => false,
+    }
+}
+
 fn edit(text: &str, at: prop::sample::Index, cut: usize, put: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
     let at = at.index(chars.len() + 1);
@@ -44,6 +85,21 @@ proptest! {
     #[test]
     fn any_change_to_a_file_gets_an_answer(text in mutated()) {
         run(&text);
+    }
+
+    /// Both ways: what loads fits the schema, and what fits it has no fault that a schema can see. Which keys need which others, and what
+    /// another layer may bring, is the loader's to know.
+    #[test]
+    fn schema_and_loader_agree_on_whatever_is_put_anywhere(value in rearranged()) {
+        let fits = fits(&schema(), &value);
+        match parse(&value.to_string(), Path::new("config.json"), Path::new("/home/me")) {
+            Ok(_) => prop_assert!(fits, "it loads, and the schema refuses it: {value}"),
+            Err(errors) => {
+                let shape = [codes::WRONG_TYPE, codes::UNKNOWN_KEY, codes::UNKNOWN_WORD].map(|code| code.id);
+                let faults = errors.0.iter().filter(|error| error.severity == Severity::Error && shape.contains(&error.code));
+                prop_assert!(!fits || faults.count() == 0, "the schema takes it, and the loader does not: {value}\n{errors}");
+            }
+        }
     }
 
     /// One stray character anywhere but in the key or the credential itself, in a file with a credential in it.

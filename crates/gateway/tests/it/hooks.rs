@@ -9,7 +9,7 @@ use hotspare_core::{ExchangeRecord, HookEvent};
 use hotspare_gateway::{Event, Gateway, Observer, Options};
 use hotspare_testkit::answers::{Position, text, upto};
 use hotspare_testkit::{Script, Upstream};
-use rustix::process::{Pid, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -310,6 +310,26 @@ async fn what_a_hook_leaves_behind_ends_with_it_and_holds_nobody_up() {
     assert_eq!(proxy.ask(&Ask::turn()).await.status, 529);
     assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
     until_dead(&house.lines("left", 1).await[0]).await;
+}
+
+/// What leaves its group on purpose is not followed. It must not hold the request: neither with the pipes that it holds open after its
+/// hook's end, nor when its hook waits for it.
+#[tokio::test]
+async fn what_leaves_a_hook_s_group_holds_nobody_up() {
+    for (ends, timeout) in [("exit 0", "15s"), ("wait", "500ms")] {
+        let house = House::new(overloaded()).await;
+        let leaves = "setsid sh -c 'echo $$ > left; exec sleep 60' & until [ -s left ]; do sleep 0.01; done";
+        let mut hook = house.script(&format!("{leaves}; {ends}"));
+        hook["timeout"] = json!(timeout);
+        let proxy = house.with("PreFailover", hook).await;
+        let began = Instant::now();
+        assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("spare"));
+        assert!(began.elapsed() < Duration::from_secs(5), "{ends}: {:?}", began.elapsed());
+        let pid = house.lines("left", 1).await.remove(0);
+        assert!(is_alive(&pid), "{ends}: it was ended, so this shows nothing");
+        let pid = pid.trim().parse().ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(pid, Signal::KILL).expect("it is ours");
+    }
 }
 
 #[tokio::test]
