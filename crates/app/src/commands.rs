@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hotspare_config::{Config, Context, Locations};
+use hotspare_config::{Config, Context, Diagnostic, Locations};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use tokio::runtime::Runtime;
@@ -71,11 +71,30 @@ pub(crate) fn context(layers: &cli::Layers) -> Result<Context, CliError> {
 
 /// The configuration, whole and valid, with its warnings told.
 pub(crate) fn load(locations: &Locations, context: &Context) -> Result<Config, CliError> {
-    let config = hotspare_config::load(locations, context).map_err(|errors| invalid(&errors))?;
-    for warning in &config.warnings {
-        output::talk(warning.render_within(output::colored(&stderr()), output::columns(&stderr())).trim_end());
-    }
+    let config = load_quietly(locations, context)?;
+    tell_warnings(&config.warnings);
     Ok(config)
+}
+
+/// The same for a command that is about something else.
+pub(crate) fn load_quietly(locations: &Locations, context: &Context) -> Result<Config, CliError> {
+    hotspare_config::load(locations, context).map_err(|errors| invalid(&errors))
+}
+
+/// Warnings as people read them; a second one of a kind in one line, since its advice was just given.
+pub(crate) fn tell_warnings<'w>(warnings: impl IntoIterator<Item = &'w Diagnostic>) {
+    let mut told: Vec<&str> = Vec::new();
+    for warning in warnings {
+        let whole = drawn(warning);
+        let is_new = !told.contains(&warning.code);
+        told.push(warning.code);
+        output::talk(if is_new { &whole } else { whole.lines().next().unwrap_or_default() });
+    }
+}
+
+/// As it is drawn on standard error.
+pub(crate) fn drawn(diagnostic: &Diagnostic) -> String {
+    diagnostic.render_within(output::colored(&stderr()), output::columns(&stderr())).trim_end().to_owned()
 }
 
 /// What is wrong with it, drawn.

@@ -71,9 +71,14 @@ impl<'t> Field<'t> {
     }
 
     pub(crate) fn string(&self, findings: &mut Findings) -> Option<&'t str> {
+        self.string_such_as("a string", findings)
+    }
+
+    /// The same, where people are told more of what is expected.
+    pub(crate) fn string_such_as(&self, expected: &str, findings: &mut Findings) -> Option<&'t str> {
         match &self.node.value {
             Value::String(value) => Some(value),
-            _ => self.wrong_type("a string", findings),
+            _ => self.wrong_type(expected, findings),
         }
     }
 

@@ -16,7 +16,7 @@ const BODY_RANGE: std::ops::RangeInclusive<u64> = 64 * 1024..=64 * 1024 * 1024;
 
 /// A duration field: `"250ms"`, `"5s"`, `"2m"`, `"1h"`; over 0, at most 24 h.
 pub(crate) fn duration(field: &Field<'_>, findings: &mut Findings) -> Option<Duration> {
-    let parsed = parse_duration(field.string(findings)?);
+    let parsed = parse_duration(field.string_such_as("a duration such as `\"5s\"`", findings)?);
     if parsed.is_none() {
         let title = format!("`{}` is not a duration: `{}`", field.path, field.at().quote());
         findings
@@ -28,7 +28,7 @@ pub(crate) fn duration(field: &Field<'_>, findings: &mut Findings) -> Option<Dur
 
 /// A field that says how long something is kept: `"12h"`, `"14d"`.
 pub(crate) fn retention(field: &Field<'_>, findings: &mut Findings) -> Option<Duration> {
-    let parsed = parse_retention(field.string(findings)?).filter(|time| RETENTION_RANGE.contains(time));
+    let parsed = parse_retention(field.string_such_as("a time such as `\"14d\"`", findings)?).filter(|time| RETENTION_RANGE.contains(time));
     if parsed.is_none() {
         let title = format!("`{}` is not a time in the allowed range: `{}`", field.path, field.at().quote());
         findings
@@ -40,7 +40,7 @@ pub(crate) fn retention(field: &Field<'_>, findings: &mut Findings) -> Option<Du
 
 /// A size field for request bodies, in bytes: `"512KiB"`, `"32MiB"`.
 pub(crate) fn body_size(field: &Field<'_>, findings: &mut Findings) -> Option<u64> {
-    let parsed = parse_size(field.string(findings)?).filter(|size| BODY_RANGE.contains(size));
+    let parsed = parse_size(field.string_such_as("a size such as `\"32MiB\"`", findings)?).filter(|size| BODY_RANGE.contains(size));
     if parsed.is_none() {
         let title = format!("`{}` is not a size in the allowed range: `{}`", field.path, field.at().quote());
         findings

@@ -180,6 +180,9 @@ pub(crate) struct ImportArgs {
     /// Show what would change, and change nothing
     #[arg(long)]
     pub dry_run: bool,
+    /// Ask them after all others of the first pair
+    #[arg(long)]
+    pub spare: bool,
     /// Agree to what is found, keys going into the keychain included
     #[arg(long)]
     pub yes: bool,

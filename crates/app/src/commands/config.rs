@@ -44,8 +44,19 @@ fn validate(layers: &Layers, json: bool) -> Result<ExitCode, CliError> {
         output::data(&serde_json::json!({ "version": 1, "valid": outcome.is_ok(), "diagnostics": told }).to_string())?;
         return Ok(if outcome.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(Exit::ConfigInvalid as u8) });
     }
-    let config = commands::load(&locations, &context)?;
+    let config = commands::load_quietly(&locations, &context)?;
+    // Here each is drawn in full.
+    config.warnings.iter().for_each(|warning| output::talk(&commands::drawn(warning)));
     let paint = Paint(output::colored(&stdout()));
+    if config.implicit && !config.sources.is_empty() {
+        let files: Vec<String> = config.sources.iter().map(|file| file.display().to_string()).collect();
+        output::data(&format!(
+            "{} {}\n  no policy names a profile: the client's own login, no spare",
+            paint.paint(Style::Green, "ok"),
+            files.join(", ")
+        ))?;
+        return Ok(ExitCode::SUCCESS);
+    }
     if config.implicit {
         output::data(&format!(
             "{} no configuration: the client's own login, no spare\n  write one at {}",

@@ -188,7 +188,7 @@ fn told<A>(instance: &Instance, answer: Result<A, NoAnswer>) -> Told<A> {
 
 /// With nobody to ask, the configuration knows whom there is.
 pub(crate) fn check_profile(locations: &Locations, profile: &str) -> Result<(), CliError> {
-    let config = commands::load(locations, &commands::context(&Layers::default())?)?;
+    let config = commands::load_quietly(locations, &commands::context(&Layers::default())?)?;
     let names: Vec<String> = config.profiles.iter().map(|profile| profile.name.to_string()).collect();
     if names.iter().any(|name| name == profile) {
         return Ok(());

@@ -34,6 +34,15 @@ fn set_changes_one_place_and_undo_takes_it_back_byte_for_byte() {
 }
 
 #[test]
+fn undo_of_the_first_change_leaves_no_empty_file() {
+    let home = Home::new();
+    home.runs(&["config", "set", "server.max_connections", "7"]);
+    assert_eq!(home.runs(&["config", "undo"]).out, "~/.config/hotspare/config.json is gone again\n");
+    assert!(!home.path(FILE).exists());
+    home.runs(&["config", "validate"]);
+}
+
+#[test]
 fn a_change_that_would_break_something_is_not_made() {
     let home = home();
     let set = home.run(&["config", "set", "failover_policy.secondary_profile", "spaer"]);

@@ -33,7 +33,8 @@ fn profiles(home: &Home) -> Value {
 #[track_caller]
 fn imports(home: &Home, paths: &[&str]) -> String {
     let before = theirs(home);
-    let paths: Vec<String> = paths.iter().map(|path| home.path(path).display().to_string()).collect();
+    let path = |path: &&str| if path.starts_with("--") { (*path).to_owned() } else { home.path(path).display().to_string() };
+    let paths: Vec<String> = paths.iter().map(path).collect();
     let arguments: Vec<&str> = ["profile", "import", "--yes"].into_iter().chain(paths.iter().map(String::as_str)).collect();
     let ended = home.runs(&arguments);
     let told = ended.out + &ended.err;
@@ -214,6 +215,38 @@ environment_variables:
     );
     assert_eq!((kept(&home, "anthropic").as_str(), kept(&home, "minimax").as_str()), ("sk-ant-test-litellm", "sk-test-minimax"));
     assert_eq!(kept(&home, "gw.example"), "sk-test-gateway");
+}
+
+/// Most users of several folders want them behind the one that they use.
+#[test]
+fn what_is_imported_as_a_spare_is_asked_after_the_client_s_own_login() {
+    let home = Home::new();
+    for name in [".claude-work", ".claude_two", ".claudette"] {
+        home.write(&format!("{name}/settings.json"), r#"{ "apiKeyHelper": "pass show claude" }"#);
+    }
+    home.write(".zshrc", "alias c='CLAUDE_CONFIG_DIR=~/.claudette claude'\n");
+    let told = imports(&home, &["--spare"]);
+    assert!(told.contains("chain: claude → work → two → claudette"), "{told}");
+    // One warning in full, and a line for each further one.
+    assert_eq!((told.matches("HS0408").count(), told.matches("read the provider's terms first").count()), (3, 1), "{told}");
+    assert!(home.runs(&["config", "undo"]).out.contains("is gone again"));
+    let told = imports(&home, &[]);
+    assert!(told.contains("no chain asks them yet"), "{told}");
+    let valid = home.runs(&["config", "validate"]).out;
+    assert!(valid.contains("ok ~/.config/hotspare/config.json\n  no policy names a profile"), "{valid}");
+}
+
+/// Which of its models stands for Claude's is in nobody's file.
+#[test]
+fn what_makes_no_profile_is_told_why() {
+    let home = Home::new();
+    home.write(
+        ".claude-glm/settings.json",
+        r#"{ "env": { "ANTHROPIC_BASE_URL": "https://api.z.ai/api/anthropic", "ANTHROPIC_AUTH_TOKEN": "sk-test-glm" } }"#,
+    );
+    let told = imports(&home, &[]);
+    assert!(told.contains("`profiles.glm` does not say what the provider calls the models: map them"), "{told}");
+    assert!(told.contains("`hotspare profile add glm …`") && told.contains("nothing to import"), "{told}");
 }
 
 /// Claude Code sends a key of its settings as `x-api-key` and a token as Bearer: so does the profile.

@@ -1,5 +1,6 @@
 //! Files on disk: hotspare's own, and Claude Code's settings below it.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
@@ -146,7 +147,7 @@ fn faults_of_files_read_well() {
         let pins = fs::read_dir(pins).into_iter().flatten().flatten().map(|pin| pin.file_name().to_string_lossy().into_owned());
         let shown = pins.fold(shown, |shown, pin| shown.replace(&pin, "PIN"));
         let shown = shown.replace(crate::home::text(&home.path("")).trim_end_matches('/'), "~");
-        book.push_str(&format!("──── {what}\n\n{shown}\n\n"));
+        write!(book, "──── {what}\n\n{shown}\n\n").expect("a string takes all");
     };
     let home = Home::new();
     put("absent", &home, load(&home.locations(Some("other.json")), &Context::default()));

@@ -34,7 +34,9 @@ fn rearranged() -> impl Strategy<Value = Value> {
     let whole: Vec<Value> = examples("good").iter().map(json).collect();
     let mut pool =
         vec![Value::Null, true.into(), 0.into(), "x".into(), "5s".into(), 3.5.into(), Value::Array(Vec::new()), Value::Object(Map::new())];
-    whole.iter().for_each(|value| collect(value, &mut pool));
+    for value in &whole {
+        collect(value, &mut pool);
+    }
     (prop::sample::select(whole), any::<prop::sample::Index>(), prop::sample::select(pool)).prop_map(|(mut value, at, put)| {
         let mut nodes = Vec::new();
         collect(&value, &mut nodes);

@@ -62,13 +62,20 @@ impl Subject {
 
     /// Judges the text as it would be, with all other layers.
     pub(crate) fn judge(&self, text: &str) -> Result<Config, CliError> {
+        self.with(text).map_err(|errors| commands::invalid(&errors).hint("nothing was changed"))
+    }
+
+    /// What would be wrong with the text.
+    pub(crate) fn faults(&self, text: &str) -> Option<Errors> {
+        self.with(text).err()
+    }
+
+    fn with(&self, text: &str) -> Result<Config, Errors> {
         let context = self.context.clone().with_text(&self.file, text);
-        let mut found = match hotspare_config::load(&self.locations, &context) {
-            Ok(config) => return Ok(config),
-            Err(Errors(found)) => found,
-        };
-        found.retain(|diagnostic| diagnostic.severity == Severity::Error);
-        Err(commands::invalid(&Errors(found)).hint("nothing was changed"))
+        hotspare_config::load(&self.locations, &context).map_err(|Errors(mut found)| {
+            found.retain(|diagnostic| diagnostic.severity == Severity::Error);
+            Errors(found)
+        })
     }
 
     pub(crate) fn write(&self, edit: &Edit) -> Result<(), CliError> {
@@ -184,9 +191,12 @@ pub(crate) fn undo() -> Result<(), CliError> {
     let Some(before) = edit::undo(&text, &undo) else {
         return Err(CliError::new(Exit::Failed, format!("`{}` was changed since: nothing was taken back", receipt.file.display())));
     };
-    replace(&receipt.file, &text, &before).map_err(|error| failed(&receipt.file, &error))?;
+    // Before the change there was no file: an empty one would be a fault.
+    let back = if before.is_empty() { fs::remove_file(&receipt.file) } else { replace(&receipt.file, &text, &before) };
+    back.map_err(|error| failed(&receipt.file, &error))?;
     fs::remove_file(&file)?;
-    output::data(&format!("{} is as it was", receipt.file.display()))?;
+    let now = if before.is_empty() { "is gone again" } else { "is as it was" };
+    output::data(&format!("{} {now}", receipt.file.display()))?;
     Ok(())
 }
 

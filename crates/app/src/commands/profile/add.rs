@@ -1,7 +1,6 @@
 //! `hotspare profile add`: one profile more in the user's file, and nothing else of it changed. Never takes a credential from an argument, and
 //! never writes one into the file.
 
-use std::io::stderr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -41,7 +40,7 @@ pub(super) fn add(arguments: &AddArgs) -> Result<ExitCode, CliError> {
     if let Some(kept) = kept {
         output::talk(&format!("  its credential is {kept}"));
     }
-    tell_warnings(&config, name);
+    tell_warnings(&config, &[name]);
     tell_place(&config, name);
     if change.undo.is_delicate {
         // Between the two places of the change stands what may be a credential: this comes to the same.
@@ -174,12 +173,11 @@ pub(super) fn inline(value: &Value) -> String {
     }
 }
 
-/// What the configuration warns of that is about this profile.
-pub(super) fn tell_warnings(config: &Config, name: &str) {
-    let about = format!("profiles.{name}");
-    for warning in config.warnings.iter().filter(|warning| warning.title.contains(&about)) {
-        output::talk(warning.render_within(output::colored(&stderr()), output::columns(&stderr())).trim_end());
-    }
+/// What the configuration warns of that is about these profiles.
+pub(super) fn tell_warnings(config: &Config, names: &[&str]) {
+    let about: Vec<String> = names.iter().map(|name| format!("`profiles.{name}")).collect();
+    let is_about = |title: &str| about.iter().any(|about| title.contains(&format!("{about}.")) || title.contains(&format!("{about}`")));
+    commands::tell_warnings(config.warnings.iter().filter(|warning| is_about(&warning.title)));
 }
 
 /// Who asks it, or how somebody comes to.

@@ -9,7 +9,7 @@ use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
 
 use hotspare_config::edit::{self, Edit};
-use hotspare_config::{KeyPath, inspect};
+use hotspare_config::{Diagnostic, Errors, KeyPath, inspect};
 use serde_json::{Map, Value, json};
 
 use self::sources::{Found, Key, Look as Looked};
@@ -49,14 +49,13 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
     let mut text = subject.text.clone();
     let mut added: Vec<Candidate> = Vec::new();
     for candidate in candidates {
-        let next =
-            changed(&text, &candidate.name, &candidate.profile, false).and_then(|change| subject.judge(&change.text).map(|_| change.text));
-        match next {
-            Ok(next) => {
+        let next = changed(&text, &candidate.name, &candidate.profile, arguments.spare)?.text;
+        match subject.faults(&next) {
+            None => {
                 text = next;
                 added.push(candidate);
             }
-            Err(_) => skipped.push((candidate.from, "it would make no valid profile: its models or its address are not known".to_owned())),
+            Some(Errors(faults)) => skipped.push((candidate.from, unusable(&candidate.name, &faults))),
         }
     }
     for (from, why) in &skipped {
@@ -85,10 +84,18 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
             output::talk(&format!("  the key of {} is {}", candidate.name, secret::keep(&candidate.name, key)?));
         }
     }
-    written(&subject, &change, &added)
+    written(&subject, &change, &added, arguments.spare)
 }
 
-fn written(subject: &Subject, change: &Edit, added: &[Candidate]) -> Result<ExitCode, CliError> {
+/// Why what was found makes no valid profile, and how to make one.
+fn unusable(name: &str, faults: &[Diagnostic]) -> String {
+    let first = faults.first();
+    let title = first.map_or("it would make no valid profile", |fault| fault.title.as_str());
+    let help = first.and_then(|fault| fault.help.first()).map(|help| format!(": {help}")).unwrap_or_default();
+    format!("{title}{help}; add it by hand: `hotspare profile add {name} …`")
+}
+
+fn written(subject: &Subject, change: &Edit, added: &[Candidate], spare: bool) -> Result<ExitCode, CliError> {
     let config = subject.judge(&change.text)?;
     subject.write(change)?;
     output::data(&format!(
@@ -96,11 +103,15 @@ fn written(subject: &Subject, change: &Edit, added: &[Candidate]) -> Result<Exit
         crate::words::several(added.len() as u64, "profile", "profiles"),
         subject.file.display()
     ))?;
-    for candidate in added {
-        super::add::tell_warnings(&config, &candidate.name);
-    }
+    let names: Vec<&str> = added.iter().map(|candidate| candidate.name.as_str()).collect();
+    super::add::tell_warnings(&config, &names);
     subject.told(&change.undo, None);
-    output::talk("  no chain asks them yet: `hotspare config set failover_policy.secondary_profile '[…]'`");
+    if spare {
+        output::talk(&format!("  chain: {}", commands::chain_line(&config)));
+    } else {
+        output::talk("  no chain asks them yet: name them in `failover_policy.secondary_profile` (`hotspare config edit`),");
+        output::talk("  or `hotspare config undo` and import them with `--spare`");
+    }
     Ok(ExitCode::SUCCESS)
 }
 

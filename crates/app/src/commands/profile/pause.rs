@@ -44,7 +44,7 @@ pub(super) fn pause(arguments: &PauseArgs) -> Result<ExitCode, CliError> {
 
 /// Without a gateway to judge it, the configuration and the kept pauses do. Returns what the user must know.
 fn with_none_running(locations: &Locations, store: &Store, name: &str, even_last: bool) -> Result<Option<String>, CliError> {
-    let config = commands::load(locations, &commands::context(&Layers::default())?)?;
+    let config = commands::load_quietly(locations, &commands::context(&Layers::default())?)?;
     let paused: Vec<String> = lasting::load::<LastingPause>(store).into_iter().map(|pause| pause.profile).collect();
     let is_paused =
         |id: ProfileId| profile_name(&config, id).is_some_and(|known| known == name || paused.iter().any(|other| other == known));

@@ -92,6 +92,7 @@ fn credential(auth: &AuthReport, home: &Path) -> String {
     let header = auth.header.as_ref().map(|header| format!(", as {header}")).unwrap_or_default();
     let there = match auth.there {
         Some(true) => ", there",
+        Some(false) if auth.ends_in_s == Some(0) => "",
         Some(false) => ", missing",
         None => ", not looked at: only its program can tell",
     };

@@ -135,16 +135,20 @@ impl Look {
     /// A folder that Claude Code uses with `CLAUDE_CONFIG_DIR`.
     fn claude_folder(&mut self, folder: &Path) {
         let short = folder.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-        let name = short.trim_start_matches('.').trim_start_matches("claude").trim_start_matches(['-', '_']).to_owned();
-        let name = if name.is_empty() { "claude-folder".to_owned() } else { name };
+        let short = short.trim_start_matches('.');
+        let name = match short.strip_prefix("claude") {
+            Some("") => "claude-folder",
+            Some(rest) => rest.strip_prefix(['-', '_', '.']).filter(|rest| !rest.is_empty()).unwrap_or(short),
+            None => short,
+        };
         let settings = text(&folder.join("settings.json")).and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
         if settings["env"]["ANTHROPIC_BASE_URL"].as_str().is_some_and(|url| !is_anthropic(url)) {
-            return self.settings(&folder.join("settings.json"), &name, &settings);
+            return self.settings(&folder.join("settings.json"), name, &settings);
         }
         if hotspare_upstream::describe_claude_folder(folder).is_none() {
             return self.skip(folder, "it holds no login, key or helper");
         }
-        self.login(folder, &name, &folder.display().to_string());
+        self.login(folder, name, &folder.display().to_string());
     }
 
     /// A login or key that Claude Code keeps in a folder.

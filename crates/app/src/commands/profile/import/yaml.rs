@@ -119,10 +119,8 @@ mod tests {
 
     #[test]
     fn what_is_no_yaml_or_beyond_the_caps_is_not_read() {
-        let mut bomb = "a0: &a0 [x]\n".to_owned();
-        for level in 1..9 {
-            bomb.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{}", level - 1); 9].join(", ")));
-        }
+        let level = |level: usize| format!("a{level}: &a{level} [{}]", vec![format!("*a{}", level - 1); 9].join(", "));
+        let bomb = std::iter::once("a0: &a0 [x]".to_owned()).chain((1..9).map(level)).collect::<Vec<_>>().join("\n");
         let fat = format!("a: &a {}\nb: [{}]\n", "x".repeat(100_000), "*a, ".repeat(1000));
         let many = format!("[{}]", "1,".repeat(SIZE_CAP / NODE));
         for text in ["", "a: [", "{", "? [a]\n: b", "a: *b", &bomb, &fat, &many, &"- ".repeat(200_000), &"[".repeat(200_000)] {
