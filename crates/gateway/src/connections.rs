@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::MissedTickBehavior;
 
 use crate::guard::{Guarded, Opening};
 use crate::intercept;
@@ -21,18 +22,24 @@ use crate::server::{Entrance, Gateway};
 /// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(300);
 
+/// How often kept connections to providers are looked through: none is kept for much longer than it may be.
+const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
 /// Serves until `shutdown` ends, then lets answers in flight end for as long as it said.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
     let places = Arc::new(Semaphore::new(gateway.max_connections));
     let (stop, stopped) = tokio::sync::watch::channel(());
     let mut connections = JoinSet::new();
     let mut shutdown = pin!(shutdown);
+    let mut sweep = tokio::time::interval(SWEEP_EVERY);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let drain = loop {
-        // Cancel-safe: `accept` and `join_next` lose nothing when another branch wins.
+        // Cancel-safe: `accept`, `join_next` and `tick` lose nothing when another branch wins.
         tokio::select! {
             biased;
             drain = &mut shutdown => break drain,
             Some(ended) = connections.join_next(), if !connections.is_empty() => log_panic(ended),
+            _ = sweep.tick() => gateway.upstreams().sweep(),
             accepted = accept(&listener) => {
                 match accepted {
                     Ok(stream) => {

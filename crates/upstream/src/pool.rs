@@ -83,6 +83,14 @@ impl<B> Pool<B> {
         Lease { sender, drive: Some(drive), key, home: self.idle.clone(), reused: false }
     }
 
+    /// Lets go of what is dead or has been idle for too long, where no request comes that would look at it.
+    pub fn sweep(&self) {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).retain(|_, list| {
+            list.retain_mut(Idle::is_alive);
+            !list.is_empty()
+        });
+    }
+
     /// Closes every idle connection.
     pub fn clear(&self) {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).clear();

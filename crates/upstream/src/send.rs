@@ -172,6 +172,11 @@ where
         self.pool.clear();
     }
 
+    /// Closes the idle connections that are dead or have been idle for too long.
+    pub fn sweep(&self) {
+        self.pool.sweep();
+    }
+
     /// Sends one attempt and waits for the head of its answer. Dropping the future closes the connection.
     pub async fn send(&self, target: &Target, outgoing: Outgoing<B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
         let own = match target.credential.header().await {

@@ -67,3 +67,16 @@ async fn a_client_that_goes_while_it_sends_cancels_upstream() {
     assert!(spare.requests().is_empty());
     assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("primary"));
 }
+
+/// teamclaude #106 #78: sockets that nobody needs any more were kept, and found dead. Also when no request follows that would look at them.
+#[tokio::test]
+async fn r10_a_connection_that_nobody_uses_is_closed() {
+    let primary = Upstream::start(|_| streamed(&text("fine"))).await.expect("started");
+    let proxy = Proxy::lone(&primary).await;
+    proxy.ask(&Ask::turn()).await;
+    assert_eq!(primary.open_connections(), 1, "it is kept for the next request");
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(120)).await;
+    tokio::time::resume();
+    tokio::time::timeout(Duration::from_secs(10), primary.wait_hung_up(0)).await.expect("it is closed");
+}
