@@ -196,8 +196,9 @@ async fn a_cut_answer_ends_without_its_last_chunk_inside_tls_too() {
     assert_eq!((answer.status, answer.end), (200, End::Cut), "{}", answer.text());
 }
 
+/// headroom #746 #1158 #1779, claude-code #72749 #76653: what a base URL switches off must reach its own host.
 #[tokio::test]
-async fn what_asks_no_model_passes_to_the_host_itself_and_back_unchanged() {
+async fn r63_what_asks_no_model_passes_to_the_host_itself_and_back_unchanged() {
     let full = Full::new(Script::error(500, "api_error", "down"), &[]).await;
     let mut inside = full.inside().await;
     for (method, target) in [
@@ -493,9 +494,10 @@ async fn t20_other_hosts_show_their_own_certificate_through_the_tunnel() {
     }
 }
 
-/// Bytes both ways at once, in odd portions, with an end on one side long before the other.
+/// teamclaude #75, claude-code #3971: a proxy's variables caught what was none of its business. Bytes both ways at once, in odd portions, with
+/// an end on one side long before the other.
 #[tokio::test]
-async fn a_blind_tunnel_changes_no_byte_and_passes_each_end_on() {
+async fn r65_a_blind_tunnel_changes_no_byte_and_passes_each_end_on() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("bound");
     let bytes = |seed: u32, count: u32| {

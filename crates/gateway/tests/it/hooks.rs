@@ -137,8 +137,9 @@ async fn until_dead(pid: &str) {
 
 // Decisions.
 
+/// claude-code #46959 #48665, musistudio/claude-code-router#1179: nobody could have a say in a failover.
 #[tokio::test]
-async fn a_veto_keeps_the_spare_from_being_asked_and_stands_in_the_record() {
+async fn r66_a_veto_keeps_the_spare_from_being_asked_and_stands_in_the_record() {
     let house = House::new(overloaded()).await;
     let proxy = house.with("PreFailover", house.script("cat > input; echo 'not at night' >&2; exit 2")).await;
     let answer = proxy.ask(&Ask::turn()).await;
@@ -173,8 +174,9 @@ async fn what_a_hook_is_told() {
     assert_eq!((house.ruling().word, house.ruling().reason), (HookWord::Allow, None));
 }
 
+/// musistudio/claude-code-router#1179.
 #[tokio::test]
-async fn a_hook_sends_a_request_to_another_candidate_and_to_nobody_else() {
+async fn r66_a_hook_sends_a_request_to_another_candidate_and_to_nobody_else() {
     for (named, serves, word) in [
         ("third", "third", HookWord::Use),
         ("spare", "spare", HookWord::Use),
