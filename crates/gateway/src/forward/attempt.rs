@@ -4,11 +4,11 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hotspare_core::{AttemptId, AttemptPlan, Failure};
-use hotspare_upstream::{Received, Target, UpstreamBody};
+use hotspare_upstream::{Received, Target, UpstreamBody, clock};
 use hotspare_wire::resume::Splice;
 use hotspare_wire::sse::Scanner;
 use http::response;
@@ -20,6 +20,9 @@ use crate::replay::RequestBody;
 
 /// Most bytes of an error body that are kept to be relayed.
 const ERROR_CAP: usize = 4 * 1024 * 1024;
+
+/// A refusal's head says enough to go on: the rest of its body is not waited for once nothing of it has come for so long.
+const REFUSAL_IDLE: Duration = Duration::from_secs(5);
 
 /// What the attempt is doing.
 pub(super) enum Doing {
@@ -44,6 +47,7 @@ pub(super) struct Refused {
     pub head: response::Parts,
     pub body: UpstreamBody<RequestBody>,
     pub read: BytesMut,
+    patience: Pin<Box<Sleep>>,
 }
 
 /// Something that happened to an attempt.
@@ -137,15 +141,21 @@ impl Attempt {
 }
 
 impl Refused {
+    pub(super) fn new(head: response::Parts, body: UpstreamBody<RequestBody>) -> Self {
+        Self { head, body, read: BytesMut::new(), patience: Box::pin(tokio::time::sleep(REFUSAL_IDLE)) }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.read.len() <= ERROR_CAP {
-            match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
-                Some(Ok(frame)) => {
+            match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Pending => return self.patience.as_mut().poll(cx),
+                Poll::Ready(Some(Ok(frame))) => {
                     if let Some(data) = frame.data_ref() {
                         self.read.extend_from_slice(data);
+                        self.patience.as_mut().reset((clock::now() + REFUSAL_IDLE).into());
                     }
                 }
-                Some(Err(_)) | None => break,
+                Poll::Ready(Some(Err(_)) | None) => break,
             }
         }
         Poll::Ready(())

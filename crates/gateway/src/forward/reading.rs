@@ -1,6 +1,6 @@
 //! Reads what an attempt brings, event by event, and tells the exchange. Never decides what follows.
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use hotspare_core::exchange::BodyKind;
 use hotspare_core::{AttemptId, Endpoint, Failure, FailureKind, Stage};
 use hotspare_upstream::headers::beta_values;
@@ -94,7 +94,7 @@ impl Driver {
             self.tell_of_limits(id, before.as_deref());
         }
         if !is_good(self.exchange.facts().endpoint, head.status) {
-            self.attempts[place].doing = Doing::Refused(Refused { head, body, read: BytesMut::new() });
+            self.attempts[place].doing = Doing::Refused(Refused::new(head, body));
             return;
         }
         let kind = body_kind(self.exchange.facts().endpoint, &head).filter(|kind| *kind == BodyKind::Stream || !self.has_head);

@@ -1,13 +1,14 @@
 //! Failures of which the client has seen nothing: each goes on to the spare without a trace; what is the request's own fault does not.
 
 use std::io::Write;
+use std::time::Duration;
 
 use bytes::Bytes;
 use hotspare_testkit::answers::{message_json, text};
 use hotspare_testkit::{Script, Upstream, refused_addr};
 use serde_json::json;
 
-use crate::client::{Answer, Ask, End, WHOLE};
+use crate::client::{Answer, Ask, Connection, End, WHOLE};
 use crate::proxy::{FROM_SPARE, Proxy, healthy, plays, wire};
 
 /// Long enough for a loaded machine, short enough for a test.
@@ -320,4 +321,22 @@ async fn r32_r33_when_all_fail_the_client_hears_what_makes_it_come_back() {
     let (primary, spare) = (plays(status(403, "permission_error")).await, plays(status(401, "authentication_error")).await);
     let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
     assert_eq!(answer.status, 424, "{}", answer.text());
+}
+
+/// The head says enough: the client does not wait out the head's clock for words that do not come.
+#[tokio::test]
+async fn a_refusal_whose_body_never_comes_goes_on_to_the_spare() {
+    let head = [("Content-Type", "application/json"), ("Content-Length", "100")];
+    for script in [Script::new().head(529, &head).hang(), Script::new().head(529, &head).raw("{").hang()] {
+        let (primary, spare) = (plays(script).await, healthy(FROM_SPARE).await);
+        let proxy = Proxy::pair(&primary, &spare).await;
+        let mut connection = Connection::open(proxy.addr).await;
+        connection.ask(&Ask::turn()).await;
+        primary.wait_for(1).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(6)).await;
+        tokio::time::resume();
+        let answer = connection.answer().await;
+        assert_eq!((answer.end, answer.profile()), (End::Whole, Some("spare")));
+    }
 }
