@@ -483,7 +483,7 @@ impl Exchange {
 
     /// Whether the credential is read anew before this rejection is believed.
     fn rereads(&self, run: &Run, failure: &Failure) -> bool {
-        failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used
+        failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used && self.may_try_again()
     }
 
     /// Counts what has begun against the request's limit. Only a session tells a client's own retry from another client's same words.
@@ -528,7 +528,7 @@ impl Exchange {
     fn go_on(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) {
         let from_primary = run.candidate.profile == self.plan.primary;
         let step = self.step(failure, from_primary);
-        if failure.repaired && self.replayable && !self.repair_used && self.counted_attempts() < self.attempts_allowed {
+        if failure.repaired && self.replayable && !self.repair_used && self.may_try_again() {
             self.repair_used = true;
             return self.again(now, run, failure, false, Duration::ZERO, at);
         }
@@ -575,7 +575,7 @@ impl Exchange {
     /// The next profile that may be asked, if one more may be asked at all.
     fn next_profile(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
         let late = self.holding.is_none() && now.saturating_duration_since(self.started) >= HOLD_TIME;
-        if late || self.hops >= self.policy.max_hops || self.counted_attempts() >= self.attempts_allowed {
+        if late || self.hops >= self.policy.max_hops || !self.may_try_again() {
             return None;
         }
         let place = self.next_place(now, at)?;
@@ -617,7 +617,7 @@ impl Exchange {
     fn retry_in_place(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
         // A trial has its answer, and so has who was told not to retry: a second try a moment later would only feed the outage.
         let alone = self.plan.candidates.len() == 1 && !run.on_trial && !failure.no_retry && at.world.health.in_panic_for(now).is_zero();
-        if !alone || self.in_place_retry_used || self.counted_attempts() >= self.attempts_allowed || !self.facts.endpoint.moves_health() {
+        if !alone || self.in_place_retry_used || !self.may_try_again() || !self.facts.endpoint.moves_health() {
             return None;
         }
         let after = failure.retry_after.unwrap_or_default();
@@ -629,9 +629,9 @@ impl Exchange {
         at.world.budget.take(now, BUDGET_STEP).then_some(delay)
     }
 
-    /// Attempts that count against the limit: all but the one on a fresh connection after a stale one.
-    fn counted_attempts(&self) -> usize {
-        self.attempts.len() - usize::from(self.fresh_retry_used)
+    /// Whether one more upstream request stays within the limit. All count but the one on a fresh connection after a stale one (invariant I3).
+    fn may_try_again(&self) -> bool {
+        self.attempts.len() - usize::from(self.fresh_retry_used) < self.attempts_allowed
     }
 
     fn start(
@@ -727,7 +727,7 @@ impl Exchange {
 
     fn next_to_resume(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
         let possible = !self.resumed && self.replayable && self.holding.is_none() && self.policy.enabled;
-        if !possible || !self.policy.triggers.fire(failure) || self.hops >= self.policy.max_hops {
+        if !possible || !self.policy.triggers.fire(failure) || self.hops >= self.policy.max_hops || !self.may_try_again() {
             return None;
         }
         let place = self.next_place(now, at)?;

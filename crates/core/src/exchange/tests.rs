@@ -501,6 +501,21 @@ fn r7_at_most_four_attempts_and_as_many_hops_as_the_policy_allows() {
     let mut none = Rig::new(3).with(|rig| rig.policy.max_hops = 0).begin();
     none.status(FailureKind::ServerError, 500);
     none.expect(&["initial 0", "relay #0 in 1 s"]);
+    // Whatever the tries are for: after a repaired request and two hops there is no second look at a credential, and nobody resumes.
+    let four = || {
+        let bound = Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400);
+        let mut rig = Rig::new(6).with(|rig| rig.client = ClientKind::Program).begin();
+        rig.fail(Failure { repaired: true, ..bound }).overload().overload();
+        rig.expect(&["initial 0", "retry 0", "failover 1", "failover 2"]);
+        rig
+    };
+    let mut refused = four();
+    refused.status(FailureKind::Unauthorized, 401);
+    let mut broken = four();
+    broken.head().content().seen(text).dies();
+    for rig in [refused, broken] {
+        assert_eq!(rig.exchange.as_ref().map(|exchange| exchange.attempts().len()), Some(4), "{:?}", rig.trace);
+    }
 }
 
 /// badrisnarayanan/antigravity-claude-proxy#284: every 429 was a switch. teamclaude #13: none was, and the client waited.
@@ -517,6 +532,11 @@ fn r29_a_throttle_goes_on_once_and_then_only_to_another_address() {
     throttle(&mut siblings);
     throttle(&mut siblings);
     siblings.expect(&["initial 0", "failover 1", "relay #0 in 33 s"]);
+    let mut pairs = Rig::new(5).begin();
+    throttle(&mut pairs);
+    throttle(&mut pairs);
+    throttle(&mut pairs);
+    pairs.expect(&["initial 0", "failover 1", "failover 2", "failover 4"]);
 }
 
 #[test]
@@ -660,6 +680,11 @@ fn r33_the_most_recoverable_failure_is_told_with_the_soonest_wait() {
     let mut rig = Rig::new(3).begin();
     rig.status(FailureKind::Forbidden, 403).fail(Failure::new(FailureKind::ConnectRefused, Stage::Connect, "refused")).overload();
     rig.expect(&["initial 0", "failover 1", "failover 2", "relay #2 in 6 s"]);
+    // And never longer than the client waits.
+    let mut spent = Rig::new(2).begin();
+    let window = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(3600)));
+    spent.status(FailureKind::Forbidden, 403).fail(window);
+    spent.expect(&["initial 0", "failover 1", "say 503 in 59 s"]);
 }
 
 #[test]

@@ -74,12 +74,19 @@ fn overload_benches_its_model_family_alone() {
 #[test]
 fn r28_a_model_family_s_limit_benches_that_family_alone() {
     let now = VirtualClock::new().now();
-    let mut health = Health::default();
     let mut limit = failure(FailureKind::QuotaExhausted).with_retry_after(Some(secs(3600)));
     limit.family_only = true;
-    health.on_failure(now, &victim(P), &limit, EVEN);
-    assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { grip: Grip::Hard, .. }));
-    assert_eq!(health.standing(now, P, ModelFamily::Sonnet, None), Standing::Usable);
+    let told = LimitReading { rejected: true, family_only: true, resets_in: Some(secs(3600)), ..LimitReading::default() };
+    for from_headers in [false, true] {
+        let mut health = Health::default();
+        if from_headers {
+            health.on_limits(now, &victim(P), &told, EVEN);
+        } else {
+            health.on_failure(now, &victim(P), &limit, EVEN);
+        }
+        assert!(matches!(health.standing(now, P, OPUS, None), Standing::Cooling { grip: Grip::Hard, .. }));
+        assert_eq!(health.standing(now, P, ModelFamily::Sonnet, None), Standing::Usable);
+    }
 }
 
 #[test]
