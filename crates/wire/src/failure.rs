@@ -12,7 +12,9 @@ use serde::Deserialize;
 
 use crate::limits;
 use crate::repair::Repair;
-use crate::stream::shortened;
+
+/// Longest type of an error that is shown; Anthropic's longest has 21 letters.
+const TYPE_CAP: usize = 40;
 
 /// What an error body says, where it can be read.
 #[derive(Debug, Default)]
@@ -279,14 +281,16 @@ fn bad_request(error: &ErrorBody) -> FailureKind {
     }
 }
 
+/// The status and the error's type. A provider may put anything there, also the credential that it was told: only what can be the name of a
+/// type is shown.
 fn described(status: u16, kind: &str) -> String {
-    let name = match (kind, status) {
-        ("", 529) => "overloaded",
-        ("", _) => StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default(),
-        (kind, _) => kind.strip_suffix("_error").unwrap_or(kind),
+    let is_name = (1..=TYPE_CAP).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
+    let name = match status {
+        _ if is_name => kind.strip_suffix("_error").unwrap_or(kind),
+        529 => "overloaded",
+        _ => StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default(),
     };
-    let clean: String = shortened(name).chars().filter(|letter| letter.is_ascii_graphic() || *letter == ' ').take(40).collect();
-    format!("{status} {clean}").trim_end().to_owned()
+    format!("{status} {name}").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -305,6 +309,22 @@ mod tests {
     #[track_caller]
     fn check(status: u16, headers: &[(&'static str, &str)], body: &str, kind: FailureKind) {
         assert_eq!(classify(status, headers, body).kind, kind);
+    }
+
+    #[test]
+    fn of_an_error_s_type_only_a_name_is_shown() {
+        for (kind, shown) in [
+            ("api_error", "500 api"),
+            ("InternalServerError", "500 InternalServerError"),
+            ("", "500 Internal Server Error"),
+            ("sk-ant-test-1234567890", "500 Internal Server Error"),
+            ("api_error for key ABCDEFGH", "500 Internal Server Error"),
+            ("\u{1b}[2J", "500 Internal Server Error"),
+            (&"a".repeat(TYPE_CAP + 1), "500 Internal Server Error"),
+        ] {
+            assert_eq!(&*classify(500, &[], &error(kind, "x")).detail, shown);
+            assert_eq!(&*of_event(kind, "x", Stage::Held).detail, format!("{shown} in the stream"));
+        }
     }
 
     #[test]
@@ -457,7 +477,7 @@ mod tests {
     fn words_for_people_are_short_and_clean() {
         assert_eq!(&*classify(529, &[], "").detail, "529 overloaded");
         assert_eq!(&*classify(500, &[], &error("api_error", "secret prompt")).detail, "500 api");
-        assert_eq!(&*classify(503, &[], &error("x\n\u{1b}[31m", "")).detail, "503 x[31m");
+        assert_eq!(&*classify(503, &[], &error("x\n\u{1b}[31m", "")).detail, "503 Service Unavailable");
     }
 
     /// decocms/studio#6657: "400 Provider returned error" is a failure behind `OpenRouter`.

@@ -57,7 +57,6 @@ fn a_folder_of_claude_code_is_named_and_not_copied() {
     home.write(".claude-empty/notes", "");
     let told = imports(&home, &[]);
     assert!(told.contains("~/.claude-empty: it holds no login, key or helper"), "{told}");
-    // What is printed has the home folder as `~`; in the file it is a whole path.
     let folder = |name: &str| json!({ "auth": { "claude_config_dir": format!("~/{name}") } });
     assert_eq!(
         profiles(&home),
@@ -68,6 +67,8 @@ fn a_folder_of_claude_code_is_named_and_not_copied() {
         })
     );
     assert_eq!(kept(&home, "glm"), "sk-test-glm");
+    // In the file as people write it.
+    assert!(home.read(FILE).contains(r#""work": { "auth": { "claude_config_dir": "~/.claude-work" } }"#), "{}", home.read(FILE));
     // The same again adds nothing.
     let file = home.read(FILE);
     assert!(imports(&home, &[]).contains("`work` is there already"));
@@ -234,6 +235,18 @@ fn what_is_imported_as_a_spare_is_asked_after_the_client_s_own_login() {
     assert!(told.contains("no chain asks them yet"), "{told}");
     let valid = home.runs(&["config", "validate"]).out;
     assert!(valid.contains("ok ~/.config/hotspare/config.json\n  no policy names a profile"), "{valid}");
+}
+
+/// Whoever has written down a folder, under a name of their own and in whichever spelling, gets no second profile of it.
+#[test]
+fn a_folder_that_a_profile_names_is_there_already() {
+    let home = Home::new();
+    home.write(".claude-work/settings.json", r#"{ "apiKeyHelper": "pass show claude" }"#);
+    for folder in ["~/.claude-work".to_owned(), home.path(".claude-work").display().to_string()] {
+        let config = json!({ "failover_policy": { "primary_profile": "mine" }, "profiles": { "mine": { "auth": { "claude_config_dir": folder } } } });
+        home.write(FILE, &config.to_string());
+        assert!(imports(&home, &[]).contains("`mine` is there already"));
+    }
 }
 
 /// Which of its models stands for Claude's is in nobody's file.

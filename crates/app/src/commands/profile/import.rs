@@ -6,6 +6,7 @@ mod sources;
 mod yaml;
 
 use std::io::{self, IsTerminal, Write, stderr, stdin};
+use std::path::Path;
 use std::process::ExitCode;
 
 use hotspare_config::edit::{self, Edit};
@@ -131,11 +132,15 @@ type Skipped = Vec<(String, String)>;
 fn candidates(subject: &Subject, looked: Looked) -> Result<(Vec<Candidate>, Skipped), CliError> {
     let context = commands::context(&crate::cli::Layers::default())?;
     let inspection = inspect(&subject.locations, &context).map_err(|errors| commands::invalid(&errors))?;
+    let home = &subject.locations.home;
     let key = |name: &str| KeyPath::parse(&format!("profiles.\"{name}\""));
     let mut taken: Vec<(String, Value)> = Vec::new();
     let profiles = KeyPath::parse("profiles").expect("a plain key");
     for name in edit::keys(&subject.text, &profiles).map_err(|error| crate::commands::config::edit::told(&error))? {
-        let value = key(&name).and_then(|path| inspection.get(&path)).unwrap_or_default();
+        let mut value = key(&name).and_then(|path| inspection.get(&path)).unwrap_or_default();
+        if let Some(auth) = value.get_mut("auth") {
+            write_short(auth, home);
+        }
         taken.push((name, value));
     }
     let mut skipped = looked.skipped;
@@ -146,19 +151,17 @@ fn candidates(subject: &Subject, looked: Looked) -> Result<(Vec<Candidate>, Skip
         let names = (1..=MOST_NAMES).map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") });
         let mut outcome = None;
         for name in names {
-            let candidate = candidate(&found, &name);
+            let candidate = candidate(&found, &name, home);
             let value = Value::Object(candidate.profile.clone());
-            match taken.iter().find(|(known, _)| *known == name) {
-                Some((_, known)) if *known == value => {
-                    skipped.push((from.clone(), format!("`{name}` is there already")));
-                    break;
-                }
-                Some(_) => {}
-                None => {
-                    taken.push((name, value));
-                    outcome = Some(candidate);
-                    break;
-                }
+            // Under whatever name.
+            if let Some((known, _)) = taken.iter().find(|(_, known)| *known == value) {
+                skipped.push((from.clone(), format!("`{known}` is there already")));
+                break;
+            }
+            if taken.iter().all(|(known, _)| *known != name) {
+                taken.push((name, value));
+                outcome = Some(candidate);
+                break;
             }
         }
         candidates.extend(outcome);
@@ -166,7 +169,18 @@ fn candidates(subject: &Subject, looked: Looked) -> Result<(Vec<Candidate>, Skip
     Ok((candidates, skipped))
 }
 
-fn candidate(found: &Found, name: &str) -> Candidate {
+/// A folder or file below home as people write it.
+fn write_short(auth: &mut Value, home: &Path) {
+    for key in ["claude_config_dir", "file"] {
+        if let Some(path) = auth.get_mut(key)
+            && let Some(text) = path.as_str()
+        {
+            *path = list::tilde(text, home).into();
+        }
+    }
+}
+
+fn candidate(found: &Found, name: &str, home: &Path) -> Candidate {
     let mut profile = found.profile.clone();
     let (mut auth, kept) = match &found.key {
         Key::Reference(auth) => (auth.clone(), None),
@@ -175,6 +189,7 @@ fn candidate(found: &Found, name: &str) -> Candidate {
     if let Some(header) = found.header {
         auth["header"] = header.into();
     }
+    write_short(&mut auth, home);
     profile.insert("auth".to_owned(), auth);
     if !found.models.is_empty() {
         profile.insert("models".to_owned(), Value::Object(found.models.clone()));
