@@ -100,9 +100,17 @@ impl Reload {
     }
 }
 
-/// Waits until no change has come for a while.
+/// Waits until no change has come for a while. Looks once in that while and not at every change: in a folder where a log is written there are thousands
+/// a second.
 async fn quiet(changes: &mut mpsc::Receiver<()>) {
-    let settled = async { while let Ok(Some(())) = tokio::time::timeout(QUIET, changes.recv()).await {} };
+    let settled = async {
+        loop {
+            tokio::time::sleep(QUIET).await;
+            if changes.try_recv().is_err() {
+                break;
+            }
+        }
+    };
     // Cancel-safe: what is lost are changes that are looked at next anyway.
     let _ = tokio::time::timeout(LONGEST_WAIT, settled).await;
 }
@@ -158,8 +166,33 @@ fn folders(file: &Path) -> Vec<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::future::{Future, poll_fn};
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_folder_that_is_written_to_all_the_time_is_looked_at_now_and_then() {
+        let (changed, mut changes) = mpsc::channel(1);
+        let looks = Arc::new(AtomicUsize::new(0));
+        let counter = looks.clone();
+        let waiting = tokio::spawn(async move {
+            let mut waiting = Box::pin(quiet(&mut changes));
+            poll_fn(|context| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                waiting.as_mut().poll(context)
+            })
+            .await;
+        });
+        let begun = tokio::time::Instant::now();
+        while !waiting.is_finished() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            let _ = changed.try_send(());
+        }
+        assert!(begun.elapsed() <= LONGEST_WAIT + QUIET, "{:?}", begun.elapsed());
+        let looks = looks.load(Ordering::Relaxed);
+        assert!(looks < 30, "{looks} looks in {:?}", begun.elapsed());
+    }
 
     #[test]
     fn the_nearest_folder_is_watched_and_the_one_behind_a_link() {
