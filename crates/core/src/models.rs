@@ -114,6 +114,9 @@ impl ClaudeModel {
 /// Whether an answer came from the model that was asked for, as far as the names tell. Dates, platforms' prefixes and tags are no
 /// difference; an empty name tells nothing.
 pub fn is_served_as_asked(asked: &str, served: &str) -> bool {
+    if asked == served {
+        return true;
+    }
     match (ClaudeModel::of(asked), ClaudeModel::of(served)) {
         (Some(asked), Some(served)) => asked == served,
         (None, None) => {

@@ -39,7 +39,7 @@ pub struct Holdback {
     watch: MintWatch,
     /// Of thinking blocks that came and were not asked about yet.
     marks: Vec<Mark>,
-    served: Option<String>,
+    served: Option<Box<str>>,
 }
 
 #[derive(Debug)]
@@ -88,13 +88,13 @@ impl Holdback {
         let Self { scanner, usage, facts, texts, watch, marks, served, .. } = self;
         scanner.feed(&piece, |event| {
             marks.extend(watch.on_event(&event));
-            if served.is_none() {
-                *served = stream::model_of(&event);
-            }
             let (fact, text) = match texts {
                 Some(_) => stream::read_with_text(&event, usage),
                 None => (stream::read(&event, usage), None),
             };
+            if let Fact::Start { model } = &fact {
+                served.get_or_insert_with(|| model.clone());
+            }
             facts.push_back(Received { end: event.end, fact, text });
         });
         self.held += piece.len();

@@ -8,6 +8,9 @@ use hotspare_core::policy::LONGEST_TRUST;
 use hotspare_core::{LimitReading, WindowReading, WindowStatus};
 use http::HeaderMap;
 
+/// Begins the name of every header on limits.
+const ANY: &str = "anthropic-ratelimit-";
+
 const UNIFIED: &str = "anthropic-ratelimit-unified-";
 
 /// The limits of a key each minute.
@@ -18,6 +21,8 @@ const NAME_CAP: usize = 32;
 
 /// Reads everything that an answer's headers say of limits; none when they say nothing.
 pub fn reading(headers: &HeaderMap, now: SystemTime) -> Option<LimitReading> {
+    // Most providers' answers say nothing.
+    headers.keys().find(|name| name.as_str().starts_with(ANY))?;
     let mut reading = LimitReading::default();
     for (name, value) in headers {
         let Some(window) = name.as_str().strip_prefix(UNIFIED).and_then(|rest| rest.strip_suffix("-status")) else { continue };
