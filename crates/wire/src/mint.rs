@@ -223,7 +223,8 @@ impl MintWatch {
     /// Reads one event; a mark is what its issuer has to be noted for.
     pub fn on_event(&mut self, event: &Event<'_>) -> Option<Mark> {
         // Text and tool calls are most of what comes: they are told apart without being parsed.
-        let matters = self.open.is_some() || memmem::find(event.data, b"thinking").is_some();
+        let is_delta = event.data.starts_with(br#"{"type":"content_block_delta""#);
+        let matters = self.open.is_some() || !is_delta && memmem::find(event.data, b"thinking").is_some();
         if !matters {
             return None;
         }

@@ -119,13 +119,13 @@ fn start_hotspare(program: &Path, upstreams: &[SocketAddr]) -> anyhow::Result<Ta
     fs::write(&config, hotspare_config(upstreams).to_string())?;
     let mut command = Command::new(program);
     command.args(["serve", "--config"]).arg(&config).args(["--listen", "127.0.0.1:0"]).env_clear();
-    for variable in ["HOME", "XDG_STATE_HOME", "XDG_CONFIG_HOME"] {
-        command.env(variable, folder.path());
-    }
+    // Apart, as users have them: the folder of the configuration is watched, that of the ledger is written to.
+    let state = folder.path().join("state");
+    command.env("HOME", folder.path()).env("XDG_STATE_HOME", &state).env("XDG_CONFIG_HOME", folder.path().join("config"));
     command.env(KEY_VARIABLE, "sk-ant-test-bench");
     let (process, line) = Process::start_and_listen(&mut command, "listening on")?;
     let (_, address) = line.rsplit_once("http://").with_context(|| format!("said `{line}`"))?;
-    let token = fs::read_to_string(folder.path().join("hotspare/token")).context("no token file")?;
+    let token = fs::read_to_string(state.join("hotspare/token")).context("no token file")?;
     Ok(Target { address: address.trim().parse()?, process: Some(process), token: token.trim().to_owned(), _folder: Some(folder) })
 }
 
