@@ -35,10 +35,14 @@ const SETTLE: Duration = Duration::from_secs(10);
 /// Memory may grow by so much between the first part of the run and the last.
 const MOST_DRIFT: f64 = 0.05;
 
-/// Connections, buffers, the ledger's page cache and what is remembered are filled by then (measured: 28 MiB after a minute, and after five).
-const WARM_UP: Duration = Duration::from_secs(60);
+/// The allocator keeps what the busiest moment so far needed, and busier ones come for some minutes: what is in use stays the same (7.3 MiB after one minute
+/// and after five, 6.0 MiB after seven, by a heap profiler), while what is resident rises from 6.8 to 8.2 MiB in eight minutes and to 8.3 MiB in thirty.
+const WARM_UP: Duration = Duration::from_secs(300);
 
-/// A run that is hardly longer than the warm-up sees that instead of a drift; more than this is too much even so.
+/// A run that is shorter sees hardly more than the warm-up instead of a drift.
+const SHORT: Duration = Duration::from_secs(180);
+
+/// More than this is too much even so.
 const WARM_UP_GROWTH: f64 = 8.0 * 1024.0 * 1024.0;
 
 /// What people saw.
@@ -187,7 +191,7 @@ fn report(
     );
     ensure!(errors == 0, "{errors} errors were seen");
     ensure!(left.clients + left.providers == 0 && left.in_flight == 0, "something is left over");
-    let most_growth = if time < 3 * WARM_UP { WARM_UP_GROWTH } else { MOST_DRIFT * memory.early };
+    let most_growth = if time < SHORT { WARM_UP_GROWTH } else { MOST_DRIFT * memory.early };
     ensure!(growth < most_growth, "memory grows");
     ensure!(turns > 0 && providers.faults() > 0, "nothing happened");
     ledger.check()
