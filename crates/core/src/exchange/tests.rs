@@ -627,9 +627,10 @@ fn alone_a_server_error_is_tried_once_more_and_then_told_as_it_came() {
 
 // The clocks.
 
-/// One clock for everything cut long streams (shunt, measured) and let a head that never came look like a reset (teamclaude #106).
+/// One clock for everything cut long streams (shunt, measured) and let a head that never came look like a reset (teamclaude #106), and pings kept
+/// stalls alive (litellm #40404).
 #[test]
-fn r3_each_clock_is_its_own() {
+fn r3_r19_each_clock_is_its_own() {
     let clocks = Clocks { head: secs(3), first_content: secs(5), bytes_idle: secs(7), content_idle: secs(11), ..Clocks::default() };
     let rig = || Rig::new(2).with(|rig| rig.policy.clocks = clocks).begin();
     let mut head = rig();
