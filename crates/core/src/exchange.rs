@@ -478,6 +478,7 @@ impl Exchange {
             credential: if candidate.terms.client_login { self.facts.own_credential } else { None },
             host: candidate.terms.host,
             another_usable: self.other_usable(now, candidate.profile, at),
+            asked: None,
         }
     }
 
@@ -500,7 +501,7 @@ impl Exchange {
         if !self.facts.endpoint.moves_health() || self.rereads(run, failure) {
             return;
         }
-        let victim = self.victim(now, &run.candidate, at);
+        let victim = Victim { asked: Some(run.began), ..self.victim(now, &run.candidate, at) };
         at.world.health.on_failure(now, &victim, failure, at.dice);
         let verdict = failure.verdict();
         if verdict.bench.is_none() && verdict.strike == Strike::None {

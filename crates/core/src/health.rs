@@ -115,6 +115,8 @@ pub struct Victim {
     pub host: Option<u64>,
     /// Whether any other profile could serve: alone, nothing is benched for long.
     pub another_usable: bool,
+    /// When the request went out; none where that is not known.
+    pub asked: Option<Instant>,
 }
 
 /// One profile's state, for people.
@@ -212,7 +214,7 @@ impl Health {
         let health = self.profiles.entry(victim.profile).or_default();
         health.last_failure = Some((now, failure.kind, failure.detail.clone()));
         if let Some((time, grip)) = verdict.bench {
-            let repeated = if verdict.strike == Strike::Soft { health.soft_streak(about) } else { 0 };
+            let repeated = if verdict.strike == Strike::Soft { health.soft_streak(about, victim.asked) } else { 0 };
             // What repeats is no guess any more.
             let grip = if repeated > 0 && grip == Grip::Loose { Grip::Firm } else { grip };
             let time = bench_time(time.saturating_mul(1 << repeated), grip, failure.kind, cap, dice);
@@ -449,12 +451,15 @@ impl ProfileHealth {
         self.last_failure.as_ref().map_or(FailureKind::ServerError, |(_, kind, _)| *kind)
     }
 
-    /// Counts a soft failure; how many came before it without a good answer, as far as that lengthens a bench.
-    fn soft_streak(&mut self, about: About) -> u32 {
+    /// Counts a soft failure; how many came before it without a good answer, as far as that lengthens a bench. Requests that were under way
+    /// together have met one and the same.
+    fn soft_streak(&mut self, about: About, asked: Option<Instant>) -> u32 {
+        let is_the_same = asked.zip(self.benches.get(&about)).is_some_and(|(asked, bench)| asked < bench.since);
         let streak = self.soft_streaks.entry(about).or_default();
-        let before = (*streak).min(LONGEST_STREAK);
-        *streak = streak.saturating_add(1);
-        before
+        if !is_the_same {
+            *streak = streak.saturating_add(1);
+        }
+        streak.saturating_sub(1).min(LONGEST_STREAK)
     }
 
     /// A later bench never loosens a stricter one that still holds.

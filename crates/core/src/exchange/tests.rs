@@ -599,7 +599,8 @@ fn what_cannot_even_be_sent_to_the_primary_goes_on() {
 #[test]
 fn a_profile_that_another_session_found_dead_in_the_meantime_is_passed_over() {
     let mut rig = Rig::new(3).begin();
-    let victim = Victim { profile: ProfileId(1), family: ModelFamily::Opus, credential: None, host: None, another_usable: true };
+    let victim =
+        Victim { profile: ProfileId(1), family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
     let now = rig.clock.now();
     rig.world.health.on_failure(now, &victim, &Failure::new(FailureKind::ServerError, Stage::Head, "500"), EVEN);
     rig.overload();

@@ -23,7 +23,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 fn victim(profile: ProfileId) -> Victim {
-    Victim { profile, family: OPUS, credential: None, host: Some(u64::from(profile.0)), another_usable: true }
+    Victim { profile, family: OPUS, credential: None, host: Some(u64::from(profile.0)), another_usable: true, asked: None }
 }
 
 fn failed(now: Instant, kind: FailureKind) -> Health {
@@ -117,6 +117,23 @@ fn an_overload_that_goes_on_is_asked_ever_more_seldom_until_a_good_answer() {
     health.on_success(clock.now(), P, OPUS, clock.now(), 2);
     health.on_failure(clock.now(), &victim(P), &failure(FailureKind::Overloaded), EVEN);
     assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(15)));
+}
+
+/// Four agents of one session meet one moment of too much: that is no overload that goes on.
+#[test]
+fn requests_that_were_under_way_together_meet_one_overload() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    let together = Victim { asked: Some(clock.now()), ..victim(P) };
+    for _ in 0..4 {
+        clock.advance(Duration::from_millis(1));
+        health.on_failure(clock.now(), &together, &failure(FailureKind::Overloaded), EVEN);
+    }
+    assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(15)));
+    // Whoever asks later and meets it still has met another.
+    let later = Victim { asked: Some(clock.now()), ..victim(P) };
+    health.on_failure(clock.advance(secs(60)), &later, &failure(FailureKind::Overloaded), EVEN);
+    assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(30)));
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn start() -> Calendar {
 }
 
 fn victim(profile: ProfileId, credential: Option<u64>) -> Victim {
-    Victim { profile, family: ModelFamily::Opus, credential, host: Some(1), another_usable: true }
+    Victim { profile, family: ModelFamily::Opus, credential, host: Some(1), another_usable: true, asked: None }
 }
 
 fn failure(kind: FailureKind, after: Option<Duration>) -> Failure {

@@ -74,7 +74,14 @@ fn order(now: Instant, world: &mut World) -> Vec<ProfileId> {
 }
 
 fn fail(now: Instant, world: &mut World, profile: ProfileId, kind: FailureKind) {
-    let victim = Victim { profile, family: ModelFamily::Opus, credential: None, host: Some(u64::from(profile.0)), another_usable: true };
+    let victim = Victim {
+        profile,
+        family: ModelFamily::Opus,
+        credential: None,
+        host: Some(u64::from(profile.0)),
+        another_usable: true,
+        asked: None,
+    };
     world.health.on_failure(now, &victim, &Failure::new(kind, Stage::Head, "failed"), 0.5);
 }
 
@@ -180,7 +187,7 @@ fn who_is_passed_over_is_told_with_the_reason() {
     assert_eq!(why(&mut world, now + secs(22)), Some(PassedOver::ComesBack));
     let mut world = World::default();
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
-    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true };
+    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
     world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
     assert_eq!(why(&mut world, now), Some(PassedOver::NearlyFull));
 }
@@ -201,7 +208,7 @@ fn new_sessions_begin_elsewhere_when_a_window_is_nearly_full_and_running_ones_st
     let now = VirtualClock::new().now();
     let mut world = World::default();
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
-    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true };
+    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
     world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
     assert_eq!(order(now, &mut world), [B, C, A]);
     world.affinity.on_served(now, SESSION, A, CACHE_LIFE, false);

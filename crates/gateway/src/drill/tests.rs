@@ -67,6 +67,7 @@ fn what_a_drill_learns_stays_in_its_shadow_and_it_begins_with_what_is_known() {
                 credential: None,
                 host: None,
                 another_usable: true,
+                asked: None,
             };
             world.health.on_failure(
                 now,

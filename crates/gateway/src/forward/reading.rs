@@ -198,9 +198,14 @@ impl Driver {
 
     pub(super) fn on_error_event(&mut self, place: usize, kind: &str, message: &str) {
         let failure = failure::of_event(kind, message, Stage::Held);
+        let id = self.attempts[place].id;
+        let from_primary = self.exchange.attempts()[usize::from(id.0)].profile == self.exchange.plan().primary;
         let attempt = &mut self.attempts[place];
-        let id = attempt.id;
-        let bound_to_request = matches!(failure.kind, FailureKind::BadRequest | FailureKind::TooLarge);
+        let bound_to_request = match failure.kind {
+            FailureKind::BadRequest | FailureKind::TooLarge => true,
+            FailureKind::ProviderBound => from_primary,
+            _ => false,
+        };
         if bound_to_request && !self.has_head && !self.exchange.is_flowing(id) {
             // The request's own fault, told inside a stream: the client gets the provider's words as they came.
             attempt.hold.lift_barrier();

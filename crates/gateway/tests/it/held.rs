@@ -73,17 +73,27 @@ async fn an_error_that_comes_along_with_the_first_content_is_not_seen_either() {
     assert_eq!((answer.end, answer.profile()), (End::Whole, Some("spare")));
 }
 
-/// The request's own fault, told inside a stream: the client heals itself on the provider's words.
+/// The request's own fault, or what the primary alone minds, told inside a stream: the client heals itself on the provider's words.
 #[tokio::test]
 async fn the_request_s_own_fault_in_a_stream_is_relayed_as_it_came() {
-    let error = r#"{"type":"error",  "error":{"type":"invalid_request_error","message":"messages: at least one message is required"}}"#;
-    for begun in [&[][..], &text("never")[..2]] {
+    let own = r#"{"type":"error",  "error":{"type":"invalid_request_error","message":"messages: at least one message is required"}}"#;
+    let bound = r#"{"type":"error",  "error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid `signature` in `thinking` block"}}"#;
+    for (error, begun) in [(own, &[][..]), (own, &text("never")[..2]), (bound, &[]), (bound, &text("never")[..2])] {
         let script = Script::new().sse().events(begun).event("error", error).end();
         let (primary, spare) = (plays(script).await, healthy(FROM_SPARE).await);
         let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
         assert_eq!((answer.status, answer.profile(), spare.connections()), (200, Some("primary"), 0));
         assert!(answer.text().ends_with(&format!("event: error\ndata: {error}\n\n")), "{}", answer.text());
     }
+}
+
+#[tokio::test]
+async fn what_a_spare_alone_minds_in_a_stream_goes_on_to_the_next() {
+    let bound = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid `signature` in `thinking` block"}}"#;
+    let (primary, spare) =
+        (plays(Script::error(529, "overloaded_error", "busy")).await, plays(Script::new().sse().event("error", bound).end()).await);
+    let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
+    assert_eq!((answer.status, spare.messages().len()), (529, 1), "the primary's own words: {}", answer.text());
 }
 
 #[tokio::test]
