@@ -287,9 +287,10 @@ impl Exchange {
         }
     }
 
-    /// What an answer's head said of limits.
+    /// What an answer's head said of limits. Only those of questions count: counting tokens, for instance, has its own.
     pub fn on_limits(&mut self, now: Instant, id: AttemptId, reading: &LimitReading, at: &mut Surroundings<'_>) {
-        let Some(run) = self.run_mut(id) else { return };
+        let moves_health = self.facts.endpoint.moves_health();
+        let Some(run) = self.run(id).filter(|_| moves_health) else { return };
         let candidate = run.candidate.clone();
         let victim = self.victim(now, &candidate, at);
         at.world.health.on_limits(now, &victim, reading, at.dice);

@@ -33,6 +33,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
     let mut shutdown = pin!(shutdown);
     let mut sweep = tokio::time::interval(SWEEP_EVERY);
     sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut starved = false;
     let drain = loop {
         // Cancel-safe: `accept`, `join_next` and `tick` lose nothing when another branch wins.
         tokio::select! {
@@ -43,6 +44,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
             accepted = accept(&listener) => {
                 match accepted {
                     Ok(stream) => {
+                        starved = false;
                         let Ok(place) = places.clone().try_acquire_owned() else {
                             tracing::warn!("too many connections: one was closed");
                             continue;
@@ -55,8 +57,10 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
                         });
                     }
                     Err(error) => {
-                        // Out of descriptors, most likely: a moment's rest instead of a busy loop.
-                        tracing::warn!(%error, "a connection could not be accepted");
+                        // Out of descriptors, most likely: a moment's rest instead of a busy loop, and one line for as long as it lasts.
+                        if !std::mem::replace(&mut starved, true) {
+                            tracing::warn!(%error, "a connection could not be accepted");
+                        }
                         tokio::time::sleep(Duration::from_millis(50)).await;
                     }
                 }

@@ -170,7 +170,19 @@ async fn overload_of_one_model_family_leaves_the_others_alone() {
 /// relay #731, litellm #13252, better-ccflare #199, teamclaude #110 #148: counting tokens or probing benched the account.
 #[tokio::test]
 async fn r42_side_traffic_moves_no_health() {
-    let faults = [Script::error(500, "api_error", "x"), Script::error(401, "authentication_error", "x"), Script::new().rst()];
+    // Counting has limits of its own: that they are used up says nothing about asking.
+    let counted_out = [
+        ("Content-Type", "application/json"),
+        ("anthropic-ratelimit-requests-limit", "100"),
+        ("anthropic-ratelimit-requests-remaining", "0"),
+        ("anthropic-ratelimit-unified-status", "rejected"),
+    ];
+    let faults = [
+        Script::error(500, "api_error", "x"),
+        Script::error(401, "authentication_error", "x"),
+        Script::new().rst(),
+        Script::new().body(429, &counted_out, "{}"),
+    ];
     for (number, fault) in faults.into_iter().enumerate() {
         let side = move |request: &Received| if request.path() == "/v1/messages" { streamed(&text("fine")) } else { fault.clone() };
         let (primary, spare) = (Upstream::start(side).await.expect("started"), healthy(FROM_SPARE).await);
