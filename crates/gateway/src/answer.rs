@@ -91,10 +91,13 @@ fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[At
     for skipped in plan.skipped.iter().filter(|skipped| !told.contains(&skipped.profile)) {
         lines.push(format!("{} {}", snapshot.name(skipped.profile), skip_words(&skipped.reason)));
     }
-    let head = match lines.len() {
-        0 => "No profile can take this request".to_owned(),
-        1 => "The only profile failed".to_owned(),
-        count => format!("All {count} profiles failed"),
+    let is_told = |profile| told.contains(&profile) || plan.skipped.iter().any(|skipped| skipped.profile == profile);
+    let unasked = plan.candidates.iter().filter(|candidate| !is_told(candidate.profile)).count();
+    let head = match (lines.len(), unasked) {
+        (0, _) => "No profile can take this request".to_owned(),
+        (1, 0) => "The only profile failed".to_owned(),
+        (count, 0) => format!("All {count} profiles failed"),
+        (count, unasked) => format!("{count} of {} profiles failed", count + unasked),
     };
     let next = shape.retry_after.map_or(String::new(), |seconds| format!(" Next try in {seconds} s."));
     format!("{head}: {}.{next} Run: hotspare why last", lines.join(", "))

@@ -235,6 +235,9 @@ async fn an_unknown_path_hops_only_while_nothing_was_sent() {
     let primary = plays(status(500, "api_error")).await;
     let (answer, spare) = to_spare(&primary, &post).await;
     assert_eq!((answer.status, spare.connections()), (500, 0), "it may have had an effect");
+    let (answer, spare) = to_spare(&plays(Script::new().rst()).await, &post).await;
+    assert_eq!((answer.status, spare.connections()), (503, 0));
+    assert!(answer.text().contains("1 of 2 profiles failed: primary "), "nobody says that all were asked: {}", answer.text());
     let refused = format!("http://{}", refused_addr().expect("an address"));
     let (answer, spare) = to_spare_from(&refused, &post).await;
     assert_eq!((answer.status, spare.requests()[0].body.clone()), (200, post.body));
