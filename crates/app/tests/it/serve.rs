@@ -1,6 +1,7 @@
 //! `hotspare serve` and `status`: found while it runs, gone when it ends, and its token lasts.
 
 use std::os::unix::fs::PermissionsExt;
+use std::time::Duration;
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
@@ -8,7 +9,7 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use tokio::process::Child;
 
-use crate::user::{User, asks, signalled};
+use crate::user::{User, asks, signal, signalled};
 
 async fn stopped(child: Child, with: Signal) -> Option<i32> {
     signalled(child, with).await.code
@@ -121,4 +122,38 @@ async fn no_program_is_run_for_a_credential_before_it_is_needed() {
     let answer = asks(address, &format!("x-hotspare-token: {}", user.local_token()), "{\"stream\":true}").await;
     assert!(answer.contains("message_stop") && ran.exists(), "{answer}");
     stopped(child, Signal::TERM).await;
+}
+
+/// Asks for the status until its word on the configuration's fault is this.
+async fn until_fault(user: &User, is_so: impl Fn(Option<&str>) -> bool) -> String {
+    let told = async {
+        loop {
+            let status: Value = serde_json::from_str(&user.runs(&["status", "--json"]).await.stdout).expect("JSON");
+            let gateway = &status["gateways"][0]["status"];
+            if is_so(gateway["config"]["error"].as_str()) {
+                return gateway["serving"].to_string();
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is told")
+}
+
+/// What nobody saves cannot be seen: a key that has come, a mounted folder. Who knows of it says so.
+#[tokio::test]
+async fn a_hangup_has_everything_read_anew() {
+    let user = User::new().pair("https://work.example", "https://spare.example");
+    let (child, _, _) = user.serves().await;
+    let key = user.path("home/keys/late");
+    let config = json!({
+        "failover_policy": { "primary_profile": "late" },
+        "profiles": { "late": { "base_url": "https://late.example", "auth": { "file": key } } },
+        "server": { "listen": "127.0.0.1:0" },
+    });
+    let user = user.config(&config.to_string());
+    assert_eq!(until_fault(&user, |fault| fault.is_some()).await, "\"work\"", "the last good one serves");
+    let user = user.file("home/keys/late", "sk-ant-test-late");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+    signal(&child, Signal::HUP);
+    assert_eq!(until_fault(&user, |fault| fault.is_none()).await, "\"late\"");
+    assert_eq!(stopped(child, Signal::TERM).await, Some(0));
 }
