@@ -3,6 +3,7 @@
 
 mod bodies;
 mod breaks;
+mod bugs;
 mod cancel;
 mod client;
 mod control;
