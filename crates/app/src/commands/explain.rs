@@ -157,7 +157,7 @@ fn listed(entries: &[Entry], look: Look) -> String {
 }
 
 /// What the user can do about a failure that comes again and again; a single one is carried on without them.
-fn cure(kind: FailureKind) -> &'static str {
+pub(crate) fn cure(kind: FailureKind) -> &'static str {
     use FailureKind as F;
     match kind {
         F::StaleConnection => "nothing: it is sent again on a fresh connection",

@@ -116,7 +116,7 @@ async fn port(heap: &mut Heap, proxy: SocketAddr, token: &str) {
     for path in ["/metrics", "/hotspare/status", "/hotspare/notices"] {
         heap.put(path, asked(proxy, "GET", path, token, "").await);
     }
-    for (path, body) in [("/hotspare/pause", r#"{"profile":"nobody"}"#), ("/hotspare/switch", "{"), ("/hotspare/reset", "{}")] {
+    for (path, body) in [("/hotspare/pause", r#"{"profile":"nobody"}"#), ("/hotspare/switch", "{"), ("/hotspare/reset", "[]")] {
         heap.put(path, asked(proxy, "POST", path, token, body).await);
     }
 }

@@ -78,7 +78,7 @@ async fn where_nothing_free_proves_it_the_price_is_said_and_paid_only_when_told(
 #[tokio::test]
 async fn each_failure_ends_with_the_code_of_whoever_must_act() {
     for (status, body, code, words) in [
-        (401, r#"{"type":"error","error":{"type":"authentication_error","message":"no"}}"#, 4, "401"),
+        (401, r#"{"type":"error","error":{"type":"authentication_error","message":"no"}}"#, 4, "(unauthorized): log in again"),
         (402, r#"{"type":"error","error":{"type":"billing_error","message":"no credit"}}"#, 9, "billing"),
         (429, r#"{"type":"error","error":{"type":"rate_limit_error","message":"slow"}}"#, 9, "429"),
         (529, r#"{"type":"error","error":{"type":"overloaded_error","message":"busy"}}"#, 7, "overloaded"),

@@ -21,6 +21,7 @@ use serde_json::{Value, json};
 
 use crate::cli::profile::TestArgs;
 use crate::commands;
+use crate::commands::explain::cure;
 use crate::error::{CliError, Exit};
 use crate::output::{self, Look, Style};
 use crate::words;
@@ -272,7 +273,8 @@ fn judged(
     }
     let failure = of_response(endpoint, status, headers, body, SystemTime::now());
     let exit = exit_of(&failure);
-    Err((step(name, "failed", format!("{} ({})", failure.detail, failure.kind.word().replace('_', " ")), begun), exit))
+    let words = format!("{} ({}): {}", failure.detail, failure.kind.word().replace('_', " "), cure(failure.kind));
+    Err((step(name, "failed", words, begun), exit))
 }
 
 /// What a good answer tells.
