@@ -79,6 +79,24 @@ fn is_private(name: &HeaderName) -> bool {
         || ["x-app", "anthropic-workspace-id", "anthropic-user-profile-id", "anthropic-dangerous-direct-browser-access"].contains(&text)
 }
 
+/// What a client of this API says in its head. Anything else is its user's own (`ANTHROPIC_CUSTOM_HEADERS`), and may well be what opens a
+/// gateway: like a credential, it goes where the client's own credential goes, and nowhere else.
+fn is_known(name: &HeaderName) -> bool {
+    const NAMES: [&str; 9] = [
+        "accept",
+        "accept-encoding",
+        "accept-language",
+        "content-type",
+        "idempotency-key",
+        "traceparent",
+        "tracestate",
+        "user-agent",
+        "x-app",
+    ];
+    let text = name.as_str();
+    NAMES.contains(&text) || ["anthropic-", "x-anthropic-", "x-claude-", "x-stainless-"].iter().any(|start| text.starts_with(start))
+}
+
 /// The headers of one attempt.
 pub fn for_attempt(
     platform: Platform,
@@ -88,10 +106,11 @@ pub fn for_attempt(
     read_answer: bool,
 ) -> HeaderMap {
     let named = named_in_connection(client);
+    let is_client_s = platform.is_native() && own.is_none();
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     for (name, value) in client {
-        let foreign = !platform.is_native() && is_private(name);
-        if !foreign && !stays_behind(name) && !named.iter().any(|hop| hop == name) {
+        let goes = is_client_s || is_known(name) && (platform.is_native() || !is_private(name));
+        if goes && !stays_behind(name) && !named.iter().any(|hop| hop == name) {
             headers.append(name, value.clone());
         }
     }
@@ -285,6 +304,32 @@ mod tests {
         let login = own(header::AUTHORIZATION, "Bearer sk-ant-oat01-x");
         assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(login), false)).as_deref(), Some("a,b,oauth-2025-04-20"));
         assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
+    }
+
+    /// A gateway's own key, a tenant's name: what the user makes the client send is meant for whom the client would ask.
+    #[test]
+    fn t5_the_user_s_own_headers_go_with_the_client_s_own_credential_alone() {
+        let client = map(&[
+            ("x-company-key", "secret"),
+            ("cf-aig-authorization", "Bearer secret"),
+            ("anthropic-version", "2023-06-01"),
+            ("x-app", "cli"),
+        ]);
+        let key = || Some(own(X_API_KEY, "k"));
+        let none = ClientCredential::default();
+        let compatible = Platform::Compatible(hotspare_core::Preset::Plain);
+        assert_eq!(
+            for_attempt(Platform::Anthropic, &client, &none, None, false).get("x-company-key").map(HeaderValue::as_bytes),
+            Some(&b"secret"[..])
+        );
+        let version = ("anthropic-version", "2023-06-01");
+        let native = map(&[version, ("x-app", "cli"), ("x-api-key", "k"), ("via", VIA)]);
+        assert_eq!(for_attempt(Platform::Anthropic, &client, &none, key(), false), native);
+        for other in [compatible, Platform::OpenRouter] {
+            assert_eq!(for_attempt(other, &client, &none, key(), false), map(&[version, ("x-api-key", "k"), ("via", VIA)]));
+            // A server of one's own that asks for no credential is another company too.
+            assert_eq!(for_attempt(other, &client, &none, None, false), map(&[version, ("via", VIA)]));
+        }
     }
 
     /// Five of five builds sent the client's identity to other companies (measured); litellm #20021: betas that they refuse.

@@ -87,7 +87,7 @@ fn chain() -> impl Strategy<Value = Chain> {
 /// Plays what the client's own header says, and notes everything that should not have come.
 fn play(index: usize, request: &Received, wrong: &Mutex<Vec<String>>) -> Script {
     let (name, auth) = PROFILES[index];
-    let plan: Value = request.header("x-plan").and_then(|plan| serde_json::from_str(plan).ok()).unwrap_or_default();
+    let plan: Value = request.header("anthropic-test-plan").and_then(|plan| serde_json::from_str(plan).ok()).unwrap_or_default();
     let head = String::from_utf8_lossy(&request.raw_head).into_owned();
     let note = |what: &str| wrong.lock().expect("no panic").push(format!("{name}: {what}:\n{head}"));
     let expected: Vec<(String, String)> = match auth {
@@ -172,7 +172,7 @@ impl Fleet {
         plan["client"] = json!(chain.client);
         plan["count"] = json!(chain.count_tokens);
         let target = if chain.count_tokens { "/v1/messages/count_tokens" } else { "/v1/messages" };
-        let mut ask = Ask { target: target.into(), ..Ask::turn() }.with("x-api-key", None).header("x-plan", &plan.to_string());
+        let mut ask = Ask { target: target.into(), ..Ask::turn() }.with("x-api-key", None).header("anthropic-test-plan", &plan.to_string());
         ask = client.iter().fold(ask, |ask, (name, value)| ask.header(name, value));
         ask = ask.header(STRAY[chain.stray].0, STRAY[chain.stray].1);
         if chain.with_key_token && client.iter().all(|(name, _)| *name != "x-api-key") {

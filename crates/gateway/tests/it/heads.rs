@@ -128,7 +128,7 @@ async fn r1_r2_r9_r14_every_failure_before_the_answer_goes_to_the_spare_unseen()
 async fn the_same_for_whole_answers() {
     for (name, script) in head_failures() {
         let primary = plays(script).await;
-        let (answer, _) = to_spare(&primary, &Ask::turn().body(WHOLE).header("x-wants", "whole")).await;
+        let (answer, _) = to_spare(&primary, &Ask::turn().body(WHOLE).header("anthropic-test-wants", "whole")).await;
         is_the_spare_s_own(name, &answer, &message_json(FROM_SPARE));
     }
 }
@@ -137,8 +137,8 @@ async fn the_same_for_whole_answers() {
 async fn the_same_for_count_tokens_and_models() {
     for script in [Script::new().rst(), status(500, "api_error"), status(529, "overloaded_error"), status(401, "authentication_error")] {
         for ask in [
-            Ask { target: "/v1/messages/count_tokens?beta=true".into(), ..Ask::turn() }.header("x-wants", "whole"),
-            Ask::new("GET", "/v1/models").header("x-wants", "whole").header("x-api-key", "sk-ant-test-client"),
+            Ask { target: "/v1/messages/count_tokens?beta=true".into(), ..Ask::turn() }.header("anthropic-test-wants", "whole"),
+            Ask::new("GET", "/v1/models").header("anthropic-test-wants", "whole").header("x-api-key", "sk-ant-test-client"),
         ] {
             let primary = plays(script.clone()).await;
             let (answer, _) = to_spare(&primary, &ask).await;
@@ -170,7 +170,8 @@ async fn t6_a_redirect_is_never_followed_and_never_passed_on() {
             for ask in [Ask::turn(), Ask::new("GET", "/v1/models").header("x-api-key", "sk-ant-test-client")] {
                 let primary = plays(Script::new().body(status, &[("Location", &location)], "")).await;
                 let (answer, _) =
-                    to_spare(&primary, &ask.clone().header("x-wants", if ask.method == "GET" { "whole" } else { "stream" })).await;
+                    to_spare(&primary, &ask.clone().header("anthropic-test-wants", if ask.method == "GET" { "whole" } else { "stream" }))
+                        .await;
                 assert_eq!((answer.status, answer.profile()), (200, Some("spare")), "{status} {location} {}", ask.target);
                 assert_eq!(primary.requests().len(), 1, "{status} {location}");
             }

@@ -44,7 +44,7 @@ async fn the_non_streaming_try_of_the_same_request_is_recognised() {
     // Without a session only the request itself is recognised.
     let turn = Ask::turn().with("X-Claude-Code-Session-Id", None);
     assert_eq!(proxy.ask(&turn).await.end, End::Cut);
-    let answer = proxy.ask(&turn.clone().body(WHOLE).header("x-wants", "whole")).await;
+    let answer = proxy.ask(&turn.clone().body(WHOLE).header("anthropic-test-wants", "whole")).await;
     assert_eq!((answer.end, answer.profile()), (End::Whole, Some("spare")));
     let other = STREAMED.replace("Say something.", "Say something else.");
     assert_eq!(proxy.ask(&turn.body(other)).await.profile(), Some("primary"), "another request is none of its business");
@@ -188,8 +188,8 @@ async fn r42_side_traffic_moves_no_health() {
         let (primary, spare) = (Upstream::start(side).await.expect("started"), healthy(FROM_SPARE).await);
         let proxy = Proxy::pair(&primary, &spare).await;
         for count in 0..5 {
-            let counting = Ask { target: "/v1/messages/count_tokens".into(), ..Ask::turn() }.header("x-wants", "whole");
-            let listing = Ask::new("GET", "/v1/models").header("x-wants", "whole").header("x-api-key", CLIENT_KEY);
+            let counting = Ask { target: "/v1/messages/count_tokens".into(), ..Ask::turn() }.header("anthropic-test-wants", "whole");
+            let listing = Ask::new("GET", "/v1/models").header("anthropic-test-wants", "whole").header("x-api-key", CLIENT_KEY);
             for ask in [counting.session(&format!("session-{count}")), listing] {
                 assert_eq!(proxy.ask(&ask).await.profile(), Some("spare"), "fault {number}: it hops like any other");
             }

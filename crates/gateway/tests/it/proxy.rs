@@ -104,9 +104,11 @@ pub(crate) async fn plays(script: Script) -> Upstream {
 /// A provider that answers well, streamed or whole as it is asked.
 pub(crate) async fn healthy(words: &'static str) -> Upstream {
     // The body comes after the script is chosen, so the accept header cannot tell: the test's own does.
-    Upstream::start(move |request| if request.header("x-wants") == Some("whole") { whole(words) } else { streamed(&text(words)) })
-        .await
-        .expect("started")
+    Upstream::start(
+        move |request| if request.header("anthropic-test-wants") == Some("whole") { whole(words) } else { streamed(&text(words)) },
+    )
+    .await
+    .expect("started")
 }
 
 /// A whole stream.
