@@ -93,7 +93,7 @@ fn teamclaude_s_keys_come_along_and_its_logins_do_not() {
         json!({
             "linked": { "auth": { "claude_config_dir": "~/.claude-two" } },
             "key-1": { "auth": { "keychain": "key-1" } },
-            "ds": { "platform": "anthropic_compatible", "base_url": "https://api.deepseek.com/anthropic", "auth": { "keychain": "ds" }, "models": { "claude-sonnet-5-5": "deepseek-v4" } },
+            "ds": { "platform": "anthropic_compatible", "base_url": "https://api.deepseek.com/anthropic", "auth": { "keychain": "ds", "header": "x-api-key" }, "models": { "claude-sonnet-5-5": "deepseek-v4" } },
         })
     );
     assert_eq!(kept(&home, "key-1"), "sk-ant-test-key1");
@@ -107,7 +107,8 @@ fn claude_code_router_s_providers_come_along_where_they_speak_anthropic_s_format
         r#"{ "APIKEY": "sk-own", "Providers": [
             { "name": "openrouter", "api_base_url": "https://openrouter.ai/api/v1/chat/completions", "api_key": "$OPENROUTER_API_KEY", "models": ["x"] },
             { "name": "ollama", "api_base_url": "http://localhost:11434/v1/chat/completions", "api_key": "ollama", "models": ["qwen"] },
-            { "name": "gw", "api_base_url": "https://gw.example/claude/v1/messages", "api_key": "sk-test-gw", "models": ["m"] } ],
+            { "name": "gw", "api_base_url": "https://gw.example/claude/v1/messages", "api_key": "sk-test-gw", "models": ["m"] },
+            { "name": "bearer", "api_base_url": "https://other.example/v1/messages", "api_key": "sk-test-other", "transformer": { "use": [["Anthropic", { "useBearer": true }]] } } ],
           "Router": { "default": "gw,claude-sonnet-5-5" } }"#,
     );
     let told = imports(&home, &[]);
@@ -116,7 +117,8 @@ fn claude_code_router_s_providers_come_along_where_they_speak_anthropic_s_format
         profiles(&home),
         json!({
             "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" } },
-            "gw": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw" }, "models": { "claude-*": "claude-sonnet-5-5" } },
+            "gw": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw", "header": "x-api-key" }, "models": { "claude-*": "claude-sonnet-5-5" } },
+            "bearer": { "platform": "anthropic_compatible", "base_url": "https://other.example", "auth": { "keychain": "bearer" } },
         })
     );
 }
@@ -319,9 +321,11 @@ proptest::proptest! {
         let home = Home::new();
         let router = json!({ "Providers": [{ "name": name, "api_base_url": url, "api_key": key, "type": "anthropic_messages" }] });
         home.write("config.json", &router.to_string());
+        let parameters = json!({ "model": format!("anthropic/{name}"), "api_base": url, "api_key": key });
+        home.write("config.yaml", &json!({ "model_list": [{ "model_name": name, "litellm_params": parameters }] }).to_string());
         home.write(".claude-x/settings.json", &json!({ "env": { "ANTHROPIC_BASE_URL": url, "ANTHROPIC_AUTH_TOKEN": key, "ANTHROPIC_MODEL": name } }).to_string());
         let before = theirs(&home);
-        home.run(&["profile", "import", "--yes", &home.path("config.json").display().to_string(), &home.path(".claude-x").display().to_string()]);
+        home.run(&["profile", "import", "--yes", &home.path("config.json").display().to_string(), &home.path("config.yaml").display().to_string(), &home.path(".claude-x").display().to_string()]);
         proptest::prop_assert!(theirs(&home) == before);
         proptest::prop_assert_eq!(home.run(&["config", "validate"]).code, 0);
     }

@@ -13,7 +13,7 @@ use crate::user::User;
 
 /// Profiles with what their provider answers, in the order in which they are asked. The last but one is behind a proxy that refuses, and the
 /// last one answers.
-pub(super) const PROFILES: [(&str, u16); 10] = [
+pub(super) const PROFILES: [(&str, u16); 11] = [
     ("client", 529),
     ("env", 500),
     ("file", 401),
@@ -22,6 +22,7 @@ pub(super) const PROFILES: [(&str, u16); 10] = [
     ("login", 429),
     ("helper", 503),
     ("settings", 403),
+    ("company_of_its_own", 500),
     ("abroad", 0),
     ("value", 200),
 ];
@@ -100,6 +101,7 @@ impl House {
             .config(&config)
             .env("ANTHROPIC_API_KEY", &secret("client"))
             .env("CANARY_KEY", &secret("env"))
+            .env("CANARY_OTHER", &secret("company_of_its_own"))
             .env("CANARY_ABROAD", &secret("abroad"))
             .env("CANARY_HOOK", &secret("hook_env"))
             .env("OPENROUTER_API_KEY", &secret("unused"))
@@ -147,13 +149,15 @@ fn config(user: &User, providers: &[(&'static str, Upstream)], hook: &Upstream) 
         "command" => json!({ "command": [place("bin/print-key"), "an argument"] }),
         "keychain" => json!({ "keychain": "kept" }),
         "login" | "helper" | "settings" => json!({ "claude_config_dir": place(&format!("home/.claude-{name}")) }),
+        "company_of_its_own" => json!({ "env": "CANARY_OTHER" }),
         "abroad" => json!({ "env": "CANARY_ABROAD" }),
         "value" => json!({ "value": secret("value") }),
         _ => json!("client"),
     };
     let profile = |(name, provider): &(&'static str, Upstream)| {
         let url = if *name == "abroad" { "https://provider.example".to_owned() } else { provider.url() };
-        ((*name).to_owned(), json!({ "base_url": url, "auth": auth(name) }))
+        let platform = if *name == "company_of_its_own" { "anthropic_compatible" } else { "anthropic" };
+        ((*name).to_owned(), json!({ "platform": platform, "base_url": url, "auth": auth(name) }))
     };
     let spares: Vec<&str> = PROFILES.iter().skip(1).map(|(name, _)| *name).collect();
     let program = json!({ "type": "command", "command": [place("bin/hook"), "an argument"], "env": ["CANARY_HOOK"] });

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::sources::{Key, Look, MOST, address, literal};
+use super::sources::{API_KEY, Key, Look, MOST, address, literal};
 
 /// Most entries of `model_list`; several lead to one way out.
 const MOST_MODELS: usize = 2048;
@@ -34,7 +34,7 @@ impl Look {
             let own = address(&way.provider) == Some(way.url.as_str());
             let name = if own { way.provider.as_str() } else { host(&way.url) };
             // LiteLLM sends the key of an address of one's own as Anthropic's.
-            let header = if way.provider == "anthropic" && !own { Some("x-api-key") } else { None };
+            let header = if way.provider == "anthropic" && !own { Some(API_KEY) } else { None };
             self.add(file, name, &way.url, key(value, &way.key), header, way.models);
         }
     }

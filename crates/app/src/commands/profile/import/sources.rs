@@ -18,6 +18,9 @@ const FILE_CAP: u64 = 8 * 1024 * 1024;
 /// Most entries of one file.
 pub(super) const MOST: usize = 64;
 
+/// The header in which the tools send a key to an endpoint in Anthropic's format, where nothing else is said.
+pub(super) const API_KEY: &str = "x-api-key";
+
 const ANTHROPIC: &str = "https://api.anthropic.com";
 
 /// Where a credential is.
@@ -163,7 +166,7 @@ impl Look {
         let url = env("ANTHROPIC_BASE_URL").unwrap_or(ANTHROPIC);
         let (token, key) = (env("ANTHROPIC_AUTH_TOKEN"), env("ANTHROPIC_API_KEY"));
         // As Claude Code sends them.
-        let header = if token.is_none() && key.is_some() { Some("x-api-key") } else { None };
+        let header = if token.is_none() && key.is_some() { Some(API_KEY) } else { None };
         let key = match token.or(key) {
             Some(key) => literal(key),
             None => match settings["apiKeyHelper"].as_str() {
@@ -198,7 +201,7 @@ impl Look {
                 continue;
             };
             let models = account["modelMap"].as_object().cloned().unwrap_or_default();
-            self.add(file, name, account["upstream"].as_str().unwrap_or(shared), literal(key), None, models);
+            self.add(file, name, account["upstream"].as_str().unwrap_or(shared), literal(key), Some(API_KEY), models);
         }
     }
 
@@ -225,7 +228,8 @@ impl Look {
             let mut models = Map::new();
             let default = value["Router"]["default"].as_str().and_then(|route| route.split_once(','));
             models.extend(default.filter(|(at, _)| *at == name && !is_openrouter).map(|(_, model)| ("claude-*".to_owned(), model.into())));
-            self.add(file, name, url, literal(key), None, models);
+            let bearer = provider["transformer"].to_string().contains(r#""useBearer":true"#);
+            self.add(file, name, url, literal(key), if bearer { None } else { Some(API_KEY) }, models);
         }
     }
 
