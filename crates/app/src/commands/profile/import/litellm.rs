@@ -30,6 +30,9 @@ impl Look {
                 Err(why) => self.skip_once(file, why),
             }
         }
+        if entries.len() > MOST_MODELS || ways.len() > MOST {
+            self.skip(file, format!("more than {MOST_MODELS} models or {MOST} ways out: the rest was not looked at"));
+        }
         for way in ways.into_iter().take(MOST) {
             let own = address(&way.provider) == Some(way.url.as_str());
             let name = if own { way.provider.as_str() } else { host(&way.url) };

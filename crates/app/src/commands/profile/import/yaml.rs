@@ -127,4 +127,13 @@ mod tests {
             assert_eq!(read(text), None, "{}", &text[..text.len().min(40)]);
         }
     }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_text_gets_an_answer(text in "[-:,\\[\\]{}&*!|>'\"%@#?ab \\n\\t~<=0.\\\\]{0,80}|(?s).{0,60}") {
+            read(&text);
+        }
+    }
 }
