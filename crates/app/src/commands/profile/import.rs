@@ -60,7 +60,9 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
         }
     }
     for (from, why) in &skipped {
-        output::talk(&format!("skipped  {}: {why}", list::tilde(from, &subject.locations.home)));
+        // It may quote a file that comes from anywhere.
+        let line = format!("skipped  {}: {why}", list::tilde(from, &subject.locations.home));
+        output::talk(&line.replace(char::is_control, "?"));
     }
     if added.is_empty() {
         output::talk("nothing to import");

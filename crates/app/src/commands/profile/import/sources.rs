@@ -92,9 +92,9 @@ impl Look {
         }
     }
 
-    /// Leaves something out. The reason may quote a file that comes from anywhere.
+    /// Leaves something out.
     pub(super) fn skip(&mut self, path: impl AsRef<Path>, why: impl Into<String>) {
-        self.skipped.push((path.as_ref().display().to_string(), why.into().replace(char::is_control, "?")));
+        self.skipped.push((path.as_ref().display().to_string(), why.into()));
     }
 
     fn file(&mut self, file: &Path, home: &Path) {
