@@ -115,11 +115,15 @@ pub(crate) fn rest(time: Duration) {
     }
 }
 
-/// Every profile that some chain asks must be able to authenticate now, or nothing is started: a spare without a key is no spare.
+/// Every profile that some chain asks must be able to authenticate now, or nothing is started: a spare without a key is no spare. A login
+/// that has run out comes back by itself: it is told of, as long as somebody else can be asked.
 pub(crate) async fn check_credentials(config: &Config) -> Result<(), CliError> {
     let snapshot = Snapshot::compile(config);
     let missing = snapshot.missing_credentials().await;
-    let Some(((name, error), others)) = missing.split_first() else {
+    for (name, error) in &missing.passing {
+        output::talk(&format!("profile `{name}` cannot be asked now: {error}"));
+    }
+    let Some(((name, error), others)) = missing.lasting.split_first() else {
         return Ok(());
     };
     let mut told = format!("profile `{name}` has no credential: {error}");

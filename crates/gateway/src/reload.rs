@@ -92,7 +92,7 @@ impl Reload {
         let config =
             tokio::task::spawn_blocking(move || load()).await.map_err(|_| "hotspare: a bug of ours while reading".to_owned())??;
         let snapshot = self.gateway.compile(&config).map_err(|error| error.to_string())?;
-        if let Some((name, error)) = snapshot.missing_credentials().await.first() {
+        if let Some((name, error)) = snapshot.missing_credentials().await.lasting.first() {
             return Err(format!("profile `{name}` has no credential: {error}"));
         }
         self.gateway.replace(snapshot);

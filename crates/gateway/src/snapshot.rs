@@ -11,7 +11,7 @@ use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{
     Budget, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
 };
-use hotspare_upstream::{Credential, HeaderForm, Keychain, Limits, Presence, Source, Target};
+use hotspare_upstream::{Credential, CredentialError, HeaderForm, Keychain, Limits, Presence, Source, Target};
 
 use crate::identity::Identities;
 
@@ -44,6 +44,15 @@ struct Profile {
     clocks: ClockOverrides,
     supports: Supports,
     budget: Budget,
+}
+
+/// Profiles without a credential, each with the reason.
+#[derive(Debug, Default)]
+pub struct Missing {
+    /// They keep a configuration from being used: somebody must change something.
+    pub lasting: Vec<(Arc<str>, CredentialError)>,
+    /// Logins that have run out, where somebody else can be asked: Claude Code renews them, and they are read at each request.
+    pub passing: Vec<(Arc<str>, CredentialError)>,
 }
 
 impl Snapshot {
@@ -159,15 +168,20 @@ impl Snapshot {
         self.profiles.values().any(|profile| !profile.target.platform.is_native())
     }
 
-    /// The profiles of the chains that cannot authenticate now, and why. Commands are not run for it: they may ask the user.
-    pub async fn missing_credentials(&self) -> Vec<(Arc<str>, String)> {
-        let mut missing = Vec::new();
+    /// The profiles of the chains that cannot authenticate now. Commands are not run for it: they may ask the user.
+    pub async fn missing_credentials(&self) -> Missing {
+        let (mut missing, mut able) = (Missing::default(), false);
         let asked = |id: ProfileId| self.rules.iter().any(|rule| rule.chain.entries.iter().any(|entry| entry.profile == id));
         for id in self.ids().filter(|id| asked(*id)) {
             let Some(target) = self.target(id) else { continue };
-            if let Presence::Missing(error) = target.credential.presence().await {
-                missing.push((target.name.clone(), error.to_string()));
+            match target.credential.presence().await {
+                Presence::Missing(error) if error.passes() => missing.passing.push((target.name.clone(), error)),
+                Presence::Missing(error) => missing.lasting.push((target.name.clone(), error)),
+                Presence::NotOurs | Presence::There | Presence::Unasked => able = true,
             }
+        }
+        if !able {
+            missing.lasting.append(&mut missing.passing);
         }
         missing
     }

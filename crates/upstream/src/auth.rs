@@ -165,6 +165,13 @@ pub enum CredentialError {
     Unusable(&'static str),
 }
 
+impl CredentialError {
+    /// Whether it comes back without any change here: a login that has run out, which Claude Code renews when it is used.
+    pub fn passes(&self) -> bool {
+        matches!(self, Self::LoginExpired { .. })
+    }
+}
+
 fn ago(since: Duration) -> String {
     match since.as_secs() {
         seconds @ 0..120 => format!("{seconds} s ago"),

@@ -138,6 +138,52 @@ async fn until_fault(user: &User, is_so: impl Fn(Option<&str>) -> bool) -> Strin
     tokio::time::timeout(Duration::from_secs(20), told).await.expect("it is told")
 }
 
+/// A login of another folder lives for hours, and nobody but Claude Code renews it: one that ran out over night must not keep the others
+/// from being protected, nor a changed configuration from being used.
+#[tokio::test]
+async fn a_spare_s_login_that_has_run_out_is_told_and_keeps_nothing_from_starting() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let spent = json!({ "claudeAiOauth": { "accessToken": "sk-ant-oat01-test-old", "expiresAt": 1000 } });
+    let config = |primary_name: &str| {
+        let profiles = json!({
+            (primary_name): { "base_url": primary.url(), "auth": { "env": "WORK_KEY" } },
+            "other": { "auth": { "claude_config_dir": "~/.claude-other" } },
+        });
+        let policy = json!({ "primary_profile": primary_name, "secondary_profile": "other" });
+        json!({ "failover_policy": policy, "profiles": profiles, "server": { "listen": "127.0.0.1:0" } }).to_string()
+    };
+    let user = User::new()
+        .env("WORK_KEY", "sk-ant-test-work")
+        .config(&config("work"))
+        .file("home/.claude-other/.credentials.json", &spent.to_string());
+    std::fs::set_permissions(user.path("home/.claude-other/.credentials.json"), std::fs::Permissions::from_mode(0o600)).expect("mode set");
+    let (child, address, said) = user.serves().await;
+    assert!(said.contains("profile `other` cannot be asked now: the login in") && said.contains("to renew it"), "{said}");
+    let answer = asks(address, &format!("x-hotspare-token: {}", user.local_token()), "{\"stream\":true}").await;
+    assert!(answer.contains("message_stop"), "{answer}");
+    let ran = user.runs(&["run", "--", "claude"]).await;
+    assert!(ran.code == Some(0) && user.client_was_started(), "{ran:?}");
+    let user = user.config(&config("renamed"));
+    until_first(&user, "renamed").await;
+    assert_eq!(stopped(child, Signal::TERM).await, Some(0));
+    // With nobody else to ask it is a reason not to begin.
+    let alone = json!({ "failover_policy": { "primary_profile": "other" }, "profiles": { "other": { "auth": { "claude_config_dir": "~/.claude-other" } } } });
+    user.config(&alone.to_string()).runs(&["serve"]).await.fails(4, &["profile `other` has no credential: the login in", "to renew it"]);
+}
+
+/// Waits until this profile is the first of the chain.
+async fn until_first(user: &User, name: &str) {
+    let is_first = async {
+        loop {
+            let status: Value = serde_json::from_str(&user.runs(&["status", "--json"]).await.stdout).expect("JSON");
+            if status["gateways"][0]["status"]["profiles"][0]["name"] == name {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), is_first).await.expect("it is read");
+}
+
 /// What nobody saves cannot be seen: a key that has come, a mounted folder. Who knows of it says so.
 #[tokio::test]
 async fn a_hangup_has_everything_read_anew() {

@@ -90,6 +90,7 @@ pub(super) fn budget(config: &Config) -> Check {
 pub(super) async fn credentials(config: &Config) -> Vec<Check> {
     let snapshot = Snapshot::compile(config);
     let missing = snapshot.missing_credentials().await;
+    let missing = [missing.lasting, missing.passing].concat();
     let show = |name: &str| format!("hotspare profile show {name}");
     let mut checks: Vec<Check> = missing
         .iter()
