@@ -120,9 +120,9 @@ pub struct Gateway {
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
-    /// The drill that runs.
     /// The last client that sent a credential of its own sent the login of a plan.
     client_on_plan: AtomicBool,
+    /// The drill that runs.
     pub(crate) drill: Mutex<Option<Armed>>,
     /// This is a drill's shadow of another gateway.
     pub(crate) lane: Option<Lane>,
