@@ -160,7 +160,11 @@ impl Failure {
     pub fn trigger_status(&self) -> Option<u16> {
         match self.kind {
             // What only one provider minds says nothing about the request: no list of statuses is asked about it.
-            FailureKind::Redirect | FailureKind::WrongContent | FailureKind::NoCredential | FailureKind::ProviderBound => None,
+            FailureKind::Redirect
+            | FailureKind::WrongContent
+            | FailureKind::NoCredential
+            | FailureKind::ProviderBound
+            | FailureKind::TooLarge => None,
             _ => self.status,
         }
     }
@@ -350,8 +354,9 @@ impl FailureKind {
             Self::StaleConnection => NextStep::SameFresh,
             // A sibling account may share the limit on the network address, and a bare 429 may be bound to the request.
             Self::Throttled | Self::BareRateLimit => NextStep::NextElsewhere,
-            Self::ProviderBound if from_primary => NextStep::Relay,
-            Self::BadRequest | Self::TooLarge | Self::CannotReplay => NextStep::Relay,
+            // How much a spare takes is its own affair as well.
+            Self::ProviderBound | Self::TooLarge if from_primary => NextStep::Relay,
+            Self::BadRequest | Self::CannotReplay => NextStep::Relay,
             Self::ConnectRefused
             | Self::Unreachable
             | Self::Dns
@@ -371,6 +376,7 @@ impl FailureKind {
             | Self::Billing
             | Self::ModelNotFound
             | Self::ProviderBound
+            | Self::TooLarge
             | Self::Redirect
             | Self::WrongContent
             | Self::StreamDied
@@ -507,10 +513,10 @@ mod tests {
 
     #[test]
     fn the_request_s_own_fault_is_relayed_and_blames_nobody() {
-        for kind in [FailureKind::BadRequest, FailureKind::TooLarge] {
+        for (kind, from_spare) in [(FailureKind::BadRequest, NextStep::Relay), (FailureKind::TooLarge, NextStep::NextProfile)] {
             let failure = Failure::new(kind, Stage::Head, "4xx");
             assert_eq!(kind.next_step(true), NextStep::Relay);
-            assert_eq!(kind.next_step(false), NextStep::Relay);
+            assert_eq!(kind.next_step(false), from_spare);
             assert_eq!(failure.verdict(), Verdict::NEUTRAL);
         }
     }

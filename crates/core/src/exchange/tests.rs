@@ -277,6 +277,18 @@ fn a_refusal_of_the_request_inside_its_stream_says_nothing_about_the_profile() {
     assert_eq!((report.last_failure, report.last_success), (None, None));
 }
 
+/// How much a spare takes is its own affair: the next may take more.
+#[test]
+fn a_request_too_large_for_a_spare_goes_on_to_the_next() {
+    let mut rig = Rig::new(3).begin();
+    rig.overload().status(FailureKind::TooLarge, 413).head().content().success().ends();
+    rig.expect(&["initial 0", "failover 1", "failover 2", "commit #2", "end Complete"]);
+    // With nobody left the client hears what the first said.
+    let mut last = Rig::new(2).begin();
+    last.overload().status(FailureKind::TooLarge, 413);
+    last.expect(&["initial 0", "failover 1", "relay #0 in 1 s"]);
+}
+
 /// teamclaude #156 #21, better-ccflare #465, openclaw #69642: server errors went to the client while others were idle.
 #[test]
 fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {

@@ -202,8 +202,8 @@ impl Driver {
         let from_primary = self.exchange.attempts()[usize::from(id.0)].profile == self.exchange.plan().primary;
         let attempt = &mut self.attempts[place];
         let bound_to_request = match failure.kind {
-            FailureKind::BadRequest | FailureKind::TooLarge => true,
-            FailureKind::ProviderBound => from_primary,
+            FailureKind::BadRequest => true,
+            FailureKind::TooLarge | FailureKind::ProviderBound => from_primary,
             _ => false,
         };
         if bound_to_request && !self.has_head && !self.exchange.is_flowing(id) {
