@@ -264,7 +264,7 @@ impl FailureKind {
             Self::ModelNotFound => "404 for the model",
             Self::ProviderBound => "A 400 that names something only this provider minds",
             Self::BadRequest => "Any other 4xx: the request's own fault",
-            Self::TooLarge => "413",
+            Self::TooLarge => "413, or a 400 that says the prompt is too long",
             Self::Redirect => "3xx: never followed",
             Self::WrongContent => "200 with HTML, an error body, nothing, or another content type than was asked for",
             Self::StreamDied => "The stream ended or broke before it was complete",

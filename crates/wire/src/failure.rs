@@ -274,6 +274,9 @@ fn bad_request(error: &ErrorBody) -> FailureKind {
         FailureKind::Billing
     } else if Repair::of_message(told).is_some() || message.contains("extra inputs are not permitted") {
         FailureKind::ProviderBound
+    } else if message.contains("prompt is too long") {
+        // How long a prompt may be differs from one provider to the next.
+        FailureKind::TooLarge
     } else if relayed && !message.contains("too long") && !message.contains("invalid_request_error") {
         FailureKind::BadGateway
     } else {
@@ -365,7 +368,7 @@ mod tests {
     #[test]
     fn r6_a_400_is_the_request_s_fault_unless_it_names_the_account_or_the_provider() {
         check(400, &[], &error("invalid_request_error", "messages: at least one message is required"), FailureKind::BadRequest);
-        check(400, &[], &error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), FailureKind::BadRequest);
+        check(400, &[], &error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), FailureKind::TooLarge);
         check(
             400,
             &[],
@@ -494,7 +497,7 @@ mod tests {
         let signature = error("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block");
         check(400, &[], &openrouter(400, serde_json::json!({"raw": signature})), FailureKind::ProviderBound);
         let long = error("invalid_request_error", "prompt is too long: 2 tokens > 1 maximum");
-        check(400, &[], &openrouter(400, serde_json::json!({"raw": long})), FailureKind::BadRequest);
+        check(400, &[], &openrouter(400, serde_json::json!({"raw": long})), FailureKind::TooLarge);
         check(502, &[], &openrouter(502, serde_json::json!({})), FailureKind::BadGateway);
     }
 
