@@ -163,6 +163,14 @@ mod tests {
     }
 
     #[test]
+    fn a_window_is_near_its_end_by_the_provider_s_word_or_by_its_number() {
+        let near = |status, used| UsageWindow { name: "5h".into(), status, used, resets_at: None }.is_near();
+        assert!(!near(WindowStatus::Allowed, WINDOW_WARNING - 0.01));
+        assert!(near(WindowStatus::Allowed, WINDOW_WARNING));
+        assert!(near(WindowStatus::Warning, 0.1) && near(WindowStatus::Rejected, 0.1));
+    }
+
+    #[test]
     fn a_model_family_s_window_counts_for_it_alone() {
         let now = VirtualClock::new().now();
         let mut windows = Windows::default();

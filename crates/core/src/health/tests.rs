@@ -63,6 +63,41 @@ fn a_failed_profile_is_usable_again_after_its_cooldown() {
 }
 
 #[test]
+fn what_a_profile_failed_with_last_is_known() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::HeadTimeout);
+    health.on_failure(now, &victim(P), &failure(FailureKind::ServerError), EVEN);
+    assert_eq!(health.last_failure(P), Some(FailureKind::ServerError));
+    assert_eq!(health.last_failure(Q), None);
+}
+
+#[test]
+fn an_overload_is_a_guess_the_first_time_and_none_when_it_repeats() {
+    let now = VirtualClock::new().now();
+    let mut health = failed(now, FailureKind::Overloaded);
+    let grip = |health: &Health, now| match health.standing(now, P, OPUS, None) {
+        Standing::Cooling { grip, .. } => grip,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(grip(&health, now), Grip::Loose);
+    health.on_failure(now + secs(15), &victim(P), &failure(FailureKind::Overloaded), EVEN);
+    assert_eq!(grip(&health, now + secs(15)), Grip::Firm);
+}
+
+#[test]
+fn a_breaker_is_reported_until_its_time_is_over_and_no_longer() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    for _ in 0..3 {
+        health.on_failure(clock.now(), &victim(P), &failure(FailureKind::ServerError), EVEN);
+    }
+    let open = health.report(clock.now(), P).bench.filter(|bench| bench.open).expect("its breaker is open");
+    let just_before = clock.advance(open.until - clock.now() - Duration::from_millis(1));
+    assert_eq!(health.report(just_before, P).bench, Some(open));
+    assert_eq!(health.report(open.until, P).bench, None);
+}
+
+#[test]
 fn overload_benches_its_model_family_alone() {
     let now = VirtualClock::new().now();
     let health = failed(now, FailureKind::Overloaded);
