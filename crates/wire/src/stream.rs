@@ -455,6 +455,56 @@ mod tests {
     }
 
     #[test]
+    fn each_kind_of_block_is_known() {
+        let kind = |name: &str| match event(&format!(r#"{{"type":"content_block_start","index":0,"content_block":{{"type":"{name}"}}}}"#)) {
+            Fact::BlockStart { kind, .. } => kind,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!((kind("text"), kind("something_new")), (BlockKind::Text, BlockKind::Text));
+        assert_eq!(kind("thinking"), BlockKind::Thinking);
+        assert_eq!(kind("tool_use"), BlockKind::ToolCall);
+        assert_eq!((kind("server_tool_use"), kind("mcp_tool_use")), (BlockKind::ServerTool, BlockKind::ServerTool));
+        assert_eq!(kind("mcp_tool_result"), BlockKind::ServerToolResult);
+    }
+
+    #[test]
+    fn a_stop_reason_says_whether_the_turn_goes_on() {
+        for (said, reason) in [("null", None), ("\"tool_use\"", Some(StopReason::ToolUse)), ("\"end_turn\"", Some(StopReason::Other))] {
+            let told = event(&format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{said}}}}}"#));
+            assert_eq!(told, Fact::MessageDelta { stop: reason });
+            assert_eq!(told.is_success(), reason.is_some());
+            assert_eq!(stop_of_whole(format!(r#"{{"type":"message","stop_reason":{said}}}"#).as_bytes()), reason);
+        }
+    }
+
+    #[test]
+    fn what_brings_an_answer_on_is_content_and_a_sign_of_life_is_none() {
+        let start = event(r#"{"type":"message_start","message":{}}"#);
+        let error = event(r#"{"type":"error","error":{"type":"api_error","message":"x"}}"#);
+        for fact in [&start, &error, &Fact::Sign, &Fact::Malformed] {
+            assert!(!fact.is_content() && !fact.is_success(), "{fact:?}");
+        }
+        for fact in [Fact::BlockStop, Fact::Delta { substance: false }, Fact::MessageDelta { stop: None }] {
+            assert!(fact.is_content() && !fact.is_success(), "{fact:?}");
+        }
+        assert!(Fact::Stop.is_content() && Fact::Stop.is_success());
+    }
+
+    #[test]
+    fn an_error_is_known_by_its_event_s_name_too_and_its_words_are_cut_between_letters() {
+        let nameless = Event { name: b"error", data: br#"{"error":{"type":"overloaded_error"}}"#, end: 0 };
+        let known = Fact::Error { kind: "overloaded_error".into(), message: "".into() };
+        assert_eq!(read(&nameless, &mut UsageSoFar::default()), known);
+        let told = Event { name: b"error", data: b"{}", end: 0 };
+        assert!(matches!(read(&told, &mut UsageSoFar::default()), Fact::Error { .. }));
+        let other = event(r#"{"type":"something_new","error":{"type":"overloaded_error"}}"#);
+        assert_eq!(other, Fact::Sign, "what names another type is no error");
+        let long = format!("{}é", "x".repeat(MESSAGE_CAP - 1));
+        assert_eq!(shortened(&long), "x".repeat(MESSAGE_CAP - 1));
+        assert_eq!(shortened("short"), "short");
+    }
+
+    #[test]
     fn an_answer_names_its_model_at_its_start() {
         let named = |model: &str| Fact::Start { model: model.into() };
         assert_eq!(event(r#"{"type":"message_start","message":{"id":"m","model":"glm-5"}}"#), named("glm-5"));
