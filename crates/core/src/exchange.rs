@@ -6,6 +6,10 @@
 mod answers;
 mod choice;
 mod consult;
+mod following;
+mod holding;
+mod learning;
+mod racing;
 mod run;
 
 use std::collections::VecDeque;
@@ -18,17 +22,15 @@ use serde::{Deserialize, Serialize};
 pub use self::answers::TOO_LONG_STATUS;
 pub use self::consult::{Consultation, Ruling};
 use self::consult::{Consulting, Next};
+use self::holding::Holding;
 use self::run::{Due, Phase, Run};
 use crate::attempt::{AttemptId, AttemptKind, AttemptPlan, AttemptRecord};
-use crate::commitment::{self, Commitment, Ending, Position, Repair};
-use crate::facts::{Endpoint, RequestFacts};
-use crate::failure::{Failure, FailureKind, Grip, NextStep, Stage, Strike};
+use crate::commitment::{Commitment, Ending, Position};
+use crate::facts::RequestFacts;
+use crate::failure::{Failure, FailureKind, Stage};
 use crate::fit::Needs;
-use crate::health::{Standing, Victim};
-use crate::policy::{
-    BUDGET_STEP, DETOUR_CAP, HOLD_LOOKS, HOLD_OPEN, HOLD_TIME, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy, RETRY_IN_PLACE_CAP,
-    SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING, WAIT_IN_PLACE, WINDOW_HEDGE_LIMIT,
-};
+use crate::health::Standing;
+use crate::policy::{HOLD_OPEN, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy};
 use crate::record::Decision;
 use crate::route::{Candidate, Plan, ProfileId};
 use crate::spend::Reservation;
@@ -138,14 +140,6 @@ pub enum BodyKind {
     Whole,
     /// Anything: passed on as it comes.
     Opaque,
-}
-
-/// An answer that is kept open until a profile recovers.
-#[derive(Debug, Clone, Copy)]
-struct Holding {
-    since: Instant,
-    /// When the profiles are looked at again; none while one is asked.
-    wake: Option<Instant>,
 }
 
 /// One client request and its answer.
@@ -470,171 +464,7 @@ impl Exchange {
         self.run(id).is_some_and(|run| self.other_usable(now, run.candidate.profile, at))
     }
 
-    // What is learned.
-
-    fn victim(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Victim {
-        Victim {
-            profile: candidate.profile,
-            family: candidate.family(&self.facts),
-            credential: if candidate.terms.client_login { self.facts.own_credential } else { None },
-            host: candidate.terms.host,
-            another_usable: self.other_usable(now, candidate.profile, at),
-            asked: None,
-        }
-    }
-
-    /// Whether the credential is read anew before this rejection is believed.
-    fn rereads(&self, run: &Run, failure: &Failure) -> bool {
-        failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used && self.may_try_again()
-    }
-
-    /// Counts what has begun against the request's limit. Only a session tells a client's own retry from another client's same words.
-    fn count_attempts(&mut self, now: Instant, at: &mut Surroundings<'_>) {
-        let (Some(key), Some(_), true) = (at.request_key, self.facts.session, self.facts.endpoint.moves_health()) else { return };
-        for record in &self.attempts[self.counted..] {
-            at.world.retries.count_attempt(now, key, record.started);
-        }
-        self.counted = self.attempts.len();
-    }
-
-    fn learn(&self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
-        // A key that was rotated is no fault of the profile: others go on asking it while the new one is read.
-        if !self.facts.endpoint.moves_health() || self.rereads(run, failure) {
-            return;
-        }
-        let victim = Victim { asked: Some(run.began), ..self.victim(now, &run.candidate, at) };
-        at.world.health.on_failure(now, &victim, failure, at.dice);
-        let verdict = failure.verdict();
-        if verdict.bench.is_none() && verdict.strike == Strike::None {
-            return;
-        }
-        let least = if position.closed_thinking { SESSION_DETOUR_AFTER_THINKING } else { SESSION_DETOUR };
-        let lost = if failure.timed_out() { now.saturating_duration_since(run.began) } else { Duration::ZERO };
-        let time = least.max(lost * 2).min(DETOUR_CAP);
-        if let Some(key) = at.request_key {
-            at.world.retries.avoid_for_request(now, key, victim.profile, time);
-        }
-        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.session) {
-            at.world.retries.avoid_for_session(now, session, victim.profile, time);
-        }
-    }
-
-    fn other_usable(&self, now: Instant, profile: ProfileId, at: &Surroundings<'_>) -> bool {
-        let others = self.plan.candidates.iter().filter(|candidate| candidate.profile != profile);
-        others.map(|candidate| self.standing(now, candidate, at)).any(|standing| standing == Standing::Usable)
-    }
-
     // What is done.
-
-    /// Nothing was sent and an attempt failed: what now?
-    fn go_on(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) {
-        let from_primary = run.candidate.profile == self.plan.primary;
-        let step = self.step(failure, from_primary);
-        if failure.repaired && self.replayable && !self.repair_used && self.may_try_again() {
-            self.repair_used = true;
-            return self.again(now, run, failure, false, Duration::ZERO, at);
-        }
-        if step == NextStep::Relay {
-            return self.relay_or_explain(now, run.id, failure, at);
-        }
-        if step == NextStep::SameFresh && !self.fresh_retry_used {
-            self.fresh_retry_used = true;
-            return self.again(now, run, failure, true, Duration::ZERO, at);
-        }
-        if self.rereads(run, failure) {
-            self.reread_used = true;
-            return self.again(now, run, failure, false, Duration::ZERO, at);
-        }
-        if step == NextStep::NextElsewhere {
-            self.throttled_at.push(run.candidate.terms.origin);
-        }
-        if let Some(to) = self.next_profile(now, failure, at) {
-            let after = Some((run.clone(), failure.clone()));
-            self.go_or_ask(now, Next::Move { to, kind: AttemptKind::Failover, after }, at);
-        } else if let Some(delay) = self.retry_in_place(now, run, failure, at) {
-            self.in_place_retry_used = true;
-            self.again(now, run, failure, false, delay, at);
-        } else {
-            self.give_up(now, at);
-        }
-    }
-
-    fn again(&mut self, now: Instant, run: &Run, failure: &Failure, fresh_connection: bool, delay: Duration, at: &mut Surroundings<'_>) {
-        let (run, failure) = (run.clone(), failure.clone());
-        self.go_or_ask(now, Next::Retry { run, failure, fresh_connection, delay }, at);
-    }
-
-    fn step(&self, failure: &Failure, from_primary: bool) -> NextStep {
-        let sent = failure.stage > Stage::Connect;
-        // What cannot even be sent to the first profile was refused by nobody: there are no words of its own to relay.
-        let unsendable = failure.kind == FailureKind::ProviderBound && !sent;
-        let step = failure.kind.next_step(from_primary && !unsendable);
-        // Unknown endpoints may have side effects, and a body that is gone cannot be sent again.
-        let bound = sent && (self.facts.endpoint == Endpoint::Other || !self.replayable);
-        if bound || !self.policy.triggers.fire(failure) { NextStep::Relay } else { step }
-    }
-
-    /// The next profile that may be asked, if one more may be asked at all.
-    fn next_profile(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
-        let late = self.holding.is_none() && now.saturating_duration_since(self.started) >= HOLD_TIME;
-        if late || self.hops >= self.policy.max_hops || !self.may_try_again() {
-            return None;
-        }
-        let place = self.next_place(now, at)?;
-        // The first hop is free: another profile has its own breaker.
-        let cost = if failure.timed_out() { 2.0 * BUDGET_STEP } else { BUDGET_STEP };
-        if self.hops > 0 && !at.world.budget.take(now, cost) {
-            return None;
-        }
-        self.queue.remove(place)
-    }
-
-    /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
-    fn next_place(&mut self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
-        self.leave_out_unfit(at);
-        let well = |candidate: &Candidate| candidate.insist || self.is_well(now, candidate, at);
-        let may = |candidate: &Candidate| self.may_be_asked(now, candidate, at);
-        let queue = &self.queue;
-        queue.iter().position(|candidate| may(candidate) && well(candidate)).or_else(|| queue.iter().position(may))
-    }
-
-    /// Whether nobody's word forbids it, no limit of its address, and no budget.
-    fn may_be_asked(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> bool {
-        let elsewhere = !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
-        let open = match self.standing(now, candidate, at) {
-            Standing::Usable | Standing::Trial | Standing::Cooling { grip: Grip::Loose, .. } => true,
-            Standing::Cooling { .. } => candidate.insist,
-        };
-        elsewhere && open && self.has_money(candidate, at)
-    }
-
-    fn standing(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Standing {
-        at.world.health.standing(now, candidate.profile, candidate.family(&self.facts), self.facts.own_credential)
-    }
-
-    fn is_well(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> bool {
-        matches!(self.standing(now, candidate, at), Standing::Usable | Standing::Trial)
-    }
-
-    fn retry_in_place(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
-        // A trial has its answer, and so has who was told not to retry: a second try a moment later would only feed the outage.
-        let alone = self.plan.candidates.len() == 1 && !run.on_trial && !failure.no_retry && at.world.health.in_panic_for(now).is_zero();
-        if !alone || self.in_place_retry_used || !self.may_try_again() || !self.facts.endpoint.moves_health() {
-            return None;
-        }
-        let after = failure.retry_after.unwrap_or_default();
-        let delay = match failure.kind {
-            FailureKind::Throttled if failure.retry_after.is_some_and(|after| after <= WAIT_IN_PLACE) => after,
-            kind if kind.may_retry_in_place() && after <= WAIT_IN_PLACE => after.max(RETRY_IN_PLACE_CAP.mul_f64(at.dice.clamp(0.0, 1.0))),
-            _ => return None,
-        };
-        at.world.budget.take(now, BUDGET_STEP).then_some(delay)
-    }
-
-    /// Whether one more upstream request stays within the limit. All count but the one on a fresh connection after a stale one (invariant I3).
-    fn may_try_again(&self) -> bool {
-        self.attempts.len() - usize::from(self.fresh_retry_used) < self.attempts_allowed
-    }
 
     fn start(
         &mut self,
@@ -692,108 +522,6 @@ impl Exchange {
             self.drop_loser(now, loser);
         }
         self.pending.push_back(Action::Commit(id));
-    }
-
-    /// The other of a race was faster.
-    fn drop_loser(&mut self, now: Instant, id: AttemptId) {
-        self.runs.retain(|run| run.id != id);
-        let record = self.record_mut(id);
-        record.ended = Some(now);
-        record.decision = Some(Decision::Drop);
-        record.wasted = true;
-        self.pending.push_back(Action::Cancel(id));
-    }
-
-    /// The client has bytes of an answer that broke.
-    fn repair(&mut self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
-        let repair = match run.body {
-            BodyKind::Stream if run.kind != AttemptKind::Resume => commitment::repair(position, self.facts.client, self.policy.mid_stream),
-            // A resumed answer that breaks is not mended a second time; other bodies have no grammar to end them by.
-            BodyKind::Stream | BodyKind::Whole | BodyKind::Opaque => Repair::End(Ending::Cut),
-        };
-        match repair {
-            Repair::End(ending) => {
-                self.decide_ending(run.id, ending);
-                self.end(now, ending);
-            }
-            Repair::Resume { otherwise } => {
-                let Some(to) = self.next_to_resume(now, failure, at) else {
-                    self.decide_ending(run.id, otherwise);
-                    return self.end(now, otherwise);
-                };
-                let after = (run.clone(), failure.clone());
-                self.go_or_ask(now, Next::Resume { to, after, otherwise }, at);
-            }
-        }
-    }
-
-    fn next_to_resume(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
-        let possible = !self.resumed && self.replayable && self.holding.is_none() && self.policy.enabled;
-        if !possible || !self.policy.triggers.fire(failure) || self.hops >= self.policy.max_hops || !self.may_try_again() {
-            return None;
-        }
-        let place = self.next_place(now, at)?;
-        self.queue.remove(place)
-    }
-
-    // An answer that is kept open.
-
-    fn may_hold(&self, at: &Surroundings<'_>) -> bool {
-        at.streamed && self.facts.endpoint == Endpoint::Messages && self.replayable && !self.plan.lone
-    }
-
-    fn begin_hold(&mut self, now: Instant, at: &mut Surroundings<'_>) {
-        self.holding = Some(Holding { since: now, wake: None });
-        self.runs.clear();
-        self.pending.push_back(Action::HoldOpen);
-        self.keep_waiting(now, at);
-    }
-
-    fn keep_waiting(&mut self, now: Instant, at: &Surroundings<'_>) {
-        let wait = self.time_to_next(now, at).clamp(Duration::from_secs(1), HOLD_LOOKS);
-        if let Some(holding) = &mut self.holding {
-            holding.wake = Some(now + wait);
-        }
-    }
-
-    fn holding_is_over(&self, now: Instant) -> bool {
-        let waiting = self.commitment != Commitment::Committed;
-        waiting && self.holding.is_some_and(|holding| now >= holding.since + HOLD_OPEN)
-    }
-
-    // Races.
-
-    /// When the lone run may be raced by the next profile.
-    fn hedge_due(&self) -> Option<Instant> {
-        let [run] = &self.runs[..] else { return None };
-        // A race is a move that no hook could rule on in time.
-        let wanted = self.policy.hedge
-            && !self.policy.gates.failover
-            && self.facts.hedgeable
-            && self.attempts.len() == 1
-            && run.phase != Phase::Flowing;
-        wanted.then(|| run.sent + run.candidate.terms.hedge_delay)
-    }
-
-    fn hedge_if_due(&mut self, now: Instant, at: &mut Surroundings<'_>) {
-        if self.hedge_due().is_none_or(|due| now < due) {
-            return;
-        }
-        let place = self.next_place(now, at).filter(|place| {
-            let candidate = &self.queue[*place];
-            let family = candidate.family(&self.facts);
-            self.standing(now, candidate, at) == Standing::Usable
-                && at.world.health.window_used(now, candidate.profile, family) < WINDOW_HEDGE_LIMIT
-        });
-        let affordable = place.is_some() && at.world.hedges.take(now, &mut at.world.budget);
-        match place.filter(|_| affordable).and_then(|place| self.queue.remove(place)) {
-            Some(next) => {
-                self.hops += 1;
-                self.start(now, next, AttemptKind::Hedge, false, Duration::ZERO, at);
-            }
-            // Not now, and hence not for this request.
-            None => self.facts.hedgeable = false,
-        }
     }
 
     // The end.

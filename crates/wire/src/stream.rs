@@ -295,7 +295,7 @@ fn fact(raw: &Raw<'_>, name: &[u8], usage: &mut UsageSoFar) -> Fact {
             if let Some(counts) = raw.usage {
                 usage.delta = Some(counts.to_owned());
             }
-            let stop = raw.delta.as_ref().and_then(|delta| delta.stop_reason).and_then(|reason| stop_reason(reason.get()));
+            let stop = raw.delta.as_ref().and_then(|delta| delta.stop_reason).map(stop_reason);
             Fact::MessageDelta { stop }
         }
         b"message_stop" => Fact::Stop,
@@ -306,12 +306,8 @@ fn fact(raw: &Raw<'_>, name: &[u8], usage: &mut UsageSoFar) -> Fact {
     }
 }
 
-fn stop_reason(json: &str) -> Option<StopReason> {
-    match json {
-        "null" => None,
-        "\"tool_use\"" => Some(StopReason::ToolUse),
-        _ => Some(StopReason::Other),
-    }
+fn stop_reason(json: &RawValue) -> StopReason {
+    if json.get() == "\"tool_use\"" { StopReason::ToolUse } else { StopReason::Other }
 }
 
 /// The stop reason of a whole answer.
@@ -321,7 +317,7 @@ pub fn stop_of_whole(body: &[u8]) -> Option<StopReason> {
         #[serde(borrow, default)]
         stop_reason: Option<&'a RawValue>,
     }
-    serde_json::from_slice::<Whole<'_>>(body).ok()?.stop_reason.and_then(|reason| stop_reason(reason.get()))
+    serde_json::from_slice::<Whole<'_>>(body).ok()?.stop_reason.map(stop_reason)
 }
 
 fn error(body: Option<&ErrorBody<'_>>) -> Fact {
@@ -341,7 +337,7 @@ pub(crate) fn shortened(message: &str) -> &str {
 }
 
 fn has_substance(delta: &Delta<'_>) -> bool {
-    [delta.text, delta.thinking, delta.partial_json].into_iter().flatten().any(|value| !matches!(value.get(), "\"\"" | "null"))
+    [delta.text, delta.thinking, delta.partial_json].into_iter().flatten().any(|value| value.get() != "\"\"")
 }
 
 fn block_kind(kind: &str) -> BlockKind {

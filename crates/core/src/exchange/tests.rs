@@ -5,11 +5,13 @@ mod consult;
 
 use super::*;
 use crate::commitment::BlockKind;
-use crate::facts::{ClientKind, ModelFamily};
+use crate::facts::{ClientKind, Endpoint, ModelFamily};
+use crate::failure::NextStep;
 use crate::fit::{Misfit, Needs, Takes};
+use crate::health::Victim;
 use crate::hook::Gates;
 use crate::platform::Platform;
-use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, MAX_HOPS, MidStream, OnExhausted, Triggers};
+use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, HOLD_TIME, MAX_HOPS, MidStream, OnExhausted, Triggers};
 use crate::price::Price;
 use crate::route::{self, Chain, ChainEntry, Fit, SkipReason, Terms};
 use crate::spend::{Budget, Period};

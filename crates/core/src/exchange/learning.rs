@@ -1,0 +1,67 @@
+//! Says what a failure means for the memory of everybody: the profile's health, and whom this request and this session do better without
+//! for a while. Never decides what follows for the request.
+
+use std::time::{Duration, Instant};
+
+use super::Exchange;
+use super::run::Run;
+use crate::commitment::Position;
+use crate::failure::{Failure, FailureKind, Stage, Strike};
+use crate::health::{Standing, Victim};
+use crate::policy::{DETOUR_CAP, SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING};
+use crate::route::{Candidate, ProfileId};
+use crate::world::Surroundings;
+
+impl Exchange {
+    pub(super) fn victim(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Victim {
+        Victim {
+            profile: candidate.profile,
+            family: candidate.family(&self.facts),
+            credential: if candidate.terms.client_login { self.facts.own_credential } else { None },
+            host: candidate.terms.host,
+            another_usable: self.other_usable(now, candidate.profile, at),
+            asked: None,
+        }
+    }
+
+    /// Whether the credential is read anew before this rejection is believed.
+    pub(super) fn rereads(&self, run: &Run, failure: &Failure) -> bool {
+        failure.kind == FailureKind::Unauthorized && run.candidate.terms.rereadable && !self.reread_used && self.may_try_again()
+    }
+
+    /// Counts what has begun against the request's limit. Only a session tells a client's own retry from another client's same words.
+    pub(super) fn count_attempts(&mut self, now: Instant, at: &mut Surroundings<'_>) {
+        let (Some(key), Some(_), true) = (at.request_key, self.facts.session, self.facts.endpoint.moves_health()) else { return };
+        for record in &self.attempts[self.counted..] {
+            at.world.retries.count_attempt(now, key, record.started);
+        }
+        self.counted = self.attempts.len();
+    }
+
+    pub(super) fn learn(&self, now: Instant, run: &Run, failure: &Failure, position: &Position, at: &mut Surroundings<'_>) {
+        // A key that was rotated is no fault of the profile: others go on asking it while the new one is read.
+        if !self.facts.endpoint.moves_health() || self.rereads(run, failure) {
+            return;
+        }
+        let victim = Victim { asked: Some(run.began), ..self.victim(now, &run.candidate, at) };
+        at.world.health.on_failure(now, &victim, failure, at.dice);
+        let verdict = failure.verdict();
+        if verdict.bench.is_none() && verdict.strike == Strike::None {
+            return;
+        }
+        let least = if position.closed_thinking { SESSION_DETOUR_AFTER_THINKING } else { SESSION_DETOUR };
+        let lost = if failure.timed_out() { now.saturating_duration_since(run.began) } else { Duration::ZERO };
+        let time = least.max(lost * 2).min(DETOUR_CAP);
+        if let Some(key) = at.request_key {
+            at.world.retries.avoid_for_request(now, key, victim.profile, time);
+        }
+        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.session) {
+            at.world.retries.avoid_for_session(now, session, victim.profile, time);
+        }
+    }
+
+    pub(super) fn other_usable(&self, now: Instant, profile: ProfileId, at: &Surroundings<'_>) -> bool {
+        let others = self.plan.candidates.iter().filter(|candidate| candidate.profile != profile);
+        others.map(|candidate| self.standing(now, candidate, at)).any(|standing| standing == Standing::Usable)
+    }
+}
