@@ -107,6 +107,25 @@ pub(crate) fn runtime() -> Result<Runtime, CliError> {
     Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
 }
 
+/// Sockets and files that a connection needs: its own, that to the provider, and one more where two race.
+const DESCRIPTORS_PER_CONNECTION: u64 = 3;
+
+/// Files, pipes and the ledger besides.
+const DESCRIPTORS_BESIDES: u64 = 128;
+
+/// Raises the soft limit of open files to what so many connections need, where it is lower: some systems begin with 256. A program that is
+/// started before keeps the limit that it would have without us.
+pub(crate) fn allow_connections(most: usize) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let needed = DESCRIPTORS_PER_CONNECTION.saturating_mul(most as u64).saturating_add(DESCRIPTORS_BESIDES);
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = limit.maximum.map_or(needed, |maximum| needed.min(maximum));
+    if limit.current.is_some_and(|current| current < wanted) {
+        // Best effort: without it fewer connections are served at a time.
+        let _ = setrlimit(Resource::Nofile, Rlimit { current: Some(wanted), maximum: limit.maximum });
+    }
+}
+
 /// Waits in a command that has no runtime of its own.
 pub(crate) fn rest(time: Duration) {
     // Without a runtime nothing would work; a look too many is then the least trouble.

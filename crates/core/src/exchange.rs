@@ -26,7 +26,7 @@ use self::holding::Holding;
 use self::run::{Due, Phase, Run};
 use crate::attempt::{AttemptId, AttemptKind, AttemptPlan, AttemptRecord};
 use crate::commitment::{Commitment, Ending, Position};
-use crate::facts::RequestFacts;
+use crate::facts::{Endpoint, RequestFacts};
 use crate::failure::{Failure, FailureKind, Stage};
 use crate::fit::Needs;
 use crate::health::Standing;
@@ -503,6 +503,8 @@ impl Exchange {
             holding.wake = None;
         }
         let head_is_due = kind != AttemptKind::Resume && self.holding.is_none();
+        // An unknown request may act: it could not be sent again if a kept connection turned out dead.
+        let fresh_connection = fresh_connection || self.facts.endpoint == Endpoint::Other;
         self.runs.push(Run { on_trial, head_is_due, ..Run::new(id, kind, candidate.clone(), now + delay) });
         self.pending.push_back(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
     }

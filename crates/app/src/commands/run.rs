@@ -79,7 +79,7 @@ async fn protect(
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
     let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
     let shower = Shower::start(gateway.clone(), screen);
-    let status = run_child(injection, folder.path()).await;
+    let status = run_child(injection, folder.path(), config.server.max_connections).await;
     shower.end();
     watching.abort();
     serving.abort();
@@ -154,7 +154,7 @@ fn full_mode(gateway: &Gateway, user: &UserSetup, folder: &Path) -> Result<PathB
     Ok(file)
 }
 
-async fn run_child(injection: Injection, folder: &Path) -> Result<ExitCode, CliError> {
+async fn run_child(injection: Injection, folder: &Path, connections: usize) -> Result<ExitCode, CliError> {
     let argv = match &injection.settings {
         None => injection.argv.clone(),
         Some(settings) => {
@@ -175,6 +175,7 @@ async fn run_child(injection: Injection, folder: &Path) -> Result<ExitCode, CliE
         .envs(&injection.environment)
         .spawn()
         .map_err(|error| CliError::new(Exit::CannotStart, format!("cannot start `{}`: {error}", program.display())))?;
+    commands::allow_connections(connections);
     let status = signals.pass_on_until_end(&mut child).await?;
     Ok(exit_code(status))
 }

@@ -57,6 +57,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         Err(fault) if arguments.service => (pass_through(&locations)?, Some(fault)),
         Err(fault) => return Err(fault),
     };
+    commands::allow_connections(config.server.max_connections);
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
         if let Err(missing) = commands::check_credentials(&config).await {

@@ -1,18 +1,34 @@
 //! `hotspare serve` and `status`: found while it runs, gone when it ends, and its token lasts.
 
 use std::os::unix::fs::PermissionsExt;
+use std::process::Stdio;
 use std::time::Duration;
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use tokio::process::Child;
+use tokio::process::{Child, Command};
 
-use crate::user::{User, asks, signal, signalled};
+use crate::user::{User, asks, signal, signalled, wait_for};
 
 async fn stopped(child: Child, with: Signal) -> Option<i32> {
     signalled(child, with).await.code
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn it_may_hold_as_many_sockets_as_its_connections_need() {
+    let user = User::new().pair("https://work.example", "https://spare.example");
+    let program = user.command(&["serve"]);
+    let mut limited = Command::new("sh");
+    limited.args(["-c", "ulimit -S -n 100; exec \"$0\" serve"]).arg(program.as_std().get_program());
+    limited.env_clear().envs(program.as_std().get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let mut child = limited.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true).spawn().expect("started");
+    wait_for(child.stderr.as_mut().expect("piped"), "client ").await;
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id().expect("runs"))).expect("read");
+    let soft = limits.lines().find_map(|line| line.strip_prefix("Max open files")?.split_whitespace().next());
+    assert_eq!(soft, Some("896"), "{limits}");
 }
 
 #[tokio::test]

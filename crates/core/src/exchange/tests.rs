@@ -567,13 +567,21 @@ fn triggers_given_by_the_user_are_all_there_are_for_statuses() {
 }
 
 #[test]
+fn what_may_have_side_effects_goes_out_on_a_connection_that_cannot_be_stale() {
+    for (endpoint, fresh) in [(Endpoint::Other, true), (Endpoint::Messages, false)] {
+        let rig = Rig::new(2).with(|rig| rig.endpoint = endpoint).begin();
+        rig.expect(&[if fresh { "initial 0 fresh" } else { "initial 0" }]);
+    }
+}
+
+#[test]
 fn what_has_side_effects_or_cannot_be_sent_again_stays_where_it_went() {
     let mut other = Rig::new(2).with(|rig| rig.endpoint = Endpoint::Other).begin();
     other.status(FailureKind::ServerError, 500);
-    other.expect(&["initial 0", "relay #0"]);
+    other.expect(&["initial 0 fresh", "relay #0"]);
     let mut unsent = Rig::new(2).with(|rig| rig.endpoint = Endpoint::Other).begin();
     unsent.fail(Failure::new(FailureKind::ConnectRefused, Stage::Connect, "refused"));
-    unsent.expect(&["initial 0", "failover 1"]);
+    unsent.expect(&["initial 0 fresh", "failover 1 fresh"]);
     let mut lost = Rig::new(2).begin();
     lost.tell(|exchange, _, _, _| exchange.cannot_replay());
     lost.status(FailureKind::ServerError, 500);
