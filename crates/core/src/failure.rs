@@ -501,6 +501,11 @@ mod tests {
     }
 
     #[test]
+    fn a_failure_reads_as_what_was_seen() {
+        assert_eq!(Failure::new(FailureKind::Overloaded, Stage::Head, "529 overloaded").to_string(), "529 overloaded");
+    }
+
+    #[test]
     fn which_failures_cost_time_and_which_are_worth_a_second_try_in_place() {
         use FailureKind as Kind;
         for kind in FailureKind::ALL {
