@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hotspare_config::{Config, Context, Diagnostic, Locations};
+use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use tokio::runtime::Runtime;
@@ -180,6 +180,11 @@ pub(crate) fn chain_line(config: &Config) -> String {
     let names: Vec<&str> =
         config.rules.last().map(|rule| rule.chain.entries.iter().map(|entry| name(entry.profile)).collect()).unwrap_or_default();
     names.join(" → ")
+}
+
+/// How the configuration's files are now. Taken before they are read, so that no change of them is missed.
+pub(crate) fn fingerprint(locations: &Locations, context: &Context) -> Fingerprint {
+    Fingerprint::of(&hotspare_config::candidates(locations, context))
 }
 
 /// Keeps the gateway's configuration up to date. `adapt` fits a fresh one to this run.

@@ -45,6 +45,13 @@ impl Reload {
         Self { gateway, load, files, seen }
     }
 
+    /// What is not as it was then counts as changed: taken before the configuration was read for the start, it misses nothing.
+    #[must_use]
+    pub fn since(mut self, seen: Fingerprint) -> Self {
+        self.seen = seen;
+        self
+    }
+
     /// Watches until it is dropped; a notice on `asked` (SIGHUP) reads anew whatever has changed.
     pub async fn watch(mut self, asked: Arc<Notify>) {
         let (changed, mut changes) = mpsc::channel(1);

@@ -8,7 +8,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hotspare_config::{BaseUrl, Config, Context, Locations, Mode};
+use hotspare_config::{BaseUrl, Config, Context, Fingerprint, Locations, Mode};
 use hotspare_gateway::{Authority, Gateway, Options, Outside, Snapshot, Terminator};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::{ExposeSecret, SecretString};
@@ -31,15 +31,16 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     commands::logging("off");
     let locations = commands::locations(arguments.layers.config.clone())?;
     let context = commands::context(&arguments.layers)?;
+    let seen = commands::fingerprint(&locations, &context);
     let config = commands::load(&locations, &context)?;
     let mode = arguments.mode.map_or(config.server.mode, Mode::from);
-    commands::runtime()?.block_on(protect(&locations, &context, config, mode, arguments.command))
+    commands::runtime()?.block_on(protect(&locations, &context, (config, seen), mode, arguments.command))
 }
 
 async fn protect(
     locations: &Locations,
     context: &Context,
-    mut config: Config,
+    (mut config, seen): (Config, Fingerprint),
     mode: Mode,
     command: Vec<OsString>,
 ) -> Result<ExitCode, CliError> {
@@ -74,7 +75,7 @@ async fn protect(
         output::talk(&format!("hotspare: `{switch}` is set, so the client goes to that cloud and past hotspare; unset it to be protected"));
     }
     let registration = register(locations, &gateway, &token);
-    let reload = commands::reload(gateway.clone(), locations, context, move |config| adopt_base_url(config, &user));
+    let reload = commands::reload(gateway.clone(), locations, context, move |config| adopt_base_url(config, &user)).since(seen);
     // The terminal's SIGHUP belongs to the child: here only saving a file counts.
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
     let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));

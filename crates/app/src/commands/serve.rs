@@ -52,6 +52,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     }
     let locations = commands::locations(arguments.layers.config.clone())?;
     let context = commands::context(&arguments.layers)?;
+    let seen = commands::fingerprint(&locations, &context);
     let (config, fault) = match commands::load(&locations, &context) {
         Ok(config) => (config, None),
         Err(fault) if arguments.service => (pass_through(&locations)?, Some(fault)),
@@ -105,7 +106,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         ));
         offer_full_mode(&gateway, config.server.mode, &locations.state_dir)?;
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
-        let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(()));
+        let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(())).since(seen);
         if fault.is_some() {
             // It fails as it just has; `status` then says why.
             reload.now().await;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use hotspare_config::{Config, Context, FOLDER_HEADER, Folders, Locations, folder_to_header};
+use hotspare_config::{Config, Context, FOLDER_HEADER, Fingerprint, Folders, Locations, folder_to_header};
 use hotspare_gateway::{Gateway, Reload, Status};
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Gate, Script, Upstream};
@@ -34,14 +34,23 @@ impl Drop for Served {
 
 impl Served {
     async fn start(config: &Value) -> Self {
+        Self::start_while_it_is_saved(config, config).await
+    }
+
+    /// The file changes between the reading of it and the beginning of the watch.
+    async fn start_while_it_is_saved(config: &Value, next: &Value) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("config.json");
         fs::write(&file, config.to_string()).expect("written");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+        let seen = Fingerprint::of(std::slice::from_ref(&file));
         let gateway = Gateway::new(&read(&file).expect("valid"), &listener, options()).expect("a gateway");
+        if next != config {
+            fs::write(&file, next.to_string()).expect("written");
+        }
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
         let (file, watched) = (file.clone(), file);
-        let reload = Reload::new(gateway.clone(), Arc::new(move || read(&file)), Arc::new(move || vec![watched.clone()]));
+        let reload = Reload::new(gateway.clone(), Arc::new(move || read(&file)), Arc::new(move || vec![watched.clone()])).since(seen);
         let asked = Arc::new(Notify::new());
         let watching = tokio::spawn(reload.watch(asked.clone()));
         Self { folder, gateway, asked, tasks: vec![serving.abort_handle(), watching.abort_handle()] }
@@ -118,6 +127,13 @@ async fn r47_a_saved_file_is_put_in_place_and_streams_end_on_the_old_one() {
     gate.open();
     let answer = running.answer().await;
     assert_eq!((answer.text(), answer.end, answer.profile()), (wire(&events), End::Whole, Some("old")));
+}
+
+#[tokio::test]
+async fn a_file_that_is_saved_during_the_start_is_put_in_place_too() {
+    let provider = healthy("here").await;
+    let served = Served::start_while_it_is_saved(&lone("old", &provider.url()), &lone("the-new-one", &provider.url())).await;
+    served.status_when(|status| status.profiles[0].name == "the-new-one").await;
 }
 
 #[tokio::test]
