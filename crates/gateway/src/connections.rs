@@ -6,12 +6,13 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::MissedTickBehavior;
 
@@ -24,6 +25,10 @@ pub(crate) const IDLE_TIME: Duration = Duration::from_secs(300);
 
 /// How often kept connections to providers are looked through: none is kept for much longer than it may be.
 const SWEEP_EVERY: Duration = Duration::from_secs(30);
+
+/// A connection that was taken just before the stop brings its first request within this, or it is closed: whoever has only just connected shall
+/// not be refused because the next process is about to take the port.
+const LATE_REQUEST: Duration = Duration::from_secs(1);
 
 /// Serves until `shutdown` ends, then lets answers in flight end for as long as it said.
 pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl Future<Output = Duration>) {
@@ -100,19 +105,20 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut guarded = Guarded::new(stream, gateway.local());
-    let mut stop = pin!(stop);
+    let stop = stop.shared();
     if gateway.terminator().is_some() {
-        // Cancel-safe: after the stop nothing is read any more.
+        let late = stop.clone().then(|()| tokio::time::sleep(LATE_REQUEST));
+        // Cancel-safe: what comes too late is not read any more.
         let opening = tokio::select! {
             biased;
             opening = guarded.opening() => opening,
-            () = &mut stop => return,
+            () = late => return,
         };
         if let Opening::Connect(asked) = opening {
-            return Box::pin(intercept::serve(gateway, guarded, asked, stop)).await;
+            return Box::pin(intercept::serve(gateway, guarded, asked, pin!(stop))).await;
         }
     }
-    serve_requests(gateway, guarded, Entrance::Port, stop).await;
+    serve_requests(gateway, guarded, Entrance::Port, pin!(stop)).await;
 }
 
 /// Serves the requests of one connection.
@@ -120,13 +126,15 @@ pub(crate) async fn serve_requests<I>(
     gateway: Arc<Gateway>,
     guarded: Guarded<I>,
     entrance: Entrance,
-    mut stop: Pin<&mut impl Future<Output = ()>>,
+    stop: Pin<&mut impl Future<Output = ()>>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let turn = guarded.turn();
     let io = TokioIo::new(guarded);
-    let service = service_fn(move |request| {
+    let asked = Notify::new();
+    let service = service_fn(|request| {
+        asked.notify_one();
         let (gateway, turn) = (gateway.clone(), turn.clone());
         async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance).await.map(|body| turn.answered_by(body))) }
     });
@@ -137,11 +145,19 @@ pub(crate) async fn serve_requests<I>(
         .auto_date_header(false)
         .serve_connection(io, service);
     let mut connection = pin!(connection);
+    // A connection on which nothing was asked yet would be closed at once.
+    let may_close = async {
+        stop.await;
+        tokio::select! {
+            () = asked.notified() => {}
+            () = tokio::time::sleep(LATE_REQUEST) => {}
+        }
+    };
     // Cancel-safe: the connection is polled on after the stop. In order, so that a run can be repeated to the letter.
     let ended = tokio::select! {
         biased;
         ended = connection.as_mut() => ended,
-        () = &mut stop => {
+        () = may_close => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
