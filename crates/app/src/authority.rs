@@ -2,25 +2,71 @@
 
 use std::fs;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+use hotspare_config::digest;
 use hotspare_gateway::Authority;
+use hotspare_gateway::intercept::proof::{self, Unproven};
 use secrecy::ExposeSecret;
 
 use crate::state::write_private;
+use crate::wiring::outward::Outward;
+
+/// Characters of a digest that tell one file of the user's own certificates from another.
+const TELLING: usize = 12;
+
+fn folder(state_dir: &Path) -> PathBuf {
+    state_dir.join("ca")
+}
 
 /// Key and certificate, for us alone.
-fn key_file(state_dir: &Path) -> PathBuf {
-    state_dir.join("ca").join("authority.json")
+pub(crate) fn key_file(state_dir: &Path) -> PathBuf {
+    folder(state_dir).join("authority.json")
 }
 
 /// The certificate alone, for `NODE_EXTRA_CA_CERTS`.
 pub(crate) fn certificate_file(state_dir: &Path) -> PathBuf {
-    state_dir.join("ca").join("ca.pem")
+    folder(state_dir).join("ca.pem")
 }
 
-/// This machine's authority, made at the first use, and anew when it nears its end, cannot be read, or others could have read it.
+/// What a client's `NODE_EXTRA_CA_CERTS` names that had `own` there before: the certificate alone, or a file with both.
+pub(crate) fn trusted_file(state_dir: &Path, own: Option<&Path>) -> PathBuf {
+    match own {
+        None => certificate_file(state_dir),
+        Some(own) => {
+            let digest = digest(own.as_os_str().as_encoded_bytes());
+            folder(state_dir).join(format!("trusted-{}.pem", &digest[..TELLING.min(digest.len())]))
+        }
+    }
+}
+
+/// Whether a file of certificates is one that we have made.
+pub(crate) fn is_ours(state_dir: &Path, file: &Path) -> bool {
+    file.parent() == Some(&folder(state_dir))
+}
+
+/// The same file, written. What of the user's own cannot be read is left out, and the reason told.
+pub(crate) fn trusted(state_dir: &Path, own: Option<&Path>) -> io::Result<(PathBuf, Option<io::Error>)> {
+    let authority = lasting(state_dir)?;
+    let unreadable = own.map(|own| write_trusted(state_dir, &authority, own)).transpose()?.flatten();
+    Ok((trusted_file(state_dir, own), unreadable))
+}
+
+fn write_trusted(state_dir: &Path, authority: &Authority, own: &Path) -> io::Result<Option<io::Error>> {
+    let (bundle, unreadable) = bundle(authority, Some(own));
+    write_anew(&trusted_file(state_dir, Some(own)), &bundle)?;
+    Ok(unreadable)
+}
+
+/// Writes a text unless it stands there already.
+fn write_anew(file: &Path, text: &str) -> io::Result<()> {
+    if fs::read_to_string(file).ok().as_deref() == Some(text) { Ok(()) } else { write_private(file, text.as_bytes()) }
+}
+
+/// This machine's authority, made at the first use, and anew when it nears its end, cannot be read, or others could have read it. What
+/// clients trust follows it.
 pub(crate) fn lasting(state_dir: &Path) -> io::Result<Authority> {
     let file = key_file(state_dir);
     let now = SystemTime::now();
@@ -32,11 +78,20 @@ pub(crate) fn lasting(state_dir: &Path) -> io::Result<Authority> {
         // Another process may have made one at the same time: the one that is kept counts.
         kept(&file, now)?.unwrap_or(made)
     };
-    let certificate = certificate_file(state_dir);
-    if fs::read_to_string(&certificate).ok().as_deref() != Some(authority.certificate_pem()) {
-        write_private(&certificate, authority.certificate_pem().as_bytes())?;
+    write_anew(&certificate_file(state_dir), authority.certificate_pem())?;
+    if let Some(own) = Outward::kept(state_dir).and_then(|kept| kept.certificates) {
+        write_trusted(state_dir, &authority, &own)?;
     }
     Ok(authority)
+}
+
+/// Whether a client that trusts what is in this file gets through to the host by this port; else why not. A service that still shows a
+/// certificate of an authority before this one reads the new one when it is refused, so it is asked twice.
+pub(crate) async fn proven(address: SocketAddr, token: &str, trusted: &Path) -> Result<(), String> {
+    let pem = fs::read_to_string(trusted).map_err(|error| format!("`{}`: {error}", trusted.display()))?;
+    let first = proof::prove(address, token, &pem).await;
+    let outcome = if matches!(first, Err(Unproven::Distrusted(_))) { proof::prove(address, token, &pem).await } else { first };
+    outcome.map_err(|error| error.to_string())
 }
 
 fn kept(file: &Path, now: SystemTime) -> io::Result<Option<Authority>> {

@@ -14,6 +14,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use crate::wiring::outward::Outward;
+
 pub(crate) const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 pub(crate) const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
 const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
@@ -54,21 +56,28 @@ const OTHER_WAYS: [&str; 9] = [
 /// past any base URL) could be read there.
 const TRUST: [&str; 2] = [EXTRA_CERTIFICATES, "NODE_TLS_REJECT_UNAUTHORIZED"];
 
-const EXTRA_CERTIFICATES: &str = "NODE_EXTRA_CA_CERTS";
+pub(crate) const EXTRA_CERTIFICATES: &str = "NODE_EXTRA_CA_CERTS";
 
 /// Proxies, in the two spellings that programs read. The client takes even plain HTTP to a loopback address through them, credential and
 /// all. Both spellings of one get one value: to some programs an empty one hides the other.
 const PROXIES: [[&str; 2]; 3] = [["http_proxy", "HTTP_PROXY"], HTTPS_PROXY, ["all_proxy", "ALL_PROXY"]];
 
-const HTTPS_PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
+pub(crate) const HTTPS_PROXY: [&str; 2] = ["https_proxy", "HTTPS_PROXY"];
 
 /// The name in the proxy's credentials; the password is the token.
 const PROXY_USER: &str = "hotspare";
+
+/// How a local token begins.
+const TOKEN_START: &str = "hs-";
 
 /// What the client switches off by itself behind a base URL that is not Anthropic's, and what brings it back (client.md, section 7).
 /// Without the first one the descriptions of every MCP tool are in every request.
 pub(crate) const LEVERS: [(&str, &str); 3] =
     [("ENABLE_TOOL_SEARCH", "true"), ("CLAUDE_CODE_ENABLE_FINE_GRAINED_TOOL_STREAMING", "1"), ("CLAUDE_CODE_PROPAGATE_TRACEPARENT", "1")];
+
+/// What the client does otherwise where it knows no gateway in its way. It waits 180 s for an answer's head there and 360 s behind a base
+/// URL (measured, 2.1.330): a head that is held back for the next profile would come too late.
+const PATIENCE: (&str, &str) = ("CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS", "360000");
 
 /// What is reached without a proxy.
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
@@ -124,6 +133,8 @@ pub(crate) struct UserSetup {
     /// The user settings file.
     settings: Map<String, Value>,
     environment: HashMap<OsString, OsString>,
+    /// What the client had where full mode has put ours.
+    before: Option<Outward>,
 }
 
 /// How the client is led to us.
@@ -173,16 +184,45 @@ impl UserSetup {
         Self { settings: with_text_in_env(settings), environment, ..Self::default() }
     }
 
+    /// The same where `install` has put ours in the place of the client's own proxy and certificates: its own are these.
+    pub(crate) fn with_kept(mut self, kept: Option<Outward>) -> Self {
+        let has_ours = HTTPS_PROXY.iter().any(|name| self.value(name).is_some_and(is_our_proxy));
+        self.before = kept.filter(|_| has_ours);
+        self
+    }
+
     /// What a lasting pointer at the proxy sets. Only what it needs: a variable that stands here hides the shell's for good. Never a
     /// credential, which would hide a login.
-    pub(crate) fn lasting_env(&self, base_url: &str, token: &str) -> Vec<(&'static str, String)> {
-        let mut env = vec![(BASE_URL, base_url.to_owned()), (CUSTOM_HEADERS, self.headers(Some(token)))];
-        env.extend(LEVERS.map(|(name, default)| (name, self.value(name).unwrap_or(default).to_owned())));
-        // Even without a proxy of today: through one of tomorrow's shell the client would send the token and its login there, in the clear
-        // (measured).
-        let own = self.both(NO_PROXY).into_iter();
-        env.extend(own.map(|(name, own)| (name, own.map_or_else(|| LOOPBACK.to_owned(), with_loopback))));
+    pub(crate) fn lasting_env(&self, at: SocketAddr, token: &str, lead: Lead<'_>) -> Vec<(&'static str, String)> {
+        let mut env = self.pointers(at, token, lead);
+        // In base mode even without a proxy of today: through one of tomorrow's shell the client would send the token and its login there,
+        // in the clear (measured).
+        env.extend(self.both(NO_PROXY).into_iter().map(|(name, own)| (name, no_proxy(own.unwrap_or_default(), lead))));
         env
+    }
+
+    /// What leads the client to us, and takes other ways out of it.
+    fn pointers(&self, at: SocketAddr, token: &str, lead: Lead<'_>) -> Vec<(&'static str, String)> {
+        match lead {
+            Lead::Base => {
+                let mut env = vec![(BASE_URL, format!("http://{at}")), (CUSTOM_HEADERS, self.headers(Some(token)))];
+                env.extend(LEVERS.map(|(name, default)| (name, self.value(name).unwrap_or(default).to_owned())));
+                env
+            }
+            Lead::Full(certificates) => {
+                let mut env = vec![(BASE_URL, String::new()), (CUSTOM_HEADERS, self.headers(None))];
+                env.extend(HTTPS_PROXY.map(|name| (name, proxy_url(at, token))));
+                env.push((EXTRA_CERTIFICATES, certificates.to_string_lossy().into_owned()));
+                env.push((PATIENCE.0, self.value(PATIENCE.0).unwrap_or(PATIENCE.1).to_owned()));
+                env
+            }
+        }
+    }
+
+    /// How the client's requests would leave this machine without us.
+    pub(crate) fn outward(&self) -> Outward {
+        let [proxy, all, no_proxy] = [HTTPS_PROXY, PROXIES[2], NO_PROXY].map(|spellings| self.both(spellings)[0].1.map(str::to_owned));
+        Outward { proxy: proxy.or(all), no_proxy, certificates: self.own_certificates().map(Path::to_owned) }
     }
 
     /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run.
@@ -199,6 +239,9 @@ impl UserSetup {
 
     /// The user's own value of a variable, as the client ranks them: `--settings`, user settings, shell. Empty counts as none.
     fn value(&self, name: &str) -> Option<&str> {
+        if let Some(own) = self.before.as_ref().and_then(|before| before.value(name)) {
+            return Some(own).filter(|value| !value.is_empty());
+        }
         for settings in [&self.given, &self.settings] {
             // A variable that is set there, even to nothing, hides the ones below.
             if let Some(value) = settings.get("env").and_then(|env| env.get(name)) {
@@ -225,22 +268,8 @@ impl UserSetup {
         for (name, own) in self.both(NO_PROXY) {
             env.insert(name.to_owned(), no_proxy(own.unwrap_or_default(), lead).into());
         }
-        match lead {
-            Lead::Base => {
-                env.insert(BASE_URL.to_owned(), format!("http://{at}").into());
-                env.insert(CUSTOM_HEADERS.to_owned(), self.headers(Some(token)).into());
-                for (name, default) in LEVERS {
-                    env.insert(name.to_owned(), self.value(name).unwrap_or(default).into());
-                }
-            }
-            Lead::Full(certificates) => {
-                env.insert(BASE_URL.to_owned(), "".into());
-                env.insert(CUSTOM_HEADERS.to_owned(), self.headers(None).into());
-                for name in HTTPS_PROXY {
-                    env.insert(name.to_owned(), format!("http://{PROXY_USER}:{token}@{at}").into());
-                }
-                env.insert(EXTRA_CERTIFICATES.to_owned(), certificates.to_string_lossy().into());
-            }
+        for (name, value) in self.pointers(at, token, lead) {
+            env.insert(name.to_owned(), value.into());
         }
         let no_credential = CREDENTIALS.iter().all(|name| self.value(name).is_none());
         if !uses_client_login && no_credential {
@@ -332,6 +361,23 @@ impl Injection {
         argv.splice(at..at, [OsString::from("--settings"), settings.as_os_str().to_owned()]);
         argv
     }
+}
+
+/// Our port, as the proxy that it is in full mode.
+fn proxy_url(at: SocketAddr, token: &str) -> String {
+    format!("http://{PROXY_USER}:{token}@{at}")
+}
+
+/// The address of a proxy that is a hotspare.
+pub(crate) fn our_proxy(url: &str) -> Option<SocketAddr> {
+    let (token, address) = url.strip_prefix("http://")?.strip_prefix(PROXY_USER)?.strip_prefix(':')?.split_once('@')?;
+    let address: SocketAddr = address.trim_end_matches('/').parse().ok()?;
+    (token.starts_with(TOKEN_START) && address.ip().is_loopback()).then_some(address)
+}
+
+/// Whether a proxy is a hotspare.
+pub(crate) fn is_our_proxy(url: &str) -> bool {
+    our_proxy(url).is_some()
 }
 
 /// A list of hosts that are reached directly, with our own in it.

@@ -246,6 +246,9 @@ pub(crate) struct Install {
     /// For `shell`: another one than `$SHELL`
     #[arg(long, value_enum)]
     pub shell: Option<Shell>,
+    /// For `claude`: `base` (by its base URL), `full` (as its proxy), `auto`
+    #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
+    pub mode: Option<Mode>,
 }
 
 /// `hotspare uninstall`.
@@ -291,6 +294,9 @@ pub(crate) struct EnvArgs {
     /// In the words of this shell; none: of `$SHELL`
     #[arg(long, value_enum)]
     pub shell: Option<Shell>,
+    /// `base` (a base URL; also `auto`), or `full` (an HTTPS proxy)
+    #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
+    pub mode: Option<Mode>,
     /// Print JSON
     #[arg(long, conflicts_with = "shell")]
     pub json: bool,

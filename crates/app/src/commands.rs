@@ -37,11 +37,13 @@ use std::time::{Duration, SystemTime};
 use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
+use hotspare_upstream::connect::Connector;
 use tokio::runtime::Runtime;
 
 use crate::cli;
 use crate::error::{CliError, Exit};
 use crate::output;
+use crate::wiring::outward::Outward;
 
 /// `hotspare` alone: the status if there is a configuration, else what to do first.
 pub(crate) fn bare() -> Result<ExitCode, CliError> {
@@ -204,9 +206,25 @@ pub(crate) fn reload(
     Reload::new(gateway, Arc::new(load), Arc::new(move || hotspare_config::candidates(&files_of, &files_in)))
 }
 
-/// The environment's file of further certificate authorities, which Claude Code reads too.
+/// How this process leaves the machine: by its environment, unless that leads back to us.
+pub(crate) fn outward(locations: &Locations) -> Outward {
+    Outward::of_service(&locations.state_dir, &|name| std::env::var(name).ok())
+}
+
+/// Opens connections on that way. Authorities in a file that is gone are left out, as Claude Code does.
+pub(crate) fn connector(outward: &Outward) -> Connector {
+    let roots = outward.certificates.clone().filter(|file| file.exists());
+    Connector::new(roots).through_proxy(outward.proxy.as_deref(), outward.no_proxy.as_deref())
+}
+
+/// The same for a command that asks once.
+pub(crate) fn connector_here() -> Connector {
+    connector(&locations(None).map(|locations| outward(&locations)).unwrap_or_default())
+}
+
+/// The file of further certificate authorities that this process trusts.
 pub(crate) fn extra_roots() -> Option<PathBuf> {
-    std::env::var_os("NODE_EXTRA_CA_CERTS").filter(|file| !file.is_empty()).map(PathBuf::from)
+    locations(None).ok().and_then(|locations| outward(&locations).certificates)
 }
 
 /// Logs go to stderr where `HOTSPARE_LOG` asks for them; `default` holds where it does not.

@@ -7,6 +7,7 @@
 
 pub(crate) mod claude;
 pub(crate) mod listener;
+pub(crate) mod outward;
 pub(crate) mod patch;
 pub(crate) mod receipt;
 pub(crate) mod shell;
@@ -22,9 +23,11 @@ use std::time::Duration;
 use hotspare_config::edit::EditError;
 use hotspare_config::{Locations, Replacement, is_leftover, link_target};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use crate::claude::BASE_URL;
+use crate::claude::{BASE_URL, HTTPS_PROXY, our_proxy};
 use crate::error::{CliError, Exit};
+use outward::Outward;
 use patch::{Change, Entry, Place};
 use receipt::{Open, Wired};
 
@@ -232,14 +235,21 @@ pub(crate) fn unwire(receipt: &mut Open, parts: &[Part], mode: Mode) -> Vec<Resu
 const SETTLE_TIME: Duration = Duration::from_millis(1300);
 
 /// Takes Claude Code's values out so that sessions which run follow. A variable that merely goes stays as it was in a running session; one
-/// that becomes empty, or what it was before, takes effect (measured, 2.1.330). So the address is emptied first, and goes a moment later.
+/// that becomes empty, or what it was before, takes effect (measured, 2.1.330). So the addresses become what the client had of its own, or
+/// empty, and go a moment later.
 pub(crate) fn retire(receipt: &mut Open, locations: &Locations) -> Vec<Result<Outcome, (PathBuf, WiringError)>> {
     let path = &locations.claude_settings;
     let is_address = |entry: &&Entry| ADDRESSES.iter().any(|name| entry.place == Place::key(&["env", name]));
+    // The shell's own proxy, which ours has hidden.
+    let own = Outward::kept(&locations.state_dir).and_then(|kept| kept.proxy);
+    let instead = |entry: &Entry| {
+        let hidden = own.as_deref().filter(|_| entry.place != Place::key(&["env", BASE_URL]));
+        Change { value: Value::from(hidden.unwrap_or_default()).to_string(), ..entry.to_change() }
+    };
     let emptied = |undone: &[Entry]| -> Vec<Change> {
         let without_prior = undone.iter().filter(is_address).filter(|entry| entry.prior.is_none());
         let kept = undone.iter().filter(|entry| entry.part != Part::Claude);
-        kept.map(Entry::to_change).chain(without_prior.map(|entry| Change { value: "\"\"".to_owned(), ..entry.to_change() })).collect()
+        kept.map(Entry::to_change).chain(without_prior.map(instead)).collect()
     };
     let is_wired = receipt.wired(path).states.iter().any(|state| state.entries.iter().any(|entry| is_address(&entry)));
     if !is_wired {
@@ -250,6 +260,8 @@ pub(crate) fn retire(receipt: &mut Open, locations: &Locations) -> Vec<Result<Ou
         crate::commands::rest(SETTLE_TIME);
     }
     let mut results = unwire(receipt, &[Part::Claude], Mode::Write);
+    // A file that stays would be read by a service alone, which nobody is pointed at.
+    let _ = forget_outward(receipt, locations);
     let Ok(first) = first else { return results };
     // What the first step took out is told as one with the second.
     let undone = first.undone.into_iter().filter(|entry| entry.part == Part::Claude).collect();
@@ -260,8 +272,8 @@ pub(crate) fn retire(receipt: &mut Open, locations: &Locations) -> Vec<Result<Ou
     results
 }
 
-/// The variables that say where a client goes; in full mode the second one does.
-const ADDRESSES: [&str; 3] = [BASE_URL, "HTTPS_PROXY", "https_proxy"];
+/// The variables that say where a client goes; in full mode the other ones do.
+const ADDRESSES: [&str; 3] = [BASE_URL, HTTPS_PROXY[1], HTTPS_PROXY[0]];
 
 /// What stood in the settings before us as the client's base URL.
 pub(crate) fn prior_base_url(receipt: &Open, locations: &Locations) -> Option<String> {
@@ -271,12 +283,52 @@ pub(crate) fn prior_base_url(receipt: &Open, locations: &Locations) -> Option<St
     serde_json::from_str(entry.prior.as_ref()?).ok().filter(|url: &String| !url.is_empty())
 }
 
+/// How Claude Code's settings lead to us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Led {
+    /// By its base URL.
+    Base(SocketAddr),
+    /// By its HTTPS proxy.
+    Full(SocketAddr),
+}
+
+impl Led {
+    /// Our port.
+    pub(crate) fn address(self) -> SocketAddr {
+        match self {
+            Self::Base(address) | Self::Full(address) => address,
+        }
+    }
+}
+
+/// How Claude Code's settings lead to us, by the receipt; none where they do not.
+pub(crate) fn led(receipt: &Open, locations: &Locations) -> Option<Led> {
+    let wired = receipt.wired(&locations.claude_settings);
+    let entries = &wired.states.first()?.entries;
+    let value = |name: &str| {
+        let entry = entries.iter().find(|entry| entry.place == Place::key(&["env", name]))?;
+        serde_json::from_str::<String>(&entry.value).ok()
+    };
+    let by_proxy = HTTPS_PROXY.iter().find_map(|name| our_proxy(&value(name)?)).map(Led::Full);
+    by_proxy.or_else(|| Some(Led::Base(value(BASE_URL)?.strip_prefix("http://")?.parse().ok()?)))
+}
+
+/// Values of ours in Claude Code's settings that the receipt does not know: it was lost.
+pub(crate) fn assume(receipt: &mut Open, locations: &Locations) {
+    let path = &locations.claude_settings;
+    if let Ok(Some(text)) = read(path) {
+        receipt.assume(path, claude::recognised(path, &text, &locations.state_dir));
+    }
+}
+
+/// Forgets what the client had of its own before full mode, where it has that again.
+pub(crate) fn forget_outward(receipt: &Open, locations: &Locations) -> io::Result<()> {
+    if matches!(led(receipt, locations), Some(Led::Full(_))) { Ok(()) } else { Outward::forget(&locations.state_dir) }
+}
+
 /// The address that Claude Code's settings point at, if they are ours.
 pub(crate) fn wired_address(receipt: &Open, locations: &Locations) -> Option<SocketAddr> {
-    let wired = receipt.wired(&locations.claude_settings);
-    let entry = wired.states.first()?.entries.iter().find(|entry| entry.place == Place::key(&["env", BASE_URL]))?;
-    let url: String = serde_json::from_str(&entry.value).ok()?;
-    url.strip_prefix("http://")?.parse().ok()
+    led(receipt, locations).map(Led::address)
 }
 
 /// This program, as others shall call it: by the name in `PATH` where that leads here, since an upgrade may move the file behind it.

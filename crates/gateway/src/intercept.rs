@@ -5,6 +5,7 @@
 
 pub mod authority;
 mod pass;
+pub mod proof;
 pub mod terminator;
 mod tunnel;
 

@@ -97,6 +97,14 @@ impl Connector {
         Self { http, outward, proxies: Matcher::from_env(), own: None, tls: OnceLock::new(), extra_roots }
     }
 
+    /// By this proxy, in place of the environment's: the environment may be that of a client which we are the proxy of. `no` is as in
+    /// `NO_PROXY`.
+    #[must_use]
+    pub fn through_proxy(self, proxy: Option<&str>, no: Option<&str>) -> Self {
+        let proxies = Matcher::builder().all(proxy.unwrap_or_default()).no(no.unwrap_or_default()).build();
+        Self { proxies, ..self }
+    }
+
     /// Never goes through a proxy that is ourselves: a client that we are the proxy of may have started us.
     #[must_use]
     pub fn without_proxy_at(self, own: SocketAddr) -> Self {

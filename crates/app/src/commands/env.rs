@@ -2,20 +2,24 @@
 //! ours listens.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::process::ExitCode;
 
-use hotspare_config::Settings;
+use hotspare_config::{Locations, Settings};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::Serialize;
 
-use crate::cli::EnvArgs;
+use crate::claude::{BASE_URL, EXTRA_CERTIFICATES, Lead, UserSetup};
+use crate::cli::{EnvArgs, Mode};
 use crate::commands;
 use crate::commands::service::{LISTENER_TIME, address};
 use crate::error::{CliError, Exit};
 use crate::wiring::listener::{Listener, probe};
+use crate::wiring::outward::Outward;
 use crate::wiring::{claude, shell::Shell};
-use crate::{output, state};
+use crate::{authority, output, state};
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
@@ -25,8 +29,11 @@ const VERSION: u32 = 1;
 pub(crate) struct Environment {
     /// Of this shape.
     pub version: u32,
-    /// Each variable and its value. The custom headers hold the local token: whoever can read it can use the port.
+    /// Each variable and its value. The custom headers, or the proxy, hold the local token: whoever can read it can use the port.
     pub env: BTreeMap<String, String>,
+    /// Variables that must not be set beside them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unset: Vec<String>,
 }
 
 /// Runs `hotspare env`.
@@ -45,15 +52,53 @@ pub(crate) fn env(arguments: &EnvArgs) -> Result<ExitCode, CliError> {
     }
     let token = state::lasting_token(&locations.state_dir)?;
     // The shell's own variables count here, not the settings.
-    let setup = claude::setup(&Settings::parse(&locations.claude_settings, "").map_err(|errors| commands::invalid(&errors))?);
-    let env = setup.lasting_env(&format!("http://{address}"), token.expose_secret());
+    let empty = Settings::parse(&locations.claude_settings, "").map_err(|errors| commands::invalid(&errors))?;
+    let setup = claude::setup(&empty, &locations.state_dir);
+    let (env, unset) = if arguments.mode == Some(Mode::Full) {
+        of_full_mode(&locations, &setup, address, token.expose_secret())?
+    } else {
+        (setup.lasting_env(address, token.expose_secret(), Lead::Base), Vec::new())
+    };
     if arguments.json {
         let env = env.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        output::data(&serde_json::to_string(&Environment { version: VERSION, env }).map_err(std::io::Error::from)?)?;
+        let unset = unset.into_iter().map(str::to_owned).collect();
+        output::data(&serde_json::to_string(&Environment { version: VERSION, env, unset }).map_err(std::io::Error::from)?)?;
     } else {
         let shell = arguments.shell.or_else(Shell::of_user).unwrap_or(Shell::Bash);
-        let lines: Vec<String> = env.iter().map(|(name, value)| shell.export(name, value)).collect();
+        let mut lines: Vec<String> = env.iter().map(|(name, value)| shell.export(name, value)).collect();
+        lines.extend(unset.iter().map(|name| shell.unset(name)));
         output::data(&lines.join("\n"))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A variable and its value, and what must not be set beside them.
+type Variables = (Vec<(&'static str, String)>, Vec<&'static str>);
+
+/// What makes the service the HTTPS proxy of whoever has these variables. To an SDK an empty base URL is an address, so what has no value
+/// is not set at all.
+fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, token: &str) -> Result<Variables, CliError> {
+    if let Some(existing) = setup.existing_base_url() {
+        return Err(CliError::new(Exit::Failed, format!("`{BASE_URL}` is `{existing}` here, and full mode stands for api.anthropic.com alone"))
+            .hint("by base URL: `hotspare env --mode base`"));
+    }
+    let own = setup.outward();
+    let (certificates, unreadable) = authority::trusted(&locations.state_dir, own.certificates.as_deref())?;
+    if let Some(error) = unreadable {
+        output::talk(&format!("hotspare: your own `{EXTRA_CERTIFICATES}` is left out: {error}"));
+    }
+    authority_is_shown(address, token, &certificates)?;
+    if own.proxy.is_some() && Outward::kept(&locations.state_dir).is_none_or(|kept| kept.proxy != own.proxy) {
+        output::talk("hotspare: the service goes through the proxy that it was started with; `hotspare install --mode full` teaches it yours");
+    }
+    let env = setup.lasting_env(address, token, Lead::Full(&certificates));
+    let (unset, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(_, value)| value.is_empty());
+    Ok((env, unset.into_iter().map(|(name, _)| name).collect()))
+}
+
+fn authority_is_shown(address: SocketAddr, token: &str, certificates: &Path) -> Result<(), CliError> {
+    commands::runtime()?.block_on(authority::proven(address, token, certificates)).map_err(|why| {
+        CliError::new(Exit::Failed, format!("full mode does not work on {address}: {why}"))
+            .hint("a service of another version or mode: `hotspare service restart`")
+    })
 }

@@ -11,7 +11,6 @@ use hotspare_core::{FailureKind, HookEvent, Matcher, ProfileId};
 use hotspare_gateway::hooks::input::HookInput;
 use hotspare_gateway::hooks::word::{Said, Verdict, said};
 use hotspare_gateway::hooks::{Called, Ending, Runner, label};
-use hotspare_upstream::connect::Connector;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -160,7 +159,7 @@ fn sample(event: HookEvent, kind: FailureKind, config: &Config) -> HookInput {
 
 /// Calls them one after the other, and whether each that was called had its say.
 async fn report(hooks: &[&Hook], input: HookInput) -> (HookReport, bool) {
-    let runner = Runner::new(Arc::new(Connector::new(commands::extra_roots())));
+    let runner = Runner::new(Arc::new(commands::connector_here()));
     let (event, text) = (input.hook_event_name, input.bytes());
     let mut runs = Vec::new();
     let mut words: Vec<Said> = Vec::new();

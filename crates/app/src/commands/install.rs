@@ -1,86 +1,40 @@
 //! `hotspare install`: wires hotspare in. Never writes before the listener has proved to be ours, and never where the result would not
 //! work: another gateway that nobody would ask any more, or settings of an administrator that have the last word.
 
+mod report;
+
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use hotspare_config::{BaseUrl, Config, Locations, Settings};
 use hotspare_gateway::Gateway;
-use schemars::JsonSchema;
 use secrecy::{ExposeSecret, SecretString};
-use serde::Serialize;
 use serde_json::Value;
 
-use crate::claude::{BASE_URL, CUSTOM_HEADERS, UserSetup};
-use crate::cli::Install;
+use crate::claude::{BASE_URL, HTTPS_PROXY, Lead, UserSetup, our_proxy};
+use crate::cli::{self, Install};
 use crate::commands;
 use crate::commands::service::{self, LISTENER_TIME, Started};
 use crate::error::{CliError, Exit};
-use crate::output::{self, Look, Style};
-use crate::state;
+use crate::output;
 use crate::wiring::listener::{Listener, probe};
-use crate::wiring::patch::{Change, Entry, Place, Taken};
+use crate::wiring::outward::Outward;
+use crate::wiring::patch::{self, Change, Entry};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
-use crate::wiring::{self, Mode, Outcome, Part, WiringError, claude, vscode};
-use crate::words;
+use crate::wiring::{self, Led, Mode, Outcome, Part, WiringError, claude, vscode};
+use crate::{authority, state};
 
-/// The version of the JSON.
-const VERSION: u32 = 1;
-
-/// Longest value that is shown, in characters.
-const LONGEST: usize = 72;
-
-/// Columns of a line that neither its key nor its value takes.
-const BESIDE: usize = 6;
+pub(crate) use report::{Report, tilde};
 
 /// What is installed where nothing is said.
 const USUAL: [Part; 3] = [Part::Service, Part::Claude, Part::Statusline];
 
 /// The mode of a settings file that only its owner can read.
 const OTHERS: u32 = 0o077;
-
-/// `install --json` and `uninstall --json`.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Report {
-    /// Of this shape.
-    pub version: u32,
-    /// Each file that something of ours is, was or would be in.
-    pub files: Vec<FileReport>,
-    /// What else a person must know.
-    pub notes: Vec<String>,
-}
-
-/// One file.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct FileReport {
-    /// Where it is.
-    pub path: String,
-    /// Whether it is changed, or would be.
-    pub changed: bool,
-    /// What is ours in it.
-    pub set: Vec<Line>,
-    /// What was ours, and is gone.
-    pub removed: Vec<String>,
-    /// What was there before ours, and is there again.
-    pub put_back: Vec<String>,
-    /// What was ours and has been changed by somebody since: it stays.
-    pub left: Vec<String>,
-}
-
-/// One value.
-#[derive(Debug, Serialize, JsonSchema)]
-pub(crate) struct Line {
-    /// Where in the file.
-    pub key: String,
-    /// What it is; secrets are masked.
-    pub value: String,
-    /// Whether it stands in the place of another, which the receipt keeps.
-    pub replaces: bool,
-}
 
 /// What the settings get. Which variables they are is the mode's word.
 struct Wanted<'w> {
@@ -90,6 +44,17 @@ struct Wanted<'w> {
     token: SecretString,
     program: String,
     parts: Vec<Part>,
+    /// In full mode: the file of what the client trusts then.
+    certificates: Option<PathBuf>,
+}
+
+/// What `install` was asked for.
+struct Asked<'a> {
+    parts: &'a [Part],
+    mode: Mode,
+    shell: Option<Shell>,
+    /// How the client shall be led; none: as it is, or as the configuration says.
+    lead: Option<cli::Mode>,
 }
 
 /// What was wired, or would be.
@@ -107,7 +72,8 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let parts = if arguments.parts.is_empty() { USUAL.to_vec() } else { arguments.parts.clone() };
     let mode = if arguments.dry_run || arguments.check { Mode::DryRun } else { Mode::Write };
-    let Wiring { report, address, in_place, is_ours } = wire(&locations, &parts, mode, arguments.shell)?;
+    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode };
+    let Wiring { report, address, in_place, is_ours } = wire(&locations, &asked)?;
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
     } else {
@@ -129,26 +95,37 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
 
 /// The usual parts, for whoever has just written a configuration.
 pub(crate) fn usual(locations: &Locations, mode: Mode) -> Result<Report, CliError> {
-    wire(locations, &USUAL, mode, None).map(|wiring| wiring.report)
+    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None }).map(|wiring| wiring.report)
 }
 
-fn wire(locations: &Locations, parts: &[Part], mode: Mode, shell: Option<Shell>) -> Result<Wiring, CliError> {
-    let config = commands::load(locations, &commands::context(&crate::cli::Layers::default())?)?;
+fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
+    let &Asked { parts, mode, shell, lead } = asked;
+    let config = commands::load(locations, &commands::context(&cli::Layers::default())?)?;
     let address = service::address(&config)?;
     Gateway::check(&config, address).map_err(|error| CliError::new(Exit::ConfigInvalid, error.to_string()))?;
     let has = |part: Part| parts.contains(&part);
+    let mut receipt = receipt::look(&locations.state_dir)?;
+    wiring::assume(&mut receipt, locations);
+    let is_full = is_full(lead, &config, wiring::led(&receipt, locations))?;
     if has(Part::Claude) {
-        refuse_managed(&locations.claude_managed, address)?;
+        refuse_managed(&locations.claude_managed, address, is_full)?;
     }
     // A dry run makes nothing, a token neither.
     let token = if mode == Mode::Write { state::lasting_token(&locations.state_dir)? } else { state::known_token(&locations.state_dir) };
-    let wanted = Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec() };
+    let own = own_outward(&receipt, locations)?;
+    let certificates = is_full.then(|| authority::trusted_file(&locations.state_dir, own.certificates.as_deref()));
+    let wanted = Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
     // What would be refused is refused before the first byte is written.
-    let mut receipt = receipt::look(&locations.state_dir)?;
     wanted.files(&mut receipt, Mode::DryRun, shell)?;
     let mut notes = Vec::new();
+    let mut is_stale = false;
+    let ran = service::is_running(locations, address);
     if mode == Mode::Write {
         receipt = receipt::open(&locations.state_dir)?;
+        if is_full && has(Part::Claude) {
+            is_stale = own.keep(&locations.state_dir)?;
+            notes.extend(trust(locations, &own)?);
+        }
     }
     let mut outcomes = Vec::new();
     if has(Part::Service) {
@@ -157,16 +134,61 @@ fn wire(locations: &Locations, parts: &[Part], mode: Mode, shell: Option<Shell>)
             notes.extend(service_note(service::enable(locations, address)?, address));
         }
     }
+    if is_stale && ran {
+        notes.extend(service::renew(locations, address)?);
+    }
     let listener = probe(&locations.state_dir, address, LISTENER_TIME);
     if mode == Mode::Write && (has(Part::Claude) || has(Part::Shell)) {
         require_listener(listener.as_ref().copied().map_err(|error| CliError::new(Exit::Failed, error.to_string()))?, address)?;
     }
+    let is_ours = listener.is_ok_and(|listener| listener == Listener::Ours);
+    let is_provable = is_full && has(Part::Claude) && is_ours;
+    let mut unproven = if is_provable { wanted.prove().err() } else { None };
+    if mode == Mode::Write
+        && let Some(error) = unproven.take()
+    {
+        wiring::forget_outward(&receipt, locations)?;
+        return Err(error);
+    }
     let (files, more) = wanted.files(&mut receipt, mode, shell)?;
     outcomes.extend(files);
     notes.extend(more);
-    let in_place = outcomes.iter().all(|outcome| !outcome.changed);
-    let is_ours = listener.is_ok_and(|listener| listener == Listener::Ours);
+    if mode == Mode::Write {
+        wiring::forget_outward(&receipt, locations)?;
+    }
+    let mut in_place = outcomes.iter().all(|outcome| !outcome.changed);
+    if let Some(error) = unproven.filter(|_| in_place) {
+        notes.push(error.message().to_owned());
+        in_place = false;
+    }
     Ok(Wiring { report: Report::of(locations, &outcomes, notes), address, in_place, is_ours })
+}
+
+/// Whether the client shall be led by its proxy: by the user's word, else the configuration's, else as it is led already.
+fn is_full(asked: Option<cli::Mode>, config: &Config, led: Option<Led>) -> Result<bool, CliError> {
+    use hotspare_config::Mode::{Auto, Base, Full};
+    match (asked, config.server.mode) {
+        (Some(cli::Mode::Full), Base) => Err(CliError::new(Exit::ConfigInvalid, "`server.mode` is `base`: hotspare's port is no proxy then")
+            .hint("allow it: `hotspare config set server.mode auto`, then `hotspare service restart`")),
+        (Some(cli::Mode::Full), Auto | Full) | (None, Full) => Ok(true),
+        (Some(cli::Mode::Base | cli::Mode::Auto), _) | (None, Base) => Ok(false),
+        (None, Auto) => Ok(matches!(led, Some(Led::Full(_)))),
+    }
+}
+
+/// How Claude Code's requests would leave this machine without us.
+fn own_outward(receipt: &Open, locations: &Locations) -> Result<Outward, CliError> {
+    let path = &locations.claude_settings;
+    let text = wiring::read(path).map_err(|source| WiringError::Io { path: path.clone(), source })?.unwrap_or_default();
+    let pristine = patch::pristine(path, &text, &receipt.wired(path).states).map_err(WiringError::Text)?;
+    Ok(claude::setup(&settings(path, &pristine.text)?, &locations.state_dir).outward())
+}
+
+/// Makes what the client trusts in full mode, before it needs that.
+fn trust(locations: &Locations, own: &Outward) -> Result<Option<String>, CliError> {
+    let (_, unreadable) = authority::trusted(&locations.state_dir, own.certificates.as_deref())?;
+    let file = own.certificates.as_deref().unwrap_or(Path::new("")).display().to_string();
+    Ok(unreadable.map(|error| format!("`NODE_EXTRA_CA_CERTS={file}` is left out of what Claude Code trusts: {error}")))
 }
 
 fn service_note(started: Started, address: SocketAddr) -> Option<String> {
@@ -192,10 +214,16 @@ fn require_listener(listener: Listener, address: SocketAddr) -> Result<(), CliEr
 }
 
 /// An administrator's settings have the last word: what we write would have no effect.
-fn refuse_managed(managed: &Path, address: SocketAddr) -> Result<(), CliError> {
+fn refuse_managed(managed: &Path, address: SocketAddr, is_full: bool) -> Result<(), CliError> {
     let Ok(text) = fs::read_to_string(managed) else { return Ok(()) };
-    let url = Settings::parse(managed, &text).ok().and_then(|settings| settings.json(&["env", BASE_URL]));
-    match url.as_ref().and_then(Value::as_str) {
+    let Ok(settings) = Settings::parse(managed, &text) else { return Ok(()) };
+    let text_at = |name: &str| settings.json(&["env", name]).and_then(|value| value.as_str().map(str::to_owned));
+    let foreign = |name: &&str| text_at(name).is_some_and(|url| !url.is_empty() && our_proxy(&url) != Some(address));
+    if let Some(name) = HTTPS_PROXY.into_iter().chain([BASE_URL]).find(foreign).filter(|_| is_full) {
+        let words = format!("`{}` sets `{name}`: your administrator's settings outrank yours, so full mode would have no effect", managed.display());
+        return Err(CliError::new(Exit::Failed, words).hint("by base URL: `hotspare install --mode base`"));
+    }
+    match text_at(BASE_URL).as_deref() {
         None => Ok(()),
         Some(url) if url == format!("http://{address}") => Ok(()),
         Some(url) => Err(CliError::new(
@@ -219,14 +247,18 @@ impl Wanted<'_> {
         if has(Part::Claude) || has(Part::Statusline) {
             let path = &self.locations.claude_settings;
             let text = wiring::read(path).map_err(|source| WiringError::Io { path: path.clone(), source })?.unwrap_or_default();
-            receipt.assume(path, claude::recognised(path, &text));
+            receipt.assume(path, claude::recognised(path, &text, &self.locations.state_dir));
             outcomes.push(wiring::rewire(receipt, path, mode, |base, undone| self.of_claude(base, undone, &mut notes))?);
             notes.extend(self.doubts(path));
         }
         if has(Part::Claude) {
             for path in vscode::settings_files(&self.locations.home) {
-                let changes = vscode::changes(self.env(&claude::setup(&settings(&path, "")?)).into_iter().take(2));
+                let env = self.env(&claude::setup(&settings(&path, "")?, &self.locations.state_dir));
+                // By base URL the rest has no effect on where it goes.
+                let most = if self.certificates.is_some() { env.len() } else { 2 };
+                let changes = vscode::changes(env.into_iter().take(most));
                 outcomes.push(wiring::rewire(receipt, &path, mode, |_, _| Ok(changes))?);
+                notes.extend(self.readable_by_others(&path));
             }
         }
         if has(Part::Shell) {
@@ -240,9 +272,24 @@ impl Wanted<'_> {
         Ok((outcomes, notes))
     }
 
-    /// The variables of base mode.
+    fn lead(&self) -> Lead<'_> {
+        self.certificates.as_deref().map_or(Lead::Base, Lead::Full)
+    }
+
+    /// The variables of the mode.
     fn env(&self, setup: &UserSetup) -> Vec<(&'static str, String)> {
-        setup.lasting_env(&format!("http://{}", self.address), self.token.expose_secret())
+        setup.lasting_env(self.address, self.token.expose_secret(), self.lead())
+    }
+
+    /// Whether a client gets through that trusts what ours will trust.
+    fn prove(&self) -> Result<(), CliError> {
+        let file = self.certificates.as_deref().unwrap_or(Path::new(""));
+        let proven = authority::proven(self.address, self.token.expose_secret(), file);
+        commands::runtime()?.block_on(proven).map_err(|why| {
+            CliError::new(Exit::Failed, format!("full mode does not work on {}: {why}", self.address))
+                .hint("a service of another version or mode: `hotspare service restart`")
+                .hint("by base URL instead: `hotspare install --mode base`")
+        })
     }
 
     fn of_claude(&self, base: &str, undone: &[Entry], notes: &mut Vec<String>) -> Result<Vec<Change>, CliError> {
@@ -251,13 +298,13 @@ impl Wanted<'_> {
         let kept = |part: Part| undone.iter().filter(move |entry| entry.part == part).map(Entry::to_change);
         let mut changes = Vec::new();
         if has(Part::Claude) {
-            let setup = claude::setup(&settings);
+            let setup = claude::setup(&settings, &self.locations.state_dir);
             self.refuse_gateway(&setup)?;
             if let Some(switch) = setup.bypass() {
                 notes.push(format!("`{switch}` is set, so Claude Code goes to that cloud and past hotspare; unset it to be protected"));
             }
             changes.extend(claude::env_changes(self.env(&setup)));
-            changes.push(claude::hook_change(&self.program));
+            changes.push(claude::hook_change(&self.program, self.lead()));
         } else {
             changes.extend(kept(Part::Claude));
         }
@@ -275,6 +322,12 @@ impl Wanted<'_> {
     /// A gateway that the client goes to today must be one of the profiles, or its traffic and its key would go elsewhere.
     fn refuse_gateway(&self, setup: &UserSetup) -> Result<(), CliError> {
         let Some(existing) = setup.existing_base_url() else { return Ok(()) };
+        if self.certificates.is_some() {
+            let words = format!("Claude Code goes to `{existing}` today, and full mode stands for api.anthropic.com alone");
+            return Err(CliError::new(Exit::Failed, words)
+                .hint("by base URL, with that gateway as a profile: `hotspare install --mode base`")
+                .hint(format!("or take `{BASE_URL}` out of where it is set")));
+        }
         if existing == format!("http://{}", self.address) {
             return Ok(());
         }
@@ -304,11 +357,15 @@ impl Wanted<'_> {
         if settings.json(&["disableAllHooks"]) == Some(Value::Bool(true)) {
             notes.push("`disableAllHooks` is set, so nothing starts the service when a session begins".to_owned());
         }
-        if is_open_to_others(path) && self.parts.contains(&Part::Claude) {
-            let path = path.display();
-            notes.push(format!("{path} holds the local token and can be read by other users of this machine: `chmod 600 {path}`"));
-        }
+        notes.extend(self.readable_by_others(path));
         notes
+    }
+
+    /// The local token is in it.
+    fn readable_by_others(&self, path: &Path) -> Option<String> {
+        let is_open = is_open_to_others(path) && self.parts.contains(&Part::Claude);
+        let path = path.display();
+        is_open.then(|| format!("{path} holds the local token and can be read by other users of this machine: `chmod 600 {path}`"))
     }
 }
 
@@ -328,91 +385,6 @@ fn settings(path: &Path, text: &str) -> Result<Settings, CliError> {
     Settings::parse(path, text).map_err(|errors| commands::invalid(&errors).hint("nothing was changed in this file"))
 }
 
-impl Report {
-    /// What came of some files.
-    pub(crate) fn of(locations: &Locations, outcomes: &[Outcome], notes: Vec<String>) -> Self {
-        let files = outcomes.iter().map(|outcome| FileReport::of(locations, outcome)).collect();
-        Self { version: VERSION, files, notes }
-    }
-
-    /// For people. `nothing` is said where nothing changes.
-    pub(crate) fn drawn(&self, is_plan: bool, nothing: &str) -> String {
-        let look = Look::of_stdout();
-        let mut lines = Vec::new();
-        for file in self.files.iter().filter(|file| file.changed || !file.left.is_empty()) {
-            lines.push(look.paint.paint(Style::Bold, &file.path));
-            for line in &file.set {
-                let sign = if line.replaces { look.paint.paint(Style::Yellow, "~") } else { look.paint.paint(Style::Green, "+") };
-                let room = look.width.map_or(usize::MAX, |width| width.saturating_sub(line.key.len() + BESIDE));
-                let value = words::fit(&line.value, room, look.unicode);
-                lines.push(format!("  {sign} {}  {}", line.key, look.paint.paint(Style::Dim, &value)));
-            }
-            let is_new = |key: &&String| !file.set.iter().any(|line| line.key == **key);
-            lines.extend(file.removed.iter().filter(is_new).map(|key| format!("  {} {key}", look.paint.paint(Style::Red, "-"))));
-            lines.extend(
-                file.put_back.iter().filter(is_new).map(|key| format!("  {} {key}  as it was before", look.paint.paint(Style::Green, "="))),
-            );
-            lines.extend(
-                file.left
-                    .iter()
-                    .map(|key| format!("  {} {key}  changed since by somebody else: left as it is", look.paint.paint(Style::Yellow, "!"))),
-            );
-        }
-        if lines.is_empty() {
-            lines.push(nothing.to_owned());
-        } else if is_plan {
-            lines.push("nothing was changed: this is a dry run".to_owned());
-        }
-        lines.extend(self.notes.iter().map(|note| format!("{} {note}", look.paint.paint(Style::Cyan, "note:"))));
-        lines.join("\n")
-    }
-}
-
-impl FileReport {
-    fn of(locations: &Locations, outcome: &Outcome) -> Self {
-        let words = |entries: &[Entry], taken: Taken| {
-            entries.iter().filter(|entry| entry.taken() == taken).map(|entry| entry.place.words()).collect()
-        };
-        Self {
-            path: tilde(locations, &outcome.path),
-            changed: outcome.changed,
-            set: outcome.entries.iter().map(Line::of).collect(),
-            removed: words(&outcome.undone, Taken::Out),
-            put_back: words(&outcome.undone, Taken::Back),
-            left: outcome.left.iter().map(|entry| entry.place.words()).collect(),
-        }
-    }
-}
-
-impl Line {
-    fn of(entry: &Entry) -> Self {
-        Self { key: entry.place.words(), value: shown(entry), replaces: entry.prior.is_some() }
-    }
-}
-
-/// The value without its secrets, on one line that fits.
-fn shown(entry: &Entry) -> String {
-    let is_headers = entry.place.words().contains(CUSTOM_HEADERS);
-    let text = match &entry.place {
-        Place::Block | Place::Whole => format!("{} lines", entry.value.lines().count()),
-        Place::Key(_) | Place::Entry { .. } if is_headers => {
-            let value: Value = serde_json::from_str(&entry.value).unwrap_or_default();
-            let text = value.as_str().or_else(|| value["value"].as_str()).unwrap_or_default().to_owned();
-            text.lines().map(|line| format!("{}: …", line.split(':').next().unwrap_or_default())).collect::<Vec<_>>().join(", ")
-        }
-        Place::Key(_) | Place::Entry { .. } => entry.value.clone(),
-    };
-    if text.chars().count() <= LONGEST { text } else { text.chars().take(LONGEST - 1).chain(['…']).collect() }
-}
-
-/// The home folder is `~`.
-pub(crate) fn tilde(locations: &Locations, path: &Path) -> String {
-    match path.strip_prefix(&locations.home) {
-        Ok(below) => format!("~/{}", below.display()),
-        Err(_) => path.display().to_string(),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -421,14 +393,14 @@ mod tests {
     fn an_administrator_s_address_has_the_last_word() {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let (file, address) = (folder.path().join("managed-settings.json"), "127.0.0.1:4117".parse().expect("an address"));
-        assert!(refuse_managed(&file, address).is_ok(), "there is none");
+        assert!(refuse_managed(&file, address, false).is_ok(), "there is none");
         for (text, refused) in [
             (r#"{ "env": { "ANTHROPIC_BASE_URL": "https://gateway.example" } }"#, true),
             (r#"{ "env": { "ANTHROPIC_BASE_URL": "http://127.0.0.1:4117" } }"#, false),
             (r#"{ "permissions": {} }"#, false),
         ] {
             fs::write(&file, text).expect("written");
-            let outcome = refuse_managed(&file, address);
+            let outcome = refuse_managed(&file, address, false);
             assert_eq!(outcome.is_err(), refused, "{text}");
             if let Err(error) = outcome {
                 let told = error.to_string();

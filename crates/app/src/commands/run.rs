@@ -23,6 +23,7 @@ use crate::cli::{self, Run};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
+use crate::wiring::outward::Outward;
 use crate::{output, state};
 
 /// Runs `hotspare run`.
@@ -47,17 +48,19 @@ async fn protect(
     let screen = Screen::of(&command);
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
     let user = claude::UserSetup::read(&command, &environment, &locations.claude_settings)
-        .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
+        .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?
+        .with_kept(Outward::kept(&locations.state_dir));
     adopt_base_url(&mut config, &user)?;
     commands::check_credentials(&config).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let token = state::new_token()?;
     let store = commands::store(locations, &config);
+    let network = commands::connector(&user.outward()).without_proxy_at(listener.local_addr()?);
     let options = Options {
         token: token.clone(),
-        extra_roots: commands::extra_roots(),
+        extra_roots: None,
         observer: None,
-        outside: Outside::default(),
+        outside: Outside::default().with_network(Arc::new(network)),
         store: Some(store),
     };
     let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;

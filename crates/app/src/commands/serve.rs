@@ -74,11 +74,12 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
         let token = state::lasting_token(&locations.state_dir)?;
         let store = commands::store(&locations, &config);
+        let network = commands::connector(&commands::outward(&locations)).without_proxy_at(listener.local_addr()?);
         let options = Options {
             token: token.clone(),
-            extra_roots: commands::extra_roots(),
+            extra_roots: None,
             observer: None,
-            outside: Outside::default(),
+            outside: Outside::default().with_network(Arc::new(network)),
             store: Some(store),
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;

@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use schemars::JsonSchema;
 use serde::Serialize;
 
+use crate::claude;
 use crate::cli::ServiceCommand;
 use crate::commands;
 use crate::commands::serve::SERVICE_DRAIN;
@@ -24,6 +25,7 @@ use crate::output;
 use crate::state::{self, Instance};
 use crate::wiring::listener::{Listener, probe};
 use crate::wiring::patch::{Change, Place};
+use crate::wiring::outward::{OF_FULL_MODE, Outward};
 use crate::wiring::{self, Mode, Outcome, Part, WiringError};
 
 /// Longest that a listener may take to prove that it is ours. It is a millisecond's work; a service that systemd starts for this very
@@ -203,10 +205,10 @@ fn spawn(locations: &Locations, address: SocketAddr) -> Result<Child, CliError> 
         log.set_len(0)?;
     }
     let program = wiring::program()?;
-    let child = Command::new(&program)
-        .args(["serve", "--service", "--listen", &address.to_string()])
-        .env_remove(crate::claude::BASE_URL)
-        .env_remove(crate::claude::CUSTOM_HEADERS)
+    let mut command = Command::new(&program);
+    command.args(["serve", "--service", "--listen", &address.to_string()]);
+    own_environment(&mut command, locations);
+    let child = command
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(log.try_clone()?)
@@ -215,6 +217,19 @@ fn spawn(locations: &Locations, address: SocketAddr) -> Result<Child, CliError> 
         .process_group(0)
         .spawn();
     child.map_err(|error| CliError::new(Exit::Failed, format!("cannot start `{program}`: {error}")))
+}
+
+/// A client that we are the proxy of may have started us: what leads to ourselves is taken out of the environment, and what the client had
+/// of its own is put there again.
+fn own_environment(command: &mut Command, locations: &Locations) {
+    command.env_remove(claude::BASE_URL).env_remove(claude::CUSTOM_HEADERS);
+    let is_ours = |name: &str| std::env::var(name).is_ok_and(|url| claude::is_our_proxy(&url));
+    if claude::HTTPS_PROXY.into_iter().any(is_ours) {
+        for name in OF_FULL_MODE {
+            command.env_remove(name);
+        }
+        command.envs(Outward::kept(&locations.state_dir).unwrap_or_default().variables());
+    }
 }
 
 fn log_file(locations: &Locations) -> PathBuf {
@@ -310,11 +325,31 @@ fn stop_and_tell(locations: &Locations, address: SocketAddr) -> Result<ExitCode,
 /// Puts a new process in the place of the one that runs, without refusing a connection or cutting an answer.
 fn restart(locations: &Locations, address: SocketAddr) -> Result<ExitCode, CliError> {
     let Some(before) = running(locations, address) else { return start_and_tell(locations, address) };
+    match replaced(locations, address, &before)? {
+        None => output::data(&format!("hotspare runs anew on http://{address}, kept by systemd"))?,
+        Some(next) => {
+            output::data(&format!("process {next} serves on http://{address} now"))?;
+            output::talk(&format!("  process {} ends with its last answer", before.pid));
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The same where something has changed that a service reads at its start. What somebody else must do is said.
+pub(crate) fn renew(locations: &Locations, address: SocketAddr) -> Result<Option<String>, CliError> {
+    match running(locations, address) {
+        Some(before) if before.kind == "service" => replaced(locations, address, &before).map(|_| None),
+        Some(before) => Ok(Some(format!("process {} was started by `hotspare serve`: it knows of your proxy when it is started anew", before.pid))),
+        None => Ok(None),
+    }
+}
+
+/// Puts a new process in the place of this one; its number, where systemd does not keep it to itself.
+fn replaced(locations: &Locations, address: SocketAddr, before: &Instance) -> Result<Option<i32>, CliError> {
     if is_installed(locations) && Manager::find() == Manager::Systemd {
         // The socket is systemd's, and stays open meanwhile.
         ordered("systemctl", &["--user", "restart", "hotspare.service"])?;
-        output::data(&format!("hotspare runs anew on http://{address}, kept by systemd"))?;
-        return Ok(ExitCode::SUCCESS);
+        return Ok(None);
     }
     let pid = Pid::from_raw(before.pid).filter(|_| before.kind == "service").ok_or_else(|| {
         CliError::new(Exit::Failed, format!("process {} was started by `hotspare serve`", before.pid)).hint("end it there, with Ctrl-C")
@@ -328,9 +363,7 @@ fn restart(locations: &Locations, address: SocketAddr) -> Result<ExitCode, CliEr
             instances.iter().find(|instance| instance.pid != before.pid && instance.address == address && instance.kind == "service");
         // The old one leaves the list when it takes no more connections.
         if let Some(next) = next.filter(|_| !is_there(before.pid)) {
-            output::data(&format!("process {} serves on http://{address} now", next.pid))?;
-            output::talk(&format!("  process {} ends with its last answer", before.pid));
-            return Ok(ExitCode::SUCCESS);
+            return Ok(Some(next.pid));
         }
         if Instant::now() > deadline {
             return Err(CliError::new(Exit::Failed, format!("no new process took over; process {} goes on", before.pid))

@@ -17,7 +17,7 @@ use crate::commands;
 use crate::commands::service::{self, Started};
 use crate::error::CliError;
 use crate::output;
-use crate::wiring::{self, receipt};
+use crate::wiring::{self, Led, receipt};
 
 /// The hook's time. The client shows nothing until it ends.
 const HOOK_TIME: Duration = Duration::from_millis(250);
@@ -55,10 +55,12 @@ fn revived(locations: &Locations, deadline: Instant) -> Option<String> {
 /// Takes our values out, so that this session and the next ones work without us.
 fn leave(locations: &Locations, address: SocketAddr, cause: &CliError) -> String {
     let cause = cause.message();
+    let was_full = receipt::look(&locations.state_dir).is_ok_and(|receipt| matches!(wiring::led(&receipt, locations), Some(Led::Full(_))));
+    let again = if was_full { "hotspare install --mode full" } else { "hotspare install" };
     let left = receipt::open(&locations.state_dir).map(|mut receipt| wiring::retire(&mut receipt, locations));
     match left {
         Ok(results) if results.iter().all(Result::is_ok) => {
-            format!("hotspare cannot run ({cause}), so Claude Code goes on without it. When that is mended: hotspare install")
+            format!("hotspare cannot run ({cause}), so Claude Code goes on without it. When that is mended: {again}")
         }
         _ => format!("hotspare cannot run ({cause}), and Claude Code's settings still point at {address}. Run: hotspare uninstall"),
     }

@@ -14,9 +14,9 @@ use crate::commands::install::{Report, tilde};
 use crate::commands::service;
 use crate::error::{CliError, Exit};
 use crate::output;
-use crate::wiring::receipt::{self, Open};
+use crate::wiring::receipt;
 use crate::wiring::shell::Shell;
-use crate::wiring::{self, Mode, Outcome, Part, WiringError, claude, vscode};
+use crate::wiring::{self, Mode, Outcome, Part, WiringError, vscode};
 
 /// Everything, in the order in which it goes: nobody is pointed at a service that is gone.
 const ALL: [Part; 4] = [Part::Claude, Part::Statusline, Part::Shell, Part::Service];
@@ -35,7 +35,7 @@ pub(crate) fn uninstall(arguments: &Uninstall) -> Result<ExitCode, CliError> {
     } else {
         receipt::look(&locations.state_dir)?
     };
-    assume(&mut receipt, &locations);
+    wiring::assume(&mut receipt, &locations);
     let address = service::known_address(&receipt, &locations);
     let mut results = Vec::new();
     let mut notes = Vec::new();
@@ -59,8 +59,9 @@ pub(crate) fn uninstall(arguments: &Uninstall) -> Result<ExitCode, CliError> {
         }
         results.extend(units);
     }
-    for path in residue_beside(&locations) {
-        if mode == Mode::Write {
+    if mode == Mode::Write {
+        wiring::forget_outward(&receipt, &locations)?;
+        for path in residue_beside(&locations) {
             let _ = fs::remove_file(path);
         }
     }
@@ -90,14 +91,6 @@ fn parted(results: Vec<Result<Outcome, (PathBuf, WiringError)>>) -> (Vec<Outcome
     (outcomes, failed)
 }
 
-/// Values of ours in Claude Code's settings that the receipt does not know: it was lost.
-fn assume(receipt: &mut Open, locations: &Locations) {
-    let path = &locations.claude_settings;
-    if let Ok(Some(text)) = wiring::read(path) {
-        receipt.assume(path, claude::recognised(path, &text));
-    }
-}
-
 fn kept(locations: &Locations) -> String {
     let folder = locations.config_file.parent().unwrap_or(&locations.config_file);
     format!("{} and {}", tilde(locations, folder), tilde(locations, &locations.state_dir))
@@ -106,7 +99,7 @@ fn kept(locations: &Locations) -> String {
 /// Whether nothing is left of these parts.
 fn check(locations: &Locations, parts: &[Part], json: bool) -> Result<ExitCode, CliError> {
     let mut receipt = receipt::look(&locations.state_dir)?;
-    assume(&mut receipt, locations);
+    wiring::assume(&mut receipt, locations);
     let (outcomes, failed) = parted(wiring::unwire(&mut receipt, parts, Mode::DryRun));
     let mut notes: Vec<String> = failed.into_iter().map(|error| error.to_string()).collect();
     notes.extend(residue_beside(locations).iter().map(|path| format!("{} is left", tilde(locations, path))));

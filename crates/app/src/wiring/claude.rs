@@ -11,7 +11,9 @@ use serde_json::{Map, Value, json};
 use super::Part;
 use super::patch::{Change, Entry, Place};
 use super::shell::Shell;
-use crate::claude::{BASE_URL, CUSTOM_HEADERS, UserSetup, is_token_line};
+use super::outward::Outward;
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, UserSetup, is_our_proxy, is_token_line};
+use crate::authority;
 
 /// Where the client's hooks for the start of a session are.
 const SESSION_START: [&str; 2] = ["hooks", "SessionStart"];
@@ -26,16 +28,16 @@ const STATUSLINE: &str = "statusline";
 const HOOK_TIME: u64 = 5;
 
 /// The user's own set-up, as far as it matters: what stands in this text, and in the environment.
-pub(crate) fn setup(settings: &Settings) -> UserSetup {
+pub(crate) fn setup(settings: &Settings, state_dir: &Path) -> UserSetup {
     let own = match settings.json(&[]) {
         Some(Value::Object(own)) => own,
         _ => Map::new(),
     };
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
-    UserSetup::lasting(own, environment)
+    UserSetup::lasting(own, environment).with_kept(Outward::kept(state_dir))
 }
 
-/// One variable of the settings. In full mode it is other ones; see [`env_changes`].
+/// One variable of the settings.
 fn variable(name: &str, value: &str) -> Change {
     Change { part: Part::Claude, place: Place::key(&["env", name]), value: Value::from(value).to_string() }
 }
@@ -46,10 +48,14 @@ pub(crate) fn env_changes<'e>(env: impl IntoIterator<Item = (&'e str, String)>) 
 }
 
 /// The hook that revives the service, or takes our values out.
-pub(crate) fn hook_change(program: &str) -> Change {
+pub(crate) fn hook_change(program: &str, lead: Lead<'_>) -> Change {
     let quoted = Shell::Bash.quoted(program);
+    let names = match lead {
+        Lead::Base => format!("env.{BASE_URL} and env.{CUSTOM_HEADERS}"),
+        Lead::Full(_) => format!("env.{}, env.{} and env.{EXTRA_CERTIFICATES}", HTTPS_PROXY[0], HTTPS_PROXY[1]),
+    };
     let gone = json!({ "systemMessage": format!(
-        "hotspare is gone from {program}, but Claude Code's settings still point at it: take env.{BASE_URL} and env.{CUSTOM_HEADERS} out"
+        "hotspare is gone from {program}, but Claude Code's settings still point at it: take {names} out"
     ) });
     // The client runs it with a shell. Whoever has deleted the program shall hear why nothing works.
     let command = format!("if [ -x {quoted} ]; then {quoted} {HOOK}; else echo {}; fi", Shell::Bash.quoted(&gone.to_string()));
@@ -70,8 +76,8 @@ pub(crate) fn statusline_change(settings: &Settings, program: &str) -> Option<Ch
     Some(Change { part: Part::Statusline, place: Place::key(&["statusLine", "command"]), value: Value::from(wrapped).to_string() })
 }
 
-/// What of ours stands in a text that no receipt knows: the token's header, and what comes with it.
-pub(crate) fn recognised(file: &Path, text: &str) -> Vec<Entry> {
+/// What of ours stands in a text that no receipt knows: the token's header or the proxy with the token, and what comes with either.
+pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry> {
     let Ok(settings) = Settings::parse(file, text) else { return Vec::new() };
     let mut found = Vec::new();
     let mut note = |part: Part, keys: &[&str], prior: Option<String>| {
@@ -86,6 +92,20 @@ pub(crate) fn recognised(file: &Path, text: &str) -> Vec<Entry> {
         note(Part::Claude, &["env", CUSTOM_HEADERS], (!own.is_empty()).then(|| Value::from(own.join("\n")).to_string()));
         if text_at(&["env", BASE_URL]).is_some_and(|url| url.starts_with("http://127.0.0.1:") || url.starts_with("http://[::1]:")) {
             note(Part::Claude, &["env", BASE_URL], None);
+        }
+    }
+    let proxies = HTTPS_PROXY.into_iter().filter(|name| text_at(&["env", name]).is_some_and(|url| is_our_proxy(&url)));
+    let proxies: Vec<&str> = proxies.collect();
+    if !proxies.is_empty() {
+        let own = Outward::kept(state_dir).unwrap_or_default();
+        let is_ours = |name: &str| match name {
+            EXTRA_CERTIFICATES => text_at(&["env", name]).is_some_and(|file| authority::is_ours(state_dir, Path::new(&file))),
+            name => text_at(&["env", name]).is_some_and(|value| value.is_empty()),
+        };
+        let beside = [BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES].into_iter().filter(|name| is_ours(name));
+        for name in proxies.into_iter().chain(beside) {
+            let prior = own.value(name).filter(|value| !value.is_empty());
+            note(Part::Claude, &["env", name], prior.map(|value| Value::from(value).to_string()));
         }
     }
     if let Some(command) = text_at(&["statusLine", "command"]).filter(|command| is_our_command(command, STATUSLINE)) {

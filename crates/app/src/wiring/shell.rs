@@ -73,6 +73,15 @@ impl Shell {
         }
     }
 
+    /// Takes a variable from them.
+    pub(crate) fn unset(self, name: &str) -> String {
+        match self {
+            Self::Bash | Self::Zsh => format!("unset {name}"),
+            Self::Fish => format!("set -e {name}"),
+            Self::Powershell => format!("Remove-Item Env:{name} -ErrorAction SilentlyContinue"),
+        }
+    }
+
     /// Our lines, marks included. A program that is gone, or a service that does not run, leaves the shell as it is.
     fn block(self, program: &str) -> String {
         let program = self.quoted(program);

@@ -5,15 +5,19 @@
 //! address, no authority below it), so that a stolen key opens nothing else (security.md T20).
 
 use std::fmt;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CidrSubnet, DistinguishedName, DnType, ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, Issuer,
     KeyPair, KeyUsagePurpose, NameConstraints, PKCS_ECDSA_P256_SHA256,
 };
+use rustls::RootCertStore;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::ServerCertVerifier;
 use rustls::sign::CertifiedKey;
 use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
@@ -32,6 +36,9 @@ pub const LEAF_LIFE: Duration = Duration::from_secs(DAY);
 pub const BACKDATED: Duration = Duration::from_secs(3600);
 
 const DAY: u64 = 24 * 3600;
+
+/// A name that it must not vouch for.
+const OTHER_NAME: &str = "example.com";
 
 /// Of the file's shape.
 const VERSION: u32 = 1;
@@ -116,6 +123,31 @@ impl Authority {
         (self.not_before..self.not_after.saturating_sub(AUTHORITY_REST.as_secs())).contains(&seconds(now))
     }
 
+    /// How long it still holds.
+    pub fn left(&self, now: SystemTime) -> Duration {
+        Duration::from_secs(self.not_after.saturating_sub(seconds(now)))
+    }
+
+    /// Whether who trusts it takes what it signs for the host, and nothing that it signs for another name.
+    pub fn is_constrained(&self, now: SystemTime) -> bool {
+        let taken = |name: &str| self.issue_for(name, now).is_ok_and(|leaf| self.vouches(&leaf, name, now).is_ok());
+        taken(HOST) && !taken(OTHER_NAME)
+    }
+
+    /// What a client says that trusts this authority alone.
+    fn vouches(&self, leaf: &CertifiedKey, name: &str, now: SystemTime) -> Result<(), rustls::Error> {
+        let mut roots = RootCertStore::empty();
+        roots.add(self.certificate.clone())?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider)
+            .build()
+            .map_err(|error| rustls::Error::General(error.to_string()))?;
+        let name = ServerName::try_from(name.to_owned()).map_err(|error| rustls::Error::General(error.to_string()))?;
+        let (end, chain) = leaf.cert.split_first().ok_or(rustls::Error::NoCertificatesPresented)?;
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(seconds(now)));
+        verifier.verify_server_cert(end, chain, &name, &[], time).map(drop)
+    }
+
     /// Its certificate, as `NODE_EXTRA_CA_CERTS` wants it (PEM).
     pub fn certificate_pem(&self) -> &str {
         &self.pem
@@ -126,7 +158,7 @@ impl Authority {
         self.issue_for(HOST, now)
     }
 
-    /// The name is an argument for tests alone: clients must refuse every other one.
+    /// The name is an argument so that it can be shown: clients refuse every other one.
     fn issue_for(&self, name: &str, now: SystemTime) -> Result<CertifiedKey, AuthorityError> {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
         let mut params = CertificateParams::new([name.to_owned()])?;

@@ -1,6 +1,7 @@
 //! Finds the gateway that a drill is tried on, or starts one for it that ends with it. Never starts one for a live drill: nobody's requests
 //! would come there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use hotspare_config::Locations;
@@ -48,9 +49,9 @@ impl Ground {
         let token = state::new_token()?;
         let options = Options {
             token: token.clone(),
-            extra_roots: commands::extra_roots(),
+            extra_roots: None,
             observer: None,
-            outside: Outside::default(),
+            outside: Outside::default().with_network(Arc::new(commands::connector_here())),
             store: Some(commands::store(locations, &config)),
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;

@@ -10,7 +10,7 @@ use hotspare_config::inspect;
 use hotspare_core::{Clocks, Endpoint, Failure, FailureKind, Platform};
 use hotspare_gateway::Snapshot;
 use hotspare_gateway::control::unknown_profile;
-use hotspare_upstream::connect::{Connector, Network};
+use hotspare_upstream::connect::Network;
 use hotspare_upstream::{ClientCredential, Outgoing, Target, Upstreams};
 use hotspare_wire::failure::{is_error_body, of_response};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -201,7 +201,7 @@ fn clocks() -> Clocks {
 
 async fn connect(target: &Target) -> Result<Step, (Step, Exit)> {
     let begun = Instant::now();
-    let connector = Connector::new(commands::extra_roots());
+    let connector = commands::connector_here();
     match connector.connect(target, &clocks()).await {
         Ok(_) => Ok(step("connect", "ok", if target.https { "name, TCP and TLS" } else { "TCP" }, begun)),
         Err(failure) => {
@@ -215,7 +215,7 @@ async fn connect(target: &Target) -> Result<Step, (Step, Exit)> {
 async fn ask(target: &Arc<Target>, question: Question) -> Result<Step, (Step, Exit)> {
     let begun = Instant::now();
     let name = question.name;
-    let upstreams: Upstreams<Full<Bytes>> = Upstreams::new(Arc::new(Connector::new(commands::extra_roots())));
+    let upstreams: Upstreams<Full<Bytes>> = Upstreams::new(Arc::new(commands::connector_here()));
     let body = question.body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
     let mut headers = HeaderMap::new();
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));

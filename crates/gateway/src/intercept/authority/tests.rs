@@ -2,12 +2,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 
-use rustls::RootCertStore;
-use rustls::client::WebPkiServerVerifier;
-use rustls::client::danger::ServerCertVerifier;
-use rustls_pki_types::{ServerName, UnixTime};
 use secrecy::ExposeSecret;
 
 use super::*;
@@ -18,13 +13,22 @@ fn at(days: u64) -> SystemTime {
 
 /// Whether a client that trusts the authority takes this certificate for this name.
 fn takes(authority: &Authority, leaf: &CertifiedKey, name: &str, now: SystemTime) -> Result<(), rustls::Error> {
-    let mut roots = RootCertStore::empty();
-    roots.add(authority.certificate.clone()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-    let name = ServerName::try_from(name.to_owned()).unwrap();
-    let time = UnixTime::since_unix_epoch(now.duration_since(UNIX_EPOCH).unwrap());
-    verifier.verify_server_cert(&leaf.cert[0], &leaf.cert[1..], &name, &[], time).map(drop)
+    authority.vouches(leaf, name, now)
+}
+
+#[test]
+fn t20_an_authority_knows_whether_it_is_constrained_and_how_long_it_holds() {
+    let authority = Authority::make(at(0)).unwrap();
+    assert!(authority.is_constrained(at(1)));
+    assert_eq!(authority.left(at(300)), Duration::from_secs(65 * DAY));
+    assert!(!authority.is_constrained(at(400)), "it has run out: nobody takes anything of it");
+    let mut params = authority_params(0, seconds(at(1000)));
+    params.name_constraints = None;
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let (pem, certificate) = (certificate.pem(), certificate.der().clone());
+    let open = Authority { key, certificate, pem, not_before: 0, not_after: seconds(at(1000)) };
+    assert!(!open.is_constrained(at(1)), "without a constraint it vouches for every name");
 }
 
 #[test]
