@@ -12,6 +12,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use hotspare_config::BaseUrl;
 use serde_json::{Map, Value};
 
 use crate::wiring::outward::Outward;
@@ -229,6 +230,12 @@ impl UserSetup {
     pub(crate) fn existing_base_url(&self) -> Option<&str> {
         let own_headers = self.value(CUSTOM_HEADERS).unwrap_or_default();
         self.value(BASE_URL).filter(|_| !own_headers.lines().any(is_token_line))
+    }
+
+    /// The same where it is another one than the provider's own, in whose name full mode answers.
+    pub(crate) fn gateway(&self) -> Option<&str> {
+        let own = BaseUrl::parse(&format!("https://{TERMINATED}")).ok();
+        self.existing_base_url().filter(|url| BaseUrl::parse(url).ok() != own)
     }
 
     /// The switch that makes the client bypass any proxy for the Anthropic API, if the user set one.

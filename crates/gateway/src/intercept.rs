@@ -55,7 +55,7 @@ where
     } else if asked.host == HOST && asked.port == PORT {
         terminate(gateway, client, stop).await;
     } else {
-        tunnel::blind(&gateway, client, &asked).await;
+        tunnel::blind(&gateway, client, &asked, stop).await;
     }
 }
 
@@ -109,7 +109,7 @@ where
         () = &mut stop => return,
     };
     match opening {
-        Ok(Opening::Upgrade(head)) => pass::another_protocol(&gateway, within, &head).await,
+        Ok(Opening::Upgrade(head)) => pass::another_protocol(&gateway, within, &head, stop).await,
         Ok(Opening::Requests | Opening::Connect(_)) => serve_requests(gateway, within, Entrance::Tunnel, stop).await,
         Err(_) => tracing::debug!("nothing came through a tunnel"),
     }

@@ -78,7 +78,7 @@ type Variables = (Vec<(&'static str, String)>, Vec<&'static str>);
 /// What makes the service the HTTPS proxy of whoever has these variables. To an SDK an empty base URL is an address, so what has no value
 /// is not set at all.
 fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, token: &str) -> Result<Variables, CliError> {
-    if let Some(existing) = setup.existing_base_url() {
+    if let Some(existing) = setup.gateway() {
         return Err(CliError::new(Exit::Failed, format!("`{BASE_URL}` is `{existing}` here, and full mode stands for api.anthropic.com alone"))
             .hint("by base URL: `hotspare env --mode base`"));
     }

@@ -299,7 +299,10 @@ impl Wanted<'_> {
         let mut changes = Vec::new();
         if has(Part::Claude) {
             let setup = claude::setup(&settings, &self.locations.state_dir);
-            self.refuse_gateway(&setup)?;
+            match self.lead() {
+                Lead::Base => self.refuse_gateway(&setup)?,
+                Lead::Full(_) => Self::refuse_any_gateway(&setup)?,
+            }
             if let Some(switch) = setup.bypass() {
                 notes.push(format!("`{switch}` is set, so Claude Code goes to that cloud and past hotspare; unset it to be protected"));
             }
@@ -319,15 +322,18 @@ impl Wanted<'_> {
         Ok(changes)
     }
 
+    /// Full mode stands for the provider itself, and for no gateway.
+    fn refuse_any_gateway(setup: &UserSetup) -> Result<(), CliError> {
+        let Some(existing) = setup.gateway() else { return Ok(()) };
+        let words = format!("Claude Code goes to `{existing}` today, and full mode stands for api.anthropic.com alone");
+        Err(CliError::new(Exit::Failed, words)
+            .hint("by base URL, with that gateway as a profile: `hotspare install --mode base`")
+            .hint(format!("or take `{BASE_URL}` out of where it is set")))
+    }
+
     /// A gateway that the client goes to today must be one of the profiles, or its traffic and its key would go elsewhere.
     fn refuse_gateway(&self, setup: &UserSetup) -> Result<(), CliError> {
         let Some(existing) = setup.existing_base_url() else { return Ok(()) };
-        if self.certificates.is_some() {
-            let words = format!("Claude Code goes to `{existing}` today, and full mode stands for api.anthropic.com alone");
-            return Err(CliError::new(Exit::Failed, words)
-                .hint("by base URL, with that gateway as a profile: `hotspare install --mode base`")
-                .hint(format!("or take `{BASE_URL}` out of where it is set")));
-        }
         if existing == format!("http://{}", self.address) {
             return Ok(());
         }

@@ -137,7 +137,7 @@ fn register(locations: &Locations, gateway: &Gateway, token: &SecretString) -> O
 /// Whether this run is in full mode, which stands for the client's own provider alone: what the client has for a gateway must not reach it.
 fn is_full(mode: Mode, user: &UserSetup) -> bool {
     let wanted = mode == Mode::Full;
-    if wanted && user.existing_base_url().is_some() {
+    if wanted && user.gateway().is_some() {
         output::talk("hotspare: `ANTHROPIC_BASE_URL` is set, so this run goes by base URL: full mode stands for api.anthropic.com alone");
         return false;
     }

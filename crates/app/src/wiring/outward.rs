@@ -106,3 +106,33 @@ impl Outward {
         variables
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OURS: (&str, &str) = ("HTTPS_PROXY", "http://hotspare:hs-1@127.0.0.1:4117");
+
+    fn corp() -> Outward {
+        Outward { proxy: Some("http://corp:3128".to_owned()), no_proxy: Some(".corp".to_owned()), certificates: Some("/corp.pem".into()) }
+    }
+
+    #[test]
+    fn a_service_leaves_by_its_own_environment_unless_that_says_nothing_or_leads_back() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let of = |variables: &[(&str, &str)]| {
+            let variable = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+            Outward::of_service(folder.path(), &variable)
+        };
+        let other = [("https_proxy", "http://other:1"), ("NO_PROXY", "x")];
+        assert_eq!(of(&[OURS, ("NO_PROXY", "127.0.0.1")]), Outward::default(), "nothing is kept");
+        assert_eq!(of(&other).proxy.as_deref(), Some("http://other:1"));
+        assert!(corp().keep(folder.path()).expect("kept"), "that is news");
+        assert!(!corp().keep(folder.path()).expect("kept"), "that is none");
+        assert_eq!((of(&[]), of(&[OURS, ("NODE_EXTRA_CA_CERTS", "/state/ca/ca.pem")])), (corp(), corp()));
+        assert_eq!(of(&other), Outward { proxy: Some("http://other:1".to_owned()), no_proxy: Some("x".to_owned()), certificates: None });
+        Outward::forget(folder.path()).expect("forgotten");
+        assert_eq!(of(&[]), Outward::default());
+        Outward::forget(folder.path()).expect("nothing is there, and that is well");
+    }
+}

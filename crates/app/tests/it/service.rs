@@ -194,6 +194,134 @@ async fn r60_the_hook_revives_a_dead_service_or_leaves() {
     assert_eq!(fs::read_to_string(user.path("home/.claude/settings.json")).expect("read"), "{\"model\":\"opus\"}\n");
 }
 
+/// What a client in full mode gives its hooks: our own proxy, as the settings have it.
+fn as_in_the_client(user: User) -> User {
+    let settings: Value = serde_json::from_str(&fs::read_to_string(user.path("home/.claude/settings.json")).expect("read")).expect("JSON");
+    let env = settings["env"].as_object().expect("variables").clone();
+    env.iter().fold(user, |user, (name, value)| user.env(name, value.as_str().expect("text")))
+}
+
+/// A company's proxy that tells the head of the next tunnel that is asked of it.
+fn company() -> (SocketAddr, std::thread::JoinHandle<String>) {
+    use std::io::{Read, Write};
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = listener.local_addr().expect("an address");
+    let heard = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().expect("a connection");
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).expect("read");
+            head.push(byte[0]);
+        }
+        stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").expect("sent");
+        String::from_utf8(head).expect("UTF-8")
+    });
+    (address, heard)
+}
+
+/// Revived by a client's hook, a service must not take us for the company's proxy.
+#[tokio::test]
+async fn t25_in_full_mode_a_revived_service_goes_through_the_company_s_proxy_and_not_through_itself() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let (company, heard) = company();
+    let address = free_address();
+    let proxy = format!("http://corp:secret@{company}");
+    let user = User::new().config(&config(address, &primary.url())).env("HTTPS_PROXY", &proxy).env("NO_PROXY", ".corp");
+    let _serving = Serving(user.path("home"));
+    let installed = user.runs(&["install", "--mode", "full"]).await;
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    killed(&user).await;
+    let user = as_in_the_client(user);
+    let revived = user.runs(&["hook", "session-start"]).await;
+    assert_eq!(revived.stdout, "{\"systemMessage\":\"hotspare was not running and has been started\"}\n");
+    let (_, running) = status(&user).await;
+    let environment = fs::read(format!("/proc/{}/environ", running["pid"])).expect("it runs");
+    let environment = String::from_utf8_lossy(&environment).replace('\0', "\n");
+    assert!(!environment.contains("hotspare:hs-") && !environment.contains("ca.pem"), "nothing of ours: {environment}");
+    assert!(environment.contains(&format!("HTTPS_PROXY={proxy}\n")) && environment.contains("NO_PROXY=.corp\n"), "{environment}");
+    // The client asks for another host: the tunnel goes on through the company's proxy.
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let credentials = tokio::process::Command::new("sh")
+        .args(["-c", &format!("printf %s 'hotspare:{}' | base64 -w0", token(&user))])
+        .output()
+        .await
+        .expect("base64 is there");
+    let credentials = String::from_utf8(credentials.stdout).expect("UTF-8");
+    let head = format!("CONNECT other.example:443 HTTP/1.1\r\nHost: other.example:443\r\nProxy-Authorization: Basic {credentials}\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    wait_for(&mut stream, "\r\n\r\n").await;
+    let head = heard.join().expect("it heard");
+    assert!(head.starts_with("CONNECT other.example:443") && head.contains("Basic Y29ycDpzZWNyZXQ="), "{head}");
+    assert!(!head.contains(&credentials), "the token is ours alone: {head}");
+    drop(stream);
+    assert_eq!(user.runs(&["uninstall"]).await.code, Some(0));
+    assert_eq!(user.runs(&["uninstall", "--all", "--check"]).await.code, Some(0));
+    assert!(!user.path("home/.local/state/hotspare/outward.json").exists());
+}
+
+/// The same where systemd starts it, with nothing of the shell's.
+#[tokio::test]
+async fn in_full_mode_a_service_with_an_empty_environment_knows_the_company_s_proxy() {
+    let (company, heard) = company();
+    let address = free_address();
+    let settings = json!({ "env": { "HTTPS_PROXY": format!("http://corp:secret@{company}") } }).to_string();
+    // Nobody answers at that name: what counts is who was asked for the way.
+    let user = User::new().config(&config(address, "https://provider.example")).file("home/.claude/settings.json", &settings);
+    let _serving = Serving(user.path("home"));
+    assert_eq!(user.runs(&["service", "start"]).await.code, Some(0));
+    let before = status(&user).await.1["pid"].clone();
+    let installed = user.runs(&["install", "claude", "--mode", "full"]).await;
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    assert_ne!(status(&user).await.1["pid"], before, "a service that runs already learns of it");
+    let headers = format!("x-hotspare-token: {}\r\nx-api-key: sk-ant-test", token(&user));
+    let asked = asks(address, &headers, "{\"stream\":true}");
+    let (_, head) = tokio::join!(asked, tokio::task::spawn_blocking(|| heard.join().expect("it heard")));
+    assert!(head.expect("ended").starts_with("CONNECT provider.example:443"));
+    assert_eq!(user.runs(&["uninstall"]).await.code, Some(0));
+    assert_eq!(fs::read_to_string(user.path("home/.claude/settings.json")).expect("read"), settings);
+}
+
+#[tokio::test]
+async fn in_full_mode_too_the_hook_leaves_where_somebody_else_has_the_port() {
+    let address = free_address();
+    let user = User::new()
+        .config(&config(address, "https://provider.example"))
+        .file("home/.claude/settings.json", "{\"model\":\"opus\"}\n")
+        .env("HTTPS_PROXY", "http://corp.example:3128");
+    let _serving = Serving(user.path("home"));
+    assert_eq!(user.runs(&["install", "claude", "service", "--mode", "full"]).await.code, Some(0));
+    killed(&user).await;
+    let user = as_in_the_client(user);
+    let stranger = TcpListener::bind(address).expect("free again");
+    let serving = std::thread::spawn(move || {
+        use std::io::Write;
+        for stream in stranger.incoming().take(1) {
+            let _ = stream.expect("a connection").write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        }
+    });
+    let file = user.path("home/.claude/settings.json");
+    let watched = file.clone();
+    // What a running session is shown meanwhile: the shell's own proxy, which ours has hidden, or nothing.
+    let watching = std::thread::spawn(move || {
+        let until = Instant::now() + PATIENCE;
+        while Instant::now() < until {
+            let settings: Value = serde_json::from_str(&fs::read_to_string(&watched).expect("read")).unwrap_or_default();
+            if settings["env"]["HTTPS_PROXY"] == "http://corp.example:3128" {
+                return true;
+            }
+            std::thread::yield_now();
+        }
+        false
+    });
+    let left = user.runs(&["hook", "session-start"]).await;
+    assert!(left.stdout.contains("another program listens on") && left.stdout.contains("hotspare install --mode full"), "{left:?}");
+    serving.join().expect("it ended");
+    assert!(watching.join().expect("it looked"), "a session that runs goes by the shell's own proxy");
+    assert_eq!(fs::read_to_string(file).expect("read"), "{\"model\":\"opus\"}\n");
+    assert!(!user.path("home/.local/state/hotspare/outward.json").exists());
+}
+
 /// What `systemctl` was told, where there is one for this user.
 const FAKE_SYSTEMCTL: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >> "$REPORT/systemctl"

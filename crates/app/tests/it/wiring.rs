@@ -153,6 +153,165 @@ async fn r59_every_settings_file_comes_back_byte_for_byte_also_after_a_kill_at_e
     assert!(FIXTURES.len() >= 50 && steps < MOST_STEPS);
 }
 
+/// The same where the client is led by its proxy, and from one mode to the other.
+#[tokio::test]
+async fn r59_in_full_mode_and_from_mode_to_mode_every_settings_file_comes_back_byte_for_byte() {
+    let wired = Wired::new().await;
+    let root = tempfile::tempdir().expect("a temporary folder");
+    let uninstall = ["uninstall", "claude", "statusline"];
+    let in_mode = |mode: &'static str| ["install", "claude", "statusline", "--mode", mode];
+    let mut kills = 0;
+    for (number, fixture) in FIXTURES.iter().enumerate() {
+        let place = root.path().join(number.to_string());
+        let folder = laid_out(fixture, &place);
+        let before = picture(&place);
+        let clean = |after: &str| {
+            assert_eq!(picture(&place), before, "{}: {after}", fixture.name);
+            let left = ["wiring.json", "outward.json"].map(|name| wired.state().join(name).exists());
+            assert_eq!(left, [false, false], "{}: {after}: a receipt is left", fixture.name);
+        };
+        wired.runs(&folder, &in_mode("base"));
+        let base = picture(&place);
+        wired.runs(&folder, &in_mode("full"));
+        let full = picture(&place);
+        assert_ne!(full, base, "{}", fixture.name);
+        for again in [&["install", "claude", "statusline"][..], &["install", "claude", "statusline", "--check"], &in_mode("full")] {
+            wired.runs(&folder, again);
+            assert_eq!(picture(&place), full, "{}: it stays in its mode, and is there once", fixture.name);
+        }
+        wired.runs(&folder, &in_mode("base"));
+        assert_eq!(picture(&place), base, "{}: as if it had never been full", fixture.name);
+        wired.runs(&folder, &in_mode("full"));
+        offline(&wired, &folder, &uninstall);
+        clean("from mode to mode, and out");
+        // What a kill leaves is the receipt's business, whatever the values are: some files of each kind show it.
+        for step in (1..=MOST_STEPS).filter(|_| number % 8 == 0) {
+            wired.runs(&folder, &in_mode("base"));
+            let first = wired.run(&folder, &in_mode("full"), Some(step)).status.success();
+            offline(&wired, &folder, &uninstall);
+            clean(&format!("base to full killed at step {step}"));
+            let _ = wired.run(&folder, &in_mode("full"), Some(step));
+            wired.runs(&folder, &in_mode("full"));
+            assert_eq!(picture(&place), full, "{}: full killed at step {step}, and again", fixture.name);
+            let last = offline_killed(&wired, &folder, &uninstall, step);
+            offline(&wired, &folder, &uninstall);
+            clean(&format!("uninstall killed at step {step}"));
+            kills += 3;
+            if first && last {
+                break;
+            }
+        }
+    }
+    println!("{} fixtures from mode to mode, {kills} runs with a kill", FIXTURES.len());
+}
+
+#[tokio::test]
+async fn in_full_mode_the_settings_get_the_proxy_what_it_shows_and_no_base_url() {
+    let wired = Wired::new().await;
+    let folder = wired.user.path("home/.claude");
+    let corp = wired.user.path("corp.pem");
+    fs::write(&corp, "# the company's own\n").expect("written");
+    let own = json!({ "env": {
+        "ANTHROPIC_CUSTOM_HEADERS": "x-team: 7", "HTTPS_PROXY": "http://corp:secret@proxy.example:3128", "NO_PROXY": ".corp,anthropic.com",
+        "NODE_EXTRA_CA_CERTS": corp.display().to_string(),
+    } });
+    let text = own.to_string();
+    fs::write(folder.join("settings.json"), &text).expect("written");
+    let said = wired.runs(&folder, &["install", "claude", "--mode", "full"]);
+    let token = fs::read_to_string(wired.state().join("token")).expect("made");
+    assert!(!said.contains(&token) && said.contains("http://hotspare:"), "{said}");
+    let env = settings(&folder)["env"].clone();
+    for name in ["HTTPS_PROXY", "https_proxy"] {
+        assert_eq!(env[name], format!("http://hotspare:{token}@{}", wired.address));
+    }
+    assert_eq!((&env["ANTHROPIC_BASE_URL"], &env["ANTHROPIC_CUSTOM_HEADERS"]), (&json!(""), &json!("x-team: 7")), "the token goes to us alone");
+    assert_eq!((&env["NO_PROXY"], &env["no_proxy"]), (&json!(".corp,127.0.0.1,localhost"), &json!(".corp,127.0.0.1,localhost")));
+    assert_eq!(env["CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS"], "360000");
+    assert!(env.get("ENABLE_TOOL_SEARCH").is_none() && env.get("ANTHROPIC_AUTH_TOKEN").is_none(), "{env}");
+    let trusted = PathBuf::from(env["NODE_EXTRA_CA_CERTS"].as_str().expect("a file"));
+    let both = fs::read_to_string(&trusted).expect("made before anybody needs it");
+    let ours = fs::read_to_string(wired.state().join("ca/ca.pem")).expect("made");
+    assert_eq!(both, format!("{ours}\n# the company's own\n"));
+    let mode = |path: PathBuf| fs::metadata(path).expect("there").permissions().mode() & 0o777;
+    assert_eq!((mode(wired.state().join("ca/authority.json")), mode(wired.state().join("outward.json"))), (0o600, 0o600));
+    let kept = fs::read_to_string(wired.state().join("outward.json")).expect("kept");
+    assert!(kept.contains("http://corp:secret@proxy.example:3128") && !kept.contains(&token), "{kept}");
+    // The company's certificates are renewed: what the client trusts follows with the service's next start.
+    fs::write(&corp, "# the company's new one\n").expect("written");
+    wired.runs(&folder, &["service", "restart"]);
+    wired.runs(&folder, &["install", "claude"]);
+    assert_eq!(fs::read_to_string(&trusted).expect("there"), format!("{ours}\n# the company's new one\n"));
+    wired.runs(&folder, &["uninstall", "claude"]);
+    assert_eq!(fs::read_to_string(folder.join("settings.json")).expect("read"), text);
+    assert!(!wired.state().join("outward.json").exists());
+    wired.runs(&folder, &["uninstall", "claude", "--check"]);
+}
+
+#[tokio::test]
+async fn full_mode_is_refused_where_it_would_not_work_and_nothing_is_written() {
+    let wired = Wired::new().await;
+    let folder = wired.user.path("home/.claude");
+    let text = r#"{"env":{"ANTHROPIC_BASE_URL":"https://gateway.example/llm"}}"#;
+    fs::write(folder.join("settings.json"), text).expect("written");
+    let refused = |words: &[&str]| {
+        let output = wired.run(&folder, &["install", "claude", "--mode", "full"], None);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!output.status.success() && words.iter().all(|word| said.contains(word)), "{said}");
+        assert!(!wired.state().join("outward.json").exists(), "nothing is kept for nobody");
+    };
+    refused(&["https://gateway.example/llm", "api.anthropic.com alone", "--mode base"]);
+    assert_eq!(fs::read_to_string(folder.join("settings.json")).expect("read"), text);
+    fs::remove_file(folder.join("settings.json")).expect("removed");
+    let file = wired.user.path("home/.config/hotspare/config.json");
+    fs::write(&file, json!({ "server": { "listen": wired.address.to_string(), "mode": "base" } }).to_string()).expect("written");
+    refused(&["`server.mode` is `base`", "hotspare config set server.mode auto"]);
+    // A service that was started so answers as one: what counts is what it does, not what is configured.
+    wired.runs(&folder, &["service", "restart"]);
+    fs::write(&file, json!({ "server": { "listen": wired.address.to_string(), "mode": "full" } }).to_string()).expect("written");
+    refused(&["full mode does not work", "405", "hotspare service restart"]);
+    assert!(!folder.join("settings.json").exists());
+    wired.runs(&folder, &["service", "restart"]);
+    wired.runs(&folder, &["install", "claude"]);
+    assert!(settings(&folder)["env"]["HTTPS_PROXY"].is_string(), "by the configuration's word");
+}
+
+#[tokio::test]
+async fn a_lost_receipt_leaves_nobody_stuck_in_full_mode_either() {
+    let wired = Wired::new().await;
+    let folder = wired.user.path("home/.claude");
+    let own = json!({ "model": "opus", "env": { "HTTPS_PROXY": "http://proxy.example:3128" } });
+    fs::write(folder.join("settings.json"), own.to_string()).expect("written");
+    wired.runs(&folder, &["install", "claude", "--mode", "full"]);
+    fs::remove_file(wired.state().join("wiring.json")).expect("lost");
+    assert_eq!(wired.run(&folder, &["uninstall", "--check"], None).status.code(), Some(1));
+    offline(&wired, &folder, &["uninstall"]);
+    let left = settings(&folder);
+    let env = &left["env"];
+    assert_eq!((&env["HTTPS_PROXY"], &env["https_proxy"]), (&json!("http://proxy.example:3128"), &json!("http://proxy.example:3128")));
+    let ours = ["ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS", "NODE_EXTRA_CA_CERTS"];
+    assert!(ours.iter().all(|name| env.get(*name).is_none()) && left.get("hooks").is_none() && left["model"] == "opus", "{left}");
+}
+
+#[tokio::test]
+async fn env_prints_full_mode_for_who_asks_for_it() {
+    let wired = Wired::new().await;
+    let folder = wired.user.path("home/.claude");
+    let lines = wired.runs(&folder, &["env", "--mode", "full"]);
+    let token = fs::read_to_string(wired.state().join("token")).expect("made");
+    assert!(lines.contains(&format!("export HTTPS_PROXY='http://hotspare:{token}@{}'", wired.address)), "{lines}");
+    let ca = wired.state().join("ca/ca.pem");
+    assert!(lines.contains(&format!("export NODE_EXTRA_CA_CERTS='{}'", ca.display())) && ca.exists(), "{lines}");
+    assert!(lines.contains("unset ANTHROPIC_BASE_URL\nunset ANTHROPIC_CUSTOM_HEADERS\n"), "to an SDK an empty one is an address: {lines}");
+    assert!(wired.runs(&folder, &["env", "--mode", "full", "--shell", "fish"]).contains("set -e ANTHROPIC_BASE_URL"));
+    let full: Value = serde_json::from_str(&wired.runs(&folder, &["env", "--mode", "full", "--json"])).expect("JSON");
+    assert_eq!((&full["version"], &full["unset"]), (&json!(1), &json!(["ANTHROPIC_BASE_URL", "ANTHROPIC_CUSTOM_HEADERS"])));
+    assert!(full["env"]["HTTPS_PROXY"].is_string() && full["env"].get("ANTHROPIC_BASE_URL").is_none(), "{full}");
+    for mode in [&[][..], &["--mode", "base"], &["--mode", "auto"]] {
+        let base: Value = serde_json::from_str(&wired.runs(&folder, &[&["env", "--json"], mode].concat())).expect("JSON");
+        assert!(base["env"]["ANTHROPIC_BASE_URL"].is_string() && base["env"].get("HTTPS_PROXY").is_none() && base.get("unset").is_none());
+    }
+}
+
 /// `uninstall` as it is with nothing running: the list of what runs is elsewhere meanwhile. It then need not wait for sessions to follow.
 fn offline(wired: &Wired, folder: &Path, arguments: &[&str]) {
     let (instances, aside) = (wired.state().join("instances"), wired.state().join("aside"));

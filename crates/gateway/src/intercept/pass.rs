@@ -135,7 +135,7 @@ fn holds(value: &HeaderValue, token: &str) -> bool {
 }
 
 /// The client wants another protocol of its provider (a WebSocket): from here on the connection is between the two.
-pub(super) async fn another_protocol<I>(gateway: &Gateway, mut client: Guarded<I>, head: &[u8])
+pub(super) async fn another_protocol<I>(gateway: &Gateway, mut client: Guarded<I>, head: &[u8], stop: Pin<&mut impl Future<Output = ()>>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -150,6 +150,6 @@ where
         }
     };
     if origin.write_all(head).await.is_ok() && origin.flush().await.is_ok() {
-        carry(client, origin, TUNNEL_IDLE).await;
+        carry(client, origin, TUNNEL_IDLE, stop).await;
     }
 }

@@ -21,8 +21,12 @@ const BUFFER: usize = 16 * 1024;
 /// A tunnel without a byte in either direction is ended after this, or after twice as long at most. Long: a server may push once in a while.
 pub(super) const TUNNEL_IDLE: Duration = Duration::from_secs(3600);
 
+/// The same once nothing new is served any more. A kept-alive connection that nobody uses must not keep a process for minutes; an answer
+/// under way is not silent for so long.
+const STOPPED_IDLE: Duration = Duration::from_secs(5);
+
 /// Opens a tunnel to where the client wants one, and carries its bytes.
-pub(super) async fn blind<I>(gateway: &Gateway, mut client: Guarded<I>, asked: &Connect)
+pub(super) async fn blind<I>(gateway: &Gateway, mut client: Guarded<I>, asked: &Connect, stop: Pin<&mut impl Future<Output = ()>>)
 where
     I: AsyncRead + AsyncWrite + Unpin,
 {
@@ -40,13 +44,19 @@ where
         }
     };
     if client.write_all(ESTABLISHED).await.is_ok() {
-        carry(client, origin, TUNNEL_IDLE).await;
+        carry(client, origin, TUNNEL_IDLE, stop).await;
     }
 }
 
-/// Carries bytes until both sides have ended, one breaks, or nothing has come for `idle`. An end of one side is passed on at once; the other
-/// may go on.
-pub(super) async fn carry(client: impl AsyncRead + AsyncWrite + Unpin, mut origin: impl AsyncRead + AsyncWrite + Unpin, idle: Duration) {
+/// Carries bytes until both sides have ended, one breaks, or nothing has come for `idle`; after the stop for [`STOPPED_IDLE`]. An end of one
+/// side is passed on at once; the other may go on.
+pub(super) async fn carry(
+    client: impl AsyncRead + AsyncWrite + Unpin,
+    mut origin: impl AsyncRead + AsyncWrite + Unpin,
+    mut idle: Duration,
+    mut stop: Pin<&mut impl Future<Output = ()>>,
+) {
+    let mut stopped = false;
     let moved = AtomicU64::new(0);
     let mut client = Counted { inner: client, moved: &moved };
     let mut carrying = pin!(tokio::io::copy_bidirectional_with_sizes(&mut client, &mut origin, BUFFER, BUFFER));
@@ -60,6 +70,10 @@ pub(super) async fn carry(client: impl AsyncRead + AsyncWrite + Unpin, mut origi
                     tracing::debug!(%error, "a tunnel broke");
                 }
                 return;
+            }
+            () = &mut stop, if !stopped => {
+                stopped = true;
+                idle = idle.min(STOPPED_IDLE);
             }
             () = tokio::time::sleep(idle) => {
                 if moved.load(Ordering::Relaxed) == before {
@@ -122,7 +136,7 @@ mod tests {
         let (mut client, near) = tokio::io::duplex(64);
         let (mut origin, far) = tokio::io::duplex(64);
         let began = tokio::time::Instant::now();
-        let carrying = tokio::spawn(carry(near, far, IDLE));
+        let carrying = tokio::spawn(async move { carry(near, far, IDLE, pin!(std::future::pending())).await });
         for _ in 0..5 {
             tokio::time::sleep(ALMOST).await;
             origin.write_all(b"x").await.unwrap();
@@ -134,11 +148,35 @@ mod tests {
         assert!(took >= spoke + IDLE && took <= spoke + 2 * IDLE, "{took:?}");
     }
 
+    /// Whoever stops hotspare does not wait for connections that nobody uses.
+    #[tokio::test(start_paused = true)]
+    async fn after_the_stop_a_tunnel_that_speaks_goes_on_and_a_silent_one_ends() {
+        let (mut client, near) = tokio::io::duplex(64);
+        let (mut origin, far) = tokio::io::duplex(64);
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let began = tokio::time::Instant::now();
+        let carrying = tokio::spawn(async move {
+            let stopped = pin!(async { stopped.await.unwrap_or_default() });
+            carry(near, far, IDLE, stopped).await;
+        });
+        tokio::time::sleep(2 * STOPPED_IDLE).await;
+        stop.send(()).unwrap();
+        for _ in 0..5 {
+            tokio::time::sleep(STOPPED_IDLE / 2).await;
+            origin.write_all(b"x").await.unwrap();
+            assert_eq!(client.read_u8().await.unwrap(), b'x');
+        }
+        assert!(!carrying.is_finished());
+        let spoke = began.elapsed();
+        carrying.await.unwrap();
+        assert!(began.elapsed() <= spoke + 2 * STOPPED_IDLE, "{:?}", began.elapsed());
+    }
+
     #[tokio::test]
     async fn the_end_of_one_side_is_passed_on_and_the_other_goes_on() {
         let (mut client, near) = tokio::io::duplex(64);
         let (mut origin, far) = tokio::io::duplex(64);
-        let carrying = tokio::spawn(carry(near, far, IDLE));
+        let carrying = tokio::spawn(async move { carry(near, far, IDLE, pin!(std::future::pending())).await });
         client.write_all(b"a question").await.unwrap();
         client.shutdown().await.unwrap();
         let mut heard = String::new();
