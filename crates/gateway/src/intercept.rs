@@ -117,9 +117,10 @@ where
 
 /// Whether a handshake failed because the client does not take our certificate.
 fn is_distrust(error: &std::io::Error) -> bool {
-    use rustls::AlertDescription::{BadCertificate, CertificateExpired, CertificateUnknown, UnknownCA};
+    use rustls::AlertDescription::{BadCertificate, CertificateExpired, CertificateUnknown, DecryptError, UnknownCA};
     let alert = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    matches!(alert, Some(rustls::Error::AlertReceived(UnknownCA | BadCertificate | CertificateUnknown | CertificateExpired)))
+    // A client that trusts an authority of ours from before or after this one finds its name, and that its signature is wrong.
+    matches!(alert, Some(rustls::Error::AlertReceived(UnknownCA | BadCertificate | CertificateUnknown | CertificateExpired | DecryptError)))
 }
 
 /// A request within a tunnel: a question to a model goes from profile to profile, everything else to where it was sent.
