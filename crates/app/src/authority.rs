@@ -68,21 +68,76 @@ fn write_anew(file: &Path, text: &str) -> io::Result<()> {
 /// This machine's authority, made at the first use, and anew when it nears its end, cannot be read, or others could have read it. What
 /// clients trust follows it.
 pub(crate) fn lasting(state_dir: &Path) -> io::Result<Authority> {
-    let file = key_file(state_dir);
     let now = SystemTime::now();
-    let authority = if let Some(authority) = kept(&file, now)? {
-        authority
-    } else {
-        let made = Authority::make(now).map_err(io::Error::other)?;
-        write_private(&file, made.to_text().expose_secret().as_bytes())?;
-        // Another process may have made one at the same time: the one that is kept counts.
-        kept(&file, now)?.unwrap_or(made)
+    let authority = match kept(state_dir)? {
+        Kept::Good(authority) if authority.is_good(now) => authority,
+        other => {
+            if matches!(other, Kept::Open) {
+                tracing::warn!("`{}` could be read by others: a new authority is made", key_file(state_dir).display());
+            }
+            make(state_dir, now)?
+        }
     };
+    spread(state_dir, &authority)?;
+    Ok(authority)
+}
+
+/// A new authority in the place of the one that is kept, whatever that is.
+pub(crate) fn renewed(state_dir: &Path) -> io::Result<Authority> {
+    let authority = make(state_dir, SystemTime::now())?;
+    spread(state_dir, &authority)?;
+    Ok(authority)
+}
+
+fn make(state_dir: &Path, now: SystemTime) -> io::Result<Authority> {
+    let made = Authority::make(now).map_err(io::Error::other)?;
+    write_private(&key_file(state_dir), made.to_text().expose_secret().as_bytes())?;
+    // Another process may have made one at the same time: the one that is kept counts.
+    Ok(match kept(state_dir)? {
+        Kept::Good(kept) => kept,
+        _ => made,
+    })
+}
+
+/// Writes its certificate where clients read it.
+fn spread(state_dir: &Path, authority: &Authority) -> io::Result<()> {
     write_anew(&certificate_file(state_dir), authority.certificate_pem())?;
     if let Some(own) = Outward::kept(state_dir).and_then(|kept| kept.certificates) {
-        write_trusted(state_dir, &authority, &own)?;
+        write_trusted(state_dir, authority, &own)?;
     }
-    Ok(authority)
+    Ok(())
+}
+
+/// What is in the authority's place.
+#[derive(Debug)]
+pub(crate) enum Kept {
+    /// One that can be read and is nobody else's; it may be near its end.
+    Good(Authority),
+    /// None yet.
+    Missing,
+    /// One that others can read.
+    Open,
+    /// Something that is none, and why.
+    Broken(String),
+}
+
+/// Looks, and makes nothing.
+pub(crate) fn look(state_dir: &Path) -> Kept {
+    kept(state_dir).unwrap_or_else(|error| Kept::Broken(error.to_string()))
+}
+
+fn kept(state_dir: &Path) -> io::Result<Kept> {
+    let file = key_file(state_dir);
+    let text = match fs::read_to_string(&file) {
+        Ok(text) => text,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::Missing),
+        Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Kept::Broken(error.to_string())),
+        Err(error) => return Err(io::Error::new(error.kind(), format!("`{}`: {error}", file.display()))),
+    };
+    if !is_private(&file)? {
+        return Ok(Kept::Open);
+    }
+    Ok(Authority::from_text(&text).map_or_else(|error| Kept::Broken(error.to_string()), Kept::Good))
 }
 
 /// Whether a client that trusts what is in this file gets through to the host by this port; else why not. A service that still shows a
@@ -92,19 +147,6 @@ pub(crate) async fn proven(address: SocketAddr, token: &str, trusted: &Path) -> 
     let first = proof::prove(address, token, &pem).await;
     let outcome = if matches!(first, Err(Unproven::Distrusted(_))) { proof::prove(address, token, &pem).await } else { first };
     outcome.map_err(|error| error.to_string())
-}
-
-fn kept(file: &Path, now: SystemTime) -> io::Result<Option<Authority>> {
-    let text = match fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => return Ok(None),
-        Err(error) => return Err(io::Error::new(error.kind(), format!("`{}`: {error}", file.display()))),
-    };
-    if !is_private(file)? {
-        tracing::warn!("`{}` could be read by others: a new authority is made", file.display());
-        return Ok(None);
-    }
-    Ok(Authority::from_text(&text).ok().filter(|authority| authority.is_good(now)))
 }
 
 #[cfg(unix)]

@@ -382,6 +382,12 @@ pub(crate) fn our_proxy(url: &str) -> Option<SocketAddr> {
     (token.starts_with(TOKEN_START) && address.ip().is_loopback()).then_some(address)
 }
 
+/// The local token in that address.
+pub(crate) fn proxy_token(url: &str) -> Option<&str> {
+    our_proxy(url)?;
+    url.split_once('@')?.0.rsplit(':').next()
+}
+
 /// Whether a proxy is a hotspare.
 pub(crate) fn is_our_proxy(url: &str) -> bool {
     our_proxy(url).is_some()

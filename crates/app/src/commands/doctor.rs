@@ -6,6 +6,7 @@ mod client;
 mod draw;
 mod features;
 mod files;
+mod full;
 mod installed;
 mod own;
 mod running;
@@ -40,7 +41,9 @@ pub(crate) struct DoctorReport {
     version: u32,
     /// Everything that was looked at, in order.
     checks: Vec<Check>,
-    /// What Claude Code can and cannot do the way it is pointed at hotspare.
+    /// How Claude Code is led to hotspare.
+    led: features::Led,
+    /// What Claude Code can and cannot do the way it is led.
     features: Vec<features::Feature>,
     /// How many must be mended.
     failed: usize,
@@ -77,6 +80,8 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
         checks.extend(running::service(config, &running, &locations));
         checks.push(running::proven(&locations));
     }
+    // Before the modes are mended: what others could have read is replaced, not hidden.
+    checks.extend(runtime.block_on(full::checks(&setup, &running, &locations, arguments.fix)));
     checks.push(files::modes(&locations, arguments.fix));
     checks.push(own::store(&locations, &running));
     checks.push(own::disk(&locations));
@@ -95,9 +100,11 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     checks.extend(beyond);
     let count = |mark: Mark| checks.iter().filter(|check| check.mark == mark).count();
     let (failed, warned) = (count(Mark::Fail), count(Mark::Warn));
+    let led = features::led(&setup, loaded.as_ref().map_or(Mode::Auto, |config| config.server.mode));
     let report = DoctorReport {
         version: DOCTOR_VERSION,
-        features: features::of(&setup, loaded.as_ref().map_or(Mode::Auto, |config| config.server.mode)),
+        features: features::of(&setup, led),
+        led,
         failed,
         warned,
         checks,

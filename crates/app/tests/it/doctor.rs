@@ -253,3 +253,69 @@ async fn what_install_has_put_in_and_somebody_has_changed_is_told() {
     fs::remove_file(&file).expect("removed");
     assert!(told().await[0]["found"].to_string().contains("is gone"), "{:?}", told().await);
 }
+
+/// A service that ends with the test.
+struct Serving(std::path::PathBuf);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let mut stop = std::process::Command::new(env!("CARGO_BIN_EXE_hotspare"));
+        let _ = stop.args(["service", "stop"]).env_clear().env("HOME", &self.0).output();
+    }
+}
+
+/// claude-code #10458: certificates that the client is told of and does not have.
+#[tokio::test]
+async fn t21_in_full_mode_the_authority_its_file_and_a_handshake_are_looked_at_and_mended() {
+    let address = std::net::TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+    let user = User::new().config(&json!({ "server": { "listen": address.to_string() } }).to_string());
+    let _serving = Serving(user.path("home"));
+    let (_, before) = doctor(&user, &[]).await;
+    assert_eq!((&before["led"], bad(&before, "full-mode").len()), (&json!("base"), 0), "not in use, and nothing made: {before}");
+    let installed = user.runs(&["install", "claude", "service", "--mode", "full"]).await;
+    assert_eq!(installed.code, Some(0), "{installed:?}");
+    let (_, report) = doctor(&user, &[]).await;
+    let found = |report: &Value| {
+        let checks = report["checks"].as_array().expect("checks").clone();
+        checks.iter().filter(|check| check["name"] == "full-mode" || check["name"] == "wiring").cloned().collect::<Vec<_>>()
+    };
+    let all = found(&report);
+    assert!(all.len() == 4 && all.iter().all(|check| check["mark"] == "ok"), "{all:?}");
+    assert!(all.iter().any(|check| check["found"].as_str().is_some_and(|found| found.contains("shows a certificate"))), "{all:?}");
+    assert_eq!(report["led"], "full");
+    assert!(report["features"].as_array().expect("features").iter().all(|feature| feature["on"] == true), "{report}");
+    let (key, ca) = (user.path("home/.local/state/hotspare/ca/authority.json"), user.path("home/.local/state/hotspare/ca/ca.pem"));
+    let first = fs::read_to_string(&ca).expect("made");
+    // What others could have read is replaced, and not only closed.
+    fs::set_permissions(&key, Permissions::from_mode(0o644)).expect("loosened");
+    let (code, report) = doctor(&user, &[]).await;
+    let told = bad(&report, "full-mode");
+    assert!(code == Some(1) && told[0]["found"].as_str().is_some_and(|found| found.contains("can be read by others")), "{report}");
+    assert_eq!(told[0]["command"], "hotspare doctor --fix");
+    let (_, fixed) = doctor(&user, &["--fix"]).await;
+    assert_eq!(bad(&fixed, "full-mode"), Vec::<Value>::new(), "the service shows the new one: {fixed}");
+    assert!(fixed.to_string().contains("a new authority was made"), "{fixed}");
+    assert_eq!(fs::metadata(&key).expect("there").permissions().mode() & 0o777, 0o600);
+    let second = fs::read_to_string(&ca).expect("made");
+    assert_ne!(first, second);
+    // The client's file is another's certificate.
+    fs::write(&ca, &first).expect("written");
+    let (_, report) = doctor(&user, &[]).await;
+    let told = bad(&report, "full-mode").iter().map(|check| check["found"].to_string()).collect::<Vec<_>>().join("; ");
+    assert!(told.contains("does not hold this machine's certificate") && told.contains("a handshake through"), "{told}");
+    let (_, fixed) = doctor(&user, &["--fix"]).await;
+    assert_eq!((bad(&fixed, "full-mode").len(), fs::read_to_string(&ca).expect("there") == second), (0, true), "{fixed}");
+    // A file that is not ours is not written.
+    let settings = user.path("home/.claude/settings.json");
+    let text = fs::read_to_string(&settings).expect("there");
+    let other = user.path("home/other.pem");
+    fs::write(&other, "").expect("written");
+    fs::write(&settings, text.replace(&ca.display().to_string(), &other.display().to_string())).expect("written");
+    let (_, report) = doctor(&user, &["--fix"]).await;
+    assert_eq!((&bad(&report, "full-mode")[0]["command"], fs::read_to_string(&other).expect("there").len()), (&json!("hotspare install claude"), 0));
+    fs::write(&settings, text).expect("written");
+    assert_eq!(user.runs(&["service", "stop"]).await.code, Some(0));
+    let (code, report) = doctor(&user, &[]).await;
+    let told = bad(&report, "wiring");
+    assert!(code == Some(1) && told[0]["cause"] == "nothing of hotspare listens there: no session gets out", "{report}");
+}

@@ -10,6 +10,7 @@ use hotspare_gateway::Snapshot;
 use super::Running;
 use super::check::Check;
 use super::settings::{Kind, Setup, Source};
+use crate::claude;
 
 pub(super) use version::version;
 
@@ -48,6 +49,9 @@ pub(super) fn checks(setup: &Setup, config: Option<&Config>, running: &[Running]
 /// Where sessions go that nobody starts with `run`.
 fn wiring(setup: &Setup, listen: Option<SocketAddr>, running: &[SocketAddr], token: Option<&str>) -> Check {
     let Some((source, url)) = setup.value(BASE_URL) else {
+        if let Some((source, proxy)) = setup.our_proxy() {
+            return by_proxy(source, proxy, running, token);
+        }
         return Check::note("wiring", "Claude Code is not pointed at hotspare: only sessions under `hotspare run -- claude` are protected")
             .with_command("hotspare install claude");
     };
@@ -81,6 +85,20 @@ fn wiring(setup: &Setup, listen: Option<SocketAddr>, running: &[SocketAddr], tok
     }
 }
 
+/// The same in full mode. The handshake is looked at by itself.
+fn by_proxy(source: &Source, proxy: &str, running: &[SocketAddr], token: Option<&str>) -> Check {
+    let Some(address) = claude::our_proxy(proxy) else { return Check::note("wiring", "no proxy of hotspare's") };
+    let found = format!("{} makes {address} Claude Code's HTTPS proxy", source.place());
+    if !running.contains(&address) {
+        let cause = "nothing of hotspare listens there: no session gets out";
+        return Check::fail("wiring", found, cause, "hotspare service start    (or take it out: hotspare uninstall claude)");
+    }
+    if token.is_some() && claude::proxy_token(proxy) != token {
+        return Check::fail("wiring", found, "the local token there is an old one: every tunnel gets 407", "hotspare install claude");
+    }
+    Check::ok("wiring", format!("{found}, and it is there"))
+}
+
 /// The value of our header among the client's own.
 fn token_in(headers: &str) -> Option<&str> {
     let fields = headers.lines().filter_map(|line| line.split_once(':'));
@@ -103,15 +121,17 @@ fn shown(url: &str) -> String {
 }
 
 /// What decides where requests go, and as whom.
-fn deciding() -> impl Iterator<Item = &'static str> {
-    [BASE_URL, API_KEY, AUTH_TOKEN, CUSTOM_HEADERS].into_iter().chain(OTHER_CLOUDS)
+fn deciding(setup: &Setup) -> impl Iterator<Item = &'static str> {
+    let of_full_mode = [claude::HTTPS_PROXY[0], claude::HTTPS_PROXY[1], claude::EXTRA_CERTIFICATES].into_iter();
+    let is_full = setup.proxied();
+    [BASE_URL, API_KEY, AUTH_TOKEN, CUSTOM_HEADERS].into_iter().chain(OTHER_CLOUDS).chain(of_full_mode.filter(move |_| is_full))
 }
 
 /// What of it the settings of one kind say, with the file that does.
 fn said(setup: &Setup, kind: Kind) -> Option<(String, String)> {
     let named = |name: &'static str| setup.all(kind, name).map(move |(source, _)| (source.place(), name));
     let helpers = setup.sources.iter().filter(|source| source.kind == kind && source.helper).map(|source| (source.place(), "apiKeyHelper"));
-    let found: Vec<(String, &str)> = deciding().flat_map(named).chain(helpers).collect();
+    let found: Vec<(String, &str)> = deciding(setup).flat_map(named).chain(helpers).collect();
     let (place, _) = found.first()?;
     Some((place.clone(), found.iter().map(|(_, name)| *name).collect::<Vec<_>>().join(", ")))
 }

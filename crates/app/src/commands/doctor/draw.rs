@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::check::{Check, Mark};
-use super::features::Feature;
+use super::features::Led;
 use super::{DOCS, DoctorReport};
 use crate::output::{Look, Style};
 use crate::words;
@@ -26,7 +26,7 @@ pub(super) fn drawn(report: &DoctorReport, all: bool, home: &Path, look: Look) -
         last = &check.name;
     }
     lines.push(String::new());
-    lines.extend(features(&report.features, look));
+    lines.extend(features(report, look));
     lines.push(String::new());
     lines.extend(sum(report, look));
     lines.join("\n")
@@ -89,10 +89,14 @@ fn labelled(label: &str, words: &str, style: Option<Style>, look: Look) -> Vec<S
 }
 
 /// What the way through hotspare changes, in two lines: the details are in the docs.
-fn features(features: &[Feature], look: Look) -> Vec<String> {
+fn features(report: &DoctorReport, look: Look) -> Vec<String> {
     let names =
-        |on: bool| features.iter().filter(|feature| feature.on == on).map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
-    let mut lines = vec![look.paint.paint(Style::Bold, "Claude Code through hotspare")];
+        |on: bool| report.features.iter().filter(|feature| feature.on == on).map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
+    let title = match report.led {
+        Led::Base => "Claude Code through hotspare, by its base URL",
+        Led::Full => "Claude Code through hotspare, in full mode",
+    };
+    let mut lines = vec![look.paint.paint(Style::Bold, title)];
     for (label, on) in [("on", true), ("off", false)] {
         let names = names(on);
         if !names.is_empty() {
@@ -102,6 +106,9 @@ fn features(features: &[Feature], look: Look) -> Vec<String> {
                     format!("  {}{}", words::padded(if number == 0 { label } else { "" }, LABEL), line.trim_start())
                 }));
         }
+    }
+    if report.features.iter().all(|feature| feature.on) {
+        return lines;
     }
     let more = format!("what brings some back: {DOCS}#features");
     lines.extend(text(2, &more, look).into_iter().map(|line| look.paint.paint(Style::Dim, &line)));

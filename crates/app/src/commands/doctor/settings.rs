@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use hotspare_config::Locations;
 use serde_json::Value;
 
+use crate::claude;
+
 /// Largest settings file that is read.
 const LARGEST: u64 = 4 * 1024 * 1024;
 
@@ -69,6 +71,18 @@ impl Setup {
     pub(super) fn value(&self, name: &str) -> Option<(&Source, &str)> {
         let (source, value) = self.sources.iter().find_map(|source| Some((source, source.env.get(name)?.as_str())))?;
         (!value.is_empty()).then_some((source, value))
+    }
+
+    /// The proxy that a client in full mode has in us, and who says so. A base URL goes before it.
+    pub(super) fn our_proxy(&self) -> Option<(&Source, &str)> {
+        let led_by_base_url = self.value(claude::BASE_URL).is_some();
+        let proxy = claude::HTTPS_PROXY.into_iter().find_map(|name| self.value(name).filter(|(_, url)| claude::is_our_proxy(url)));
+        proxy.filter(|_| !led_by_base_url)
+    }
+
+    /// Whether the user's own settings have us for a proxy, whoever has the last word.
+    pub(super) fn proxied(&self) -> bool {
+        claude::HTTPS_PROXY.into_iter().any(|name| self.all(Kind::User, name).any(|(_, url)| claude::is_our_proxy(url)))
     }
 
     /// Every place of one kind that sets a variable to something.

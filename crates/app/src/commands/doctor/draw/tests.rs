@@ -36,7 +36,7 @@ fn report() -> DoctorReport {
         ),
         Check::ok("clock", "right"),
     ];
-    DoctorReport { version: 1, checks, features: features::of(&Setup::default(), hotspare_config::Mode::Auto), failed: 1, warned: 1 }
+    DoctorReport { version: 1, checks, led: Led::Base, features: features::of(&Setup::default(), Led::Base), failed: 1, warned: 1 }
 }
 
 #[test]
@@ -44,6 +44,8 @@ fn screens() {
     for (name, look) in LOOKS {
         insta::assert_snapshot!(name, drawn(&report(), false, Path::new("/home/me"), look));
     }
+    let full = DoctorReport { led: Led::Full, features: features::of(&Setup::default(), Led::Full), ..report() };
+    insta::assert_snapshot!("full 80", drawn(&full, false, Path::new("/home/me"), LOOKS[0].1));
     insta::assert_snapshot!("all 80", drawn(&report(), true, Path::new("/home/me"), LOOKS[0].1));
 }
 
