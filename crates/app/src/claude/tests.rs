@@ -256,7 +256,13 @@ fn json(text: &str) -> Value {
 fn only_a_hotspare_on_this_machine_is_our_proxy() {
     assert_eq!(our_proxy(&proxy_url(at(), "hs-1")), Some(at()));
     assert_eq!(our_proxy("http://hotspare:hs-1@[::1]:4117/"), "[::1]:4117".parse().ok());
-    for other in ["http://corp:3128", "http://hotspare:secret@127.0.0.1:3128", "http://hotspare:hs-1@10.0.0.1:4117", "http://hotspare@127.0.0.1:1", ""] {
+    for other in [
+        "http://corp:3128",
+        "http://hotspare:secret@127.0.0.1:3128",
+        "http://hotspare:hs-1@10.0.0.1:4117",
+        "http://hotspare@127.0.0.1:1",
+        "",
+    ] {
         assert_eq!(our_proxy(other), None, "{other}");
     }
 }
@@ -265,7 +271,9 @@ fn only_a_hotspare_on_this_machine_is_our_proxy() {
 #[test]
 fn in_full_mode_the_client_waits_as_long_as_behind_a_base_url() {
     let name = "CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS";
-    let value = |shell: &[(&str, &str)], lead: Lead<'_>| settings(&setup(&["claude"], shell, "").inject(at(), TOKEN, true, lead))["env"][name].clone();
+    let value = |shell: &[(&str, &str)], lead: Lead<'_>| {
+        settings(&setup(&["claude"], shell, "").inject(at(), TOKEN, true, lead))["env"][name].clone()
+    };
     assert_eq!(value(&[], full()), "360000");
     assert_eq!(value(&[(name, "600000")], full()), "600000", "the user's own word stays");
     assert_eq!(value(&[], BASE), Value::Null);

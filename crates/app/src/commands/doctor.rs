@@ -101,14 +101,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     let count = |mark: Mark| checks.iter().filter(|check| check.mark == mark).count();
     let (failed, warned) = (count(Mark::Fail), count(Mark::Warn));
     let led = features::led(&setup, loaded.as_ref().map_or(Mode::Auto, |config| config.server.mode));
-    let report = DoctorReport {
-        version: DOCTOR_VERSION,
-        features: features::of(&setup, led),
-        led,
-        failed,
-        warned,
-        checks,
-    };
+    let report = DoctorReport { version: DOCTOR_VERSION, features: features::of(&setup, led), led, failed, warned, checks };
     if arguments.json {
         let text = serde_json::to_string(&report).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;

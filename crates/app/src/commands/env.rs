@@ -79,8 +79,11 @@ type Variables = (Vec<(&'static str, String)>, Vec<&'static str>);
 /// is not set at all.
 fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, token: &str) -> Result<Variables, CliError> {
     if let Some(existing) = setup.gateway() {
-        return Err(CliError::new(Exit::Failed, format!("`{BASE_URL}` is `{existing}` here, and full mode stands for api.anthropic.com alone"))
-            .hint("by base URL: `hotspare env --mode base`"));
+        return Err(CliError::new(
+            Exit::Failed,
+            format!("`{BASE_URL}` is `{existing}` here, and full mode stands for api.anthropic.com alone"),
+        )
+        .hint("by base URL: `hotspare env --mode base`"));
     }
     let own = setup.outward();
     let (certificates, unreadable) = authority::trusted(&locations.state_dir, own.certificates.as_deref())?;
@@ -89,7 +92,9 @@ fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, t
     }
     authority_is_shown(address, token, &certificates)?;
     if own.proxy.is_some() && Outward::kept(&locations.state_dir).is_none_or(|kept| kept.proxy != own.proxy) {
-        output::talk("hotspare: the service goes through the proxy that it was started with; `hotspare install --mode full` teaches it yours");
+        output::talk(
+            "hotspare: the service goes through the proxy that it was started with; `hotspare install --mode full` teaches it yours",
+        );
     }
     let env = setup.lasting_env(address, token, Lead::Full(&certificates));
     let (unset, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(_, value)| value.is_empty());

@@ -168,8 +168,10 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
 fn is_full(asked: Option<cli::Mode>, config: &Config, led: Option<Led>) -> Result<bool, CliError> {
     use hotspare_config::Mode::{Auto, Base, Full};
     match (asked, config.server.mode) {
-        (Some(cli::Mode::Full), Base) => Err(CliError::new(Exit::ConfigInvalid, "`server.mode` is `base`: hotspare's port is no proxy then")
-            .hint("allow it: `hotspare config set server.mode auto`, then `hotspare service restart`")),
+        (Some(cli::Mode::Full), Base) => {
+            Err(CliError::new(Exit::ConfigInvalid, "`server.mode` is `base`: hotspare's port is no proxy then")
+                .hint("allow it: `hotspare config set server.mode auto`, then `hotspare service restart`"))
+        }
         (Some(cli::Mode::Full), Auto | Full) | (None, Full) => Ok(true),
         (Some(cli::Mode::Base | cli::Mode::Auto), _) | (None, Base) => Ok(false),
         (None, Auto) => Ok(matches!(led, Some(Led::Full(_)))),
@@ -220,7 +222,10 @@ fn refuse_managed(managed: &Path, address: SocketAddr, is_full: bool) -> Result<
     let text_at = |name: &str| settings.json(&["env", name]).and_then(|value| value.as_str().map(str::to_owned));
     let foreign = |name: &&str| text_at(name).is_some_and(|url| !url.is_empty() && our_proxy(&url) != Some(address));
     if let Some(name) = HTTPS_PROXY.into_iter().chain([BASE_URL]).find(foreign).filter(|_| is_full) {
-        let words = format!("`{}` sets `{name}`: your administrator's settings outrank yours, so full mode would have no effect", managed.display());
+        let words = format!(
+            "`{}` sets `{name}`: your administrator's settings outrank yours, so full mode would have no effect",
+            managed.display()
+        );
         return Err(CliError::new(Exit::Failed, words).hint("by base URL: `hotspare install --mode base`"));
     }
     match text_at(BASE_URL).as_deref() {

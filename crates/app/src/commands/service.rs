@@ -24,8 +24,8 @@ use crate::error::{CliError, Exit};
 use crate::output;
 use crate::state::{self, Instance};
 use crate::wiring::listener::{Listener, probe};
-use crate::wiring::patch::{Change, Place};
 use crate::wiring::outward::{OF_FULL_MODE, Outward};
+use crate::wiring::patch::{Change, Place};
 use crate::wiring::{self, Mode, Outcome, Part, WiringError};
 
 /// Longest that a listener may take to prove that it is ours. It is a millisecond's work; a service that systemd starts for this very
@@ -339,7 +339,9 @@ fn restart(locations: &Locations, address: SocketAddr) -> Result<ExitCode, CliEr
 pub(crate) fn renew(locations: &Locations, address: SocketAddr) -> Result<Option<String>, CliError> {
     match running(locations, address) {
         Some(before) if before.kind == "service" => replaced(locations, address, &before).map(|_| None),
-        Some(before) => Ok(Some(format!("process {} was started by `hotspare serve`: it knows of your proxy when it is started anew", before.pid))),
+        Some(before) => {
+            Ok(Some(format!("process {} was started by `hotspare serve`: it knows of your proxy when it is started anew", before.pid)))
+        }
         None => Ok(None),
     }
 }

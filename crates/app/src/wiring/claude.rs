@@ -9,11 +9,11 @@ use hotspare_config::Settings;
 use serde_json::{Map, Value, json};
 
 use super::Part;
+use super::outward::Outward;
 use super::patch::{Change, Entry, Place};
 use super::shell::Shell;
-use super::outward::Outward;
-use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, UserSetup, is_our_proxy, is_token_line};
 use crate::authority;
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, UserSetup, is_our_proxy, is_token_line};
 
 /// Where the client's hooks for the start of a session are.
 const SESSION_START: [&str; 2] = ["hooks", "SessionStart"];

@@ -67,11 +67,7 @@ impl Outward {
         let set = |names: &[&str]| names.iter().find_map(|name| variable(name).filter(|value| !value.is_empty()));
         let proxy = set(&["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"]);
         let leads_back = proxy.as_deref().is_some_and(is_our_proxy);
-        let own = Self {
-            proxy,
-            no_proxy: set(&["NO_PROXY", "no_proxy"]),
-            certificates: set(&[EXTRA_CERTIFICATES]).map(PathBuf::from),
-        };
+        let own = Self { proxy, no_proxy: set(&["NO_PROXY", "no_proxy"]), certificates: set(&[EXTRA_CERTIFICATES]).map(PathBuf::from) };
         match (Self::kept(state_dir), leads_back) {
             (Some(kept), true) => kept,
             (None, true) => Self::default(),

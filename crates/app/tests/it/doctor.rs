@@ -312,7 +312,10 @@ async fn t21_in_full_mode_the_authority_its_file_and_a_handshake_are_looked_at_a
     fs::write(&other, "").expect("written");
     fs::write(&settings, text.replace(&ca.display().to_string(), &other.display().to_string())).expect("written");
     let (_, report) = doctor(&user, &["--fix"]).await;
-    assert_eq!((&bad(&report, "full-mode")[0]["command"], fs::read_to_string(&other).expect("there").len()), (&json!("hotspare install claude"), 0));
+    assert_eq!(
+        (&bad(&report, "full-mode")[0]["command"], fs::read_to_string(&other).expect("there").len()),
+        (&json!("hotspare install claude"), 0)
+    );
     fs::write(&settings, text).expect("written");
     assert_eq!(user.runs(&["service", "stop"]).await.code, Some(0));
     let (code, report) = doctor(&user, &[]).await;

@@ -224,7 +224,11 @@ async fn in_full_mode_the_settings_get_the_proxy_what_it_shows_and_no_base_url()
     for name in ["HTTPS_PROXY", "https_proxy"] {
         assert_eq!(env[name], format!("http://hotspare:{token}@{}", wired.address));
     }
-    assert_eq!((&env["ANTHROPIC_BASE_URL"], &env["ANTHROPIC_CUSTOM_HEADERS"]), (&json!(""), &json!("x-team: 7")), "the token goes to us alone");
+    assert_eq!(
+        (&env["ANTHROPIC_BASE_URL"], &env["ANTHROPIC_CUSTOM_HEADERS"]),
+        (&json!(""), &json!("x-team: 7")),
+        "the token goes to us alone"
+    );
     assert_eq!((&env["NO_PROXY"], &env["no_proxy"]), (&json!(".corp,127.0.0.1,localhost"), &json!(".corp,127.0.0.1,localhost")));
     assert_eq!(env["CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS"], "360000");
     assert!(env.get("ENABLE_TOOL_SEARCH").is_none() && env.get("ANTHROPIC_AUTH_TOKEN").is_none(), "{env}");

@@ -90,8 +90,9 @@ fn labelled(label: &str, words: &str, style: Option<Style>, look: Look) -> Vec<S
 
 /// What the way through hotspare changes, in two lines: the details are in the docs.
 fn features(report: &DoctorReport, look: Look) -> Vec<String> {
-    let names =
-        |on: bool| report.features.iter().filter(|feature| feature.on == on).map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ");
+    let names = |on: bool| {
+        report.features.iter().filter(|feature| feature.on == on).map(|feature| feature.name.as_str()).collect::<Vec<_>>().join(", ")
+    };
     let title = match report.led {
         Led::Base => "Claude Code through hotspare, by its base URL",
         Led::Full => "Claude Code through hotspare, in full mode",
