@@ -10,6 +10,7 @@ mod first_run;
 mod logins;
 mod plugin;
 mod sdk;
+mod systemd;
 mod talk;
 mod tui;
 mod world;
@@ -120,9 +121,23 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
         let started = Instant::now();
         report(first_run::NAME, Mode::Print.label(), started, runtime.block_on(first_run::run(&tools)));
     }
-    if !direct && format!("{} {}", dead_service::NAME, Mode::Print.label()).contains(wanted) {
+    for mode in [Mode::Print, Mode::Interactive] {
+        let label = mode.label();
+        if !direct && format!("{} {label}", dead_service::NAME).contains(wanted) {
+            let started = Instant::now();
+            report(dead_service::NAME, label, started, runtime.block_on(dead_service::run(&tools, mode)));
+        }
+        if !direct && format!("{} {label}", dead_service::TAKEN).contains(wanted) {
+            let started = Instant::now();
+            report(dead_service::TAKEN, label, started, runtime.block_on(dead_service::run_taken(&tools, mode)));
+        }
+    }
+    if !direct && systemd::NAME.contains(wanted) {
         let started = Instant::now();
-        report(dead_service::NAME, Mode::Print.label(), started, runtime.block_on(dead_service::run(&tools)));
+        match runtime.block_on(systemd::run(&tools.hotspare)) {
+            Ok(Some(reason)) => println!("skipped {:<52} {reason}", systemd::NAME),
+            outcome => report(systemd::NAME, "", started, outcome.map(|_| ())),
+        }
     }
     for case in sdk::all() {
         if !direct && format!("{} sdk", case.name).contains(wanted) {

@@ -54,6 +54,8 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Drill(drill)) => commands::drill::drill(&drill),
         Some(Command::Profile(profile)) => commands::profile::profile(profile),
         Some(Command::Hook(HookCommand::SessionStart)) => commands::session_start::session_start(),
+        Some(Command::Hook(HookCommand::Prompt)) => commands::session_start::prompt(),
+        Some(Command::Hook(HookCommand::Sweep)) => commands::session_start::sweep(),
         Some(Command::Hook(HookCommand::Test(test))) => commands::hook::test(&test),
         Some(Command::Config(config)) => commands::config::config(config),
         Some(Command::Trust { folder }) => commands::trust::trust(folder),

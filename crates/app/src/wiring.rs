@@ -238,24 +238,7 @@ const SETTLE_TIME: Duration = Duration::from_millis(1300);
 /// that becomes empty, or what it was before, takes effect (measured, 2.1.330). So the addresses become what the client had of its own, or
 /// empty, and go a moment later.
 pub(crate) fn retire(receipt: &mut Open, locations: &Locations) -> Vec<Result<Outcome, (PathBuf, WiringError)>> {
-    let path = &locations.claude_settings;
-    let is_address = |entry: &&Entry| ADDRESSES.iter().any(|name| entry.place == Place::key(&["env", name]));
-    // The shell's own proxy, which ours has hidden.
-    let own = Outward::kept(&locations.state_dir).and_then(|kept| kept.proxy);
-    let instead = |entry: &Entry| {
-        let hidden = own.as_deref().filter(|_| entry.place != Place::key(&["env", BASE_URL]));
-        Change { value: Value::from(hidden.unwrap_or_default()).to_string(), ..entry.to_change() }
-    };
-    let emptied = |undone: &[Entry]| -> Vec<Change> {
-        let without_prior = undone.iter().filter(is_address).filter(|entry| entry.prior.is_none());
-        let kept = undone.iter().filter(|entry| entry.part != Part::Claude);
-        kept.map(Entry::to_change).chain(without_prior.map(instead)).collect()
-    };
-    let is_wired = receipt.wired(path).states.iter().any(|state| state.entries.iter().any(|entry| is_address(&entry)));
-    if !is_wired {
-        return unwire(receipt, &[Part::Claude], Mode::Write);
-    }
-    let first = rewire(receipt, path, Mode::Write, |_, undone| Ok(emptied(undone)));
+    let Some(first) = empty_address(receipt, locations) else { return unwire(receipt, &[Part::Claude], Mode::Write) };
     if first.as_ref().is_ok_and(|outcome| outcome.changed) {
         crate::commands::rest(SETTLE_TIME);
     }
@@ -265,11 +248,55 @@ pub(crate) fn retire(receipt: &mut Open, locations: &Locations) -> Vec<Result<Ou
     let Ok(first) = first else { return results };
     // What the first step took out is told as one with the second.
     let undone = first.undone.into_iter().filter(|entry| entry.part == Part::Claude).collect();
-    match results.iter_mut().flatten().find(|outcome| outcome.path == *path) {
+    match results.iter_mut().flatten().find(|outcome| outcome.path == locations.claude_settings) {
         Some(outcome) => (outcome.undone, outcome.left) = (undone, first.left),
         None => results.push(Ok(Outcome { entries: Vec::new(), undone, ..first })),
     }
     results
+}
+
+/// The first half of [`retire`], which is all that a session needs: of ours, the addresses are left in Claude Code's settings as what the
+/// client had of its own, or empty, and those only that were not there before. Nothing where no address of ours is in them.
+pub(crate) fn empty_address(receipt: &mut Open, locations: &Locations) -> Option<Result<Outcome, WiringError>> {
+    let path = &locations.claude_settings;
+    let own = own_proxy(locations);
+    let emptied = |undone: &[Entry]| -> Vec<Change> {
+        let without_prior = undone.iter().filter(|entry| is_address(entry)).filter(|entry| entry.prior.is_none());
+        let kept = undone.iter().filter(|entry| entry.part != Part::Claude);
+        let instead = |entry: &Entry| Change { value: stand_in(entry, own.as_deref()), ..entry.to_change() };
+        kept.map(Entry::to_change).chain(without_prior.map(instead)).collect()
+    };
+    let is_wired = receipt.wired(path).states.iter().any(|state| state.entries.iter().any(is_address));
+    is_wired.then(|| rewire(receipt, path, Mode::Write, |_, undone| Ok(emptied(undone))))
+}
+
+/// The second half of [`retire`], later and by another process: takes out what [`empty_address`] has left, unless hotspare has been wired in
+/// again since.
+pub(crate) fn sweep_emptied(receipt: &mut Open, locations: &Locations) {
+    let own = own_proxy(locations);
+    let wired = receipt.wired(&locations.claude_settings);
+    let of_claude = |entry: &&Entry| entry.part == Part::Claude;
+    let mut entries = wired.states.iter().flat_map(|state| &state.entries).filter(of_claude);
+    if entries.all(|entry| is_address(entry) && entry.value == stand_in(entry, own.as_deref())) {
+        // What stays is found by `uninstall`.
+        let _ = unwire(receipt, &[Part::Claude], Mode::Write);
+        let _ = forget_outward(receipt, locations);
+    }
+}
+
+/// The shell's own proxy, which ours has hidden.
+fn own_proxy(locations: &Locations) -> Option<String> {
+    Outward::kept(&locations.state_dir).and_then(|kept| kept.proxy)
+}
+
+/// What stands in the place of an address of ours until it goes, in JSON.
+fn stand_in(address: &Entry, own_proxy: Option<&str>) -> String {
+    let hidden = own_proxy.filter(|_| address.place != Place::key(&["env", BASE_URL]));
+    Value::from(hidden.unwrap_or_default()).to_string()
+}
+
+fn is_address(entry: &Entry) -> bool {
+    ADDRESSES.iter().any(|name| entry.place == Place::key(&["env", name]))
 }
 
 /// The variables that say where a client goes; in full mode the other ones do.

@@ -1,58 +1,220 @@
-//! A service that was killed, with Claude Code's settings pointing at it: the next session is answered as if nothing had been. Prints how
-//! long the hook took. Ends no process but that service.
+//! A service that is dead, with Claude Code's settings pointing at it: the next session is answered as if nothing had been; or, where another
+//! program has the port by then, goes on without us, says so, and shows that program no credential. Prints how long the hook took. Ends no
+//! process but that service.
 
+use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hotspare_testkit::Upstream;
-use serde_json::Value;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
+use super::cases::Mode;
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
-use super::world::{Login, Tools, World};
+use super::tui;
+use super::world::{CLIENT_KEY, Login, Tools, World};
 
 pub(super) const NAME: &str = "a dead service, and the next session";
+pub(super) const TAKEN: &str = "a dead service whose port another program has";
 
-/// Longest that the session's hook may take to bring it back.
+/// Longest that the session's hook may take, whether it brings the service back or says why it cannot.
 const PROMISE: Duration = Duration::from_millis(300);
 
-pub(super) async fn run(tools: &Tools) -> Result<()> {
-    let primary = Upstream::start(|_| faults::healthy(SECOND)).await?;
-    let spare = Upstream::start(|_| faults::status(529, "overloaded_error")).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::Key).await?;
-    let mut environment = world.environment();
-    environment.push(("HOTSPARE_CONFIG", world.config.clone().into()));
-    environment.push(("HOTSPARE_SERVER__LISTEN", hotspare_testkit::refused_addr()?.to_string().into()));
-    let user = NewUser { world: &world, environment };
-    user.runs(&tools.hotspare, &["install"]).await?;
-    let outcome = sessions(tools, &user, &primary).await;
-    // Whatever happened: nothing of it stays behind.
-    user.runs(&tools.hotspare, &["uninstall"]).await?;
-    user.runs(&tools.hotspare, &["uninstall", "--all", "--check"]).await?;
+/// Longest until a port is free again.
+const FREE: Duration = Duration::from_secs(5);
+
+/// What a session says whose service came back, and one whose service cannot.
+const REVIVED: &str = "hotspare was not running and has been started";
+const LEFT: &str = "hotspare cannot run (another program listens on";
+
+/// An installed user. The primary is also where the client went before, as a company's gateway is.
+struct Installed<'a> {
+    tools: &'a Tools,
+    user: NewUser<'a>,
+    primary: Upstream,
+    address: SocketAddr,
+}
+
+/// The service is killed, and nobody else comes.
+pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
+    let (world, primary) = world().await?;
+    let installed = Installed::new(tools, &world, primary).await?;
+    let outcome = installed.revived(mode).await;
+    installed.end().await?;
     outcome
 }
 
-async fn sessions(tools: &Tools, user: &NewUser<'_>, primary: &Upstream) -> Result<()> {
-    let claude = &tools.claude;
-    kill(tools, user).await?;
-    let said = user.runs(claude, &["-p", "Say something.", "--output-format", "stream-json", "--verbose"]).await?;
-    ensure!(said.contains(SECOND), "the session was not answered: {said}");
-    ensure!(said.contains("hotspare was not running and has been started"), "nobody was told: {said}");
-    ensure!(!said.contains("api_retry"), "the client had to ask again: {said}");
-    ensure!(primary.messages().len() == 1, "the primary was asked {} times", primary.messages().len());
-    kill(tools, user).await?;
-    let begun = Instant::now();
-    user.runs(&tools.hotspare, &["hook", "session-start"]).await?;
-    let took = begun.elapsed();
-    println!("        the hook brought it back in {} ms", took.as_millis());
-    ensure!(took <= PROMISE, "the hook took {took:?}, {PROMISE:?} are promised");
-    Ok(())
+/// The service is killed, and another program takes its port.
+pub(super) async fn run_taken(tools: &Tools, mode: Mode) -> Result<()> {
+    let (world, primary) = world().await?;
+    let before = json!({ "env": { "ANTHROPIC_BASE_URL": primary.url() } });
+    std::fs::write(world.path("claude/settings.json"), before.to_string())?;
+    let installed = Installed::new(tools, &world, primary).await?;
+    let mut outcome = installed.left(mode).await;
+    if outcome.is_ok() && mode == Mode::Print {
+        outcome = installed.left_for_the_usual_address().await;
+    }
+    installed.end().await?;
+    outcome
 }
 
-async fn kill(tools: &Tools, user: &NewUser<'_>) -> Result<()> {
-    let status: Value = serde_json::from_str(&user.runs(&tools.hotspare, &["service", "status", "--json"]).await?)?;
-    let pid = status["pid"].as_i64().context("the service has no process")?.to_string();
-    ensure!(Command::new("kill").args(["-9", &pid]).status()?.success(), "process {pid} could not be killed");
-    Ok(())
+async fn world() -> Result<(World, Upstream)> {
+    let primary = Upstream::start(|_| faults::healthy(SECOND)).await?;
+    let world = World::new(&primary.url(), &hotspare_testkit::refused_addr().map(|spare| format!("http://{spare}"))?, Login::Key).await?;
+    Ok((world, primary))
+}
+
+impl<'a> Installed<'a> {
+    async fn new(tools: &'a Tools, world: &'a World, primary: Upstream) -> Result<Self> {
+        let address = hotspare_testkit::refused_addr()?;
+        let mut environment = world.environment();
+        environment.push(("HOTSPARE_CONFIG", world.config.clone().into()));
+        environment.push(("HOTSPARE_SERVER__LISTEN", address.to_string().into()));
+        let installed = Self { tools, user: NewUser { world, environment }, primary, address };
+        installed.hotspare(&["install"]).await?;
+        Ok(installed)
+    }
+
+    async fn hotspare(&self, arguments: &[&str]) -> Result<String> {
+        self.user.runs(&self.tools.hotspare, arguments).await
+    }
+
+    /// Nothing of it stays behind.
+    async fn end(&self) -> Result<()> {
+        self.hotspare(&["uninstall"]).await?;
+        self.hotspare(&["uninstall", "--all", "--check"]).await?;
+        Ok(())
+    }
+
+    /// What a session shows that asks one thing and is answered.
+    async fn session(&self, mode: Mode) -> Result<String> {
+        let asked = self.primary.messages().len();
+        let said = match mode {
+            Mode::Print => {
+                let prompt = ["-p", "Say something.", "--output-format", "stream-json", "--verbose"];
+                self.user.runs(&self.tools.claude, &prompt).await?
+            }
+            Mode::Interactive => tui::ask(&self.tools.claude, self.user.world, &self.user.environment, "Say something.", SECOND).await?,
+        };
+        ensure!(said.contains(SECOND), "the session was not answered: {said}");
+        ensure!(!said.contains("api_retry"), "the client had to ask again: {said}");
+        let asked = self.primary.messages().len() - asked;
+        ensure!(asked == 1, "the primary was asked {asked} times");
+        Ok(said)
+    }
+
+    async fn revived(&self, mode: Mode) -> Result<()> {
+        self.kill().await?;
+        let said = self.session(mode).await?;
+        ensure!(said.contains(REVIVED), "nobody was told: {said}");
+        self.kill().await?;
+        let (said, took) = self.hook().await?;
+        println!("        the hook brought it back in {} ms", took.as_millis());
+        ensure!(said.contains(REVIVED) && took <= PROMISE, "the hook took {took:?}, {PROMISE:?} are promised: {said}");
+        Ok(())
+    }
+
+    async fn left(&self, mode: Mode) -> Result<()> {
+        self.kill().await?;
+        let stranger = Stranger::at(self.address).await?;
+        let said = self.session(mode).await?;
+        ensure!(said.contains(LEFT), "nobody was told: {said}");
+        stranger.has_learned_nothing()?;
+        drop(stranger);
+        self.hotspare(&["install"]).await?;
+        self.kill().await?;
+        let stranger = Stranger::at(self.address).await?;
+        let (said, took) = self.hook().await?;
+        println!("        the hook left in {} ms", took.as_millis());
+        ensure!(said.contains(LEFT) && took <= PROMISE, "the hook took {took:?}, {PROMISE:?} are promised: {said}");
+        stranger.has_learned_nothing()
+    }
+
+    /// As before, where the client went to its own provider before: that is out of reach here, but it is asked, and the other program is not.
+    async fn left_for_the_usual_address(&self) -> Result<()> {
+        self.hotspare(&["uninstall"]).await?;
+        std::fs::write(self.user.world.path("claude/settings.json"), "{}")?;
+        self.hotspare(&["install"]).await?;
+        self.kill().await?;
+        let stranger = Stranger::at(self.address).await?;
+        let mut environment = self.user.environment.clone();
+        environment.push(("CLAUDE_CODE_MAX_RETRIES", "0".into()));
+        let alone = NewUser { world: self.user.world, environment };
+        let lost = alone.runs(&self.tools.claude, &["-p", "Say something."]).await;
+        ensure!(lost.is_err(), "somebody answered: {lost:?}");
+        let tunnels = self.user.world.outside.requests();
+        ensure!(
+            tunnels.iter().any(|request| request.target == "api.anthropic.com:443"),
+            "the client's own provider was not asked: {lost:?}"
+        );
+        stranger.has_learned_nothing()
+    }
+
+    async fn hook(&self) -> Result<(String, Duration)> {
+        let begun = Instant::now();
+        let said = self.hotspare(&["hook", "session-start"]).await?;
+        Ok((said, begun.elapsed()))
+    }
+
+    async fn kill(&self) -> Result<()> {
+        let status: Value = serde_json::from_str(&self.hotspare(&["service", "status", "--json"]).await?)?;
+        let pid = status["pid"].as_i64().context("the service has no process")?.to_string();
+        ensure!(Command::new("kill").args(["-9", &pid]).status()?.success(), "process {pid} could not be killed");
+        Ok(())
+    }
+}
+
+/// A program that knows nothing of us, and answers whatever comes. It goes with this.
+struct Stranger {
+    heard: Arc<Mutex<String>>,
+    task: JoinHandle<()>,
+}
+
+impl Stranger {
+    async fn at(address: SocketAddr) -> Result<Self> {
+        let until = Instant::now() + FREE;
+        let listener = loop {
+            match TcpListener::bind(address).await {
+                Ok(listener) => break listener,
+                Err(error) if Instant::now() > until => return Err(error).context("the port is not free"),
+                // Whoever was killed lets go of it in a moment.
+                Err(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        };
+        let heard = Arc::new(Mutex::new(String::new()));
+        let hearing = heard.clone();
+        let task = tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let hearing = hearing.clone();
+                tokio::spawn(async move {
+                    let mut head = vec![0; 64 * 1024];
+                    let read = stream.read(&mut head).await.unwrap_or_default();
+                    hearing.lock().expect("nobody panics with it").push_str(&String::from_utf8_lossy(&head[..read]));
+                    let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").await;
+                });
+            }
+        });
+        Ok(Self { heard, task })
+    }
+
+    /// It was looked at, and neither asked nor shown a credential.
+    fn has_learned_nothing(&self) -> Result<()> {
+        let heard = self.heard.lock().expect("nobody panics with it");
+        ensure!(heard.contains("x-hotspare-challenge"), "nobody looked who it is: {heard}");
+        ensure!(!heard.contains("/v1/messages") && !heard.contains(CLIENT_KEY), "another program was asked: {heard}");
+        ensure!(!heard.contains("x-hotspare-token"), "another program has the local token: {heard}");
+        Ok(())
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }

@@ -1,6 +1,6 @@
 //! Drives the interactive client in a terminal of its own and reads its screen. Never shares a tmux server with anyone.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -32,8 +32,10 @@ impl Drop for Terminal {
 }
 
 impl Terminal {
-    async fn open(socket: PathBuf, script: &Path) -> Result<Self> {
-        let terminal = Self { socket };
+    async fn open(world: &World, session: &str) -> Result<Self> {
+        let script = world.path("session.sh");
+        std::fs::write(&script, session)?;
+        let terminal = Self { socket: world.path("tmux") };
         let shell = format!("sh {}", script.display());
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "s", "-x", "140", "-y", "50", &shell]).await?;
         Ok(terminal)
@@ -75,9 +77,7 @@ impl Terminal {
 
 /// One turn, and the way out that a user takes.
 pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Result<()> {
-    let script = world.path("session.sh");
-    std::fs::write(&script, session(tools, world, &[]))?;
-    let terminal = Terminal::open(world.path("tmux"), &script).await?;
+    let terminal = Terminal::open(world, &protected(tools, world, &[])).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
     terminal.enter("Say something.").await?;
     let texts = expect.texts(Mode::Interactive);
@@ -104,9 +104,23 @@ pub(super) async fn talk(
     turns: &[(String, String)],
     before: impl Fn(usize),
 ) -> Result<String> {
-    let script = world.path("session.sh");
-    std::fs::write(&script, session(tools, world, arguments))?;
-    let terminal = Terminal::open(world.path("tmux"), &script).await?;
+    conversation(world, &protected(tools, world, arguments), turns, before).await
+}
+
+/// One turn of the client as it is installed, with nothing before its name: gives the last screen on one line.
+pub(super) async fn ask(
+    client: &Path,
+    world: &World,
+    environment: &[(&'static str, OsString)],
+    words: &str,
+    answer: &str,
+) -> Result<String> {
+    let script = session(world, environment, &[client.as_os_str().to_owned()]);
+    conversation(world, &script, &[(words.to_owned(), answer.to_owned())], |_| ()).await
+}
+
+async fn conversation(world: &World, script: &str, turns: &[(String, String)], before: impl Fn(usize)) -> Result<String> {
+    let terminal = Terminal::open(world, script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;
     let mut last = String::new();
     for (number, (words, answer)) in turns.iter().enumerate() {
@@ -126,14 +140,21 @@ fn flat(screen: &str) -> String {
     screen.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// The script of a client that `hotspare run` protects.
+fn protected(tools: &Tools, world: &World, arguments: &[&str]) -> String {
+    let mut command = tools.protected_client(world);
+    command.extend(arguments.iter().map(OsString::from));
+    session(world, &tools.environment(world), &command)
+}
+
 /// A script with the whole environment, so that tmux's own does not matter. It stays after the client, so that the screen can be read.
-fn session(tools: &Tools, world: &World, arguments: &[&str]) -> String {
+fn session(world: &World, environment: &[(&'static str, OsString)], command: &[OsString]) -> String {
     let quoted = |text: &OsStr| format!("'{}'", text.to_string_lossy().replace('\'', r"'\''"));
     let mut script = format!("cd {}\nenv -i", quoted(world.project().as_os_str()));
-    for (name, value) in tools.environment(world) {
-        let _ = write!(script, " {name}={}", quoted(&value));
+    for (name, value) in environment {
+        let _ = write!(script, " {name}={}", quoted(value));
     }
-    for argument in tools.protected_client(world).iter().map(AsRef::as_ref).chain(arguments.iter().map(OsStr::new)) {
+    for argument in command {
         let _ = write!(script, " {}", quoted(argument));
     }
     let _ = write!(script, "\necho \"{ENDED}$?.\"\nexec sleep {}\n", PATIENCE.as_secs());

@@ -17,6 +17,12 @@ pub(crate) enum HookCommand {
     /// What Claude Code runs when a session begins: revives the service, or takes our values out of its settings
     #[command(hide = true)]
     SessionStart,
+    /// What Claude Code runs before a prompt goes out: the same, and it waits until values that were taken out have no effect any more
+    #[command(hide = true)]
+    Prompt,
+    /// What these two leave behind them where the service cannot run: takes out what they have emptied
+    #[command(hide = true)]
+    Sweep,
 }
 
 /// `hotspare hook test`.

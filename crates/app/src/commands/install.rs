@@ -312,7 +312,7 @@ impl Wanted<'_> {
                 notes.push(format!("`{switch}` is set, so Claude Code goes to that cloud and past hotspare; unset it to be protected"));
             }
             changes.extend(claude::env_changes(self.env(&setup)));
-            changes.push(claude::hook_change(&self.program, self.lead()));
+            changes.extend(claude::hook_changes(&self.program, self.lead()));
         } else {
             changes.extend(kept(Part::Claude));
         }

@@ -22,6 +22,7 @@ use tokio::sync::Notify;
 use crate::authority;
 use crate::cli::Serve;
 use crate::commands;
+use crate::commands::service::notify;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
 use crate::wiring;
@@ -117,7 +118,10 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         let end = End { listener: listener.as_fd().try_clone_to_owned()?, registration, is_service: arguments.service };
         let stopped = stopped(end)?;
         if arguments.take_over {
+            // Whoever hands over tells systemd: it believes the process that it knows.
             io::stdout().write_all(READY).and_then(|()| io::stdout().flush())?;
+        } else {
+            notify::ready();
         }
         hotspare_gateway::serve(gateway, listener, stopped).await;
         shower.end();
@@ -243,6 +247,9 @@ async fn hand_over(program: &str, listener: &OwnedFd) -> io::Result<()> {
     let stdout = next.stdout.as_mut().ok_or_else(|| io::Error::other("it has no output"))?;
     let ready = tokio::time::timeout(HANDOVER_TIME, stdout.read_exact(&mut said)).await;
     if ready.is_ok_and(|read| read.is_ok()) && said == READY {
+        if let Some(pid) = next.id() {
+            notify::handed_over_to(pid);
+        }
         return Ok(());
     }
     let _ = next.kill().await;

@@ -1,6 +1,8 @@
 //! `hotspare service`: starts, stops and replaces the process that serves in the background; by systemd or launchd where one of them runs
 //! this user's services, else by itself. Never ends a process that is not ours.
 
+mod manager;
+pub(crate) mod notify;
 mod units;
 
 use std::fs;
@@ -8,7 +10,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, Output, Stdio};
+use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use hotspare_config::{Config, Locations, Server};
@@ -27,6 +29,8 @@ use crate::wiring::listener::{Listener, probe};
 use crate::wiring::outward::{OF_FULL_MODE, Outward};
 use crate::wiring::patch::{Change, Place};
 use crate::wiring::{self, Mode, Outcome, Part, WiringError};
+pub(crate) use manager::Manager;
+use manager::{launchd_domain, launchd_target, ordered, ordered_within, systemd_has_port};
 
 /// Longest that a listener may take to prove that it is ours. It is a millisecond's work; a service that systemd starts for this very
 /// connection takes longer.
@@ -38,46 +42,11 @@ pub(crate) const START_TIME: Duration = Duration::from_secs(10);
 /// Between two looks at a process that starts or ends.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Longest that systemd or launchd may take for one order: a stop waits for answers in flight.
-const MANAGER_TIME: Duration = Duration::from_secs(SERVICE_DRAIN.as_secs() + 20);
-
 /// A log of a service that runs by itself is begun anew beyond so many bytes.
 const LOG_CAP: u64 = 1024 * 1024;
 
 /// The version of the JSON.
 const VERSION: u32 = 1;
-
-/// Who runs services here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub(crate) enum Manager {
-    /// systemd, for this user.
-    Systemd,
-    /// launchd, for this user.
-    Launchd,
-    /// Nobody: a process in the background.
-    Background,
-}
-
-impl Manager {
-    /// Of this machine and user.
-    pub(crate) fn find() -> Self {
-        if cfg!(target_os = "macos") {
-            return Self::Launchd;
-        }
-        // Where systemd keeps its socket for this user; a container has none.
-        let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
-        if runtime.is_some_and(|folder| folder.join("systemd/private").exists()) { Self::Systemd } else { Self::Background }
-    }
-
-    fn words(self) -> &'static str {
-        match self {
-            Self::Systemd => "systemd",
-            Self::Launchd => "launchd",
-            Self::Background => "a background process",
-        }
-    }
-}
 
 /// `hotspare service status --json`.
 #[derive(Debug, Serialize, JsonSchema)]
@@ -160,16 +129,24 @@ pub(crate) enum Started {
 /// Starts the service unless it runs, and waits for its first answer until the deadline.
 pub(crate) fn start(locations: &Locations, address: SocketAddr, deadline: Instant) -> Result<Started, CliError> {
     let left = || deadline.saturating_duration_since(Instant::now());
+    let manager = if is_installed(locations) { Manager::find() } else { Manager::Background };
     match probe(&locations.state_dir, address, left())? {
         Listener::Ours => return Ok(Started::Already),
+        // A busy machine: whoever has entered itself there and lives is no stranger.
+        Listener::Stranger if running(locations, address).is_some() => return Ok(Started::Soon),
+        // Whoever comes wakes the service, as we have just done.
+        Listener::Stranger if manager == Manager::Systemd && systemd_has_port(address) => return Ok(Started::Soon),
         Listener::Stranger => return Err(taken(address)),
         Listener::Nobody => {}
     }
-    let manager = if is_installed(locations) { Manager::find() } else { Manager::Background };
     let mut child = None;
     match manager {
+        // Ends when the service is ready, or cannot be; a service that starts goes on starting when the time is up.
         Manager::Systemd => {
-            ordered("systemctl", &["--user", "start", "--no-block", "hotspare.socket", "hotspare.service"])?;
+            let orders = ["--user", "start", "hotspare.socket", "hotspare.service"];
+            if ordered_within("systemctl", &orders, left().max(LOOK_EVERY))?.is_none() {
+                return Ok(Started::Soon);
+            }
         }
         Manager::Launchd => {
             ordered("launchctl", &["kickstart", &launchd_target()])?;
@@ -325,12 +302,12 @@ fn stop_and_tell(locations: &Locations, address: SocketAddr) -> Result<ExitCode,
 /// Puts a new process in the place of the one that runs, without refusing a connection or cutting an answer.
 fn restart(locations: &Locations, address: SocketAddr) -> Result<ExitCode, CliError> {
     let Some(before) = running(locations, address) else { return start_and_tell(locations, address) };
-    match replaced(locations, address, &before)? {
-        None => output::data(&format!("hotspare runs anew on http://{address}, kept by systemd"))?,
-        Some(next) => {
-            output::data(&format!("process {next} serves on http://{address} now"))?;
-            output::talk(&format!("  process {} ends with its last answer", before.pid));
-        }
+    let next = replaced(locations, address, &before)?;
+    output::data(&format!("process {next} serves on http://{address} now"))?;
+    output::talk(&format!("  process {} ends with its last answer", before.pid));
+    if is_installed(locations) && Manager::find() == Manager::Systemd {
+        // The new process has the old one's variables. systemd itself can only end the one before it begins the next.
+        output::talk("  keys in hotspare's `environment` file are read by `systemctl --user restart hotspare`, which waits for answers");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -346,13 +323,8 @@ pub(crate) fn renew(locations: &Locations, address: SocketAddr) -> Result<Option
     }
 }
 
-/// Puts a new process in the place of this one; its number, where systemd does not keep it to itself.
-fn replaced(locations: &Locations, address: SocketAddr, before: &Instance) -> Result<Option<i32>, CliError> {
-    if is_installed(locations) && Manager::find() == Manager::Systemd {
-        // The socket is systemd's, and stays open meanwhile.
-        ordered("systemctl", &["--user", "restart", "hotspare.service"])?;
-        return Ok(None);
-    }
+/// Has this process hand its port over to a new one; the new one's number.
+fn replaced(locations: &Locations, address: SocketAddr, before: &Instance) -> Result<i32, CliError> {
     let pid = Pid::from_raw(before.pid).filter(|_| before.kind == "service").ok_or_else(|| {
         CliError::new(Exit::Failed, format!("process {} was started by `hotspare serve`", before.pid)).hint("end it there, with Ctrl-C")
     })?;
@@ -365,7 +337,7 @@ fn replaced(locations: &Locations, address: SocketAddr, before: &Instance) -> Re
             instances.iter().find(|instance| instance.pid != before.pid && instance.address == address && instance.kind == "service");
         // The old one leaves the list when it takes no more connections.
         if let Some(next) = next.filter(|_| !is_there(before.pid)) {
-            return Ok(Some(next.pid));
+            return Ok(next.pid);
         }
         if Instant::now() > deadline {
             return Err(CliError::new(Exit::Failed, format!("no new process took over; process {} goes on", before.pid))
@@ -512,27 +484,6 @@ pub(crate) fn forget() {
         // What it knows of files that are gone harms nobody.
         let _ = ordered("systemctl", &["--user", "daemon-reload"]);
     }
-}
-
-fn launchd_domain() -> String {
-    format!("gui/{}", rustix::process::getuid().as_raw())
-}
-
-fn launchd_target() -> String {
-    format!("{}/{}", launchd_domain(), units::LABEL)
-}
-
-/// Gives the manager an order and waits for its end.
-fn ordered(program: &str, arguments: &[&str]) -> Result<Output, CliError> {
-    let line = || format!("{program} {}", arguments.join(" "));
-    let failed = |why: &str| CliError::new(Exit::Failed, format!("`{}` failed: {}", line(), why.trim()));
-    let mut command = tokio::process::Command::new(program);
-    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
-    let output = commands::runtime()?
-        .block_on(async { tokio::time::timeout(MANAGER_TIME, command.output()).await })
-        .map_err(|_| failed("it did not end"))?
-        .map_err(|error| failed(&error.to_string()))?;
-    if output.status.success() { Ok(output) } else { Err(failed(&String::from_utf8_lossy(&output.stderr))) }
 }
 
 /// Beside what the receipt knows: files of the manager that are there although they should not be.

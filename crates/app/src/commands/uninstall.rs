@@ -80,11 +80,22 @@ pub(crate) fn uninstall(arguments: &Uninstall) -> Result<ExitCode, CliError> {
     Ok(if is_whole { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
 }
 
+/// A file that was changed twice is told once: what went of it in all, and what is in it in the end.
+fn together(outcomes: &mut Vec<Outcome>, later: Outcome) {
+    let Some(earlier) = outcomes.iter_mut().find(|earlier| earlier.path == later.path) else {
+        outcomes.push(later);
+        return;
+    };
+    earlier.undone.extend(later.undone);
+    (earlier.entries, earlier.left) = (later.entries, later.left);
+    earlier.changed |= later.changed;
+}
+
 fn parted(results: Vec<Result<Outcome, (PathBuf, WiringError)>>) -> (Vec<Outcome>, Vec<WiringError>) {
     let (mut outcomes, mut failed) = (Vec::new(), Vec::new());
     for result in results {
         match result {
-            Ok(outcome) => outcomes.push(outcome),
+            Ok(outcome) => together(&mut outcomes, outcome),
             Err((_, error)) => failed.push(error),
         }
     }

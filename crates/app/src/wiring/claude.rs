@@ -15,16 +15,16 @@ use super::shell::Shell;
 use crate::authority;
 use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, UserSetup, is_our_proxy, is_token_line};
 
-/// Where the client's hooks for the start of a session are.
-const SESSION_START: [&str; 2] = ["hooks", "SessionStart"];
+/// The client's event at the start of a session, and what our command for it ends with.
+const SESSION_START: (&str, &str) = ("SessionStart", "hook session-start");
 
-/// What the hook's command ends with.
-const HOOK: &str = "hook session-start";
+/// The client's event before each prompt goes out, and what our command for it ends with.
+const PROMPT: (&str, &str) = ("UserPromptSubmit", "hook prompt");
 
 /// What the status line's command goes on with.
 const STATUSLINE: &str = "statusline";
 
-/// Seconds that the client gives the hook. It takes far fewer; see `commands/hook.rs`.
+/// Seconds that the client gives a hook. It takes far fewer; see `commands/session_start.rs`.
 const HOOK_TIME: u64 = 5;
 
 /// The user's own set-up, as far as it matters: what stands in this text, and in the environment.
@@ -47,8 +47,8 @@ pub(crate) fn env_changes<'e>(env: impl IntoIterator<Item = (&'e str, String)>) 
     env.into_iter().map(|(name, value)| variable(name, &value)).collect()
 }
 
-/// The hook that revives the service, or takes our values out.
-pub(crate) fn hook_change(program: &str, lead: Lead<'_>) -> Change {
+/// The hooks that revive the service, or take our values out: at a session's start and before each prompt.
+pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 2] {
     let quoted = Shell::Bash.quoted(program);
     let names = match lead {
         Lead::Base => format!("env.{BASE_URL} and env.{CUSTOM_HEADERS}"),
@@ -57,11 +57,20 @@ pub(crate) fn hook_change(program: &str, lead: Lead<'_>) -> Change {
     let gone = json!({ "systemMessage": format!(
         "hotspare is gone from {program}, but Claude Code's settings still point at it: take {names} out"
     ) });
-    // The client runs it with a shell. Whoever has deleted the program shall hear why nothing works.
-    let command = format!("if [ -x {quoted} ]; then {quoted} {HOOK}; else echo {}; fi", Shell::Bash.quoted(&gone.to_string()));
+    // The client runs it with a shell. Whoever has deleted the program shall hear once a session why nothing works.
+    let told = format!("echo {}", Shell::Bash.quoted(&gone.to_string()));
+    let command = |hook: &str, otherwise: &str| format!("if [ -x {quoted} ]; then {quoted} {hook}; else {otherwise}; fi");
+    [hook_change(SESSION_START.0, &command(SESSION_START.1, &told)), hook_change(PROMPT.0, &command(PROMPT.1, ":"))]
+}
+
+fn hook_change(event: &str, command: &str) -> Change {
     let value = json!({ "hooks": [{ "type": "command", "command": command, "timeout": HOOK_TIME }] });
-    let list = SESSION_START.map(str::to_owned).to_vec();
-    Change { part: Part::Claude, place: Place::Entry { list, name: None }, value: inline(&value) }
+    Change { part: Part::Claude, place: Place::Entry { list: hooks_of(event).to_vec(), name: None }, value: inline(&value) }
+}
+
+/// Where the client's hooks of an event are.
+fn hooks_of(event: &str) -> [String; 2] {
+    ["hooks".to_owned(), event.to_owned()]
 }
 
 /// The status line: ours, around the user's own where there is one. None where theirs is of a kind that cannot be wrapped.
@@ -117,12 +126,15 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
             }
         }
     }
-    for entry in settings.entries(&SESSION_START).unwrap_or_default() {
-        let is_ours = |hook: &Value| hook["command"].as_str().is_some_and(|command| is_our_command(command, HOOK));
-        if entry["hooks"].as_array().is_some_and(|hooks| hooks.len() == 1 && is_ours(&hooks[0])) {
-            let list = SESSION_START.map(str::to_owned).to_vec();
-            let place = Place::Entry { list, name: None };
-            found.push(Entry { part: Part::Claude, place, value: entry.to_string(), prior: None, made: SESSION_START.len() });
+    for (event, hook) in [SESSION_START, PROMPT] {
+        let is_ours = |entry: &Value| entry["command"].as_str().is_some_and(|command| is_our_command(command, hook));
+        for entry in settings.entries(&["hooks", event]).unwrap_or_default() {
+            if entry["hooks"].as_array().is_some_and(|hooks| hooks.len() == 1 && is_ours(&hooks[0])) {
+                let list = hooks_of(event).to_vec();
+                let made = list.len();
+                let place = Place::Entry { list, name: None };
+                found.push(Entry { part: Part::Claude, place, value: entry.to_string(), prior: None, made });
+            }
         }
     }
     found

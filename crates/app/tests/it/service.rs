@@ -12,7 +12,7 @@ use hotspare_testkit::{Gate, Script, Upstream};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixDatagram};
 
 use crate::user::{User, asks, wait_for};
 
@@ -188,10 +188,72 @@ async fn r60_the_hook_revives_a_dead_service_or_leaves() {
     let message = said["systemMessage"].as_str().expect("words");
     assert!(message.contains("another program listens on") && message.contains("hotspare install") && !message.contains('\n'), "{message}");
     serving.join().expect("it ended");
-    let settings = fs::read_to_string(user.path("home/.claude/settings.json")).expect("read");
-    assert!(!settings.contains("ANTHROPIC") && !settings.contains("session-start") && settings.contains("statusline"), "{settings}");
+    let settings = || fs::read_to_string(user.path("home/.claude/settings.json")).expect("read");
+    let left: Value = serde_json::from_str(&settings()).expect("JSON");
+    // What a session that runs must read; all else is gone at once, and this a moment later.
+    assert_eq!(left["env"], json!({ "ANTHROPIC_BASE_URL": "" }));
+    assert!(left.get("hooks").is_none() && settings().contains("statusline"), "{left}");
+    let begun = Instant::now();
+    let prompt = user.runs(&["hook", "prompt"]).await;
+    assert!(prompt.code == Some(0) && prompt.stdout.is_empty() && prompt.stderr.is_empty(), "{prompt:?}");
+    assert!(begun.elapsed() > Duration::from_secs(1), "the prompt waits until the session has read its settings");
+    let swept = async {
+        while settings().contains("ANTHROPIC") {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, swept).await.expect("nothing of it stays");
     assert_eq!(user.runs(&["uninstall"]).await.code, Some(0));
-    assert_eq!(fs::read_to_string(user.path("home/.claude/settings.json")).expect("read"), "{\"model\":\"opus\"}\n");
+    assert_eq!(settings(), "{\"model\":\"opus\"}\n");
+}
+
+#[tokio::test]
+async fn what_is_wired_in_again_is_not_swept_away() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
+    let address = free_address();
+    let user = User::new().config(&config(address, &primary.url()));
+    let _serving = Serving(user.path("home"));
+    assert_eq!(user.runs(&["install"]).await.code, Some(0));
+    killed(&user).await;
+    let stranger = TcpListener::bind(address).expect("free again");
+    // It takes connections and says nothing.
+    let left = user.runs(&["hook", "session-start"]).await;
+    assert!(left.stdout.contains("another program listens on"), "{left:?}");
+    drop(stranger);
+    assert_eq!(user.runs(&["install"]).await.code, Some(0));
+    let prompt = user.runs(&["hook", "prompt"]).await;
+    assert_eq!((prompt.stdout.as_str(), prompt.stderr.as_str()), ("", ""), "all is well again, so nothing is said");
+    assert_eq!(user.runs(&["hook", "sweep"]).await.code, Some(0));
+    let settings = fs::read_to_string(user.path("home/.claude/settings.json")).expect("read");
+    assert!(settings.contains(&format!("\"ANTHROPIC_BASE_URL\": \"http://{address}\"")), "{settings}");
+    assert_eq!(user.runs(&["uninstall"]).await.code, Some(0));
+}
+
+/// A machine that is busy, or a service that systemd is just starting again: it is ours, and nobody is sent away.
+#[tokio::test]
+async fn a_port_that_systemd_keeps_for_us_is_no_strangers() {
+    let address = free_address();
+    let shown = format!("#!/bin/sh\ncase \"$*\" in *show*) printf 'ActiveState=active\\nListen={address} (Stream)\\n' ;; esac\n");
+    let user = User::new()
+        .config(&json!({ "server": { "listen": address.to_string() } }).to_string())
+        .file("bin/systemctl", FAKE_SYSTEMCTL)
+        .file("run/systemd/private", "")
+        .env("HOTSPARE", env!("CARGO_BIN_EXE_hotspare"))
+        .env("ADDRESS", &address.to_string());
+    let runtime = user.path("run").display().to_string();
+    let user = user.env("XDG_RUNTIME_DIR", &runtime);
+    let _serving = Serving(user.path("home"));
+    fs::set_permissions(user.path("bin/systemctl"), fs::Permissions::from_mode(0o755)).expect("executable");
+    assert_eq!(user.runs(&["install"]).await.code, Some(0));
+    killed(&user).await;
+    // systemd's socket: connections are taken, and nobody answers yet.
+    let socket = TcpListener::bind(address).expect("free again");
+    let user = user.file("bin/systemctl", &shown);
+    let waits = user.runs(&["hook", "session-start"]).await;
+    assert!(waits.stdout.contains("does not answer yet") && waits.stdout.contains("requests wait for it"), "{waits:?}");
+    assert!(fs::read_to_string(user.path("home/.claude/settings.json")).expect("read").contains(&address.to_string()));
+    drop(socket);
+    let _ = user.file("bin/systemctl", FAKE_SYSTEMCTL).runs(&["uninstall"]).await;
 }
 
 /// What a client in full mode gives its hooks: our own proxy, as the settings have it.
@@ -301,32 +363,27 @@ async fn in_full_mode_too_the_hook_leaves_where_somebody_else_has_the_port() {
         }
     });
     let file = user.path("home/.claude/settings.json");
-    let watched = file.clone();
-    // What a running session is shown meanwhile: the shell's own proxy, which ours has hidden, or nothing.
-    let watching = std::thread::spawn(move || {
-        let until = Instant::now() + PATIENCE;
-        while Instant::now() < until {
-            let settings: Value = serde_json::from_str(&fs::read_to_string(&watched).expect("read")).unwrap_or_default();
-            if settings["env"]["HTTPS_PROXY"] == "http://corp.example:3128" {
-                return true;
-            }
-            std::thread::yield_now();
-        }
-        false
-    });
     let left = user.runs(&["hook", "session-start"]).await;
     assert!(left.stdout.contains("another program listens on") && left.stdout.contains("hotspare install --mode full"), "{left:?}");
     serving.join().expect("it ended");
-    assert!(watching.join().expect("it looked"), "a session that runs goes by the shell's own proxy");
+    // What a session that runs is shown for a moment: the shell's own proxy, which ours has hidden. All else is gone at once.
+    let shown: Value = serde_json::from_str(&fs::read_to_string(&file).expect("read")).expect("JSON");
+    let own = "http://corp.example:3128";
+    assert_eq!(shown, json!({ "model": "opus", "env": { "HTTPS_PROXY": own, "https_proxy": own, "ANTHROPIC_BASE_URL": "" } }));
+    let swept = async {
+        while user.path("home/.local/state/hotspare/outward.json").exists() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, swept).await.expect("nothing of it stays");
     assert_eq!(fs::read_to_string(file).expect("read"), "{\"model\":\"opus\"}\n");
-    assert!(!user.path("home/.local/state/hotspare/outward.json").exists());
 }
 
 /// What `systemctl` was told, where there is one for this user.
 const FAKE_SYSTEMCTL: &str = r#"#!/bin/sh
 printf '%s\n' "$*" >> "$REPORT/systemctl"
 case "$*" in
-    *"enable --now hotspare.socket"*|*"start --no-block"*) "$HOTSPARE" serve --service --listen "$ADDRESS" </dev/null >/dev/null 2>&1 & ;;
+    *"enable --now hotspare.socket"*|*"start hotspare.socket"*) "$HOTSPARE" serve --service --listen "$ADDRESS" </dev/null >/dev/null 2>&1 & ;;
 esac
 "#;
 
@@ -381,10 +438,26 @@ async fn a_socket_from_systemd_is_taken() {
     let start =
         format!("exec 3<&0 0</dev/null; export LISTEN_FDS=1 LISTEN_PID=$$; exec {} serve --service", env!("CARGO_BIN_EXE_hotspare"));
     command.args(["-c", &start]).env_clear().env("HOME", user.path("home")).kill_on_drop(true);
+    let told = UnixDatagram::bind(user.path("notify")).expect("a socket of systemd's");
+    command.env("NOTIFY_SOCKET", user.path("notify"));
     command.stdin(std::process::Stdio::from(std::os::fd::OwnedFd::from(listener))).stderr(std::process::Stdio::piped());
     let mut child = command.spawn().expect("started");
     let said = wait_for(child.stderr.as_mut().expect("piped"), "client ").await;
     assert!(said.contains(&format!("listening on http://{address}")), "{said}");
+    assert_eq!(notice(&told).await, "READY=1");
     assert!(asks(address, "x-hotspare-token: wrong", "{}").await.starts_with("HTTP/1.1 401"));
-    child.kill().await.expect("ended");
+    // An upgrade: systemd is told which process it is now, by the one that it knows.
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).expect("a process");
+    kill_process(pid, Signal::USR2).expect("told");
+    let next = notice(&told).await;
+    let next: i32 = next.strip_prefix("MAINPID=").and_then(|pid| pid.parse().ok()).unwrap_or_else(|| panic!("{next}"));
+    assert!(child.wait().await.expect("ended").success(), "without answers in flight it ends at once");
+    assert!(asks(address, "x-hotspare-token: wrong", "{}").await.starts_with("HTTP/1.1 401"));
+    kill_process(Pid::from_raw(next).expect("a process"), Signal::TERM).expect("ended");
+}
+
+async fn notice(socket: &UnixDatagram) -> String {
+    let mut text = [0; 64];
+    let read = tokio::time::timeout(PATIENCE, socket.recv(&mut text)).await.expect("in time").expect("told");
+    String::from_utf8_lossy(&text[..read]).into_owned()
 }

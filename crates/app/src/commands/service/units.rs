@@ -37,13 +37,14 @@ pub(crate) fn systemd_socket(service: &Service<'_>) -> String {
     )
 }
 
-/// The service behind the socket.
+/// The service behind the socket. It says when it is ready, and which process it is after a handover; an order to stop goes to all of its
+/// processes, so that one which has handed over and still answers ends in its own time too.
 pub(crate) fn systemd_service(service: &Service<'_>) -> String {
     format!(
         "[Unit]\nDescription=hotspare keeps Claude Code working when its API does not\nRequires=hotspare.socket\nAfter=hotspare.socket\n\n\
-         [Service]\nExecStart={} serve --service --listen {}\nExecReload=kill -HUP $MAINPID\n\
+         [Service]\nType=notify\nExecStart={} serve --service --listen {}\nExecReload=kill -HUP $MAINPID\n\
          # Keys that profiles name by `\"env\"`: NAME=value, one a line; mode 0600.\nEnvironmentFile=-%E/hotspare/environment\n\
-         Restart=on-failure\nRestartSec=1\nKillMode=mixed\nTimeoutStopSec={STOP_TIME}\nNoNewPrivileges=true\n\n[Install]\nWantedBy=default.target\n",
+         Restart=on-failure\nTimeoutStopSec={STOP_TIME}\nNoNewPrivileges=true\n\n[Install]\nWantedBy=default.target\n",
         systemd_quoted(service.program),
         service.address
     )
