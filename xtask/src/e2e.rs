@@ -7,6 +7,7 @@ mod companies;
 mod dead_service;
 mod faults;
 mod first_run;
+mod full;
 mod logins;
 mod plugin;
 mod sdk;
@@ -15,12 +16,16 @@ mod talk;
 mod tui;
 mod world;
 
+use std::pin::Pin;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 
-use cases::{Lead, Mode};
+use cases::{Case, Lead, Mode};
 use world::Tools;
+
+/// How the client is used, in the order of the report.
+const MODES: [Mode; 2] = [Mode::Print, Mode::Interactive];
 
 /// What the developer asks for.
 #[derive(Debug, Default)]
@@ -62,95 +67,94 @@ impl<'a> Options<'a> {
 
 /// Runs the cases, or those whose name contains a given text; prints a line for each and `N passed, N failed`.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
-    let Options { binary, direct, lead, wanted } = Options::parse(args)?;
+    let options = Options::parse(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-    let tools = Tools::fetch(binary, direct)?;
+    let tools = Tools::fetch(options.binary, options.direct)?;
     let (mut passed, mut failed) = (0_usize, 0_usize);
-    let mut report = |name: &str, mode: &str, started: Instant, outcome: Result<()>| {
+    for Run { name, mode, play } in table(&tools, &options) {
+        if !format!("{name} {mode}").contains(options.wanted) {
+            continue;
+        }
+        let started = Instant::now();
+        let outcome = runtime.block_on(play);
         let seconds = started.elapsed().as_secs_f64();
         match outcome {
-            Ok(()) => {
+            Ok(Played::Passed) => {
                 passed += 1;
                 println!("ok      {name:<52} {mode:<16} {seconds:>5.1} s");
             }
+            Ok(Played::Skipped(reason)) => println!("skipped {name:<52} {reason}"),
             Err(error) => {
                 failed += 1;
                 println!("FAILED  {name:<52} {mode:<16} {seconds:>5.1} s\n        {error:#}");
             }
         }
-    };
-    for case in cases::all() {
-        for mode in [Mode::Print, Mode::Interactive] {
-            let label = mode.label();
-            if !format!("{} {label}", case.name).contains(wanted) {
-                continue;
-            }
-            let started = Instant::now();
-            report(case.name, label, started, runtime.block_on(cases::run(&tools, &case, mode, lead.unwrap_or_default())));
-        }
     }
-    // Without a word on it, the telling ones in full mode too.
-    for case in cases::all().iter().filter(|case| lead.is_none() && !direct && case.tells_of_full_mode()) {
-        for mode in [Mode::Print, Mode::Interactive] {
-            let label = format!("{} full", mode.label());
-            if format!("{} {label}", case.name).contains(wanted) {
-                let started = Instant::now();
-                report(case.name, &label, started, runtime.block_on(cases::run(&tools, case, mode, Lead::Full)));
-            }
-        }
-    }
-    if lead == Some(Lead::Full) {
-        return verdict(passed, failed, wanted);
-    }
-    for mode in [Mode::Print, Mode::Interactive] {
-        let label = mode.label();
-        if !direct && format!("{} {label}", companies::NAME).contains(wanted) {
-            let started = Instant::now();
-            report(companies::NAME, label, started, runtime.block_on(companies::run(&tools, mode)));
-        }
-    }
-    if !direct && format!("{} {}", logins::NAME, Mode::Print.label()).contains(wanted) {
-        let started = Instant::now();
-        report(logins::NAME, Mode::Print.label(), started, runtime.block_on(logins::run(&tools)));
-    }
-    if !direct && format!("{} {}", plugin::NAME, Mode::Interactive.label()).contains(wanted) {
-        let started = Instant::now();
-        report(plugin::NAME, Mode::Interactive.label(), started, runtime.block_on(plugin::run(&tools)));
-    }
-    if !direct && format!("{} {}", first_run::NAME, Mode::Print.label()).contains(wanted) {
-        let started = Instant::now();
-        report(first_run::NAME, Mode::Print.label(), started, runtime.block_on(first_run::run(&tools)));
-    }
-    for mode in [Mode::Print, Mode::Interactive] {
-        let label = mode.label();
-        if !direct && format!("{} {label}", dead_service::NAME).contains(wanted) {
-            let started = Instant::now();
-            report(dead_service::NAME, label, started, runtime.block_on(dead_service::run(&tools, mode)));
-        }
-        if !direct && format!("{} {label}", dead_service::TAKEN).contains(wanted) {
-            let started = Instant::now();
-            report(dead_service::TAKEN, label, started, runtime.block_on(dead_service::run_taken(&tools, mode)));
-        }
-    }
-    if !direct && systemd::NAME.contains(wanted) {
-        let started = Instant::now();
-        match runtime.block_on(systemd::run(&tools.hotspare)) {
-            Ok(Some(reason)) => println!("skipped {:<52} {reason}", systemd::NAME),
-            outcome => report(systemd::NAME, "", started, outcome.map(|_| ())),
-        }
-    }
-    for case in sdk::all() {
-        if !direct && format!("{} sdk", case.name).contains(wanted) {
-            let started = Instant::now();
-            report(case.name, "sdk", started, runtime.block_on(sdk::run(&tools, &case)));
-        }
-    }
-    verdict(passed, failed, wanted)
-}
-
-fn verdict(passed: usize, failed: usize, wanted: &str) -> Result<()> {
     println!("{passed} passed, {failed} failed");
-    ensure!(passed + failed > 0, "no case is named `{wanted}`");
+    ensure!(passed + failed > 0, "no case is named `{}`, or it cannot be run here", options.wanted);
     ensure!(failed == 0, "{failed} end-to-end cases failed");
     Ok(())
+}
+
+/// How a run went that did not fail.
+enum Played {
+    Passed,
+    /// This machine has not what it takes, and what that is.
+    Skipped(String),
+}
+
+/// One line of the report; nothing of it happens before it is polled.
+struct Run<'t> {
+    name: &'static str,
+    mode: &'static str,
+    play: Pin<Box<dyn Future<Output = Result<Played>> + 't>>,
+}
+
+impl<'t> Run<'t> {
+    fn new(name: &'static str, mode: &'static str, play: impl Future<Output = Result<()>> + 't) -> Self {
+        Self { name, mode, play: Box::pin(async { play.await.map(|()| Played::Passed) }) }
+    }
+}
+
+/// Everything that there is for these options, in order.
+fn table<'t>(tools: &'t Tools, options: &Options<'_>) -> Vec<Run<'t>> {
+    let mut table = conversations(tools, options.lead.unwrap_or_default(), |_| true);
+    // Without a word on it, the telling ones in full mode too.
+    if options.lead.is_none() && !options.direct {
+        table.extend(conversations(tools, Lead::Full, Case::tells_of_full_mode));
+    }
+    if options.lead != Some(Lead::Full) && !options.direct {
+        table.extend(stories(tools));
+    }
+    table
+}
+
+/// One turn each, with a provider that breaks in one way.
+fn conversations(tools: &Tools, lead: Lead, wanted: impl Fn(&Case) -> bool) -> Vec<Run<'_>> {
+    let cases = cases::all().into_iter().filter(wanted);
+    let both = |case: Case| MODES.map(|mode| (case.clone(), mode));
+    let run = |(case, mode): (Case, Mode)| Run::new(case.name, mode.label(lead), async move { cases::run(tools, &case, mode, lead).await });
+    cases.flat_map(both).map(run).collect()
+}
+
+/// What takes more than one turn, or another set-up.
+fn stories(tools: &Tools) -> Vec<Run<'_>> {
+    let [print, interactive] = MODES.map(|mode| mode.label(Lead::Base));
+    let mut table = vec![
+        Run::new(logins::NAME, print, logins::run(tools)),
+        Run::new(plugin::NAME, interactive, plugin::run(tools)),
+        Run::new(first_run::NAME, print, first_run::run(tools)),
+        Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
+        Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(&tools.hotspare)) },
+    ];
+    for mode in MODES {
+        table.push(Run::new(companies::NAME, mode.label(Lead::Base), companies::run(tools, mode)));
+        table.push(Run::new(dead_service::TAKEN, mode.label(Lead::Base), dead_service::run_taken(tools, mode, Lead::Base)));
+        for lead in [Lead::Base, Lead::Full] {
+            table.push(Run::new(dead_service::NAME, mode.label(lead), dead_service::run(tools, mode, lead)));
+        }
+    }
+    table.push(Run::new(dead_service::TAKEN, Mode::Print.label(Lead::Full), dead_service::run_taken(tools, Mode::Print, Lead::Full)));
+    table.extend(sdk::all().into_iter().map(|case| Run::new(case.name, "sdk", async move { sdk::run(tools, &case).await })));
+    table
 }

@@ -54,6 +54,14 @@ fn kept_token(file: &Path) -> io::Result<Option<SecretString>> {
     }
 }
 
+/// Somebody else may know the token: whoever serves or asks next makes another. What runs keeps the one that it has.
+pub(crate) fn forget_token(state_dir: &Path) -> io::Result<()> {
+    match fs::remove_file(state_dir.join("token")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
 /// That token, or what stands for it where it is not made yet.
 pub(crate) fn known_token(state_dir: &Path) -> SecretString {
     let kept = fs::read_to_string(state_dir.join("token")).unwrap_or_default();

@@ -17,10 +17,13 @@ pub(super) enum Mode {
 }
 
 impl Mode {
-    pub(super) fn label(self) -> &'static str {
-        match self {
-            Self::Print => "-p",
-            Self::Interactive => "interactive",
+    /// As the report has it.
+    pub(super) fn label(self, lead: Lead) -> &'static str {
+        match (self, lead) {
+            (Self::Print, Lead::Base) => "-p",
+            (Self::Interactive, Lead::Base) => "interactive",
+            (Self::Print, Lead::Full) => "-p full",
+            (Self::Interactive, Lead::Full) => "interactive full",
         }
     }
 }
@@ -62,6 +65,7 @@ impl Expect {
 }
 
 /// What the primary is.
+#[derive(Clone)]
 pub(super) enum Primary {
     /// It plays this.
     Plays(Script),
@@ -69,6 +73,7 @@ pub(super) enum Primary {
     Refuses,
 }
 
+#[derive(Clone)]
 pub(super) struct Case {
     pub name: &'static str,
     primary: Primary,

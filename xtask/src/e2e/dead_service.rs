@@ -1,6 +1,6 @@
 //! A service that is dead, with Claude Code's settings pointing at it: the next session is answered as if nothing had been; or, where another
-//! program has the port by then, goes on without us, says so, and shows that program no credential. Prints how long the hook took. Ends no
-//! process but that service.
+//! program has the port by then, goes on without us, says so, and shows that program no credential of a provider. Prints how long the hook
+//! took. Ends no process but that service.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::cases::Mode;
+use super::cases::{Lead, Mode};
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
 use super::tui;
@@ -25,6 +25,10 @@ pub(super) const TAKEN: &str = "a dead service whose port another program has";
 
 /// Longest that the session's hook may take, whether it brings the service back or says why it cannot.
 const PROMISE: Duration = Duration::from_millis(300);
+
+/// Longest that a session may take in full mode. The client asks its provider's host for its settings first, and runs its hooks only when it
+/// has given that up: 11 to 13 s in the interactive client with a key, 19 to 22 s in `-p` (measured, 2.1.330).
+const FULL: Duration = Duration::from_secs(35);
 
 /// Longest until a port is free again.
 const FREE: Duration = Duration::from_secs(5);
@@ -39,27 +43,34 @@ struct Installed<'a> {
     user: NewUser<'a>,
     primary: Upstream,
     address: SocketAddr,
+    lead: Lead,
 }
 
 /// The service is killed, and nobody else comes.
-pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
+pub(super) async fn run(tools: &Tools, mode: Mode, lead: Lead) -> Result<()> {
     let (world, primary) = world().await?;
-    let installed = Installed::new(tools, &world, primary).await?;
+    let installed = Installed::new(tools, &world, primary, lead).await?;
     let outcome = installed.revived(mode).await;
     installed.end().await?;
     outcome
 }
 
 /// The service is killed, and another program takes its port.
-pub(super) async fn run_taken(tools: &Tools, mode: Mode) -> Result<()> {
+pub(super) async fn run_taken(tools: &Tools, mode: Mode, lead: Lead) -> Result<()> {
     let (world, primary) = world().await?;
-    let before = json!({ "env": { "ANTHROPIC_BASE_URL": primary.url() } });
-    std::fs::write(world.path("claude/settings.json"), before.to_string())?;
-    let installed = Installed::new(tools, &world, primary).await?;
-    let mut outcome = installed.left(mode).await;
-    if outcome.is_ok() && mode == Mode::Print {
-        outcome = installed.left_for_the_usual_address().await;
+    if lead == Lead::Base {
+        let before = json!({ "env": { "ANTHROPIC_BASE_URL": primary.url() } });
+        std::fs::write(world.path("claude/settings.json"), before.to_string())?;
     }
+    let installed = Installed::new(tools, &world, primary, lead).await?;
+    let outcome = match lead {
+        Lead::Base => installed.left(mode).await,
+        Lead::Full => installed.left_in_full_mode().await,
+    };
+    let outcome = match outcome {
+        Ok(()) if mode == Mode::Print && lead == Lead::Base => installed.left_for_the_usual_address().await,
+        outcome => outcome,
+    };
     installed.end().await?;
     outcome
 }
@@ -71,14 +82,22 @@ async fn world() -> Result<(World, Upstream)> {
 }
 
 impl<'a> Installed<'a> {
-    async fn new(tools: &'a Tools, world: &'a World, primary: Upstream) -> Result<Self> {
+    async fn new(tools: &'a Tools, world: &'a World, primary: Upstream, lead: Lead) -> Result<Self> {
         let address = hotspare_testkit::refused_addr()?;
         let mut environment = world.environment();
         environment.push(("HOTSPARE_CONFIG", world.config.clone().into()));
         environment.push(("HOTSPARE_SERVER__LISTEN", address.to_string().into()));
-        let installed = Self { tools, user: NewUser { world, environment }, primary, address };
-        installed.hotspare(&["install"]).await?;
+        let installed = Self { tools, user: NewUser { world, environment }, primary, address, lead };
+        installed.install().await?;
         Ok(installed)
+    }
+
+    async fn install(&self) -> Result<()> {
+        let arguments: &[&str] = match self.lead {
+            Lead::Base => &["install"],
+            Lead::Full => &["install", "--mode", "full"],
+        };
+        self.hotspare(arguments).await.map(drop)
     }
 
     async fn hotspare(&self, arguments: &[&str]) -> Result<String> {
@@ -111,11 +130,14 @@ impl<'a> Installed<'a> {
 
     async fn revived(&self, mode: Mode) -> Result<()> {
         self.kill().await?;
+        let begun = Instant::now();
         let said = self.session(mode).await?;
+        let session = begun.elapsed();
         ensure!(said.contains(REVIVED), "nobody was told: {said}");
+        ensure!(session <= FULL, "the session took {session:?}");
         self.kill().await?;
         let (said, took) = self.hook().await?;
-        println!("        the hook brought it back in {} ms", took.as_millis());
+        println!("        the hook brought it back in {} ms, the whole session took {:.1} s", took.as_millis(), session.as_secs_f64());
         ensure!(said.contains(REVIVED) && took <= PROMISE, "the hook took {took:?}, {PROMISE:?} are promised: {said}");
         Ok(())
     }
@@ -127,7 +149,7 @@ impl<'a> Installed<'a> {
         ensure!(said.contains(LEFT), "nobody was told: {said}");
         stranger.has_learned_nothing()?;
         drop(stranger);
-        self.hotspare(&["install"]).await?;
+        self.install().await?;
         self.kill().await?;
         let stranger = Stranger::at(self.address).await?;
         let (said, took) = self.hook().await?;
@@ -136,11 +158,34 @@ impl<'a> Installed<'a> {
         stranger.has_learned_nothing()
     }
 
+    /// In full mode the client goes to its own provider then, by its own proxy; here that lets nothing out, so the session has no answer. It
+    /// says why, and what the other program has learned of us opens nothing any more.
+    async fn left_in_full_mode(&self) -> Result<()> {
+        self.kill().await?;
+        let stranger = Stranger::at(self.address).await?;
+        let token = || std::fs::read_to_string(self.user.world.path("state/hotspare/token")).context("the local token");
+        let shown = token()?;
+        let begun = Instant::now();
+        let mut environment = self.user.environment.clone();
+        environment.push(("CLAUDE_CODE_MAX_RETRIES", "0".into()));
+        let alone = NewUser { world: self.user.world, environment };
+        let prompt = ["-p", "Say something.", "--output-format", "stream-json", "--verbose"];
+        let lost = alone.runs(&self.tools.claude, &prompt).await.err().context("somebody answered")?.to_string();
+        let took = begun.elapsed();
+        println!("        the session was over after {:.1} s", took.as_secs_f64());
+        ensure!(lost.contains(LEFT) && took <= FULL, "nobody was told within {FULL:?}, after {took:?}: {lost}");
+        stranger.has_learned_nothing()?;
+        drop(stranger);
+        self.install().await?;
+        ensure!(token()? != shown, "the token that the other program was shown still opens our port");
+        Ok(())
+    }
+
     /// As before, where the client went to its own provider before: that is out of reach here, but it is asked, and the other program is not.
     async fn left_for_the_usual_address(&self) -> Result<()> {
         self.hotspare(&["uninstall"]).await?;
         std::fs::write(self.user.world.path("claude/settings.json"), "{}")?;
-        self.hotspare(&["install"]).await?;
+        self.install().await?;
         self.kill().await?;
         let stranger = Stranger::at(self.address).await?;
         let mut environment = self.user.environment.clone();

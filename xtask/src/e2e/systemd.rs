@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
+use super::Played;
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
 use super::world::{CLIENT_KEY, Login, World};
@@ -106,8 +107,8 @@ impl Manager {
     }
 }
 
-/// Runs the case; with the reason where it cannot be run here.
-pub(super) async fn run(hotspare: &Path) -> Result<Option<String>> {
+/// Runs the case, or says why it cannot be run here.
+pub(super) async fn run(hotspare: &Path) -> Result<Played> {
     let gate = Gate::new();
     let held = gate.clone();
     let events = text("a long answer");
@@ -134,7 +135,7 @@ pub(super) async fn run(hotspare: &Path) -> Result<Option<String>> {
     let user = NewUser { world: &world, environment };
     let manager = match Manager::start(&user, &runtime).await? {
         Ok(manager) => manager,
-        Err(reason) => return Ok(Some(reason)),
+        Err(reason) => return Ok(Played::Skipped(reason)),
     };
     let outcome = lives(hotspare, &user, &manager, address, &gate).await;
     // Whatever happened: nothing of it stays behind.
@@ -147,7 +148,7 @@ pub(super) async fn run(hotspare: &Path) -> Result<Option<String>> {
     let units = units.unwrap_or_default();
     ensure!(units.is_empty(), "systemd still knows {units}");
     user.runs(hotspare, &["uninstall", "--all", "--check"]).await?;
-    Ok(None)
+    Ok(Played::Passed)
 }
 
 /// Installed, asked, killed, upgraded, stopped.

@@ -22,6 +22,7 @@ use crate::commands;
 use crate::commands::service::{self, Started};
 use crate::error::CliError;
 use crate::output;
+use crate::state;
 use crate::wiring::{self, Led, Part, receipt};
 
 /// The hook's time for the service. The client shows nothing until it ends.
@@ -131,7 +132,13 @@ fn leave(locations: &Locations, address: SocketAddr, cause: &CliError) -> String
     let cause = cause.message();
     let was_full = receipt::look(&locations.state_dir).is_ok_and(|receipt| matches!(wiring::led(&receipt, locations), Some(Led::Full(_))));
     let again = if was_full { "hotspare install --mode full" } else { "hotspare install" };
-    match take_out(locations) {
+    let taken_out = take_out(locations);
+    if was_full && taken_out.is_ok() {
+        // The client shows a proxy its credentials before this hook comes (measured, 2.1.330), so whoever has our port has the token. One that
+        // stays is no worse than before.
+        let _ = state::forget_token(&locations.state_dir);
+    }
+    match taken_out {
         Ok(()) => format!("hotspare cannot run ({cause}), so Claude Code goes on without it. When that is mended: {again}"),
         Err(_) => format!("hotspare cannot run ({cause}), and Claude Code's settings still point at {address}. Run: hotspare uninstall"),
     }

@@ -183,6 +183,31 @@ async fn serve_in_full_mode_says_how_and_keeps_this_machine_s_authority_to_its_o
         assert!(text.contains(words), "{words:?} is not in:\n{text}");
     }
     child.kill().await.expect("ended");
+    // Whoever has stolen the key signs for one name, and openssl takes no other.
+    for (name, verdict) in
+        [("api.anthropic.com", ": OK"), ("other.example", "permitted subtree violation"), ("10.0.0.7", "excluded subtree")]
+    {
+        let said = signed_for(name, &ca, &key).await;
+        assert!(said.contains(verdict), "{name}: {said}");
+    }
+}
+
+/// What `openssl` says of a certificate for this name that it has signed with the authority's own key.
+async fn signed_for(name: &str, ca: &Path, key: &Path) -> String {
+    let kept: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(key).expect("read")).expect("JSON");
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let place = |file: &str| folder.path().join(file);
+    std::fs::write(place("ca.key"), kept["key"].as_str().expect("PEM")).expect("written");
+    let kind = if name.parse::<std::net::IpAddr>().is_ok() { "IP" } else { "DNS" };
+    let mut sign = Command::new("openssl");
+    sign.args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=somebody", "-days", "1"]);
+    sign.args(["-addext", &format!("subjectAltName={kind}:{name}"), "-addext", "basicConstraints=critical,CA:FALSE"]);
+    sign.arg("-CA").arg(ca).arg("-CAkey").arg(place("ca.key")).arg("-keyout").arg(place("leaf.key")).arg("-out").arg(place("leaf.pem"));
+    let signed = sign.output().await.expect("openssl is there");
+    assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+    let verify = Command::new("openssl").args(["verify", "-no-CApath", "-CAfile"]).arg(ca).arg(place("leaf.pem")).output();
+    let verify = verify.await.expect("openssl is there");
+    String::from_utf8_lossy(&[verify.stdout, verify.stderr].concat()).into_owned()
 }
 
 /// Nobody's trust store but the client's own: the authority is not made before somebody needs it.

@@ -366,6 +366,8 @@ async fn in_full_mode_too_the_hook_leaves_where_somebody_else_has_the_port() {
     let left = user.runs(&["hook", "session-start"]).await;
     assert!(left.stdout.contains("another program listens on") && left.stdout.contains("hotspare install --mode full"), "{left:?}");
     serving.join().expect("it ended");
+    // A proxy is shown its credentials before any hook comes: what this one may have learned opens nothing any more.
+    assert!(!user.path("home/.local/state/hotspare/token").exists(), "the next install makes another");
     // What a session that runs is shown for a moment: the shell's own proxy, which ours has hidden. All else is gone at once.
     let shown: Value = serde_json::from_str(&fs::read_to_string(&file).expect("read")).expect("JSON");
     let own = "http://corp.example:3128";
