@@ -10,6 +10,7 @@ mod first_run;
 mod full;
 mod logins;
 mod plugin;
+mod presence;
 mod sdk;
 mod systemd;
 mod talk;
@@ -143,6 +144,8 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
     let mut table = vec![
         Run::new(logins::NAME, print, logins::run(tools)),
         Run::new(plugin::NAME, interactive, plugin::run(tools)),
+        Run::new(presence::NAME, interactive, presence::run(tools, Lead::Base)),
+        Run::new(presence::NAME, Mode::Interactive.label(Lead::Full), presence::run(tools, Lead::Full)),
         Run::new(first_run::NAME, print, first_run::run(tools)),
         Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
         Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(&tools.hotspare)) },

@@ -17,6 +17,8 @@ use serde_json::{Map, Value};
 
 use crate::wiring::outward::Outward;
 
+mod presence;
+
 pub(crate) const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 pub(crate) const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
 const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
@@ -189,6 +191,12 @@ impl UserSetup {
     pub(crate) fn with_kept(mut self, kept: Option<Outward>) -> Self {
         let has_ours = HTTPS_PROXY.iter().any(|name| self.value(name).is_some_and(is_our_proxy));
         self.before = kept.filter(|_| has_ours);
+        self
+    }
+
+    /// The same with what a client shows of us that draws on the terminal: our status line, and our messages. `project` is where it starts.
+    pub(crate) fn with_presence(mut self, program: &str, project: &Path) -> Self {
+        presence::add(&mut self.given, &self.settings, project, program);
         self
     }
 

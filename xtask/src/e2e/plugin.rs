@@ -15,13 +15,13 @@ use crate::workspace;
 pub(super) const NAME: &str = "the plugin tells of a move once, the status line too";
 
 /// What the message says, whatever the client puts around it.
-const MESSAGE: &str = "spare took over from primary: 529 overloaded";
+pub(super) const MESSAGE: &str = "spare took over from primary: 529 overloaded";
 
 /// What the status line says while the spare serves; what that cost so far comes behind it, and then the user's own.
-const SEGMENT: [&str; 2] = ["⇄ spare (primary 529)", "│ my own line"];
+pub(super) const SEGMENT: [&str; 2] = ["⇄ spare (primary 529)", "│ my own line"];
 
 /// The spare's second answer.
-const AGAIN: &str = "The same again, in other words.";
+pub(super) const AGAIN: &str = "The same again, in other words.";
 
 pub(super) async fn run(tools: &Tools) -> Result<()> {
     let plugin = workspace::root().join("plugin");

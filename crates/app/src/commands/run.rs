@@ -23,7 +23,7 @@ use crate::cli::{self, Run};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
-use crate::wiring::outward::Outward;
+use crate::wiring::{self, outward::Outward};
 use crate::{output, state};
 
 /// Runs `hotspare run`.
@@ -72,12 +72,14 @@ async fn protect(
         Some(file) => Lead::Full(file),
         None => Lead::Base,
     };
+    let registration = register(locations, &gateway, &token);
+    // Status line and hooks find this run by its entry.
+    let user = if screen == Screen::Theirs && registration.is_some() { with_presence(user) } else { user };
     let injection = user.inject(gateway.local(), token.expose_secret(), uses_client_login, lead);
     greet(&config);
     if let Some(switch) = user.bypass() {
         output::talk(&format!("hotspare: `{switch}` is set, so the client goes to that cloud and past hotspare; unset it to be protected"));
     }
-    let registration = register(locations, &gateway, &token);
     let reload = commands::reload(gateway.clone(), locations, context, move |config| adopt_base_url(config, &user)).since(seen);
     // The terminal's SIGHUP belongs to the child: here only saving a file counts.
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
@@ -124,6 +126,14 @@ fn greet(config: &Config) {
         );
     } else if stderr().is_terminal() {
         output::talk(&format!("hotspare: {}", commands::chain_line(config)));
+    }
+}
+
+/// Without a way to call ourselves, the client shows nothing of us; what moved is told when it has ended.
+fn with_presence(user: UserSetup) -> UserSetup {
+    match (wiring::program(), std::env::current_dir()) {
+        (Ok(program), Ok(folder)) => user.with_presence(&program, &folder),
+        _ => user,
     }
 }
 

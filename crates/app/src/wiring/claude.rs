@@ -24,6 +24,9 @@ const PROMPT: (&str, &str) = ("UserPromptSubmit", "hook prompt");
 /// What the status line's command goes on with.
 const STATUSLINE: &str = "statusline";
 
+/// What a hook's command goes on with that tells of moves.
+pub(crate) const NOTICES: &str = "notices --hook";
+
 /// Seconds that the client gives a hook. It takes far fewer; see `commands/session_start.rs`.
 const HOOK_TIME: u64 = 5;
 
@@ -75,14 +78,24 @@ fn hooks_of(event: &str) -> [String; 2] {
 
 /// The status line: ours, around the user's own where there is one. None where theirs is of a kind that cannot be wrapped.
 pub(crate) fn statusline_change(settings: &Settings, program: &str) -> Option<Change> {
-    let program = Shell::Bash.quoted(program);
     let Some(own) = settings.json(&["statusLine"]) else {
-        let value = json!({ "type": "command", "command": format!("{program} {STATUSLINE}") });
+        let value = json!({ "type": "command", "command": statusline_command(program, None) });
         return Some(Change { part: Part::Statusline, place: Place::key(&["statusLine"]), value: inline(&value) });
     };
     let command = own.get("command").and_then(Value::as_str).filter(|_| own["type"] == "command")?;
-    let wrapped = format!("{program} {STATUSLINE} --wrap {}", Shell::Bash.quoted(command));
+    let wrapped = statusline_command(program, Some(command));
     Some(Change { part: Part::Statusline, place: Place::key(&["statusLine", "command"]), value: Value::from(wrapped).to_string() })
+}
+
+/// The command of our status line, around the user's own where there is one.
+pub(crate) fn statusline_command(program: &str, own: Option<&str>) -> String {
+    let wrap = own.map(|own| format!(" --wrap {}", Shell::Bash.quoted(own))).unwrap_or_default();
+    format!("{} {STATUSLINE}{wrap}", Shell::Bash.quoted(program))
+}
+
+/// Whether a status line's command is ours.
+pub(crate) fn is_our_statusline(command: &str) -> bool {
+    is_our_command(command, STATUSLINE)
 }
 
 /// What of ours stands in a text that no receipt knows: the token's header or the proxy with the token, and what comes with either.
@@ -117,7 +130,7 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
             note(Part::Claude, &["env", name], prior.map(|value| Value::from(value).to_string()));
         }
     }
-    if let Some(command) = text_at(&["statusLine", "command"]).filter(|command| is_our_command(command, STATUSLINE)) {
+    if let Some(command) = text_at(&["statusLine", "command"]).filter(|command| is_our_statusline(command)) {
         match command.split_once(" --wrap ") {
             None => note(Part::Statusline, &["statusLine"], None),
             Some((_, own)) => {
