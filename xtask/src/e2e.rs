@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: the real clients through the real binary, with a provider that breaks and a spare that does not. Never talks to
 //! anything but this machine, once the pinned clients are fetched.
 
+mod background;
 mod cases;
 mod client;
 mod companies;
@@ -146,6 +147,7 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
         Run::new(plugin::NAME, interactive, plugin::run(tools)),
         Run::new(presence::NAME, interactive, presence::run(tools, Lead::Base)),
         Run::new(presence::NAME, Mode::Interactive.label(Lead::Full), presence::run(tools, Lead::Full)),
+        Run::new(background::NAME, print, background::run(tools)),
         Run::new(first_run::NAME, print, first_run::run(tools)),
         Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
         Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(&tools.hotspare)) },

@@ -91,9 +91,13 @@ const LOOPBACK: &str = "127.0.0.1,localhost";
 /// In whose name full mode answers: it must come to us, whatever else goes past a proxy.
 const TERMINATED: &str = hotspare_gateway::intercept::HOST;
 
-/// Words that the client knows only as the very first argument; behind an option it takes them for a prompt, or refuses to start. None of
-/// them asks a model by itself.
-const FIRST_WORDS: [&str; 8] = ["attach", "daemon", "kill", "logs", "remote-control", "respawn", "rm", "stop"];
+/// A word that the client knows only as the very first argument; behind an option it takes it for a prompt. It asks no model by itself.
+/// The other words of this kind have to do with the background, and get nothing of ours.
+const FIRST_WORD: &str = "remote-control";
+
+/// Takes away what moves a session into the background, where it outlives the command that began it (documented under "agent view"; in
+/// the process's environment alone, from settings it came too late for `--bg`: measured, 2.1.330).
+const NO_BACKGROUND: (&str, &str) = ("CLAUDE_CODE_DISABLE_AGENT_VIEW", "1");
 
 /// Programs that fetch a package and run it.
 const FETCHERS: [&str; 3] = ["npx", "bunx", "pnpx"];
@@ -307,11 +311,11 @@ impl UserSetup {
         let mut settings = self.given.clone();
         let own_helper = self.given.get(HELPER).or_else(|| self.settings.get(HELPER));
         settings.insert(HELPER.to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));
-        // The client's runtime reads it before any settings, and ignored it there in some versions (claude-code #10458).
-        let environment = match lead {
-            Lead::Base => HashMap::new(),
-            Lead::Full(certificates) => HashMap::from([(EXTRA_CERTIFICATES.into(), certificates.as_os_str().to_owned())]),
-        };
+        let mut environment = HashMap::from([(NO_BACKGROUND.0.into(), NO_BACKGROUND.1.into())]);
+        if let Lead::Full(certificates) = lead {
+            // The client's runtime reads it before any settings, and ignored it there in some versions (claude-code #10458).
+            environment.insert(EXTRA_CERTIFICATES.into(), certificates.as_os_str().to_owned());
+        }
         let merged = settings.entry("env").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(merged) = merged {
             merged.extend(env);
@@ -369,6 +373,11 @@ fn no_proxy(own: &str, lead: Lead<'_>) -> String {
 }
 
 impl Injection {
+    /// A child that gets nothing of ours.
+    pub(crate) fn none(argv: Vec<OsString>) -> Self {
+        Self { argv, settings: None, environment: HashMap::new(), removed: Vec::new(), settings_at: 0 }
+    }
+
     /// The child's arguments with our settings file. It stands before all of the client's own: behind a subcommand it would be that one's.
     pub(crate) fn argv_with(&self, settings: &Path) -> Vec<OsString> {
         let mut argv = self.argv.clone();
@@ -410,22 +419,25 @@ pub(crate) fn is_token_line(line: &str) -> bool {
     line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(TOKEN_HEADER))
 }
 
+/// Where the arguments of Claude Code begin, if they take settings.
+fn client_arguments(command: &[OsString]) -> Option<usize> {
+    client_at(command).filter(|at| command.get(*at).is_none_or(|first| first != FIRST_WORD))
+}
+
 /// Where Claude Code's own arguments begin. It is known by its file's name, and as a package that is fetched and run; behind a script or
 /// another name it is a program like any other, which is pointed at us by its environment alone.
-fn client_arguments(command: &[OsString]) -> Option<usize> {
+pub(crate) fn client_at(command: &[OsString]) -> Option<usize> {
     let name = Path::new(command.first()?).file_name()?.to_str()?;
-    let at = if matches!(name, "claude" | "claude.exe") {
-        1
-    } else if FETCHERS.contains(&name) {
-        let is_option = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with('-'));
-        let package = 1 + command[1..].iter().position(|argument| !is_option(argument))?;
-        let version = command[package].to_str()?.strip_prefix(PACKAGE)?;
-        (version.is_empty() || version.starts_with('@')).then_some(package + 1)?
-    } else {
+    if matches!(name, "claude" | "claude.exe") {
+        return Some(1);
+    }
+    if !FETCHERS.contains(&name) {
         return None;
-    };
-    let first = command.get(at).and_then(|argument| argument.to_str());
-    (!first.is_some_and(|word| FIRST_WORDS.contains(&word))).then_some(at)
+    }
+    let is_option = |argument: &OsString| argument.to_str().is_some_and(|text| text.starts_with('-'));
+    let package = 1 + command[1..].iter().position(|argument| !is_option(argument))?;
+    let version = command[package].to_str()?.strip_prefix(PACKAGE)?;
+    (version.is_empty() || version.starts_with('@')).then_some(package + 1)
 }
 
 /// Takes every `--settings` out of the client's arguments; the last one counts, as in the client.

@@ -1,6 +1,7 @@
 //! The binary `hotspare`: reads the command line and hands over. Never does the work itself.
 
 mod authority;
+mod background;
 mod claude;
 mod cli;
 mod commands;

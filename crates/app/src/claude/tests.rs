@@ -31,7 +31,7 @@ fn claude_gets_a_settings_file_first_and_its_own_arguments_untouched() {
     let expected = ["/usr/bin/claude", "--settings", "/run/s.json", "-p", "hi", "--", "--settings", "x"];
     assert_eq!(argv, expected.map(OsString::from));
     assert!(argv.iter().all(|argument| !argument.to_string_lossy().contains(TOKEN)), "a token never stands in argv");
-    assert!(injection.environment.is_empty());
+    assert_eq!(injection.environment, HashMap::from([("CLAUDE_CODE_DISABLE_AGENT_VIEW".into(), "1".into())]));
 }
 
 #[test]
@@ -198,7 +198,8 @@ fn t18_in_full_mode_the_proxy_and_its_certificates_are_pinned_and_no_base_url_is
     for name in ["ANTHROPIC_BASE_URL", "NODE_TLS_REJECT_UNAUTHORIZED", "CLAUDE_CODE_HTTPS_PROXY", "ANTHROPIC_AUTH_TOKEN"] {
         assert_eq!(env[name], "", "{name}");
     }
-    let expected: HashMap<OsString, OsString> = HashMap::from([("NODE_EXTRA_CA_CERTS".into(), CERTIFICATES.into())]);
+    let expected: HashMap<OsString, OsString> =
+        HashMap::from([("NODE_EXTRA_CA_CERTS".into(), CERTIFICATES.into()), ("CLAUDE_CODE_DISABLE_AGENT_VIEW".into(), "1".into())]);
     assert_eq!(injection.environment, expected, "claude-code #10458; and no token in the environment");
     assert!(LEVERS.iter().all(|(name, _)| env.get(*name).is_none()), "nothing was switched off");
 }

@@ -18,12 +18,14 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::authority;
+use crate::background::Background;
 use crate::claude::{self, Injection, Lead, UserSetup};
 use crate::cli::{self, Run};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
-use crate::wiring::{self, outward::Outward};
+use crate::wiring::outward::Outward;
+use crate::wiring::{self, receipt};
 use crate::{output, state};
 
 /// Runs `hotspare run`.
@@ -31,11 +33,36 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     // The child owns the terminal: logs only where they are asked for.
     commands::logging("off");
     let locations = commands::locations(arguments.layers.config.clone())?;
+    if let Some(background) = Background::of(&arguments.command) {
+        return beside(&locations, background, &arguments.command);
+    }
     let context = commands::context(&arguments.layers)?;
     let seen = commands::fingerprint(&locations, &context);
     let config = commands::load(&locations, &context)?;
     let mode = arguments.mode.map_or(config.server.mode, Mode::from);
     commands::runtime()?.block_on(protect(&locations, &context, (config, seen), mode, arguments.command))
+}
+
+/// A session in the background outlives this run, so it is the service's, as every session where hotspare is installed; else nobody's, and
+/// nothing is started. What merely looks at such sessions is started as it is.
+fn beside(locations: &Locations, background: Background<'_>, command: &[OsString]) -> Result<ExitCode, CliError> {
+    let address = receipt::look(&locations.state_dir).ok().and_then(|receipt| wiring::wired_address(&receipt, locations));
+    match address {
+        _ if !background.runs => {}
+        Some(address) => {
+            output::talk(&format!(
+                "hotspare: sessions in the background outlive this run: they go through the service on http://{address}"
+            ));
+        }
+        None => {
+            let why = format!("`{}` is for sessions in the background, which outlive `hotspare run`: they would lose it", background.word);
+            return Err(CliError::new(Exit::Usage, why)
+                .hint("to protect them, as every session: `hotspare install`, then `claude` as usual")
+                .hint("without hotspare: leave `hotspare run --` out"));
+        }
+    }
+    let injection = Injection::none(command.to_vec());
+    commands::runtime()?.block_on(run_child(injection, Path::new(""), 0))
 }
 
 async fn protect(

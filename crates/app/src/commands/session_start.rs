@@ -17,6 +17,7 @@ use std::time::{Duration, Instant, SystemTime};
 use hotspare_config::Locations;
 use serde_json::json;
 
+use crate::background;
 use crate::cli::Layers;
 use crate::commands;
 use crate::commands::service::{self, Started};
@@ -139,7 +140,12 @@ fn leave(locations: &Locations, address: SocketAddr, cause: &CliError) -> String
         let _ = state::forget_token(&locations.state_dir);
     }
     match taken_out {
-        Ok(()) => format!("hotspare cannot run ({cause}), so Claude Code goes on without it. When that is mended: {again}"),
+        Ok(()) => {
+            let background = background::led_to(address, &locations.claude_settings)
+                .map(|_| format!(" Sessions in the background stay pointed at it until `{}`.", background::STOP));
+            let background = background.unwrap_or_default();
+            format!("hotspare cannot run ({cause}), so Claude Code goes on without it.{background} When that is mended: {again}")
+        }
         Err(_) => format!("hotspare cannot run ({cause}), and Claude Code's settings still point at {address}. Run: hotspare uninstall"),
     }
 }

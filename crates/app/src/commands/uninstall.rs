@@ -8,6 +8,7 @@ use std::process::ExitCode;
 
 use hotspare_config::Locations;
 
+use crate::background;
 use crate::cli::Uninstall;
 use crate::commands;
 use crate::commands::install::{Report, tilde};
@@ -64,6 +65,14 @@ pub(crate) fn uninstall(arguments: &Uninstall) -> Result<ExitCode, CliError> {
         for path in residue_beside(&locations) {
             let _ = fs::remove_file(path);
         }
+    }
+    if mode == Mode::Write && files.contains(&Part::Claude) {
+        notes.extend(background::led_to(address, &locations.claude_settings).map(|process| {
+            format!(
+                "Claude Code's background sessions (process {process}) were started with hotspare's address and keep it: `{}`",
+                background::STOP
+            )
+        }));
     }
     let (outcomes, failed) = parted(results);
     notes.push(format!("your configuration and what was recorded stay: {}", kept(&locations)));

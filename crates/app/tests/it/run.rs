@@ -61,6 +61,22 @@ async fn without_a_configuration_it_runs_and_says_in_one_line_that_there_is_no_s
     assert_eq!(user.runs(&["run", "--", "claude"]).await.stderr, "", "with a spare there is nothing to say");
 }
 
+/// claude-code #65871: sessions in the background went past the proxy, and here one that outlives a run would be pointed at nobody.
+#[tokio::test]
+async fn r64_a_session_in_the_background_is_none_of_a_run_that_ends_before_it() {
+    for arguments in [&["--bg", "hi"][..], &["-m", "opus", "--background", "hi"], &["agents"], &["respawn", "1"]] {
+        let user = User::new();
+        let refused = user.runs(&[&["run", "--", "claude"], arguments].concat()).await;
+        assert_eq!(refused.code, Some(2), "{refused:?}");
+        assert!(refused.stderr.contains("outlive `hotspare run`") && refused.stderr.contains("`hotspare install`"), "{refused:?}");
+        assert!(!user.path("report/argv").exists(), "nothing is started");
+    }
+    let user = User::new();
+    let looked = user.runs(&["run", "--", "claude", "logs", "1"]).await;
+    assert_eq!((looked.code, looked.stderr.as_str()), (Some(0), ""));
+    assert_eq!(user.report("argv"), "logs\n1\n", "what only looks is started as it is");
+}
+
 #[tokio::test]
 async fn signals_reach_the_child_once_and_its_code_comes_back() {
     let user = User::new();

@@ -207,6 +207,20 @@ async fn r60_the_hook_revives_a_dead_service_or_leaves() {
     assert_eq!(settings(), "{\"model\":\"opus\"}\n");
 }
 
+/// Where hotspare is installed, a session in the background goes through the service like every other.
+#[tokio::test]
+async fn r64_where_hotspare_is_installed_a_session_in_the_background_is_the_service_s() {
+    let address = free_address();
+    let user = User::new().config(&config(address, "https://provider.example"));
+    let _serving = Serving(user.path("home"));
+    assert_eq!(user.runs(&["install"]).await.code, Some(0));
+    let begun = user.runs(&["run", "--", "claude", "--bg", "hi"]).await;
+    assert_eq!(begun.code, Some(0), "{begun:?}");
+    assert!(begun.stderr.contains(&format!("the service on http://{address}")), "{begun:?}");
+    assert_eq!(user.report("argv"), "--bg\nhi\n", "nothing that ends with the run is in it");
+    assert_eq!(user.runs(&["uninstall"]).await.code, Some(0));
+}
+
 #[tokio::test]
 async fn what_is_wired_in_again_is_not_swept_away() {
     let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");

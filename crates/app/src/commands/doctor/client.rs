@@ -10,6 +10,7 @@ use hotspare_gateway::Snapshot;
 use super::Running;
 use super::check::Check;
 use super::settings::{Kind, Setup, Source};
+use crate::background;
 use crate::claude;
 
 pub(super) use version::version;
@@ -43,7 +44,16 @@ pub(super) fn checks(setup: &Setup, config: Option<&Config>, running: &[Running]
     checks.push(key(setup));
     checks.extend(config.and_then(|config| login(setup, Snapshot::compile(config).uses_client_login())));
     checks.push(proxy(setup));
+    checks.extend(background(&background::led(&locations.claude_settings), &addresses));
     checks
+}
+
+/// Processes for background sessions that were started with an address at which nobody is any more.
+fn background(led: &[(i32, SocketAddr)], running: &[SocketAddr]) -> Option<Check> {
+    let (process, address) = led.iter().find(|(_, address)| !running.contains(address))?;
+    let found = format!("Claude Code's background sessions (process {process}) were started with {address}");
+    let cause = "nothing of hotspare listens there: where the settings say nothing else, new ones fail";
+    Some(Check::warn("background", found, cause, background::STOP))
 }
 
 /// Where sessions go that nobody starts with `run`.
@@ -52,8 +62,11 @@ fn wiring(setup: &Setup, listen: Option<SocketAddr>, running: &[SocketAddr], tok
         if let Some((source, proxy)) = setup.our_proxy() {
             return by_proxy(source, proxy, running, token);
         }
-        return Check::note("wiring", "Claude Code is not pointed at hotspare: only sessions under `hotspare run -- claude` are protected")
-            .with_command("hotspare install claude");
+        return Check::note(
+            "wiring",
+            "Claude Code is not pointed at hotspare: only sessions under `hotspare run -- claude` are protected, none in the background",
+        )
+        .with_command("hotspare install claude");
     };
     let place = source.place();
     let headers = setup.value(CUSTOM_HEADERS).map(|(_, headers)| headers).unwrap_or_default();
@@ -81,7 +94,12 @@ fn wiring(setup: &Setup, listen: Option<SocketAddr>, running: &[SocketAddr], tok
             let cause = "the local token there is an old one: every request gets 401";
             Check::fail("wiring", format!("{place} points Claude Code at {address}"), cause, "hotspare install claude")
         }
-        Some(_) => Check::ok("wiring", format!("{place} points Claude Code at {address}, and it is there")),
+        Some(_) => Check::ok(
+            "wiring",
+            format!(
+                "{place} points Claude Code at {address}, and it is there: every session with these settings is covered, in the background too"
+            ),
+        ),
     }
 }
 
@@ -96,7 +114,7 @@ fn by_proxy(source: &Source, proxy: &str, running: &[SocketAddr], token: Option<
     if token.is_some() && claude::proxy_token(proxy) != token {
         return Check::fail("wiring", found, "the local token there is an old one: every tunnel gets 407", "hotspare install claude");
     }
-    Check::ok("wiring", format!("{found}, and it is there"))
+    Check::ok("wiring", format!("{found}, and it is there: every session with these settings is covered, in the background too"))
 }
 
 /// The value of our header among the client's own.

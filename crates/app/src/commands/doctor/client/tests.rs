@@ -36,6 +36,17 @@ fn r62_where_sessions_go_is_told_by_what_is_there_and_not_by_what_is_written() {
     wired(&[(Kind::User, &[(BASE_URL, "http://localhost:4117"), token])], true, Mark::Ok, "it is there");
 }
 
+/// claude-code #65871: what runs in the background goes where its supervisor was once pointed.
+#[test]
+fn r64_background_sessions_that_are_pointed_at_nobody_are_told() {
+    let elsewhere = SocketAddr::from(([127, 0, 0, 1], 4118));
+    assert!(background(&[], &[]).is_none());
+    assert!(background(&[(7, address())], &[elsewhere, address()]).is_none(), "it is there");
+    let check = background(&[(7, address()), (8, elsewhere)], &[address()]).expect("it is told");
+    assert!(check.mark == Mark::Warn && check.found.contains("process 8") && check.found.contains("4118"), "{check:?}");
+    assert_eq!(check.command.as_deref(), Some("claude daemon stop --any"));
+}
+
 #[test]
 fn an_address_is_shown_without_what_may_be_secret() {
     assert_eq!(shown("https://user:secret@gateway.example/key/sk-secret?k=sk"), "gateway.example");
