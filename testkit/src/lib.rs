@@ -2,6 +2,7 @@
 //! the tests' own business.
 
 pub mod answers;
+pub mod canary;
 pub mod clock;
 mod network;
 mod pipe;

@@ -2,18 +2,18 @@
 //! or sent holds any eight characters of them, but the place itself and the provider that it belongs to.
 
 mod house;
-mod search;
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
+use hotspare_testkit::canary::{Heap, Needles};
 use rustix::process::Signal;
 use serde_json::json;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use self::house::{House, PROFILES, is_a_secret_s_own_place, needles, random, secret};
-use self::search::{Heap, Needles, base64};
 use crate::user::{User, asks, ended, signal, signalled};
 
 /// Longest that a reload may take to be told.
@@ -200,7 +200,7 @@ fn check_providers(house: &House, needles: &Needles) {
     };
     let at_the_proxy = heads(&house.proxy);
     assert!(
-        String::from_utf8_lossy(&at_the_proxy).contains(&base64(format!("me:{}", secret("proxy")).as_bytes())[..40]),
+        String::from_utf8_lossy(&at_the_proxy).contains(&BASE64_STANDARD.encode(format!("me:{}", secret("proxy")))[..40]),
         "the proxy was asked"
     );
     assert_eq!(needles.found(&at_the_proxy).into_iter().collect::<Vec<_>>(), ["proxy"]);

@@ -5,10 +5,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use hotspare_testkit::answers::{Position, text, upto};
+use hotspare_testkit::canary::{self, Needles, percent_encoded};
 use hotspare_testkit::{Received, Script, Upstream};
 use serde_json::{Value, json};
 
-use super::search::Needles;
 use crate::user::User;
 
 /// Profiles with what their provider answers, in the order in which they are asked. The last but one is behind a proxy that refuses, and the
@@ -30,15 +30,9 @@ pub(super) const PROFILES: [(&str, u16); 11] = [
 /// Secrets that no provider of a profile may see in a head.
 const OTHERS: [&str; 8] = ["refresh", "proxy", "hook_env", "hook_url", "unused", "company", "prompt", "answer"];
 
-/// What is random of a secret: `+` and `/` look different in each encoding.
+/// What is random of a secret.
 pub(super) fn random(name: &str) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let letters = (0..32).map(|_| {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(LETTERS[usize::try_from(state >> 58).expect("six bits")])
-    });
-    let random: String = letters.collect();
+    let random = canary::random(name, 0);
     // A path takes no other letters.
     if name == "hook_url" { random.replace('+', "-").replace('/', "_") } else { random }
 }
@@ -46,10 +40,6 @@ pub(super) fn random(name: &str) -> String {
 /// The secret as it stands in its place.
 pub(super) fn secret(name: &str) -> String {
     format!("sk-ant-test-{}", random(name))
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('+', "%2B").replace('/', "%2F")
 }
 
 /// Those that are known from the start.
@@ -96,7 +86,7 @@ impl House {
         let hook = Upstream::start(|_| Script::new().body(200, &[], "")).await.expect("started");
         let user = User::new();
         let config = config(&user, &providers, &hook).to_string();
-        let proxy_url = proxy.url().replace("http://", &format!("http://me:{}@", escaped(&secret("proxy"))));
+        let proxy_url = proxy.url().replace("http://", &format!("http://me:{}@", percent_encoded(&secret("proxy"))));
         let user = user
             .config(&config)
             .env("ANTHROPIC_API_KEY", &secret("client"))
