@@ -27,11 +27,11 @@ const TOKEN_DIGITS: usize = 64;
 /// A secret of this name, the same for the same seed; `+` and `/` look different in each encoding.
 pub fn random(name: &str, seed: u64) -> String {
     let mut state = name.bytes().fold(0xcbf2_9ce4_8422_2325 ^ seed, |state, byte| (state ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    let letters = (0..LENGTH).map(|_| {
+    let letter = |_| {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        char::from(LETTERS[usize::try_from(state >> 58).expect("six bits")])
-    });
-    letters.collect()
+        char::from(LETTERS[(state >> 58) as usize % LETTERS.len()])
+    };
+    (0..LENGTH).map(letter).collect()
 }
 
 /// Everything that was said or written, by where it stands.
@@ -80,24 +80,27 @@ impl Default for Needles {
 
 impl Needles {
     /// `secret` is what is random of it.
-    pub fn add(&mut self, name: &str, secret: &str) {
-        for form in [secret, &secret.replace('/', "\\/"), &percent_encoded(secret), &percent_encoded(secret).to_ascii_lowercase()] {
-            self.windows(name, form, SLICE);
+    pub fn add(&mut self, name: &str, secret: impl AsRef<[u8]>) {
+        let secret = secret.as_ref();
+        let percent = percent_encoded(secret);
+        self.windows(name, secret, SLICE);
+        for form in [String::from_utf8_lossy(secret).replace('/', "\\/"), percent.to_ascii_lowercase(), percent] {
+            self.windows(name, form.as_bytes(), SLICE);
         }
         for shift in 0..3 {
-            let encoded = BASE64_STANDARD.encode([&vec![0; shift], secret.as_bytes()].concat());
+            let encoded = BASE64_STANDARD.encode([&vec![0; shift], secret].concat());
             // The ends share their letters with whatever stands beside them.
             let inner = &encoded[4..encoded.len() - 4];
-            self.windows(name, inner, SLICE_IN_BASE64);
-            self.windows(name, &inner.replace('+', "-").replace('/', "_"), SLICE_IN_BASE64);
+            self.windows(name, inner.as_bytes(), SLICE_IN_BASE64);
+            self.windows(name, &inner.replace('+', "-").replace('/', "_").into_bytes(), SLICE_IN_BASE64);
         }
-        let hex: String = secret.bytes().map(|byte| format!("{byte:02x}")).collect();
-        self.windows(name, &hex, SLICE_IN_HEX);
-        self.windows(name, &hex.to_ascii_uppercase(), SLICE_IN_HEX);
+        let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+        self.windows(name, hex.as_bytes(), SLICE_IN_HEX);
+        self.windows(name, hex.to_ascii_uppercase().as_bytes(), SLICE_IN_HEX);
     }
 
-    fn windows(&mut self, name: &str, form: &str, length: usize) {
-        for window in form.as_bytes().windows(length) {
+    fn windows(&mut self, name: &str, form: &[u8], length: usize) {
+        for window in form.windows(length) {
             self.begins[beginning(window)] = true;
             self.by_length.entry(length).or_default().insert(window.to_vec(), name.to_owned());
         }
@@ -124,12 +127,12 @@ fn beginning(window: &[u8]) -> usize {
 }
 
 /// As it stands in a URL.
-pub fn percent_encoded(secret: &str) -> String {
-    let letter = |byte: u8| match byte {
+pub fn percent_encoded(secret: impl AsRef<[u8]>) -> String {
+    let letter = |byte: &u8| match *byte {
         byte if byte.is_ascii_alphanumeric() || byte == b'-' => char::from(byte).to_string(),
         byte => format!("%{byte:02X}"),
     };
-    secret.bytes().map(letter).collect()
+    secret.as_ref().iter().map(letter).collect()
 }
 
 /// Secrets that hotspare makes itself and keeps in its memory alone: a local token, in the clear and in the Base64 of proxy credentials, and

@@ -2,6 +2,7 @@
 //! anything but this machine, once the pinned clients are fetched.
 
 mod background;
+mod canary;
 mod cases;
 mod client;
 mod companies;
@@ -92,10 +93,12 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             }
         }
     }
+    let is_whole = options.wanted.is_empty() && options.lead.is_none() && !options.direct;
+    let canary = canary::search(tools.worlds(), is_whole);
     println!("{passed} passed, {failed} failed");
     ensure!(passed + failed > 0, "no case is named `{}`, or it cannot be run here", options.wanted);
     ensure!(failed == 0, "{failed} end-to-end cases failed");
-    Ok(())
+    canary
 }
 
 /// How a run went that did not fail.
@@ -150,7 +153,7 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
         Run::new(background::NAME, print, background::run(tools)),
         Run::new(first_run::NAME, print, first_run::run(tools)),
         Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
-        Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(&tools.hotspare)) },
+        Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(tools)) },
     ];
     for mode in MODES {
         table.push(Run::new(companies::NAME, mode.label(Lead::Base), companies::run(tools, mode)));

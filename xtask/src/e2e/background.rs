@@ -19,7 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(45);
 pub(super) async fn run(tools: &Tools) -> Result<()> {
     let primary = Upstream::start(|_| faults::status(529, "overloaded_error")).await?;
     let spare = Upstream::start(|_| faults::healthy(SECOND)).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::Key).await?;
+    let world = World::new(tools, &primary.url(), &spare.url(), Login::Key).await?;
     // Where the client went before: what it asks once hotspare is gone is seen there.
     let before = json!({ "env": { "ANTHROPIC_BASE_URL": primary.url() } }).to_string();
     std::fs::write(world.path("claude/settings.json"), &before)?;

@@ -1,11 +1,13 @@
 //! The cases: what the primary does, and what the client must have in the end. Never forgives a visible error.
 
 use anyhow::{Result, ensure};
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use hotspare_testkit::{Received, Script, Upstream, refused_addr};
 
+use super::canary::Secret;
 use super::faults::{self, ErrorEvent, FIRST, SECOND};
-use super::world::{Login, Tools, World, credentials_kept_apart, history};
-use super::{client, tui};
+use super::world::{Login, PROXY_USER, Tools, World, credentials_kept_apart, history};
+use super::{canary, client, tui};
 
 /// How the client is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -205,7 +207,7 @@ pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode, lead: Lead) -> R
     let spare = Upstream::sequence(vec![faults::healthy(SECOND)]).await?;
     let evil = Upstream::start(|_| Script::not_found()).await?;
     let primary_url = refused.map_or_else(|| primary.url(), |address| format!("http://{address}"));
-    let world = World::new(&primary_url, &spare.url(), case.login).await?.led(lead);
+    let world = World::new(tools, &primary_url, &spare.url(), case.login).await?.led(lead);
     if case.hostile {
         for name in ["settings.json", "settings.local.json"] {
             std::fs::write(world.path("project/.claude").join(name), hostile_settings(&evil.url()))?;
@@ -215,6 +217,7 @@ pub(super) async fn run(tools: &Tools, case: &Case, mode: Mode, lead: Lead) -> R
         Mode::Print => client::print(tools, &world, case.expect).await?,
         Mode::Interactive => tui::converse(tools, &world, case.expect).await?,
     }
+    canary::look_around(tools, &world)?;
     let kept = world.transcript()?;
     ensure!(kept == case.expect.texts(mode), "the conversation that the client has kept: {kept:?}");
     ensure!(evil.connections() == 0, "the project's own address got {:?}", lines(&evil));
@@ -249,10 +252,11 @@ fn lines(upstream: &Upstream) -> Vec<String> {
 ///
 /// In full mode hotspare itself asks the client's own host there, for what asks no model.
 fn stayed_inside(login: Login, lead: Lead, outside: &Upstream) -> Result<()> {
+    let machine_s_own = format!("Basic {}", BASE64_STANDARD.encode(format!("{PROXY_USER}:{}", Secret::Proxy.text())));
     for request in outside.requests() {
         let harmless = login == Login::Stored || lead == Lead::Full || !request.target.starts_with("api.anthropic.com");
-        let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
-        ensure!(!head.contains("proxy-authorization"), "our proxy credentials went to the machine's proxy:\n{head}");
+        let own = request.header("proxy-authorization").is_none_or(|credentials| credentials == machine_s_own);
+        ensure!(own, "our proxy credentials went to the machine's proxy:\n{}", String::from_utf8_lossy(&request.raw_head));
         ensure!(request.method == "CONNECT" && harmless, "a request went past hotspare: {} {}", request.method, request.target);
     }
     Ok(())

@@ -21,12 +21,15 @@ pub(super) async fn print(tools: &Tools, world: &World, expect: Expect) -> Resul
         .args(["-p", "Say something.", "--output-format", "stream-json", "--verbose"])
         .env_clear()
         .envs(tools.environment(world))
+        .env("HOTSPARE_LOG", "trace")
         .current_dir(world.project())
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
     let output = tokio::time::timeout(TURN, command.spawn()?.wait_with_output()).await.context("the client did not end")??;
+    world.keep("claude", &output.stdout)?;
+    world.keep("claude", &output.stderr)?;
     let stdout = String::from_utf8_lossy(&output.stdout);
     let stderr = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "exit {}: {stdout}\n{stderr}", output.status);

@@ -6,10 +6,11 @@ use hotspare_testkit::Upstream;
 use hotspare_testkit::strict::{Company, Strict};
 use serde_json::{Value, json};
 
+use super::canary::{self, Secret};
 use super::cases::Mode;
 use super::talk::Client;
 use super::tui;
-use super::world::{CLIENT_KEY, Login, SPARE_KEY, Tools, World};
+use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "a conversation across three companies and back";
 
@@ -60,10 +61,10 @@ impl Fleet {
     /// What each saw: its own credential, no other company's, and nothing that it minds.
     fn judge(&self) -> Result<()> {
         for (name, strict, upstream) in &self.providers {
-            let (own, foreign) = if *name == "work" { (CLIENT_KEY, SPARE_KEY) } else { (SPARE_KEY, CLIENT_KEY) };
+            let (own, foreign) = if *name == "work" { (Secret::Client, Secret::Spare) } else { (Secret::Spare, Secret::Client) };
             for request in upstream.messages() {
-                let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
-                ensure!(head.contains(own) && !head.contains(foreign), "a credential went astray at {name}:\n{head}");
+                let head = String::from_utf8_lossy(&request.raw_head);
+                ensure!(head.contains(own.text()) && !head.contains(foreign.text()), "a credential went astray at {name}:\n{head}");
             }
             let faults = strict.faults();
             ensure!(faults.is_empty(), "{name} refused: {faults:#?}");
@@ -76,7 +77,7 @@ impl Fleet {
 
 pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
     let fleet = Fleet::start().await?;
-    let world = World::new(&fleet.url("work"), &fleet.url("openrouter"), Login::Key).await?;
+    let world = World::new(tools, &fleet.url("work"), &fleet.url("openrouter"), Login::Key).await?;
     std::fs::write(&world.config, serde_json::to_string_pretty(&fleet.config())?)?;
     let talked = match mode {
         Mode::Print => print(tools, &world, &fleet).await,
@@ -84,6 +85,7 @@ pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
     };
     // What a provider minded says more than what the client made of it.
     fleet.judge()?;
+    canary::look_around(tools, &world)?;
     talked?;
     let calls = std::fs::read_to_string(world.path("project/calls.txt")).unwrap_or_default().lines().count();
     ensure!(calls == TURNS.len(), "{calls} of {} tool calls ran", TURNS.len());

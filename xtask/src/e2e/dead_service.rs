@@ -14,11 +14,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
+use super::canary::Secret;
 use super::cases::{Lead, Mode};
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
 use super::tui;
-use super::world::{CLIENT_KEY, Login, Tools, World};
+use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "a dead service, and the next session";
 pub(super) const TAKEN: &str = "a dead service whose port another program has";
@@ -48,7 +49,7 @@ struct Installed<'a> {
 
 /// The service is killed, and nobody else comes.
 pub(super) async fn run(tools: &Tools, mode: Mode, lead: Lead) -> Result<()> {
-    let (world, primary) = world().await?;
+    let (world, primary) = world(tools).await?;
     let installed = Installed::new(tools, &world, primary, lead).await?;
     let outcome = installed.revived(mode).await;
     installed.end().await?;
@@ -57,7 +58,7 @@ pub(super) async fn run(tools: &Tools, mode: Mode, lead: Lead) -> Result<()> {
 
 /// The service is killed, and another program takes its port.
 pub(super) async fn run_taken(tools: &Tools, mode: Mode, lead: Lead) -> Result<()> {
-    let (world, primary) = world().await?;
+    let (world, primary) = world(tools).await?;
     if lead == Lead::Base {
         let before = json!({ "env": { "ANTHROPIC_BASE_URL": primary.url() } });
         std::fs::write(world.path("claude/settings.json"), before.to_string())?;
@@ -75,9 +76,10 @@ pub(super) async fn run_taken(tools: &Tools, mode: Mode, lead: Lead) -> Result<(
     outcome
 }
 
-async fn world() -> Result<(World, Upstream)> {
+async fn world(tools: &Tools) -> Result<(World, Upstream)> {
     let primary = Upstream::start(|_| faults::healthy(SECOND)).await?;
-    let world = World::new(&primary.url(), &hotspare_testkit::refused_addr().map(|spare| format!("http://{spare}"))?, Login::Key).await?;
+    let world =
+        World::new(tools, &primary.url(), &hotspare_testkit::refused_addr().map(|spare| format!("http://{spare}"))?, Login::Key).await?;
     Ok((world, primary))
 }
 
@@ -252,7 +254,7 @@ impl Stranger {
     fn has_learned_nothing(&self) -> Result<()> {
         let heard = self.heard.lock().expect("nobody panics with it");
         ensure!(heard.contains("x-hotspare-challenge"), "nobody looked who it is: {heard}");
-        ensure!(!heard.contains("/v1/messages") && !heard.contains(CLIENT_KEY), "another program was asked: {heard}");
+        ensure!(!heard.contains("/v1/messages") && !heard.contains(Secret::Client.text()), "another program was asked: {heard}");
         ensure!(!heard.contains("x-hotspare-token"), "another program has the local token: {heard}");
         Ok(())
     }

@@ -10,8 +10,9 @@ use hotspare_testkit::Upstream;
 use serde_json::Value;
 use tokio::process::Command;
 
+use super::canary::Secret;
 use super::faults::{self, SECOND};
-use super::world::{CLIENT_KEY, Login, SPARE_KEY, Tools, World};
+use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "init, and the first protected answer";
 
@@ -40,6 +41,8 @@ impl NewUser<'_> {
             .stderr(Stdio::piped())
             .kill_on_drop(true);
         let output = tokio::time::timeout(PATIENCE, command.spawn()?.wait_with_output()).await.context("it did not end")??;
+        self.world.keep("programs", &output.stdout)?;
+        self.world.keep("programs", &output.stderr)?;
         let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout).into_owned(), String::from_utf8_lossy(&output.stderr));
         ensure!(
             output.status.success(),
@@ -55,12 +58,12 @@ impl NewUser<'_> {
 pub(super) async fn run(tools: &Tools) -> Result<()> {
     let primary = Upstream::start(|_| faults::status(529, "overloaded_error")).await?;
     let spare = Upstream::start(|_| faults::healthy(SECOND)).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::Stored).await?;
+    let world = World::new(tools, &primary.url(), &spare.url(), Login::Stored).await?;
     let mut environment = world.environment();
     environment.push(("ANTHROPIC_BASE_URL", primary.url().into()));
     // Another than the usual port, which may be taken on a developer's machine.
     environment.push(("HOTSPARE_SERVER__LISTEN", hotspare_testkit::refused_addr()?.to_string().into()));
-    environment.push(("OPENROUTER_API_KEY", SPARE_KEY.into()));
+    environment.push(("OPENROUTER_API_KEY", Secret::Spare.text().into()));
     environment.push(("OPENROUTER_BASE_URL", spare.url().into()));
     let user = NewUser { world: &world, environment };
     let begun = Instant::now();
@@ -85,8 +88,11 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     ensure!(took <= PROMISE, "it took {took:?}, {PROMISE:?} are promised");
     let asked = spare.messages();
     ensure!(asked.len() == 1, "the spare was asked {} times", asked.len());
-    let head = String::from_utf8_lossy(&asked[0].raw_head).to_ascii_lowercase();
-    ensure!(head.contains(SPARE_KEY) && !head.contains(CLIENT_KEY), "the spare got another credential than its own:\n{head}");
+    let head = String::from_utf8_lossy(&asked[0].raw_head);
+    ensure!(
+        head.contains(Secret::Spare.text()) && !head.contains(Secret::Client.text()),
+        "the spare got another credential than its own:\n{head}"
+    );
     Ok(())
 }
 

@@ -12,9 +12,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
+use super::canary::Secret;
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
-use super::world::{CLIENT_KEY, Login, SPARE_KEY, Tools, World};
+use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "what asks no model, and other hosts, with a login";
 
@@ -31,7 +32,7 @@ const HEAD_CAP: usize = 16 * 1024;
 pub(super) async fn run(tools: &Tools) -> Result<()> {
     let primary = Upstream::start(|_| faults::status(529, "overloaded_error")).await?;
     let spare = Upstream::start(|_| faults::healthy(SECOND)).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::Stored).await?;
+    let world = World::new(tools, &primary.url(), &spare.url(), Login::Stored).await?;
     let issuer = Authority::new()?;
     let (provider, other) = (Host::start(PROVIDER, &issuer).await?, Host::start(OTHER, &issuer).await?);
     let company = Company::start(vec![(PROVIDER, provider.address), (OTHER, other.address)]).await?;
@@ -59,12 +60,14 @@ fn judge_provider(requests: &[Received]) -> Result<()> {
     println!("        the provider itself was asked {asked:?}");
     ensure!(asked.iter().any(|line| line.contains(" /api/")), "nothing of `/api/` reached the provider: {asked:?}");
     for request in requests {
-        let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
+        let head = String::from_utf8_lossy(&request.raw_head);
+        ensure!(!head.contains(Secret::Spare.text()), "the spare's key came along:\n{head}");
+        let head = head.to_ascii_lowercase();
         ensure!(request.path() != MODEL, "a model was asked past the chain:\n{head}");
-        ensure!(!head.contains(SPARE_KEY) && !head.contains("hotspare") && !head.contains("hs-"), "something of ours came along:\n{head}");
+        ensure!(!head.contains("hotspare") && !head.contains("hs-"), "something of ours came along:\n{head}");
         ensure!(head.contains(&format!("host: {PROVIDER}\r\n")), "it went to another host:\n{head}");
     }
-    let own = requests.iter().filter(|request| String::from_utf8_lossy(&request.raw_head).contains(CLIENT_KEY)).count();
+    let own = requests.iter().filter(|request| String::from_utf8_lossy(&request.raw_head).contains(Secret::Client.text())).count();
     ensure!(own > 0, "no request had the user's own credential: {asked:?}");
     Ok(())
 }

@@ -14,9 +14,10 @@ use hotspare_testkit::strict::{Company, Strict};
 use hotspare_testkit::{Received, Script, Upstream};
 use serde_json::{Value, json};
 
+use super::canary::{self, Secret};
 use super::faults;
 use super::talk::Client;
-use super::world::{Login, SPARE_KEY, Tools, World, history};
+use super::world::{Login, Tools, World, history};
 
 pub(super) const NAME: &str = "two logins and a key: spent in mid-turn, and back";
 
@@ -95,9 +96,9 @@ impl Provider {
         Arc::new(Self {
             strict: Strict::new(Company::Anthropic, "provider", CALL),
             accounts: [
-                Account::new("work", "sk-ant-oat01-test-work", 3, WINDOW),
-                Account::new("personal", "sk-ant-oat01-test-personal", 2, Duration::from_secs(3600)),
-                Account::new("console", SPARE_KEY, usize::MAX, Duration::ZERO),
+                Account::new("work", Secret::Work.text(), 3, WINDOW),
+                Account::new("personal", Secret::Personal.text(), 2, Duration::from_secs(3600)),
+                Account::new("console", Secret::Spare.text(), usize::MAX, Duration::ZERO),
             ],
             strangers: AtomicUsize::new(0),
             paid: Mutex::default(),
@@ -149,7 +150,7 @@ fn contents(folder: &Path) -> Result<Contents> {
 fn log_in(folder: &Path, token: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
     let login = json!({ "claudeAiOauth": {
-        "accessToken": token, "refreshToken": "sk-ant-test-refresh", "expiresAt": (seconds() + 3600) * 1000,
+        "accessToken": token, "refreshToken": Secret::Refresh.text(), "expiresAt": (seconds() + 3600) * 1000,
         "scopes": ["user:inference", "user:profile"], "subscriptionType": "max",
     }});
     let file = folder.join(".credentials.json");
@@ -177,7 +178,7 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     let provider = Provider::new();
     let playing = provider.clone();
     let upstream = Upstream::start_reading(move |request| playing.play(request)).await?;
-    let world = World::new(&upstream.url(), &upstream.url(), Login::None).await?;
+    let world = World::new(tools, &upstream.url(), &upstream.url(), Login::None).await?;
     for account in &provider.accounts[..2] {
         log_in(&world.path(&format!("logins/{}", account.name)), account.secret)?;
     }
@@ -190,6 +191,7 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     ensure!(faults.is_empty(), "the provider minded: {faults:#?}");
     let turns = talked?;
     client.leave().await?;
+    canary::look_around(tools, &world)?;
 
     ensure!(contents(&world.path("logins"))? == before, "a login's folder was changed");
     ensure!(provider.strangers.load(Ordering::SeqCst) == 0, "a credential that is nobody's reached the provider");

@@ -27,7 +27,7 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     let plugin = workspace::root().join("plugin");
     let primary = Upstream::sequence(vec![faults::status(529, "overloaded_error")]).await?;
     let spare = Upstream::sequence(vec![faults::healthy(SECOND), faults::healthy(AGAIN)]).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::Key).await?;
+    let world = World::new(tools, &primary.url(), &spare.url(), Login::Key).await?;
     for folder in [&plugin, &workspace::root()] {
         let mut validate = Command::new(&tools.claude);
         validate.args(["plugin", "validate", "--strict"]).arg(folder).env_clear().envs(tools.environment(&world)).stdin(Stdio::null());

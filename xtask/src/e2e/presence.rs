@@ -18,7 +18,7 @@ const SETTINGS: &str = r#"{ "statusLine": { "type": "command", "command": "echo 
 pub(super) async fn run(tools: &Tools, lead: Lead) -> Result<()> {
     let primary = Upstream::sequence(vec![faults::status(529, "overloaded_error")]).await?;
     let spare = Upstream::sequence(vec![faults::healthy(SECOND), faults::healthy(AGAIN)]).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::Key).await?.led(lead);
+    let world = World::new(tools, &primary.url(), &spare.url(), Login::Key).await?.led(lead);
     let settings = world.path("claude/settings.json");
     std::fs::write(&settings, SETTINGS)?;
     let turns = [("Say something.".to_owned(), MESSAGE.to_owned()), ("Once more.".to_owned(), AGAIN.to_owned())];

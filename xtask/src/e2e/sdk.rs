@@ -1,15 +1,18 @@
 //! The Python and TypeScript SDKs through `hotspare serve` and `hotspare run`, with the local token as their API key. Never changes what the SDKs do.
 
 use std::ffi::OsString;
+use std::io::Write as _;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use hotspare_testkit::{Script, Upstream};
 use rustix::process::{Pid, Signal, kill_process};
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
+use super::canary;
 use super::faults::{self, FIRST, SECOND};
 use super::world::{Login, Tools, World, credentials_kept_apart};
 
@@ -74,7 +77,7 @@ pub(super) fn all() -> Vec<Case> {
 pub(super) async fn run(tools: &Tools, case: &Case) -> Result<()> {
     let primary = Upstream::sequence(vec![case.primary.clone()]).await?;
     let spare = Upstream::sequence(vec![faults::healthy(SECOND)]).await?;
-    let world = World::new(&primary.url(), &spare.url(), Login::None).await?;
+    let world = World::new(tools, &primary.url(), &spare.url(), Login::None).await?;
     let program = program(tools, &world, case.sdk)?;
     let output = match case.way {
         Way::Run => {
@@ -88,10 +91,14 @@ pub(super) async fn run(tools: &Tools, case: &Case) -> Result<()> {
             let mut command = Command::new(&program[0]);
             command.args(&program[1..]).env("ANTHROPIC_BASE_URL", &server.address).env("ANTHROPIC_API_KEY", token.trim());
             let output = output(&mut command, &world).await?;
+            world.keep("metrics", server.metrics(token.trim()).await?.as_bytes())?;
             server.stop().await?;
             output
         }
     };
+    world.keep("program", &output.stdout)?;
+    world.keep("program", &output.stderr)?;
+    canary::look_around(tools, &world)?;
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     ensure!(output.status.success(), "exit {}: {stdout}\n{stderr}", output.status);
     ensure!(stdout.trim() == format!("{} end_turn", case.expect), "it printed: {stdout}");
@@ -134,24 +141,43 @@ impl Server {
             .arg(&world.config)
             .env_clear()
             .envs(world.environment())
+            .env("HOTSPARE_LOG", "trace")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
             .spawn()?;
         let stderr = child.stderr.take().context("stderr is piped")?;
         let mut lines = BufReader::new(stderr).lines();
-        let mut told = String::new();
+        let (mut told, mut said) = (String::new(), world.open("serve")?);
         while let Some(line) = tokio::time::timeout(TURN, lines.next_line()).await.context("the server did not start")?? {
             if let Some((_, address)) = line.split_once("listening on ") {
                 let address = address.to_owned();
                 // The rest is read on, so that the server never waits for its reader.
-                tokio::spawn(async move { while let Ok(Some(_)) = lines.next_line().await {} });
+                tokio::spawn(async move {
+                    while let Ok(Some(line)) = lines.next_line().await {
+                        // Without it the search at the end finds nothing of this kind, and says so.
+                        let _ = writeln!(said, "{line}");
+                    }
+                });
                 return Ok(Self { child, address });
             }
+            writeln!(said, "{line}")?;
             told.push_str(&line);
             told.push('\n');
         }
         bail!("the server ended: {told}")
+    }
+
+    /// What a monitor gets.
+    async fn metrics(&self, token: &str) -> Result<String> {
+        let address = self.address.trim_start_matches("http://");
+        let mut stream = TcpStream::connect(address).await.context("refused")?;
+        let head = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nx-hotspare-token: {token}\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).await?;
+        let mut answer = String::new();
+        tokio::time::timeout(TURN, stream.read_to_string(&mut answer)).await.context("no figures came")??;
+        ensure!(answer.contains("hotspare_requests_total"), "no figures came: {answer}");
+        Ok(answer)
     }
 
     /// Ends it as a user would, and sees that it ends well.

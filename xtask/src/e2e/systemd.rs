@@ -17,9 +17,10 @@ use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
 
 use super::Played;
+use super::canary::Secret;
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
-use super::world::{CLIENT_KEY, Login, World};
+use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "the service, kept by a real systemd";
 
@@ -108,7 +109,8 @@ impl Manager {
 }
 
 /// Runs the case, or says why it cannot be run here.
-pub(super) async fn run(hotspare: &Path) -> Result<Played> {
+pub(super) async fn run(tools: &Tools) -> Result<Played> {
+    let hotspare = &tools.hotspare;
     let gate = Gate::new();
     let held = gate.clone();
     let events = text("a long answer");
@@ -121,7 +123,7 @@ pub(super) async fn run(hotspare: &Path) -> Result<Played> {
         }
     })
     .await?;
-    let world = World::new(&primary.url(), &primary.url(), Login::Key).await?;
+    let world = World::new(tools, &primary.url(), &primary.url(), Login::Key).await?;
     let address = hotspare_testkit::refused_addr()?;
     let runtime = world.path("run");
     let mut environment = world.environment();
@@ -232,9 +234,10 @@ impl Port {
         let mut stream = TcpStream::connect(self.address).await.context("refused")?;
         let body = format!(r#"{{"model":"claude-opus-5-5","stream":true,"messages":[{{"role":"user","content":"{prompt}"}}]}}"#);
         let head = format!(
-            "POST /v1/messages HTTP/1.1\r\nHost: {}\r\nx-hotspare-token: {}\r\nx-api-key: {CLIENT_KEY}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+            "POST /v1/messages HTTP/1.1\r\nHost: {}\r\nx-hotspare-token: {}\r\nx-api-key: {}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
             self.address,
             self.token.trim(),
+            Secret::Client.text(),
             body.len()
         );
         stream.write_all(head.as_bytes()).await?;

@@ -1,11 +1,13 @@
 //! One conversation of `claude -p`, turn after turn. Never forgives an error, a retry that the user sees, or a call that failed.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, Write as _};
 use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader, Lines};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 
 use super::world::{Tools, World};
@@ -18,25 +20,29 @@ pub(super) struct Client {
     child: Child,
     words: ChildStdin,
     events: Lines<BufReader<ChildStdout>>,
+    /// Everything that it says, on either stream.
+    said: File,
 }
 
 impl Client {
     pub(super) fn start(tools: &Tools, world: &World) -> Result<Self> {
         let protected = tools.protected_client(world);
+        let said = world.open("claude")?;
         let mut child = Command::new(&protected[0])
             .args(&protected[1..])
             .args(["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--allowedTools", "Bash"])
             .env_clear()
             .envs(tools.environment(world))
+            .env("HOTSPARE_LOG", "trace")
             .current_dir(world.project())
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
+            .stderr(said.try_clone()?)
             .kill_on_drop(true)
             .spawn()?;
         let words = child.stdin.take().context("stdin is piped")?;
         let events = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-        Ok(Self { child, words, events })
+        Ok(Self { child, words, events, said })
     }
 
     /// Says something, and reads until the turn is over. What the assistant said.
@@ -47,8 +53,9 @@ impl Client {
         let mut said = Vec::new();
         loop {
             let Some(line) = tokio::time::timeout(TURN, self.events.next_line()).await.context("the turn did not end")?? else {
-                bail!("the client ended: {}", self.errors().await);
+                bail!("the client ended: {}", self.errors());
             };
+            writeln!(self.said, "{line}")?;
             let event: Value = serde_json::from_str(&line).with_context(|| format!("no event: {line}"))?;
             let blocks = event["message"]["content"].as_array().map(Vec::as_slice).unwrap_or_default();
             match event["type"].as_str() {
@@ -67,12 +74,10 @@ impl Client {
         }
     }
 
-    async fn errors(&mut self) -> String {
+    fn errors(&mut self) -> String {
         let mut text = String::new();
-        if let Some(stderr) = &mut self.child.stderr {
-            // Whatever can be read is better than nothing.
-            let _ = stderr.read_to_string(&mut text).await;
-        }
+        // Whatever can be read is better than nothing.
+        let _ = self.said.rewind().and_then(|()| self.said.read_to_string(&mut text));
         text
     }
 

@@ -21,21 +21,22 @@ const ENDED: &str = "The client ended with ";
 const LOOK: Duration = Duration::from_millis(150);
 
 /// A tmux server with one session, ended when dropped.
-struct Terminal {
+struct Terminal<'a> {
+    world: &'a World,
     socket: PathBuf,
 }
 
-impl Drop for Terminal {
+impl Drop for Terminal<'_> {
     fn drop(&mut self) {
         let _ = std::process::Command::new("tmux").arg("-S").arg(&self.socket).arg("kill-server").status();
     }
 }
 
-impl Terminal {
-    async fn open(world: &World, session: &str) -> Result<Self> {
+impl<'a> Terminal<'a> {
+    async fn open(world: &'a World, session: &str) -> Result<Self> {
         let script = world.path("session.sh");
         std::fs::write(&script, session)?;
-        let terminal = Self { socket: world.path("tmux") };
+        let terminal = Self { world, socket: world.path("tmux") };
         let shell = format!("sh {}", script.display());
         terminal.tmux(&["-f", "/dev/null", "new-session", "-d", "-s", "s", "-x", "140", "-y", "50", &shell]).await?;
         Ok(terminal)
@@ -65,6 +66,7 @@ impl Terminal {
         loop {
             let screen = self.screen().await?;
             if satisfied(&screen) {
+                self.world.keep("screens", screen.as_bytes())?;
                 return Ok(screen);
             }
             if started.elapsed() > PATIENCE {
@@ -88,7 +90,7 @@ pub(super) async fn converse(tools: &Tools, world: &World, expect: Expect) -> Re
     leave(&terminal).await
 }
 
-async fn leave(terminal: &Terminal) -> Result<()> {
+async fn leave(terminal: &Terminal<'_>) -> Result<()> {
     terminal.enter("/exit").await?;
     let screen = terminal.wait("the end", |screen| screen.contains(ENDED)).await?;
     ensure!(screen.contains(&format!("{ENDED}0.")), "the client did not end well:\n{screen}");

@@ -1,23 +1,24 @@
 //! The tools and the isolated places of a case: fetched clients, a home of its own, a configuration. Never touches the developer's own.
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
+use std::fs::{self, File};
+use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
+use hotspare_testkit::canary::{has_local_token, percent_encoded};
 use hotspare_testkit::{Received, Script, Upstream};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
+use super::canary::Secret;
 use super::cases::Lead;
 use crate::workspace;
 
-/// The client's own key: it may reach the primary alone.
-pub(super) const CLIENT_KEY: &str = "sk-ant-test-client";
-
-/// The spare's key: it may reach the spare alone.
-pub(super) const SPARE_KEY: &str = "sk-ant-test-spare";
+/// Whom the machine's proxy knows.
+pub(super) const PROXY_USER: &str = "corp";
 
 /// The pinned clients and the binary under test.
 pub(super) struct Tools {
@@ -27,6 +28,8 @@ pub(super) struct Tools {
     pub python: PathBuf,
     /// The client goes to the primary itself, without hotspare: shows that the cases notice what then breaks.
     direct: bool,
+    /// Where all worlds are, gone with this.
+    worlds: TempDir,
 }
 
 impl Tools {
@@ -43,7 +46,13 @@ impl Tools {
         let python = fetch_python(root, &place)?;
         let node_modules = node.join("node_modules");
         let claude = native_client(&node_modules)?;
-        Ok(Self { hotspare, claude, node_modules, python, direct })
+        let worlds = tempfile::Builder::new().prefix("hotspare-e2e-").tempdir()?;
+        Ok(Self { hotspare, claude, node_modules, python, direct, worlds })
+    }
+
+    /// The folder with the folders of all cases so far.
+    pub(super) fn worlds(&self) -> &Path {
+        self.worlds.path()
     }
 
     /// The client as a user starts it.
@@ -137,9 +146,9 @@ pub(super) enum Login {
     None,
 }
 
-/// Folders and files of one case, gone with it.
+/// Folders and files of one case. They stay until the run is over, when they are searched.
 pub(super) struct World {
-    folder: tempfile::TempDir,
+    folder: PathBuf,
     login: Login,
     lead: Lead,
     primary: String,
@@ -150,12 +159,12 @@ pub(super) struct World {
 
 impl World {
     /// An isolated home, client configuration, project, and hotspare configuration.
-    pub(super) async fn new(primary: &str, spare: &str, login: Login) -> Result<Self> {
-        let folder = tempfile::Builder::new().prefix("hotspare-e2e-").tempdir()?;
-        for name in ["home", "claude", "project/.claude", "state", "bin"] {
-            fs::create_dir_all(folder.path().join(name))?;
+    pub(super) async fn new(tools: &Tools, primary: &str, spare: &str, login: Login) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("case-").tempdir_in(tools.worlds())?.keep();
+        for name in ["home", "claude", "project/.claude", "state", "bin", "said", "tmp"] {
+            fs::create_dir_all(folder.join(name))?;
         }
-        let config = folder.path().join("hotspare.json");
+        let config = folder.join("hotspare.json");
         let own = if login == Login::None { json!({ "env": "PRIMARY_KEY" }) } else { json!("client") };
         // The clocks are shortened so that a stall is found in a test's time.
         let policy = json!({
@@ -167,6 +176,7 @@ impl World {
                 "primary": { "base_url": primary, "auth": own },
                 "spare": { "base_url": spare, "auth": { "env": "SPARE_KEY" } },
             },
+            "hooks": hooks(&folder)?,
         });
         fs::write(&config, serde_json::to_string_pretty(&policy)?)?;
         let outside = Upstream::start(|_| Script::not_found()).await?;
@@ -182,16 +192,17 @@ impl World {
 
     /// What a user has done once: onboarding, the trust dialog, the approval of the key or the login.
     fn settle_client(&self) -> Result<()> {
-        let tail: String = CLIENT_KEY.chars().skip(CLIENT_KEY.len().saturating_sub(20)).collect();
+        let key = Secret::Client.text();
+        let tail: String = key.chars().skip(key.len().saturating_sub(20)).collect();
         let state = json!({
             "hasCompletedOnboarding": true, "theme": "dark",
-            "customApiKeyResponses": { "approved": [CLIENT_KEY, tail], "rejected": [] },
+            "customApiKeyResponses": { "approved": [key, tail], "rejected": [] },
             "projects": { self.project().to_string_lossy(): { "hasTrustDialogAccepted": true, "projectOnboardingSeenCount": 3, "allowedTools": [] } },
         });
         fs::write(self.path("claude/.claude.json"), state.to_string())?;
         if self.login == Login::Stored {
             let login = json!({ "claudeAiOauth": {
-                "accessToken": CLIENT_KEY, "refreshToken": "sk-ant-test-refresh", "expiresAt": 1000,
+                "accessToken": key, "refreshToken": Secret::Refresh.text(), "expiresAt": 1000,
                 "scopes": ["user:inference", "user:profile"], "subscriptionType": "max",
             }});
             let file = self.path("claude/.credentials.json");
@@ -202,11 +213,28 @@ impl World {
     }
 
     pub(super) fn path(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.folder.join(name)
     }
 
     pub(super) fn project(&self) -> PathBuf {
         self.path("project")
+    }
+
+    /// Keeps what was printed or shown for the search at the end.
+    pub(super) fn keep(&self, name: &str, bytes: &[u8]) -> Result<()> {
+        self.open(name)?.write_all(bytes)?;
+        Ok(())
+    }
+
+    /// The same, for a process that writes by itself.
+    pub(super) fn open(&self, name: &str) -> Result<File> {
+        let file = self.path("said").join(name);
+        File::options().read(true).create(true).append(true).open(&file).with_context(|| file.display().to_string())
+    }
+
+    /// The machine's proxy, with its user.
+    fn proxy(&self) -> String {
+        self.outside.url().replace("http://", &format!("http://{PROXY_USER}:{}@", percent_encoded(Secret::Proxy.text())))
     }
 
     /// What the case itself puts into `bin`, and the machine's own.
@@ -224,18 +252,19 @@ impl World {
             ("HOME", self.path("home").into()),
             ("CLAUDE_CONFIG_DIR", self.path("claude").into()),
             ("XDG_STATE_HOME", self.path("state").into()),
+            ("TMPDIR", self.path("tmp").into()),
             ("LANG", "C.UTF-8".into()),
             ("TERM", "xterm-256color".into()),
             ("IS_SANDBOX", "1".into()),
             ("CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "1".into()),
             ("DISABLE_TELEMETRY", "1".into()),
             ("DISABLE_AUTOUPDATER", "1".into()),
-            ("HTTPS_PROXY", self.outside.url().into()),
-            ("SPARE_KEY", SPARE_KEY.into()),
+            ("HTTPS_PROXY", self.proxy().into()),
+            ("SPARE_KEY", Secret::Spare.text().into()),
         ];
         match self.login {
-            Login::Key => environment.push(("ANTHROPIC_API_KEY", CLIENT_KEY.into())),
-            Login::None => environment.push(("PRIMARY_KEY", CLIENT_KEY.into())),
+            Login::Key => environment.push(("ANTHROPIC_API_KEY", Secret::Client.text().into())),
+            Login::None => environment.push(("PRIMARY_KEY", Secret::Client.text().into())),
             Login::Stored => {}
         }
         environment
@@ -268,24 +297,29 @@ fn said(lines: &str, texts: &mut Vec<String>) -> Result<()> {
     Ok(())
 }
 
+/// What a hook is told is kept for the search at the end.
+fn hooks(folder: &Path) -> Result<Value> {
+    let (program, heard) = (folder.join("bin/hook"), folder.join("said/hook"));
+    fs::write(&program, format!("#!/bin/sh\nenv >> '{0}'\ncat >> '{0}'\n", heard.display()))?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let told = json!([{ "hooks": [{ "type": "command", "command": [program] }] }]);
+    Ok(json!({ "AttemptFailure": told, "PostFailover": told, "ProfileDown": told }))
+}
+
 /// Each provider saw its own credential, no other provider's, no stranger's, and never the local token.
 pub(super) fn credentials_kept_apart(primary: &[Received], spare: &[Received]) -> Result<()> {
-    for (requests, own, foreign) in [(primary, CLIENT_KEY, SPARE_KEY), (spare, SPARE_KEY, CLIENT_KEY)] {
+    for (requests, own, foreign) in [(primary, Secret::Client, Secret::Spare), (spare, Secret::Spare, Secret::Client)] {
         for request in requests {
-            let head = String::from_utf8_lossy(&request.raw_head).to_ascii_lowercase();
-            ensure!(head.contains(own), "a request came without its provider's own credential:\n{head}");
-            ensure!(!head.contains(foreign), "a credential reached another provider:\n{head}");
-            ensure!(!head.contains("evil"), "something of the project's came along:\n{head}");
-            ensure!(!head.contains("x-hotspare-token") && !has_local_token(&head), "the local token went out:\n{head}");
+            let head = String::from_utf8_lossy(&request.raw_head);
+            ensure!(head.contains(own.text()), "a request came without its provider's own credential:\n{head}");
+            ensure!(!head.contains(foreign.text()), "a credential reached another provider:\n{head}");
+            let small = head.replace(own.text(), "").to_ascii_lowercase();
+            ensure!(!small.contains("evil"), "something of the project's came along:\n{head}");
+            let token = small.contains("x-hotspare-token") || has_local_token(&request.raw_head);
+            ensure!(!token, "the local token went out:\n{head}");
         }
     }
     Ok(())
-}
-
-/// Local tokens are `hs-` and 64 hex digits.
-fn has_local_token(head: &str) -> bool {
-    let is_token = |rest: &str| rest.len() >= 64 && rest.bytes().take(64).all(|byte| byte.is_ascii_hexdigit());
-    head.match_indices("hs-").any(|(at, prefix)| is_token(&head[at + prefix.len()..]))
 }
 
 /// All texts of a request's messages.

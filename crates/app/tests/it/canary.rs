@@ -1,6 +1,7 @@
 //! The canary run: every place for a secret holds one of its own, everything is used and shown, and then nothing that was written, printed
 //! or sent holds any eight characters of them, but the place itself and the provider that it belongs to.
 
+mod full;
 mod house;
 
 use std::net::SocketAddr;
@@ -230,7 +231,7 @@ async fn t11_no_secret_is_left_anywhere_but_where_it_belongs() {
 async fn a_broken_line_is_shown_without_its_secret() {
     let planted = secret("value");
     let mut needles = Needles::default();
-    needles.add("value", &random("value"));
+    needles.add("value", random("value"));
     for broken in [
         format!(r#"{{ "profiles": {{ "a": {{ "auth": {{ "value": "{planted}", "valeu": "{planted}" }} }} }} }}"#),
         format!(r#"{{ "profiles": {{ "a": {{ "auth": {{ "value": ["{planted}"] }} }} }} }}"#),

@@ -18,7 +18,7 @@ use crate::user::{Ended, User, ended, wait_for};
 const BODY: &str = r#"{"model":"claude-opus-5-5","max_tokens":9,"messages":[],"stream":true}"#;
 
 /// Where the client was led: the proxy's address and its token.
-fn led(user: &User) -> (SocketAddr, String) {
+pub(crate) fn led(user: &User) -> (SocketAddr, String) {
     let settings = user.settings();
     let proxy = settings["env"]["HTTPS_PROXY"].as_str().expect("a proxy").to_owned();
     let (token, address) =
@@ -26,19 +26,19 @@ fn led(user: &User) -> (SocketAddr, String) {
     (address.parse().expect("an address"), token.to_owned())
 }
 
-async fn starts(user: &User, arguments: &[&str]) -> Child {
+pub(crate) async fn starts(user: &User, arguments: &[&str]) -> Child {
     let child = user.starts(arguments);
     user.wait_for("report/started").await;
     child
 }
 
-async fn ends(mut child: Child) -> Ended {
+pub(crate) async fn ends(mut child: Child) -> Ended {
     child.stdin.take().expect("piped").write_all(b"go\n").await.expect("sent");
     ended(child).await
 }
 
 /// What `openssl` says of a connection through the proxy, and what comes back for this request.
-async fn openssl(proxy: SocketAddr, token: &str, host: &str, certificates: Option<&Path>, request: &str) -> String {
+pub(crate) async fn openssl(proxy: SocketAddr, token: &str, host: &str, certificates: Option<&Path>, request: &str) -> String {
     let mut command = Command::new("openssl");
     command.args(["s_client", "-proxy", &proxy.to_string(), "-proxy_user", "hotspare", "-proxy_pass", &format!("pass:{token}")]);
     command.args(["-connect", &format!("{host}:443"), "-servername", host, "-verify_hostname", host, "-verify_return_error", "-ign_eof"]);
@@ -57,9 +57,14 @@ async fn openssl(proxy: SocketAddr, token: &str, host: &str, certificates: Optio
 }
 
 fn question(headers: &str) -> String {
+    asking(headers, BODY)
+}
+
+/// What the client sends that asks this.
+pub(crate) fn asking(headers: &str, body: &str) -> String {
     format!(
-        "POST /v1/messages?beta=true HTTP/1.1\r\nHost: api.anthropic.com\r\n{headers}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{BODY}",
-        BODY.len()
+        "POST /v1/messages?beta=true HTTP/1.1\r\nHost: api.anthropic.com\r\n{headers}\r\nConnection: close\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
     )
 }
 

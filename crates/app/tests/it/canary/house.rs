@@ -46,7 +46,7 @@ pub(super) fn secret(name: &str) -> String {
 pub(super) fn needles() -> Needles {
     let mut needles = Needles::default();
     for name in PROFILES.iter().map(|(name, _)| *name).chain(OTHERS) {
-        needles.add(name, &random(name));
+        needles.add(name, random(name));
     }
     needles
 }
@@ -86,7 +86,7 @@ impl House {
         let hook = Upstream::start(|_| Script::new().body(200, &[], "")).await.expect("started");
         let user = User::new();
         let config = config(&user, &providers, &hook).to_string();
-        let proxy_url = proxy.url().replace("http://", &format!("http://me:{}@", percent_encoded(&secret("proxy"))));
+        let proxy_url = proxy.url().replace("http://", &format!("http://me:{}@", percent_encoded(secret("proxy"))));
         let user = user
             .config(&config)
             .env("ANTHROPIC_API_KEY", &secret("client"))
@@ -101,6 +101,11 @@ impl House {
         let house = Self { user: in_their_places(user), providers, proxy, hook };
         modes(&house.user);
         house
+    }
+
+    /// The same with a client that takes hotspare for its HTTPS proxy.
+    pub(super) fn in_full_mode(self) -> Self {
+        Self { user: self.user.env("HOTSPARE_SERVER__MODE", "full").env("WAIT", "1"), ..self }
     }
 
     /// The configuration with a fault beside the credential that stands in it.
@@ -124,11 +129,15 @@ const LOGIN: &str = "home/.claude-login/.credentials.json";
 const HELPER: &str = "home/.claude-helper/settings.json";
 const SETTINGS: &str = "home/.claude-settings/settings.json";
 const KEYCHAIN: &str = "home/.local/state/hotspare/keychain/kept";
+pub(super) const AUTHORITY: &str = "home/.local/state/hotspare/ca/authority.json";
 
 /// Where the user put a secret, or where the local token lives: its own file, and the list of what runs, where a crash leaves its entry.
 pub(super) fn is_a_secret_s_own_place(path: &Path) -> bool {
     let in_the_list = path.parent().is_some_and(|folder| folder.ends_with("state/hotspare/instances"));
-    in_the_list || ["home/key", CONFIG, LOGIN, HELPER, SETTINGS, KEYCHAIN, "state/hotspare/token"].iter().any(|place| path.ends_with(place))
+    in_the_list
+        || ["home/key", CONFIG, LOGIN, HELPER, SETTINGS, KEYCHAIN, AUTHORITY, "state/hotspare/token"]
+            .iter()
+            .any(|place| path.ends_with(place))
 }
 
 fn config(user: &User, providers: &[(&'static str, Upstream)], hook: &Upstream) -> Value {
