@@ -277,7 +277,7 @@ impl Exchange {
             self.commitment = Commitment::Held;
         }
         if body == BodyKind::Opaque {
-            self.commit(now, id);
+            self.commit(now, id, at);
         }
     }
 
@@ -297,23 +297,25 @@ impl Exchange {
         }
     }
 
-    /// An event with content came. The first one commits.
+    /// The first event with content came: it commits.
+    pub fn on_first_content(&mut self, now: Instant, id: AttemptId, at: &mut Surroundings<'_>) {
+        self.on_content(now, id);
+        self.commit(now, id, at);
+    }
+
+    /// One more event with content came. Says nothing to anybody else, so that a stream's events need no [`Surroundings`].
     pub fn on_content(&mut self, now: Instant, id: AttemptId) {
         let Some(run) = self.run_mut(id) else { return };
         run.last_content = now;
-        let held = run.phase == Phase::Held;
         self.record_mut(id).first_content.get_or_insert(now);
-        if held {
-            self.commit(now, id);
-        }
     }
 
     /// What is held has reached its bound: it is released. A document that is no longer gathered is passed on as it comes.
-    pub fn on_held_full(&mut self, now: Instant, id: AttemptId) {
+    pub fn on_held_full(&mut self, now: Instant, id: AttemptId, at: &mut Surroundings<'_>) {
         if let Some(run) = self.run_mut(id).filter(|run| run.body == BodyKind::Whole) {
             run.body = BodyKind::Opaque;
         }
-        self.commit(now, id);
+        self.commit(now, id, at);
     }
 
     /// Inside its stream the answer refuses the request itself: the client gets it as it came, and it says nothing about the profile.
@@ -324,7 +326,7 @@ impl Exchange {
         let candidate = run.candidate.clone();
         at.world.health.abandon(candidate.profile, candidate.family(&self.facts));
         self.count_attempts(now, at);
-        self.commit(now, id);
+        self.commit(now, id, at);
         self.decide(id, Decision::Relay);
         self.outcome = Some(Outcome::Relayed);
     }
@@ -351,7 +353,7 @@ impl Exchange {
         if kind == AttemptKind::Initial {
             at.world.budget.refund();
         }
-        self.commit(now, id);
+        self.commit(now, id, at);
     }
 
     /// The upstream ended its answer properly.
@@ -394,7 +396,7 @@ impl Exchange {
         }
         let due = self.runs.iter().map(|run| (run.id, run.due(now, self.started))).find(|(_, due)| *due != Due::Nothing);
         match due {
-            Some((id, Due::Release)) => self.commit(now, id),
+            Some((id, Due::Release)) => self.commit(now, id, at),
             Some((_, Due::Complete)) => self.end(now, Ending::Complete),
             Some((id, Due::Failed(failure))) => self.on_failure(now, id, failure, position, at),
             Some((_, Due::Nothing)) | None => self.hedge_if_due(now, at),
@@ -509,7 +511,7 @@ impl Exchange {
         self.pending.push_back(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
     }
 
-    fn commit(&mut self, now: Instant, id: AttemptId) {
+    fn commit(&mut self, now: Instant, id: AttemptId, at: &mut Surroundings<'_>) {
         let Some(run) = self.run_mut(id) else { return };
         if run.phase != Phase::Held {
             return;
@@ -521,7 +523,7 @@ impl Exchange {
         self.decide(id, Decision::Commit);
         let losers: Vec<AttemptId> = self.runs.iter().map(|run| run.id).filter(|other| *other != id).collect();
         for loser in losers {
-            self.drop_loser(now, loser);
+            self.drop_loser(now, loser, at);
         }
         self.pending.push_back(Action::Commit(id));
     }

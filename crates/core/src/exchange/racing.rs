@@ -44,9 +44,14 @@ impl Exchange {
         }
     }
 
-    /// The other of a race was faster.
-    pub(super) fn drop_loser(&mut self, now: Instant, id: AttemptId) {
-        self.runs.retain(|run| run.id != id);
+    /// The other of a race was faster. That says nothing about this profile.
+    pub(super) fn drop_loser(&mut self, now: Instant, id: AttemptId, at: &mut Surroundings<'_>) {
+        let Some(place) = self.runs.iter().position(|run| run.id == id) else { return };
+        let run = self.runs.remove(place);
+        if run.on_trial {
+            // Else nobody would be let in until the trial's time is over.
+            at.world.health.abandon(run.candidate.profile, run.candidate.family(&self.facts));
+        }
         let record = self.record_mut(id);
         record.ended = Some(now);
         record.decision = Some(Decision::Drop);

@@ -11,7 +11,9 @@ use crate::fit::{Misfit, Needs, Takes};
 use crate::health::Victim;
 use crate::hook::Gates;
 use crate::platform::Platform;
-use crate::policy::{CACHE_LIFE, CLIENT_PATIENCE, Clocks, HEDGE_DELAY, HOLD_TIME, MAX_HOPS, MidStream, OnExhausted, Triggers};
+use crate::policy::{
+    BREAKER_FAILURES, CACHE_LIFE, CLIENT_PATIENCE, COOLDOWN_CAP, Clocks, HEDGE_DELAY, HOLD_TIME, MAX_HOPS, MidStream, OnExhausted, Triggers,
+};
 use crate::price::Price;
 use crate::route::{self, Chain, ChainEntry, Fit, SkipReason, Terms};
 use crate::spend::{Budget, Period};
@@ -187,7 +189,7 @@ impl Rig {
 
     fn content(&mut self) -> &mut Self {
         let id = self.last();
-        self.tell(|exchange, now, _, _| exchange.on_content(now, id))
+        self.tell(|exchange, now, _, at| exchange.on_first_content(now, id, at))
     }
 
     fn success(&mut self) -> &mut Self {
@@ -263,7 +265,7 @@ fn an_answer_that_cannot_be_read_is_a_good_one_at_its_end() {
     let mut long = Rig::new(2).begin();
     let id = long.last();
     long.tell(|exchange, now, _, at| exchange.on_head(now, id, BodyKind::Whole, at));
-    long.tell(|exchange, now, _, _| exchange.on_held_full(now, id)).ends();
+    long.tell(|exchange, now, _, at| exchange.on_held_full(now, id, at)).ends();
     long.expect(&["initial 0", "commit #0", "end Complete"]);
 }
 
@@ -894,11 +896,15 @@ fn i7_a_client_that_goes_away_moves_neither_breaker_nor_budget() {
 
 // Races.
 
-fn racing() -> Rig {
+fn ready_to_race() -> Rig {
     let mut rig = Rig::new(2).with(|rig| (rig.policy.hedge, rig.hedgeable) = (true, true));
     let now = rig.clock.now();
     (0..40).for_each(|_| rig.world.hedges.on_request(now));
-    rig.begin()
+    rig
+}
+
+fn racing() -> Rig {
+    ready_to_race().begin()
 }
 
 /// claude-code-hub #1281: a race billed twice without anybody's wish.
@@ -931,12 +937,12 @@ fn the_slow_one_may_still_win_and_each_may_fail_alone() {
     slow.after(HEDGE_DELAY);
     let first = AttemptId(0);
     slow.tell(|exchange, now, _, at| exchange.on_head(now, first, BodyKind::Stream, at));
-    slow.tell(|exchange, now, _, _| exchange.on_content(now, first));
+    slow.tell(|exchange, now, _, at| exchange.on_first_content(now, first, at));
     slow.expect(&["initial 0", "hedge 1", "cancel #1", "commit #0"]);
     let mut failing = racing();
     failing.after(HEDGE_DELAY).overload();
     failing.tell(|exchange, now, _, at| exchange.on_head(now, first, BodyKind::Stream, at));
-    failing.tell(|exchange, now, _, _| exchange.on_content(now, first));
+    failing.tell(|exchange, now, _, at| exchange.on_first_content(now, first, at));
     failing.expect(&["initial 0", "hedge 1", "commit #0"]);
     let mut both = racing();
     both.after(HEDGE_DELAY).overload();
@@ -944,6 +950,52 @@ fn the_slow_one_may_still_win_and_each_may_fail_alone() {
         exchange.on_failure(now, first, Failure::new(FailureKind::ClosedBeforeHead, Stage::Send, "closed"), position, at);
     });
     both.expect(&["initial 0", "hedge 1", "relay #1 in 12 s"]);
+}
+
+/// The first profile's breaker has opened, and its time is up.
+fn on_trial(mut rig: Rig) -> Rig {
+    let now = rig.clock.now();
+    let victim =
+        Victim { profile: ProfileId(0), family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
+    for _ in 0..BREAKER_FAILURES {
+        rig.world.health.on_failure(now, &victim, &Failure::new(FailureKind::ServerError, Stage::Head, "500"), EVEN);
+    }
+    rig.clock.advance(COOLDOWN_CAP);
+    rig
+}
+
+fn standing_of_first(rig: &Rig) -> Standing {
+    rig.world.health.standing(rig.clock.now(), ProfileId(0), ModelFamily::Opus, Some(1))
+}
+
+/// The loser's breaker waits for a trial, and this request was it: until the trial is over nobody else is let in.
+#[test]
+fn a_race_that_is_lost_on_trial_leaves_the_trial_to_the_next_request() {
+    for ends in ["content", "a full hold", "an opaque body"] {
+        let mut rig = on_trial(ready_to_race());
+        assert_eq!(standing_of_first(&rig), Standing::Trial);
+        rig = rig.begin();
+        assert!(matches!(standing_of_first(&rig), Standing::Cooling { .. }), "the trial is under way");
+        rig.after(HEDGE_DELAY);
+        let winner = rig.last();
+        match ends {
+            "an opaque body" => rig.tell(|exchange, now, _, at| exchange.on_head(now, winner, BodyKind::Opaque, at)),
+            "a full hold" => rig.head().tell(|exchange, now, _, at| exchange.on_held_full(now, winner, at)),
+            _ => rig.head().content(),
+        };
+        rig.expect(&["initial 0", "hedge 1", "cancel #0", "commit #1"]);
+        assert_eq!(standing_of_first(&rig), Standing::Trial, "{ends}: nothing was learned of the loser");
+    }
+}
+
+/// A request that went out while all was well ends no trial of another one.
+#[test]
+fn a_race_that_is_lost_by_who_was_not_on_trial_ends_no_trial() {
+    let mut rig = on_trial(racing());
+    let now = rig.clock.now();
+    rig.world.health.begin(now, ProfileId(0), ModelFamily::Opus);
+    rig.after(HEDGE_DELAY).head().content();
+    assert!(matches!(standing_of_first(&rig), Standing::Cooling { .. }), "{:?}", standing_of_first(&rig));
 }
 
 // What must hold whatever happens.

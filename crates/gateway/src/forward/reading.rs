@@ -162,7 +162,7 @@ impl Driver {
                     return self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "the rest began from the start"));
                 }
                 if attempt.hold.held() > hotspare_core::policy::HOLD_BYTES {
-                    self.exchange.on_held_full(now, id);
+                    self.with_world(|exchange, at| exchange.on_held_full(now, id, at));
                 }
                 if !self.judge_next_fact(place) {
                     self.release();
@@ -189,6 +189,7 @@ impl Driver {
             Fact::MessageDelta { stop: Some(reason) } => self.succeed(id, *reason == StopReason::ToolUse),
             fact if fact.is_success() => self.succeed(id, false),
             // An error that came along with the first content is still an error before the commit.
+            fact if fact.is_content() && held && !doomed => self.with_world(|exchange, at| exchange.on_first_content(clock::now(), id, at)),
             fact if fact.is_content() && !doomed => self.exchange.on_content(clock::now(), id),
             _ => {}
         }
@@ -230,7 +231,7 @@ impl Driver {
                 {
                     self.out.pieces.extend(pieces);
                     attempt.doing = Doing::Opaque(body);
-                    self.exchange.on_held_full(now, id);
+                    self.with_world(|exchange, at| exchange.on_held_full(now, id, at));
                 }
             }
             Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
