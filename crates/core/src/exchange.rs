@@ -39,7 +39,6 @@ use crate::world::Surroundings;
 
 /// What the shell is to do next.
 #[derive(Debug, Clone, PartialEq)]
-#[expect(clippy::large_enum_variant, reason = "there is one at a time, on the stack; a box would be an allocation for each attempt")]
 pub enum Action {
     /// Begin this attempt. Attempts that were begun before and have not failed go on.
     Start(AttemptPlan),
@@ -170,7 +169,7 @@ pub struct Exchange {
     commitment: Commitment,
     holding: Option<Holding>,
     /// The user's word is waited for.
-    consulting: Option<Consulting>,
+    consulting: Option<Box<Consulting>>,
     /// How often it was asked for with this plan.
     consultations: usize,
     /// The session was at home with another profile before this answer.
@@ -214,7 +213,7 @@ impl Exchange {
             left: None,
             found_nobody: false,
             began_elsewhere: false,
-            pending: VecDeque::new(),
+            pending: VecDeque::with_capacity(1),
             outcome: None,
         };
         exchange.leave_out_unfit(at);

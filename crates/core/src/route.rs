@@ -87,8 +87,8 @@ impl ModelPattern {
 pub struct Candidate {
     /// Who.
     pub profile: ProfileId,
-    /// How.
-    pub terms: Terms,
+    /// How. Shared: an exchange names its candidates in several places for as long as its answer flows.
+    pub terms: Arc<Terms>,
     /// It is asked whatever its standing says: nobody else is there to ask.
     pub insist: bool,
 }
@@ -329,7 +329,7 @@ pub fn plan(
         if policy.hedge {
             terms.hedge_delay = world.health.hedge_delay(entry.profile);
         }
-        let candidate = Candidate { profile: entry.profile, terms, insist: plan.lone };
+        let candidate = Candidate { profile: entry.profile, terms: Arc::new(terms), insist: plan.lone };
         let family = candidate.family(facts);
         match world.health.standing(now, entry.profile, family, facts.own_credential) {
             Standing::Usable if detours.avoids(now, entry.profile) => {

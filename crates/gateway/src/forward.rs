@@ -93,11 +93,11 @@ pub struct Driver {
     out: Outbox,
     last_out: Instant,
     /// What the client saw of an answer that broke, until another goes on with it.
-    broken: Option<crate::holdback::Holdback>,
+    broken: Option<Box<crate::holdback::Holdback>>,
     /// What is known of the request's body, once a failure has asked for it.
     question: Option<Question>,
     /// What a profile refused before the request was changed for it, while the changed one is under way.
-    before_repair: Option<Kept>,
+    before_repair: Option<Box<Kept>>,
     /// The client has a head: an upstream's or, where the answer is kept open, ours.
     has_head: bool,
     /// The length that the client was told: nobody asks for more once it has that.
@@ -146,6 +146,7 @@ pub(crate) async fn serve(
         // A client that is told so counts by itself; a number of ours would be a guess that nobody could tell from a count.
         return answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: no profile can count tokens now");
     }
+    let notes = Notes::of_request(&request.headers);
     let id = gateway.next_id();
     gateway.tell(&Event::Arrived { id });
     // Known otherwise only when it matters: reading a large body costs more than all the rest.
@@ -165,7 +166,7 @@ pub(crate) async fn serve(
         at_ms: u64::try_from(at_ms).unwrap_or(u64::MAX),
         attempts: Vec::with_capacity(1),
         kept: Vec::new(),
-        notes: Notes::default(),
+        notes,
         question: None,
         out: Outbox::default(),
         last_out: now,
@@ -384,7 +385,7 @@ impl Driver {
         let attempt = self.attempts.remove(place);
         self.note_tokens(&attempt);
         if attempt.on_wire {
-            self.broken = Some(attempt.hold);
+            self.broken = Some(Box::new(attempt.hold));
         }
     }
 
@@ -503,8 +504,7 @@ impl Driver {
             note.bytes_up = self.notes.request_bytes;
         }
         let took = clock::since(self.exchange.started());
-        let headers = &self.request.headers;
-        if let Some(mut record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, headers, &self.notes) {
+        if let Some(mut record) = report::record(self.id, self.at_ms, took, &self.exchange, &self.snapshot, &self.notes) {
             self.gateway.forgive_played(&mut record);
             let record = Arc::new(record);
             self.settle(&record);

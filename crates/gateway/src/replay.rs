@@ -1,4 +1,4 @@
-//! Keeps a request body so that it can be sent again: chunks as they came, shared and never copied. Never waits for the whole body before
+//! Keeps a request body so that it can be sent again: chunks as they came, shared and but for small ones never copied. Never waits for the whole body before
 //! the first attempt starts, and never spools to disk.
 
 use std::collections::VecDeque;
@@ -23,6 +23,10 @@ const SLOW_START: Duration = Duration::from_secs(30);
 
 /// From then on it must bring this many bytes a second (security.md T15).
 const MIN_BYTES_PER_SECOND: u64 = 1024;
+
+/// A chunk of at most so many bytes is kept as a copy of its own. What comes is a slice of the HTTP library's buffer, and a small slice would keep
+/// the whole of it, 8 KiB at least and the request's head with it, for as long as the answer flows.
+const COPIED: usize = 4 * 1024;
 
 /// Why a request body is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -212,7 +216,7 @@ impl<S: Body<Data = Bytes> + Unpin> Shared<S> {
         }
     }
 
-    fn keep(&mut self, chunk: Bytes) -> Result<Bytes, Broken> {
+    fn keep(&mut self, mut chunk: Bytes) -> Result<Bytes, Broken> {
         self.received += chunk.len() as u64;
         if self.received > self.limit {
             return Err(self.fail(Broken::TooLarge));
@@ -225,6 +229,9 @@ impl<S: Body<Data = Bytes> + Unpin> Shared<S> {
             }
             self.lost = true;
         } else {
+            if length <= COPIED {
+                chunk = Bytes::copy_from_slice(&chunk);
+            }
             self.kept += length;
             self.chunks.push(chunk.clone());
         }
@@ -374,6 +381,19 @@ mod tests {
             assert_eq!(body.reader().collect().await.map(|_| ()), Err(Broken::TooLarge));
         }
         assert_eq!(body.broken(), Some(Broken::TooLarge));
+    }
+
+    /// Five hundred open answers kept five hundred of the HTTP library's buffers, each for a request of two kilobytes.
+    #[tokio::test]
+    async fn a_small_chunk_does_not_keep_the_buffer_it_came_in() {
+        let buffer = Bytes::from(vec![b'x'; 8 * COPIED]);
+        for (length, copied) in [(1, true), (COPIED, true), (COPIED + 1, false)] {
+            let frames: Frames = vec![Ok(Frame::data(buffer.slice(..length)))];
+            let body = Replay::new(StreamBody::new(futures_util::stream::iter(frames)), u64::MAX, Arc::default(), clock::now());
+            let kept = body.whole().await.unwrap();
+            assert_eq!(kept.as_ptr() != buffer.as_ptr(), copied, "{length} bytes");
+            assert_eq!(kept, buffer.slice(..length));
+        }
     }
 
     /// MAXeaglet/commandcode-proxy#20, better-ccflare #382: memory that grows with the requests in flight.

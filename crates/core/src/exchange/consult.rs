@@ -94,7 +94,7 @@ impl Next {
 impl Exchange {
     /// The user's word, asked for by [`Action::Consult`].
     pub fn on_ruling(&mut self, now: Instant, ruling: Ruling, at: &mut Surroundings<'_>) {
-        let Some(Consulting { next, .. }) = self.consulting.take() else { return };
+        let Some(next) = self.consulting.take().map(|consulting| consulting.next) else { return };
         match ruling {
             Ruling::Allow => self.go_if_still_right(now, next, at),
             Ruling::Block => self.refused(now, next, at),
@@ -147,7 +147,7 @@ impl Exchange {
             attempt: self.attempts.len() + 1,
             until: self.word_due(now),
         };
-        self.consulting = Some(Consulting { until: consultation.until, next });
+        self.consulting = Some(Box::new(Consulting { until: consultation.until, next }));
         self.pending.push_back(Action::Consult(consultation));
     }
 

@@ -461,8 +461,9 @@ fn a_profile_without_a_spare_keeps_its_budget_too() {
     rig.policy.enabled = false;
     rig.world.switch = None;
     let (facts, mut plan) = rig.plan();
-    plan.candidates[0].terms.budget = rig.budget;
-    plan.candidates[0].terms.price = rig.price;
+    let terms = Arc::make_mut(&mut plan.candidates[0].terms);
+    terms.budget = rig.budget;
+    terms.price = rig.price;
     let mut at = Surroundings { world: &mut rig.world, request_key: Some(9), streamed: true, dice: EVEN };
     let mut exchange = Exchange::new(rig.clock.now(), facts, plan, Arc::new(rig.policy.clone()), &mut at);
     assert!(matches!(exchange.poll(), Action::Answer(Answer::Local(LocalAnswer { status: 424, .. }))));

@@ -1,10 +1,12 @@
 //! Makes the answer that the client gets: its head, an upstream's own refusal, or words of ours. Never chooses which.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use hotspare_core::{Answer, AttemptId, LocalAnswer, ProfileId};
-use hotspare_upstream::clock;
+use hotspare_upstream::{ClientCredential, clock};
 use hotspare_wire::stream;
-use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header};
+use http::{Extensions, HeaderMap, HeaderValue, Method, Response, StatusCode, header};
 
 use super::attempt::Doing;
 use super::{Driver, Kept};
@@ -33,8 +35,21 @@ impl Driver {
             response.headers_mut().insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         }
         self.notes.status = Some(head.status.as_u16());
+        if !self.wants().text {
+            self.forget_head();
+        }
         *response.body_mut() = ClientBody::Driven(self);
         response
+    }
+
+    /// Nobody else will be asked to go on with this answer: what is only needed to ask is let go. It is more than all else that an exchange
+    /// keeps besides the body, and an answer may flow for minutes.
+    fn forget_head(&mut self) {
+        if let Some(request) = Arc::get_mut(&mut self.request) {
+            request.headers = HeaderMap::new();
+            request.extensions = Extensions::new();
+            request.credential = ClientCredential::default();
+        }
     }
 
     /// From here on the client gets this attempt's answer.

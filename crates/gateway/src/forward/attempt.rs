@@ -33,7 +33,7 @@ pub(super) enum Doing {
     /// Connecting, sending, waiting for the head.
     Sending(Pin<Box<dyn Future<Output = Result<Received<RequestBody>, Failure>> + Send>>),
     /// Reading the body of a refusal.
-    Refused(Refused),
+    Refused(Box<Refused>),
     /// Reading an event stream.
     Stream(UpstreamBody<RequestBody>),
     /// Reading a JSON document.
@@ -73,7 +73,7 @@ pub(super) struct Attempt {
     /// The client has bytes of it.
     pub on_wire: bool,
     /// Where it goes on with another's answer.
-    pub splicer: Option<Splicer>,
+    pub splicer: Option<Box<Splicer>>,
 }
 
 impl Attempt {
@@ -134,7 +134,8 @@ impl Attempt {
     /// Takes over what the client has of a broken answer, to go on with it.
     pub(super) fn take_over(&mut self, mut broken: Holdback) {
         let texts = broken.texts().unwrap_or_default();
-        self.splicer = Some(Splicer { scanner: Scanner::new(), splice: Splice::new(broken.delivered(), texts, broken.usage().clone()) });
+        let splice = Splice::new(broken.delivered(), texts, broken.usage().clone());
+        self.splicer = Some(Box::new(Splicer { scanner: Scanner::new(), splice }));
         broken.splice();
         self.hold = broken;
     }

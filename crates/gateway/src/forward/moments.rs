@@ -13,7 +13,7 @@ use hotspare_core::{AttemptId, AttemptKind, Consultation, HookEvent, Outcome, Ru
 use hotspare_upstream::clock;
 
 use super::Driver;
-use super::report::{micros, own_id};
+use super::report::micros;
 use crate::hooks::input::HookInput;
 use crate::hooks::word::Verdict;
 use crate::hooks::{Word, matching};
@@ -93,7 +93,7 @@ impl Driver {
     /// What is known of this exchange whatever happens.
     fn input(&self, event: HookEvent) -> HookInput {
         let mut input = HookInput::new(event).with_model(self.exchange.facts().model.as_deref());
-        input.session_id = own_id(&self.request.headers, "x-claude-code-session-id");
+        input.session_id.clone_from(&self.notes.session);
         input.request_id = Some(record::id_text(self.id));
         input.config.clone_from(&self.snapshot.config_file);
         input

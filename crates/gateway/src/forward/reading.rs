@@ -94,7 +94,7 @@ impl Driver {
             self.tell_of_limits(id, before.as_deref());
         }
         if !is_good(self.exchange.facts().endpoint, head.status) {
-            self.attempts[place].doing = Doing::Refused(Refused::new(head, body));
+            self.attempts[place].doing = Doing::Refused(Box::new(Refused::new(head, body)));
             return;
         }
         let kind = body_kind(self.exchange.facts().endpoint, &head).filter(|kind| *kind == BodyKind::Stream || !self.has_head);
@@ -119,7 +119,8 @@ impl Driver {
     /// The refusal is as whole as it will be: it becomes a failure of its class, and is kept.
     pub(super) fn finish_refusal(&mut self, place: usize) {
         let attempt = &mut self.attempts[place];
-        let Doing::Refused(Refused { head, read, .. }) = std::mem::replace(&mut attempt.doing, Doing::Nothing) else { return };
+        let Doing::Refused(refused) = std::mem::replace(&mut attempt.doing, Doing::Nothing) else { return };
+        let Refused { head, read, .. } = *refused;
         let id = attempt.id;
         let client_login = attempt.client_login;
         let body = read.freeze();
@@ -131,11 +132,11 @@ impl Driver {
             if matches!(failure.kind, FailureKind::ProviderBound | FailureKind::BadRequest) {
                 // The change did not help: the client gets the words that its own request got.
                 self.gateway.histories().repair_failed(self.conversation(), &self.attempts[place].target);
-                kept = first;
+                kept = *first;
             }
         } else if failure.kind == FailureKind::ProviderBound && self.repairs(place, &unpacked) {
             failure.repaired = true;
-            self.before_repair = Some(kept.clone());
+            self.before_repair = Some(Box::new(kept.clone()));
         }
         if client_login && matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Unauthorized) {
             self.gateway.remember_refusal(kept.profile, self.exchange.facts().own_credential, &kept);

@@ -24,6 +24,9 @@ pub(super) struct Note {
 /// What is known of an exchange beside the core's own state.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Notes {
+    /// The client's own ids of its session and of who asks in it.
+    pub session: Option<String>,
+    pub agent: Option<String>,
     pub attempts: Vec<Note>,
     /// The status that the client got.
     pub status: Option<u16>,
@@ -37,6 +40,16 @@ pub(super) struct Notes {
 }
 
 impl Notes {
+    /// What is known before anybody was asked.
+    pub(super) fn of_request(headers: &HeaderMap) -> Self {
+        Self {
+            session: own_id(headers, "x-claude-code-session-id"),
+            agent: own_id(headers, "x-claude-code-agent-id"),
+            attempts: Vec::with_capacity(1),
+            ..Self::default()
+        }
+    }
+
     /// The note of an attempt, made when it is first asked for.
     pub(super) fn of(&mut self, id: AttemptId) -> &mut Note {
         let place = usize::from(id.0);
@@ -54,7 +67,6 @@ pub(super) fn record(
     took: Duration,
     exchange: &Exchange,
     snapshot: &Snapshot,
-    headers: &HeaderMap,
     notes: &Notes,
 ) -> Option<ExchangeRecord> {
     let outcome = exchange.outcome()?;
@@ -77,8 +89,8 @@ pub(super) fn record(
         took_us: micros(took),
         endpoint: facts.endpoint,
         client: facts.client,
-        session: own_id(headers, "x-claude-code-session-id"),
-        agent: own_id(headers, "x-claude-code-agent-id"),
+        session: notes.session.clone(),
+        agent: notes.agent.clone(),
         model: facts.model.as_ref().map(ToString::to_string),
         stream: notes.stream,
         chain: plan.chain.to_string(),
@@ -155,7 +167,7 @@ pub(super) fn micros(time: Duration) -> u64 {
 }
 
 /// The client's own id as it was sent, cut to what is kept.
-pub(super) fn own_id(headers: &HeaderMap, name: &str) -> Option<String> {
+fn own_id(headers: &HeaderMap, name: &str) -> Option<String> {
     let text = headers.get(name)?.to_str().ok()?;
     let id: String = text.chars().filter(char::is_ascii_graphic).take(SESSION_ID_CAP).collect();
     (!id.is_empty()).then_some(id)

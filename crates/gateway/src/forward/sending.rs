@@ -25,7 +25,7 @@ impl Driver {
         if plan.kind == AttemptKind::Resume
             && let Some(broken) = self.broken.take()
         {
-            attempt.take_over(broken);
+            attempt.take_over(*broken);
         }
         if !plan.delay.is_zero() {
             attempt.doing = Doing::Pausing(Box::pin(tokio::time::sleep(plan.delay)), plan.clone());

@@ -258,3 +258,21 @@ async fn what_breaks_after_the_stop_reason_harms_nobody() {
         }
     }
 }
+
+/// What only asking needs is let go when an answer flows, but not where somebody may still have to go on with it.
+#[tokio::test]
+async fn whoever_goes_on_with_a_broken_answer_gets_the_client_s_own_headers() {
+    let events = text("Half of it");
+    let primary = plays(Script::new().sse().events(upto(&events, Position::InBlock(0))).sleep(Duration::from_millis(30)).rst()).await;
+    let spare = healthy(FROM_SPARE).await;
+    let proxy = Proxy::pair(&primary, &spare).await;
+    proxy.ask(&Ask::turn().agent(PROGRAM).header("X-Stainless-OS", "Linux")).await;
+    let (first, rest) = (&primary.messages()[0], &spare.messages()[0]);
+    let body = String::from_utf8_lossy(&rest.body);
+    assert!(body.contains(r#""text":"Hal""#), "it goes on: {body}");
+    for name in ["content-type", "user-agent"] {
+        assert_eq!(rest.header(name), first.header(name), "{name}");
+        assert!(rest.header(name).is_some(), "{name}");
+    }
+    assert!(rest.headers.iter().any(|(name, _)| name == "Content-Type"), "spelled as it came: {:?}", rest.headers);
+}
