@@ -185,7 +185,7 @@ fn is_full(mode: Mode, user: &UserSetup) -> bool {
 /// written, and nothing is left of it.
 fn full_mode(gateway: &Gateway, user: &UserSetup, folder: &Path) -> Result<PathBuf, CliError> {
     let authority = Authority::make(SystemTime::now()).map_err(|error| CliError::new(Exit::Failed, format!("full mode: {error}")))?;
-    let (bundle, unreadable) = authority::bundle(&authority, user.own_certificates());
+    let (bundle, unreadable) = authority::bundle(authority.certificate_pem(), user.own_certificates());
     if let (Some(error), Some(file)) = (unreadable, user.own_certificates()) {
         output::talk(&format!("hotspare: `NODE_EXTRA_CA_CERTS={}` is left out: {error}", file.display()));
     }

@@ -170,7 +170,7 @@ fn offer_full_mode(gateway: &Gateway, mode: Mode, state_dir: &Path) -> Result<()
     }
     let state_dir = state_dir.to_owned();
     gateway.offer_full_mode(Terminator::new(Box::new(move || {
-        authority::lasting(&state_dir).map(Arc::new).map_err(|error| error.to_string())
+        authority::lasting(&state_dir).map(|lasting| Arc::new(lasting.signs)).map_err(|error| error.to_string())
     })));
     Ok(())
 }

@@ -26,8 +26,11 @@ use super::HOST;
 /// An authority lives so long: a forgotten one ends by itself.
 const AUTHORITY_LIFE: Duration = Duration::from_secs(365 * DAY);
 
-/// An authority with less than this left is replaced by whoever starts: a session that trusts it may go on for weeks.
+/// An authority with less than this left gets a successor, which is trusted beside it from then on: a session may go on for weeks.
 const AUTHORITY_REST: Duration = Duration::from_secs(60 * DAY);
+
+/// An authority with less than this left signs no more: what it signs must end before it does.
+const LAST_SIGNATURE: Duration = Duration::from_secs(2 * LEAF_LIFE.as_secs());
 
 /// A certificate for the host lives so long; it is made in memory, and its key is never written.
 pub const LEAF_LIFE: Duration = Duration::from_secs(DAY);
@@ -120,7 +123,16 @@ impl Authority {
 
     /// Whether it holds now, and long enough for what begins now.
     pub fn is_good(&self, now: SystemTime) -> bool {
-        (self.not_before..self.not_after.saturating_sub(AUTHORITY_REST.as_secs())).contains(&seconds(now))
+        self.holds_for(AUTHORITY_REST, now)
+    }
+
+    /// Whether it holds now, and as long as what it signs now.
+    pub fn may_sign(&self, now: SystemTime) -> bool {
+        self.holds_for(LAST_SIGNATURE, now)
+    }
+
+    fn holds_for(&self, rest: Duration, now: SystemTime) -> bool {
+        (self.not_before..self.not_after.saturating_sub(rest.as_secs())).contains(&seconds(now))
     }
 
     /// How long it still holds.

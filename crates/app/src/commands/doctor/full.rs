@@ -8,7 +8,7 @@ use hotspare_config::Locations;
 use hotspare_gateway::intercept::proof;
 
 use super::Running;
-use super::check::Check;
+use super::check::{Check, Mark};
 use super::settings::Setup;
 use crate::authority::{self, Kept};
 use crate::wiring::outward::Outward;
@@ -25,13 +25,24 @@ pub(super) async fn checks(setup: &Setup, running: &[Running], locations: &Locat
     if led.is_none() && !authority::key_file(state_dir).exists() {
         return vec![Check::ok(NAME, "not in use")];
     }
-    let mut checks = vec![mended(fix, || authority_check(state_dir), || authority::renewed(state_dir).map(drop), RENEWED)];
+    let mut checks = vec![authority_checked(fix, state_dir)];
     let Some((_, proxy)) = led else { return checks };
     let file = setup.value(claude::EXTRA_CERTIFICATES).map(|(_, file)| PathBuf::from(file));
     checks.push(mended(fix, || trust_check(state_dir, file.as_deref()), || trusted_anew(state_dir, file.as_deref()), WRITTEN));
     checks.extend(handshake(proxy, file.as_deref(), running).await);
     checks
 }
+
+/// One that only nears its end gets its successor; anything else is made anew, which ends what sessions trust that run.
+fn authority_checked(fix: bool, state_dir: &Path) -> Check {
+    let look = || authority_check(state_dir);
+    if look().mark == Mark::Warn {
+        return mended(fix, look, || authority::lasting(state_dir).map(drop), SUCCEEDED);
+    }
+    mended(fix, look, || authority::renewed(state_dir), RENEWED)
+}
+
+const SUCCEEDED: &str = "the next authority was made; sessions that begin from now on trust both";
 
 const RENEWED: &str = "a new authority was made; sessions that run trust the old one, so start them anew";
 
@@ -69,8 +80,15 @@ fn authority_check(state_dir: &Path) -> Check {
     let days = format!("the authority holds for {}", words::span(left.as_secs()));
     if authority.is_good(now) {
         Check::ok(NAME, format!("{days}, and for api.anthropic.com alone"))
+    } else if left > Duration::ZERO && authority::has_successor(state_dir, now) {
+        Check::ok(NAME, format!("{days}, and Claude Code trusts the next one too"))
     } else if left > Duration::ZERO {
-        Check::warn(NAME, days, "the service makes a new one at its next start", FIX)
+        Check::warn(
+            NAME,
+            days,
+            "the service makes the next one when a client comes; sessions that begin before that trust this one alone",
+            FIX,
+        )
     } else {
         Check::fail(NAME, "the authority has run out", "no client trusts it any more", FIX)
     }

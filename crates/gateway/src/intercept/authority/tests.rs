@@ -88,6 +88,8 @@ fn an_authority_is_replaced_well_before_it_ends_and_when_it_is_not_valid_yet() {
     assert!(authority.is_good(at(0)) && authority.is_good(at(300)));
     assert!(!authority.is_good(at(306)));
     assert!(!authority.is_good(at(0) - Duration::from_secs(7200)));
+    assert!(authority.may_sign(at(362)) && !authority.may_sign(at(363)));
+    takes(&authority, &authority.issue(at(362)).unwrap(), HOST, at(363) - BACKDATED).unwrap();
     // An odd clock is no reason to fall over.
     Authority::make(UNIX_EPOCH).unwrap();
 }
@@ -130,5 +132,22 @@ fn t20_openssl_sees_the_same_constraints() {
         std::fs::write(folder.path().join("leaf.pem"), pem(&leaf.cert[0])).unwrap();
         let outcome = openssl(folder.path(), &["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem", "leaf.pem"]);
         assert!(outcome.contains(expected), "{name}: {outcome}");
+    }
+}
+
+/// Both have one name: a client tells them by their keys.
+#[test]
+fn a_client_that_trusts_an_authority_and_its_successor_takes_what_either_signs() {
+    let now = SystemTime::now();
+    let (first, second) = (Authority::make(now - Duration::from_secs(320 * DAY)).unwrap(), Authority::make(now).unwrap());
+    let folder = tempfile::tempdir().unwrap();
+    for both in [[&first, &second], [&second, &first]] {
+        std::fs::write(folder.path().join("ca.pem"), both.map(Authority::certificate_pem).concat()).unwrap();
+        for authority in [&first, &second] {
+            let leaf = authority.issue(now).unwrap();
+            std::fs::write(folder.path().join("leaf.pem"), pem(&leaf.cert[0])).unwrap();
+            let outcome = openssl(folder.path(), &["verify", "-x509_strict", "-purpose", "sslserver", "-CAfile", "ca.pem", "leaf.pem"]);
+            assert!(outcome.contains("leaf.pem: OK"), "{outcome}");
+        }
     }
 }
