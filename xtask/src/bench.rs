@@ -3,6 +3,7 @@
 
 mod body;
 mod client;
+mod commands;
 mod http1;
 mod place;
 mod process;
@@ -43,10 +44,29 @@ struct Volume {
     large_requests: usize,
     paced_rounds: usize,
     hops: usize,
+    /// Runs of each command.
+    runs: usize,
 }
 
-const FULL: Volume = Volume { rounds: 40, requests: 300, large_requests: 20, paced_rounds: 10, hops: 25 };
-const QUICK: Volume = Volume { rounds: 8, requests: 50, large_requests: 5, paced_rounds: 2, hops: 5 };
+const FULL: Volume = Volume { rounds: 40, requests: 300, large_requests: 20, paced_rounds: 10, hops: 25, runs: 300 };
+const QUICK: Volume = Volume { rounds: 8, requests: 50, large_requests: 5, paced_rounds: 2, hops: 5, runs: 100 };
+
+/// What can be measured alone.
+const PARTS: [&str; 4] = ["latency", "memory", "hop", "commands"];
+
+/// What is asked for on the command line.
+struct Options {
+    volume: Volume,
+    programs: Programs,
+    /// The parts that are wanted; none named: all.
+    only: Vec<String>,
+}
+
+impl Options {
+    fn wants(&self, part: &str) -> bool {
+        self.only.is_empty() || self.only.iter().any(|wanted| wanted == part)
+    }
+}
 
 /// One size of request body.
 #[derive(Debug, Clone, Copy)]
@@ -66,38 +86,49 @@ const SIZES: [Size; 3] = [
 
 /// Runs the bench with the command line's options.
 pub(crate) fn run(options: &[&str]) -> anyhow::Result<()> {
-    let (volume, programs) = read_options(options)?;
+    let options = read_options(options)?;
+    let (volume, programs) = (&options.volume, &options.programs);
     let begun = Instant::now();
     allow_many_sockets()?;
     let cores = Cores::find()?;
     cores.gather()?;
     let upstream = Upstream::start()?;
     let mut aims = Vec::new();
-    for placement in cores.placements() {
+    for placement in cores.placements().into_iter().filter(|_| options.wants("latency")) {
         let lanes = |programs: &Programs| cores.start(placement, || lanes(programs, upstream.good));
-        latency(&volume, &programs, placement, lanes, &mut aims)?;
-        event_delay(&volume, &programs, placement, lanes)?;
+        latency(volume, programs, placement, lanes, &mut aims)?;
+        event_delay(volume, programs, placement, lanes)?;
     }
     cores.scatter()?;
-    memory(&programs, &upstream, &mut aims)?;
-    if programs.hotspare.is_some() {
-        failover(&volume, &programs, &upstream)?;
+    if options.wants("memory") {
+        memory(programs, &upstream, &mut aims)?;
+    }
+    if programs.hotspare.is_some() && options.wants("hop") {
+        failover(volume, programs, &upstream)?;
+    }
+    if programs.hotspare.is_some() && options.wants("commands") {
+        commands::measure(programs, &upstream, volume.runs, &mut aims)?;
     }
     conclude(&aims, begun);
     Ok(())
 }
 
-fn read_options(options: &[&str]) -> anyhow::Result<(Volume, Programs)> {
+fn read_options(options: &[&str]) -> anyhow::Result<Options> {
     let mut volume = FULL;
     let mut without = Vec::new();
     let mut build = None;
+    let mut only = Vec::new();
     let mut options = options.iter().copied();
     while let Some(option) = options.next() {
         match option {
             "--quick" => volume = QUICK,
             "--without" => without.push(options.next().context("`--without` needs `hotspare` or `nginx`")?),
             "--hotspare" => build = Some(options.next().context("`--hotspare` needs a binary")?.into()),
-            other => bail!("`{other}` is no option of the bench: --quick, --without hotspare|nginx, --hotspare BINARY"),
+            "--only" => match options.next() {
+                Some(part) if PARTS.contains(&part) => only.push(part.to_owned()),
+                _ => bail!("`--only` needs one of {}", PARTS.join(", ")),
+            },
+            other => bail!("`{other}` is no option of the bench: --quick, --only PART, --without hotspare|nginx, --hotspare BINARY"),
         }
     }
     let hotspare = match build {
@@ -106,7 +137,7 @@ fn read_options(options: &[&str]) -> anyhow::Result<(Volume, Programs)> {
         build => build,
     };
     let nginx = if without.contains(&"nginx") { None } else { Some(target::find_nginx()?) };
-    Ok((volume, Programs { hotspare, nginx }))
+    Ok(Options { volume, programs: Programs { hotspare, nginx }, only })
 }
 
 /// Raises the soft limit of open files; the proxies inherit it.
@@ -130,6 +161,13 @@ struct Lane {
     whole: Rounds,
     asked: usize,
     processor: f64,
+}
+
+impl Lane {
+    /// How many times its usual answer its slowest one in a hundred takes.
+    fn tail(&self) -> f64 {
+        self.whole.p99() / self.whole.p50()
+    }
 }
 
 fn lanes(programs: &Programs, upstream: SocketAddr) -> anyhow::Result<Vec<Lane>> {
@@ -243,12 +281,13 @@ fn latency_row(size: Size, lane: &Lane, direct: &Lane, nginx: Option<&Lane>) -> 
 fn latency_aims(size: Size, placement: Placement, hotspare: &Lane, direct: &Lane, nginx: Option<&Lane>) -> Vec<Aim> {
     let Some(at_most) = size.aim else { return Vec::new() };
     let conditions = format!("{}, {}", size.name, placement.name());
-    let tail = hotspare.whole.p99() / hotspare.whole.p50();
-    let mut aims =
-        vec![Aim { what: format!("whole answer's p99 over its own p50, {conditions}"), measured: tail, at_most: 2.0, unit: "x" }];
+    let others: Vec<String> = std::iter::once(direct).chain(nginx).map(|lane| format!("{} {:.2}x", lane.way.name(), lane.tail())).collect();
+    let beside = format!(" (in the same rounds: {})", others.join(", "));
+    let tail = Aim::new(format!("whole answer's p99 over its own p50, {conditions}"), 2.0, "x");
+    let mut aims = vec![Aim { measured: hotspare.tail(), beside, ..tail }];
     if let Some(nginx) = nginx {
         let added = hotspare.whole.added_p50(&direct.whole) / nginx.whole.added_p50(&direct.whole);
-        aims.push(Aim { what: format!("whole answer's added p50 over nginx's, {conditions}"), measured: added, at_most, unit: "x" });
+        aims.push(Aim { measured: added, ..Aim::new(format!("whole answer's added p50 over nginx's, {conditions}"), at_most, "x") });
     }
     aims
 }
@@ -298,9 +337,9 @@ fn memory(programs: &Programs, upstream: &Upstream, aims: &mut Vec<Aim>) -> anyh
         rows.push(row);
         if way == Way::Hotspare {
             aims.extend([
-                Aim { what: "memory when idle".to_owned(), measured: worked[0] / MIB, at_most: 12.0, unit: " MiB" },
-                Aim { what: "memory of one of 500 open streams".to_owned(), measured: stream / KIB, at_most: 40.0, unit: " KiB" },
-                Aim { what: "growth with a body of 32 MiB, in its size".to_owned(), measured: largest, at_most: 1.2, unit: "x" },
+                Aim { measured: worked[0] / MIB, ..Aim::new("memory when idle", 12.0, " MiB") },
+                Aim { measured: stream / KIB, ..Aim::new("memory of one of 500 open streams", 40.0, " KiB") },
+                Aim { measured: largest, ..Aim::new("growth with a body of 32 MiB, in its size", 1.2, "x") },
             ]);
         }
     }

@@ -15,7 +15,7 @@ usage: cargo xtask COMMAND
   ci                what must hold before a change lands, in order, stopping at the first failure
   e2e [ARGS]        the real clients through the real binary, with broken providers
   bench [OPTIONS]   what hotspare costs, beside nginx and no proxy at all (not part of ci)
-                    --quick · --without hotspare|nginx · --hotspare BINARY (another build)
+                    --quick · --only latency|memory|hop|commands · --without hotspare|nginx · --hotspare BINARY (another build)
   matrix [--check]  every fault at every place on a paused clock; writes docs/fault-matrix.md, or says whether it is
                     up to date; `--cell NAME` runs one cell and shows all that happens in it
   sim               1,000 simulated days from as many seeds, with the design's invariants checked;

@@ -7,15 +7,22 @@ pub(super) struct Aim {
     pub(super) measured: f64,
     pub(super) at_most: f64,
     pub(super) unit: &'static str,
+    /// What the machine shows without us, where that helps to judge; else empty.
+    pub(super) beside: String,
 }
 
 impl Aim {
+    /// One that is not measured yet, and is missed for as long as it is not.
+    pub(super) fn new(what: impl Into<String>, at_most: f64, unit: &'static str) -> Self {
+        Self { what: what.into(), measured: f64::NAN, at_most, unit, beside: String::new() }
+    }
+
     /// The line that is printed, and whether the aim is met.
     pub(super) fn judge(&self) -> (String, bool) {
         let met = self.measured <= self.at_most;
-        let Self { what, measured, at_most, unit } = self;
+        let Self { what, measured, at_most, unit, beside } = self;
         let verdict = if met { "met" } else { "missed" };
-        (format!("aim {what}: {measured:.2}{unit}, at most {at_most}{unit}: {verdict}"), met)
+        (format!("aim {what}: {measured:.2}{unit}, at most {at_most}{unit}: {verdict}{beside}"), met)
     }
 }
 
@@ -52,9 +59,9 @@ mod tests {
 
     #[test]
     fn an_aim_is_met_at_its_limit_and_missed_beyond_or_without_a_number() {
-        let judge = |measured| Aim { what: "x".to_owned(), measured, at_most: 4.0, unit: "x" }.judge().1;
+        let judge = |measured| Aim { measured, ..Aim::new("x", 4.0, "x") }.judge().1;
         assert!(judge(4.0));
         assert!(!judge(4.01));
-        assert!(!judge(f64::NAN));
+        assert!(!judge(f64::NAN) && !Aim::new("x", 4.0, "x").judge().1);
     }
 }

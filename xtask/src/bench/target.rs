@@ -19,6 +19,9 @@ const NGINX_FOLDER: &str = "target/tools/nginx";
 /// The token of a target that needs none; every request is of the same length.
 const NO_TOKEN: &str = "hs-0000000000000000000000000000000000000000000000000000000000000000";
 
+/// Where hotspare keeps its state, in its home.
+const STATE: &str = "state";
+
 /// Where hotspare finds its profiles' credential.
 const KEY_VARIABLE: &str = "BENCH_KEY";
 
@@ -49,13 +52,19 @@ pub(super) struct Target {
     /// None when nothing stands between.
     pub(super) process: Option<Process>,
     token: String,
-    _folder: Option<TempDir>,
+    /// What it was started with: its home, for one.
+    folder: Option<TempDir>,
 }
 
 impl Target {
     /// A request of this size that the target takes.
     pub(super) fn request(&self, play: Play, size: usize) -> Request {
         Request::new(&self.address.to_string(), &self.token, play, size)
+    }
+
+    /// A command of the user for whom this hotspare runs.
+    pub(super) fn command(&self, program: &Path) -> anyhow::Result<Command> {
+        Ok(at_home(program, self.folder.as_ref().context("nothing runs between")?.path()))
     }
 
     /// The process; asked for only where there is one.
@@ -101,13 +110,13 @@ impl Programs {
     /// Starts a fresh process, if the way has one.
     pub(super) fn start(&self, way: Way, upstream: SocketAddr) -> anyhow::Result<Target> {
         match way {
-            Way::Direct => Ok(Target { address: upstream, process: None, token: NO_TOKEN.to_owned(), _folder: None }),
+            Way::Direct => Ok(Target { address: upstream, process: None, token: NO_TOKEN.to_owned(), folder: None }),
             Way::Hotspare => self.hotspare(&[upstream]),
             Way::Nginx => start_nginx(self.nginx.as_ref().context("no nginx")?, upstream),
         }
     }
 
-    /// Starts hotspare with one profile per address, the first one the primary.
+    /// Starts hotspare with one profile per address, at most three, the first one the primary.
     pub(super) fn hotspare(&self, upstreams: &[SocketAddr]) -> anyhow::Result<Target> {
         start_hotspare(self.hotspare.as_ref().context("no hotspare")?, upstreams).context("`hotspare serve` does not start")
     }
@@ -117,26 +126,31 @@ fn start_hotspare(program: &Path, upstreams: &[SocketAddr]) -> anyhow::Result<Ta
     let folder = tempfile::tempdir()?;
     let config = folder.path().join("config.json");
     fs::write(&config, hotspare_config(upstreams).to_string())?;
-    let mut command = Command::new(program);
-    command.args(["serve", "--config"]).arg(&config).args(["--listen", "127.0.0.1:0"]).env_clear();
-    // Apart, as users have them: the folder of the configuration is watched, that of the ledger is written to.
-    let state = folder.path().join("state");
-    command.env("HOME", folder.path()).env("XDG_STATE_HOME", &state).env("XDG_CONFIG_HOME", folder.path().join("config"));
+    let mut command = at_home(program, folder.path());
+    command.args(["serve", "--config"]).arg(&config).args(["--listen", "127.0.0.1:0"]);
     command.env(KEY_VARIABLE, "sk-ant-test-bench");
     let (process, line) = Process::start_and_listen(&mut command, "listening on")?;
     let (_, address) = line.rsplit_once("http://").with_context(|| format!("said `{line}`"))?;
-    let token = fs::read_to_string(state.join("hotspare/token")).context("no token file")?;
-    Ok(Target { address: address.trim().parse()?, process: Some(process), token: token.trim().to_owned(), _folder: Some(folder) })
+    let token = fs::read_to_string(folder.path().join(STATE).join("hotspare/token")).context("no token file")?;
+    Ok(Target { address: address.trim().parse()?, process: Some(process), token: token.trim().to_owned(), folder: Some(folder) })
+}
+
+/// A program with a home of its own. Apart, as users have them: the folder of the configuration is watched, that of the ledger is written to.
+fn at_home(program: &Path, home: &Path) -> Command {
+    let mut command = Command::new(program);
+    command.env_clear().env("HOME", home).env("XDG_STATE_HOME", home.join(STATE)).env("XDG_CONFIG_HOME", home.join("config"));
+    command
 }
 
 fn hotspare_config(upstreams: &[SocketAddr]) -> serde_json::Value {
     let profile = |address: &SocketAddr| json!({"base_url": format!("http://{address}"), "auth": {"env": KEY_VARIABLE}});
-    let mut policy = json!({"enabled": true, "primary_profile": "a"});
-    let mut profiles = json!({"a": profile(&upstreams[0])});
-    if let Some(spare) = upstreams.get(1) {
-        policy["secondary_profile"] = "b".into();
-        profiles["b"] = profile(spare);
+    let names = ["a", "b", "c"];
+    let mut policy = json!({"enabled": true, "primary_profile": names[0]});
+    if upstreams.len() > 1 {
+        policy["secondary_profile"] = names[1..upstreams.len()].into();
     }
+    let profiles: serde_json::Map<_, _> =
+        names.iter().zip(upstreams).map(|(name, address)| ((*name).to_owned(), profile(address))).collect();
     // More than the 500 streams that the bench holds open.
     json!({"failover_policy": policy, "profiles": profiles, "server": {"max_connections": 1024}})
 }
@@ -150,7 +164,7 @@ fn start_nginx(program: &Path, upstream: SocketAddr) -> anyhow::Result<Target> {
     command.arg("-c").arg(&config).arg("-p").arg(folder.path()).arg("-e").arg(folder.path().join("error.log"));
     let process = Process::start_until(&mut command, || TcpStream::connect(address).is_ok())
         .with_context(|| format!("nginx does not start: {}", fs::read_to_string(folder.path().join("error.log")).unwrap_or_default()))?;
-    Ok(Target { address, process: Some(process), token: NO_TOKEN.to_owned(), _folder: Some(folder) })
+    Ok(Target { address, process: Some(process), token: NO_TOKEN.to_owned(), folder: Some(folder) })
 }
 
 /// A plain streaming reverse proxy with one worker, in one process so that what is measured is all of it.

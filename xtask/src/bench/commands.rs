@@ -1,0 +1,87 @@
+//! Measures the commands that people wait for again and again: `statusline`, which Claude Code draws after each turn, and `status`. Each time a fresh
+//! process, beside a service that has worked: three profiles, the first of them benched, some thousand exchanges of today in the ledger.
+
+use std::path::Path;
+use std::process::Output;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, ensure};
+
+use super::body::{Play, Request};
+use super::client::Connection;
+use super::report::{Aim, number, table};
+use super::stats::quantile;
+use super::target::{Programs, Target, Upstream};
+
+/// What the ledger holds of one day of hard work.
+const EXCHANGES: usize = 4000;
+
+/// The broken profile is asked again now and then, so that it never comes off the bench.
+const RUNS_PER_REQUEST: usize = 10;
+
+const REQUEST_SIZE: usize = 2 * 1024;
+
+/// One command, and how long it may take.
+struct Case {
+    name: &'static str,
+    aim: &'static str,
+    quantile: f64,
+    at_most: f64,
+    /// What it must say: a command that is fast but says nothing is not fast.
+    says: &'static str,
+}
+
+const CASES: [Case; 2] = [
+    Case { name: "statusline", aim: "`statusline`, p95", quantile: 0.95, at_most: 20.0, says: "b (a 500)" },
+    Case { name: "status", aim: "`status`, p50", quantile: 0.5, at_most: 50.0, says: "b" },
+];
+
+/// Runs each command so many times.
+pub(super) fn measure(programs: &Programs, upstream: &Upstream, runs: usize, aims: &mut Vec<Aim>) -> anyhow::Result<()> {
+    let program = programs.hotspare.as_ref().context("no hotspare")?;
+    let service = programs.hotspare(&[upstream.failing, upstream.good, upstream.good])?;
+    let mut connection = Connection::open(service.address)?;
+    let mut request = service.request(Play::Plain, REQUEST_SIZE);
+    for _ in 0..EXCHANGES {
+        connection.ask(request.next())?;
+    }
+    let mut rows = Vec::new();
+    for case in &CASES {
+        let times = times(program, &service, case, runs, &mut connection, &mut request)?;
+        rows.push([vec![case.name.to_owned()], [0.5, 0.95, 1.0].map(|q| number(quantile(&times, q))).to_vec()].concat());
+        aims.push(Aim { measured: quantile(&times, case.quantile), ..Aim::new(case.aim, case.at_most, " ms") });
+    }
+    let title = format!("Commands (a fresh process each, {EXCHANGES} exchanges in the ledger, one of three profiles benched)");
+    table(&title, &["command", "p50 ms", "p95", "max"], &rows);
+    Ok(())
+}
+
+/// How long each run took, in milliseconds.
+fn times(
+    program: &Path,
+    service: &Target,
+    case: &Case,
+    runs: usize,
+    connection: &mut Connection,
+    request: &mut Request,
+) -> anyhow::Result<Vec<f64>> {
+    let mut times = Vec::with_capacity(runs);
+    for run in 0..runs {
+        if run % RUNS_PER_REQUEST == 0 {
+            connection.ask(request.next())?;
+        }
+        let (took, output) = timed(program, service, case).with_context(|| format!("`hotspare {}` does not start", case.name))?;
+        let said = String::from_utf8_lossy(&output.stdout);
+        ensure!(output.status.success() && said.contains(case.says), "`hotspare {}` ended with {} and `{said}`", case.name, output.status);
+        times.push(took.as_secs_f64() * 1000.0);
+    }
+    Ok(times)
+}
+
+fn timed(program: &Path, service: &Target, case: &Case) -> anyhow::Result<(Duration, Output)> {
+    let mut command = service.command(program)?;
+    command.arg(case.name);
+    let begun = Instant::now();
+    let output = command.output()?;
+    Ok((begun.elapsed(), output))
+}
