@@ -38,6 +38,7 @@ use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use hotspare_upstream::connect::Connector;
+use hotspare_upstream::proxy;
 use tokio::runtime::Runtime;
 
 use crate::cli;
@@ -215,6 +216,11 @@ pub(crate) fn outward(locations: &Locations) -> Outward {
 pub(crate) fn connector(outward: &Outward) -> Connector {
     let roots = outward.certificates.clone().filter(|file| file.exists());
     Connector::new(roots).through_proxy(outward.proxy.as_deref(), outward.no_proxy.as_deref())
+}
+
+/// Why nothing will get out on that way.
+pub(crate) fn unusable(outward: &Outward) -> Option<String> {
+    proxy::check(outward.proxy.as_deref()?).err().map(|why| why.to_string())
 }
 
 /// The same for a command that asks once.

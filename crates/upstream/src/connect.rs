@@ -2,7 +2,7 @@
 
 use std::error::Error as StdError;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::OnceLock;
@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use hotspare_core::{Clocks, Failure, FailureKind, Stage};
 use http::Uri;
+use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::dns::{GaiResolver, Name};
-use hyper_util::client::legacy::connect::{HttpConnector, proxy::Tunnel};
-use hyper_util::client::proxy::matcher::{Intercept, Matcher};
 use hyper_util::rt::TokioIo;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -23,6 +22,7 @@ use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
 use crate::dial::{DialError, Dialing, NoAddress, Outward, is_forbidden_name, was_forbidden};
+use crate::proxy::{Proxies, through};
 use crate::send::Target;
 use crate::tls;
 
@@ -81,9 +81,7 @@ pub struct Connector {
     http: HttpConnector<Resolver>,
     /// For tunnels: not to this machine.
     outward: HttpConnector<Outward>,
-    proxies: Matcher,
-    /// Where we are a proxy ourselves.
-    own: Option<SocketAddr>,
+    proxies: Proxies,
     tls: OnceLock<Result<TlsConnector, String>>,
     extra_roots: Option<PathBuf>,
 }
@@ -94,26 +92,20 @@ impl Connector {
         let resolver = Resolver(GaiResolver::new());
         let http = connector(resolver.clone());
         let outward = connector(Outward(resolver));
-        Self { http, outward, proxies: Matcher::from_env(), own: None, tls: OnceLock::new(), extra_roots }
+        Self { http, outward, proxies: Proxies::of_environment(), tls: OnceLock::new(), extra_roots }
     }
 
     /// By this proxy, in place of the environment's: the environment may be that of a client which we are the proxy of. `no` is as in
     /// `NO_PROXY`.
     #[must_use]
     pub fn through_proxy(self, proxy: Option<&str>, no: Option<&str>) -> Self {
-        let proxies = Matcher::builder().all(proxy.unwrap_or_default()).no(no.unwrap_or_default()).build();
-        Self { proxies, ..self }
+        Self { proxies: Proxies::new(proxy, no), ..self }
     }
 
     /// Never goes through a proxy that is ourselves: a client that we are the proxy of may have started us.
     #[must_use]
     pub fn without_proxy_at(self, own: SocketAddr) -> Self {
-        Self { own: Some(own), ..self }
-    }
-
-    /// The environment's proxy for this address.
-    fn proxy_for(&self, uri: &Uri) -> Option<Intercept> {
-        self.proxies.intercept(uri).filter(|proxy| !self.own.is_some_and(|own| leads_to(proxy.uri(), own)))
+        Self { proxies: self.proxies.without(own), ..self }
     }
 
     /// The same with TLS that is set up already.
@@ -122,26 +114,27 @@ impl Connector {
     }
 
     async fn open(&self, target: &Target, clocks: &Clocks) -> Result<Stream, Failure> {
-        let tcp = tokio::time::timeout(clocks.connect, self.tcp(target, clocks))
+        let opened = tokio::time::timeout(clocks.connect, self.reach(target, clocks))
             .await
             .unwrap_or_else(|_| Err(failure(FailureKind::ConnectTimeout, format!("no connection within {:?}", clocks.connect))))?;
         if !target.https {
-            return Ok(Stream::Plain(tcp));
+            return Ok(opened.plain());
         }
-        let handshake = self.handshake(target, tcp);
+        let handshake = self.handshake(target, opened);
         tokio::time::timeout(clocks.tls, handshake)
             .await
             .unwrap_or_else(|_| Err(failure(FailureKind::TlsHandshake, format!("no TLS handshake within {:?}", clocks.tls))))
     }
 
-    async fn tcp(&self, target: &Target, clocks: &Clocks) -> Result<TokioIo<TcpStream>, Failure> {
+    async fn reach(&self, target: &Target, clocks: &Clocks) -> Result<Opened, Failure> {
         let mut http = self.http.clone();
         http.set_connect_timeout(Some(clocks.connect));
         let uri = target.origin_uri();
         // A loopback address is never somebody else's business, and plain http is loopback or what the user allowed.
-        match self.proxy_for(&uri).filter(|_| target.https && !target.is_loopback()) {
-            None => http.call(uri).await.map_err(|error| tcp_failure(&error)),
-            Some(proxy) => through(&proxy, http, uri).await,
+        let proxy = if target.https && !target.is_loopback() { self.proxies.for_address(&uri)? } else { None };
+        match proxy {
+            None => http.call(uri).await.map(|tcp| Opened::Tcp(tcp.into_inner())).map_err(|error| tcp_failure(&error)),
+            Some(proxy) => through(&proxy, http, || self.tls(), uri).await.map(Opened::Proxied),
         }
     }
 
@@ -153,25 +146,45 @@ impl Connector {
         let uri: Uri = format!("https://{host}:{port}/")
             .parse()
             .map_err(|_| DialError::Failed(failure(FailureKind::Dns, "this is no name of a host")))?;
-        let opened = match self.proxy_for(&uri) {
-            None => self
-                .outward
-                .clone()
-                .call(uri)
-                .await
-                .map_err(|error| if was_forbidden(&error) { DialError::Forbidden } else { DialError::Failed(tcp_failure(&error)) }),
-            Some(proxy) => through(&proxy, self.http.clone(), uri).await.map_err(DialError::Failed),
-        };
-        Ok(Box::new(opened?.into_inner()))
+        if let Some(proxy) = self.proxies.for_address(&uri).map_err(DialError::Failed)? {
+            return through(&proxy, self.http.clone(), || self.tls(), uri).await.map_err(DialError::Failed);
+        }
+        let opened = self.outward.clone().call(uri).await;
+        let told = |error| if was_forbidden(&error) { DialError::Forbidden } else { DialError::Failed(tcp_failure(&error)) };
+        Ok(Box::new(opened.map_err(told)?.into_inner()))
     }
 
-    async fn handshake(&self, target: &Target, tcp: TokioIo<TcpStream>) -> Result<Stream, Failure> {
+    fn tls(&self) -> Result<TlsConnector, Failure> {
         let setup = self.tls.get_or_init(|| tls::connector(self.extra_roots.as_deref()).map_err(|error| error.to_string()));
-        let connector = setup.as_ref().map_err(|reason| failure(FailureKind::TlsHandshake, reason.clone()))?;
+        setup.clone().map_err(|reason| failure(FailureKind::TlsHandshake, reason))
+    }
+
+    async fn handshake(&self, target: &Target, opened: Opened) -> Result<Stream, Failure> {
+        let connector = self.tls()?;
         let name = ServerName::try_from(target.host.clone())
             .map_err(|_| failure(FailureKind::TlsCertificate, format!("`{}` is no name a certificate can hold", target.host)))?;
-        let stream = connector.connect(name, tcp.into_inner()).await.map_err(|error| tls_failure(&error, &target.host))?;
-        Ok(Stream::Tls(Box::new(TokioIo::new(stream))))
+        let told = |error| tls_failure(&error, &target.host);
+        Ok(match opened {
+            Opened::Tcp(tcp) => Stream::Tls(Box::new(TokioIo::new(connector.connect(name, tcp).await.map_err(told)?))),
+            Opened::Proxied(io) => Stream::Other(TokioIo::new(Box::new(connector.connect(name, io).await.map_err(told)?))),
+        })
+    }
+}
+
+/// A connection on which nothing was said yet.
+enum Opened {
+    /// To the host itself.
+    Tcp(TcpStream),
+    /// To the host, through a proxy.
+    Proxied(Box<dyn Io>),
+}
+
+impl Opened {
+    fn plain(self) -> Stream {
+        match self {
+            Self::Tcp(tcp) => Stream::Plain(TokioIo::new(tcp)),
+            Self::Proxied(io) => Stream::Other(TokioIo::new(io)),
+        }
     }
 }
 
@@ -196,21 +209,6 @@ fn connector<R>(resolver: R) -> HttpConnector<R> {
     http.set_keepalive(Some(TCP_KEEPALIVE));
     http.set_tcp_user_timeout(Some(TCP_USER_TIMEOUT));
     http
-}
-
-/// A way through the environment's proxy, whose credentials go to it alone.
-async fn through(proxy: &Intercept, http: HttpConnector<Resolver>, uri: Uri) -> Result<TokioIo<TcpStream>, Failure> {
-    let mut tunnel = Tunnel::new(proxy.uri().clone(), http);
-    if let Some(auth) = proxy.basic_auth() {
-        tunnel = tunnel.with_auth(auth.clone());
-    }
-    tunnel.call(uri).await.map_err(|error| failure(FailureKind::Unreachable, format!("through the proxy: {error}")))
-}
-
-fn leads_to(proxy: &Uri, own: SocketAddr) -> bool {
-    let host = proxy.host().unwrap_or_default().trim_start_matches('[').trim_end_matches(']');
-    let here = host.eq_ignore_ascii_case("localhost") || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    here && proxy.port_u16() == Some(own.port())
 }
 
 fn failure(kind: FailureKind, detail: impl Into<Box<str>>) -> Failure {
@@ -277,17 +275,6 @@ mod tests {
     use crate::auth::Credential;
     use hotspare_core::Platform;
 
-    #[test]
-    fn t25_our_own_port_is_no_proxy_for_us() {
-        let own = "127.0.0.1:4117".parse().unwrap();
-        for proxy in ["http://127.0.0.1:4117", "http://user:secret@localhost:4117/", "http://[::1]:4117", "http://127.8.8.8:4117"] {
-            assert!(leads_to(&proxy.parse().unwrap(), own), "{proxy}");
-        }
-        for proxy in ["http://127.0.0.1:3128", "http://proxy.corp:4117", "http://10.0.0.1:4117"] {
-            assert!(!leads_to(&proxy.parse().unwrap(), own), "{proxy}");
-        }
-    }
-
     #[tokio::test]
     async fn t25_no_tunnel_leads_to_this_machine_by_address_or_by_name() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -314,7 +301,7 @@ mod tests {
             prefix: String::new(),
             credential: Credential::Client.into(),
         };
-        let stream = Connector::new(None).tcp(&target, &Clocks::default()).await.unwrap();
-        assert!(stream.inner().nodelay().unwrap());
+        let Opened::Tcp(stream) = Connector::new(None).reach(&target, &Clocks::default()).await.unwrap() else { panic!("no proxy") };
+        assert!(stream.nodelay().unwrap());
     }
 }

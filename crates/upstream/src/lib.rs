@@ -7,6 +7,7 @@ pub mod dial;
 pub mod headers;
 pub mod pool;
 pub mod probe;
+pub mod proxy;
 pub mod send;
 pub mod tls;
 

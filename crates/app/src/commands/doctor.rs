@@ -85,6 +85,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     checks.push(files::modes(&locations, arguments.fix));
     checks.push(own::store(&locations, &running));
     checks.push(own::disk(&locations));
+    checks.extend(own::proxy(&locations));
     checks.extend(client::checks(&setup, loaded.as_ref().ok(), &running, &locations));
     checks.extend(installed::checks(&locations));
     let statuses: Vec<Status> = running.iter().filter_map(|one| one.status.clone()).collect();

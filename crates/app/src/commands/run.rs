@@ -82,7 +82,11 @@ async fn protect(
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let token = state::new_token()?;
     let store = commands::store(locations, &config);
-    let network = commands::connector(&user.outward()).without_proxy_at(listener.local_addr()?);
+    let outward = user.outward();
+    if let Some(why) = commands::unusable(&outward) {
+        output::talk(&format!("hotspare: {why}; no provider beyond this machine can be reached"));
+    }
+    let network = commands::connector(&outward).without_proxy_at(listener.local_addr()?);
     let options = Options {
         token: token.clone(),
         extra_roots: None,

@@ -75,7 +75,11 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
         let token = state::lasting_token(&locations.state_dir)?;
         let store = commands::store(&locations, &config);
-        let network = commands::connector(&commands::outward(&locations)).without_proxy_at(listener.local_addr()?);
+        let outward = commands::outward(&locations);
+        if let Some(why) = commands::unusable(&outward) {
+            output::talk(&format!("hotspare: {why}; no provider beyond this machine can be reached"));
+        }
+        let network = commands::connector(&outward).without_proxy_at(listener.local_addr()?);
         let options = Options {
             token: token.clone(),
             extra_roots: None,

@@ -53,6 +53,19 @@ fn bad(report: &Value, name: &str) -> Vec<Value> {
     checks.iter().filter(|check| check["name"] == name && (check["mark"] == "fail" || check["mark"] == "warn")).cloned().collect()
 }
 
+/// One of a scheme that nobody knows was passed by in silence.
+#[tokio::test]
+async fn a_proxy_of_an_unknown_kind_is_told_at_the_start_and_by_doctor_without_its_password() {
+    let house = House::new().await;
+    let user = house.user.env("HTTPS_PROXY", "socks4://me:secret@proxy.corp:1080");
+    let (code, told) = doctor(&user, &[]).await;
+    let told = &bad(&told, "proxy")[0];
+    assert!(code == Some(1) && told["found"].as_str().is_some_and(|found| found.contains("`socks4` cannot be used")), "{told}");
+    let ran = user.runs(&["run", "--", "true"]).await;
+    assert!(ran.code == Some(0) && ran.stderr.contains("`socks4` cannot be used; http, https, socks5 and socks5h can"), "{ran:?}");
+    assert!(!told.to_string().contains("secret") && !ran.stderr.contains("secret"), "{ran:?}");
+}
+
 #[tokio::test]
 async fn a_hook_that_cannot_be_run_is_told_before_it_is_needed() {
     let house = House::new().await;

@@ -198,6 +198,12 @@ fn broken_copies(state_dir: &Path) -> Vec<String> {
     names
 }
 
+/// A proxy that hotspare cannot go through. None where there is none, or it can.
+pub(super) fn proxy(locations: &Locations) -> Option<Check> {
+    let why = commands::unusable(&commands::outward(locations))?;
+    Some(Check::fail("proxy", why, "no provider beyond this machine can be reached", "export HTTPS_PROXY=http://HOST:PORT"))
+}
+
 /// Whether there is room to write.
 pub(super) fn disk(locations: &Locations) -> Check {
     // The state folder is made at the first start: until then its parents tell.
