@@ -112,4 +112,70 @@ mod tests {
         insta::assert_snapshot!("launchd", launchd(&service()));
         insta::assert_snapshot!("windows_task", windows_task(&service()).replace("\r\n", "\n"));
     }
+
+    /// What XML, or a list of arguments, might take for its own.
+    const ODD_PATHS: [&str; 8] = [
+        "/opt/hotspare/bin/hotspare",
+        "/Users/me & you/My Tools/hotspare",
+        r"C:\Program Files\R&D <beta>\hotspare.exe",
+        r#"/opt/"quoted" and 'quoted'/hotspare"#,
+        "/opt/&amp;&#38;/]]>/<!--x-->/hotspare",
+        "/opt/grün/日本/hotspare",
+        " /opt/blank at both ends ",
+        "/opt/two  blanks\tand a tab/hotspare",
+    ];
+
+    #[test]
+    fn launchd_reads_what_is_meant_whatever_the_paths_are() {
+        for program in ODD_PATHS {
+            let text = launchd(&Service { program, log: Path::new(program), ..service() });
+            let read = plist::Value::from_reader_xml(text.as_bytes()).unwrap_or_else(|error| panic!("{error}: {text}"));
+            let keys = read.as_dictionary().expect("a dictionary");
+            let names: Vec<&str> = keys.keys().map(String::as_str).collect();
+            let known = ["Label", "ProgramArguments", "RunAtLoad", "KeepAlive", "ExitTimeOut", "ProcessType", "StandardErrorPath"];
+            assert_eq!(names, known);
+            let arguments: Vec<&str> =
+                keys["ProgramArguments"].as_array().expect("a list").iter().filter_map(plist::Value::as_string).collect();
+            assert_eq!(arguments, [program, "serve", "--service", "--listen", "127.0.0.1:4117"]);
+            assert_eq!((keys["Label"].as_string(), keys["StandardErrorPath"].as_string()), (Some(LABEL), Some(program)));
+            assert_eq!(keys["RunAtLoad"].as_boolean(), Some(true));
+            // It comes back after a crash, and not after `service stop`.
+            let alive = keys["KeepAlive"].as_dictionary().expect("a dictionary");
+            assert_eq!((alive.len(), alive["SuccessfulExit"].as_boolean()), (1, Some(false)));
+            assert_eq!(keys["ExitTimeOut"].as_unsigned_integer(), Some(STOP_TIME));
+            assert_eq!(keys["ProcessType"].as_string(), Some("Interactive"), "answers in flight are not slowed down");
+        }
+    }
+
+    #[test]
+    fn windows_reads_what_is_meant_whatever_the_paths_are() {
+        const SPACE: &str = "http://schemas.microsoft.com/windows/2004/02/mit/task";
+        for program in ODD_PATHS {
+            let text = windows_task(&Service { program, ..service() });
+            let tree = roxmltree::Document::parse(&text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            let task = tree.root_element();
+            assert!(task.has_tag_name((SPACE, "Task")) && task.attribute("version") == Some("1.2"));
+            let at = |path: &str| {
+                let node = path.split('/').try_fold(task, |node, name| node.children().find(|child| child.has_tag_name((SPACE, name))));
+                node.unwrap_or_else(|| panic!("{path} is not in {text}")).text().unwrap_or_default().to_owned()
+            };
+            for (path, value) in [
+                ("RegistrationInfo/URI", r"\dev.hotspare.service"),
+                ("Triggers/LogonTrigger/Enabled", "true"),
+                ("Principals/Principal/LogonType", "InteractiveToken"),
+                ("Principals/Principal/RunLevel", "LeastPrivilege"),
+                ("Settings/MultipleInstancesPolicy", "IgnoreNew"),
+                ("Settings/DisallowStartIfOnBatteries", "false"),
+                ("Settings/StopIfGoingOnBatteries", "false"),
+                ("Settings/ExecutionTimeLimit", "PT0S"),
+                ("Settings/RestartOnFailure/Interval", "PT1M"),
+                ("Actions/Exec/Command", program),
+                ("Actions/Exec/Arguments", "serve --service --listen 127.0.0.1:4117"),
+            ] {
+                assert_eq!(at(path), value, "{path}");
+            }
+            let named = |name: &str| tree.descendants().find(|node| node.has_tag_name((SPACE, name))).expect("there");
+            assert_eq!(named("Actions").attribute("Context"), named("Principal").attribute("id"), "who runs it is who is named");
+        }
+    }
 }
