@@ -48,6 +48,8 @@ pub enum Cause {
     LocalServer,
     /// Connections break to everybody.
     FlakyNetwork,
+    /// This machine has no file descriptors left for connections.
+    Descriptors,
     /// A credential cannot be had here.
     SetUp,
     /// The requests themselves are refused.
@@ -78,7 +80,7 @@ pub enum Cause {
 
 impl Cause {
     /// Every cause.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::AllWell,
         Self::Dns,
         Self::NoNetwork,
@@ -88,6 +90,7 @@ impl Cause {
         Self::Blocked,
         Self::LocalServer,
         Self::FlakyNetwork,
+        Self::Descriptors,
         Self::SetUp,
         Self::Request,
         Self::Unreachable,
@@ -115,6 +118,7 @@ impl Cause {
             | Self::Blocked
             | Self::LocalServer
             | Self::FlakyNetwork
+            | Self::Descriptors
             | Self::SetUp
             | Self::Request => Party::You,
             Self::Unreachable | Self::Errors | Self::Overloaded | Self::Silent | Self::Certificate | Self::LoginOutage | Self::PageSays => {
@@ -377,6 +381,7 @@ fn requests(seen: &Observations) -> Option<Verdict> {
         FailureKind::Unauthorized => Some(surely(Cause::Login)),
         FailureKind::Forbidden if login => Some(likely(Cause::LoginOutage)),
         FailureKind::Forbidden => Some(surely(Cause::Forbidden)),
+        FailureKind::OutOfDescriptors => Some(surely(Cause::Descriptors)),
         FailureKind::NoCredential => Some(surely(Cause::SetUp)),
         FailureKind::ModelNotFound => Some(surely(Cause::Request)),
         FailureKind::BadRequest

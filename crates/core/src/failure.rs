@@ -100,6 +100,8 @@ pub enum FailureKind {
     Stalled,
     /// What came is no event stream.
     Malformed,
+    /// This process, or this machine, has no file descriptor left.
+    OutOfDescriptors,
     /// The profile's own credential cannot be had.
     NoCredential,
     /// The request body cannot be sent again.
@@ -270,13 +272,14 @@ impl FailureKind {
             Self::StreamDied => "The stream ended or broke before it was complete",
             Self::Stalled => "No bytes, or no content, for too long",
             Self::Malformed => "What came is no event stream",
+            Self::OutOfDescriptors => "This process, or this machine, has no file descriptor left",
             Self::NoCredential => "The profile's own credential cannot be had",
             Self::CannotReplay => "The request body cannot be sent again",
         }
     }
 
     /// Every kind, in the table's order.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::StaleConnection,
         Self::ConnectRefused,
         Self::Unreachable,
@@ -306,6 +309,7 @@ impl FailureKind {
         Self::StreamDied,
         Self::Stalled,
         Self::Malformed,
+        Self::OutOfDescriptors,
         Self::NoCredential,
         Self::CannotReplay,
     ];
@@ -342,6 +346,7 @@ impl FailureKind {
             Self::StreamDied => "stream_died",
             Self::Stalled => "stalled",
             Self::Malformed => "malformed",
+            Self::OutOfDescriptors => "out_of_descriptors",
             Self::NoCredential => "no_credential",
             Self::CannotReplay => "cannot_replay",
         }
@@ -382,6 +387,8 @@ impl FailureKind {
             | Self::StreamDied
             | Self::Stalled
             | Self::Malformed
+            // Another one may have a connection that is open already.
+            | Self::OutOfDescriptors
             | Self::NoCredential => NextStep::NextProfile,
         }
     }
@@ -421,6 +428,7 @@ impl Failure {
             | FailureKind::ProviderBound
             | FailureKind::BadRequest
             | FailureKind::TooLarge
+            | FailureKind::OutOfDescriptors
             | FailureKind::CannotReplay => Verdict::NEUTRAL,
             FailureKind::Malformed => Verdict { strike: Soft, ..Verdict::NEUTRAL },
             FailureKind::ConnectRefused | FailureKind::Unreachable | FailureKind::Dns | FailureKind::ServerError => {
@@ -451,6 +459,11 @@ impl Failure {
         matches!(self.kind, FailureKind::Dns | FailureKind::Unreachable | FailureKind::ConnectRefused)
     }
 
+    /// Whether it is this process's own want: nobody was asked, and nobody else is to blame.
+    pub fn is_our_own(&self) -> bool {
+        self.kind == FailureKind::OutOfDescriptors
+    }
+
     /// Whether time was lost on it: it costs the retry budget twice.
     pub fn timed_out(&self) -> bool {
         matches!(self.kind, FailureKind::ConnectTimeout | FailureKind::HeadTimeout | FailureKind::Stalled)
@@ -473,6 +486,7 @@ impl Failure {
             | FailureKind::HeadTimeout
             | FailureKind::StreamDied
             | FailureKind::Stalled
+            | FailureKind::OutOfDescriptors
             | FailureKind::StaleConnection => 4,
             FailureKind::BareRateLimit | FailureKind::WrongContent | FailureKind::BadHead | FailureKind::Malformed => 3,
             FailureKind::SpendCap

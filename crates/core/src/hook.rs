@@ -117,6 +117,7 @@ pub fn error_word(kind: FailureKind) -> &'static str {
         | FailureKind::WrongContent
         | FailureKind::StreamDied
         | FailureKind::Stalled
+        | FailureKind::OutOfDescriptors
         | FailureKind::Malformed => "unknown",
     }
 }

@@ -125,6 +125,7 @@ fn rows() -> Vec<Row> {
             seen.hosts = vec![host("127.0.0.1", &["local"], Refused), host(STATUS, &[], Answered)];
             seen.traffic = vec![failing("local", K::ConnectRefused, None)];
         }),
+        row("this process has no descriptor left", You, well()).with(|seen| seen.traffic[0] = failing("work", K::OutOfDescriptors, None)),
         row("the variable with the key is not set", You, well()).with(|seen| seen.traffic[0] = failing("work", K::NoCredential, None)),
         row("the model does not exist there", You, well()).with(|seen| seen.traffic[0] = failing("work", K::ModelNotFound, None)),
         row("the request is malformed", You, well()).with(|seen| seen.traffic[0] = failing("work", K::BadRequest, Some(900))),

@@ -5,7 +5,7 @@ use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::exchange::TOO_LONG_STATUS;
 use hotspare_core::route::{Plan, SkipReason};
 use hotspare_core::spend::{Period, Reached};
-use hotspare_core::{LocalAnswer, Misfit};
+use hotspare_core::{Failure, LocalAnswer, Misfit};
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::ClientBody;
@@ -75,8 +75,18 @@ fn too_long(shape: LocalAnswer, plan: &Plan) -> Option<String> {
     Some(format!("prompt is too long: {tokens} tokens > {most} maximum"))
 }
 
+/// Where no attempt could even be begun, since this process or this machine is out of descriptors: that, and nobody's name.
+fn own_want(attempts: &[AttemptRecord]) -> Option<&Failure> {
+    let failures = || attempts.iter().filter_map(|attempt| attempt.failure.as_ref());
+    failures().next().filter(|_| failures().all(Failure::is_our_own))
+}
+
 /// `All 2 profiles failed: work 529 overloaded, spare connection refused. Next try in 12 s. Run: hotspare why last`
 fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[AttemptRecord]) -> String {
+    let next = shape.retry_after.map_or(String::new(), |seconds| format!(" Next try in {seconds} s."));
+    if let Some(want) = own_want(attempts) {
+        return format!("No profile could be asked: {want}. None of them is to blame.{next} Run: hotspare why last");
+    }
     let mut told = Vec::new();
     let mut lines = Vec::new();
     for attempt in attempts.iter().rev() {
@@ -99,7 +109,6 @@ fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[At
         (count, 0) => format!("All {count} profiles failed"),
         (count, unasked) => format!("{count} of {} profiles failed", count + unasked),
     };
-    let next = shape.retry_after.map_or(String::new(), |seconds| format!(" Next try in {seconds} s."));
     format!("{head}: {}.{next} Run: hotspare why last", lines.join(", "))
 }
 

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use crate::descriptors;
 use crate::dial::{DialError, Dialing, NoAddress, Outward, is_forbidden_name, was_forbidden};
 use crate::proxy::{Proxies, through};
 use crate::send::Target;
@@ -82,7 +83,7 @@ pub struct Connector {
     /// For tunnels: not to this machine.
     outward: HttpConnector<Outward>,
     proxies: Proxies,
-    tls: OnceLock<Result<TlsConnector, String>>,
+    tls: OnceLock<TlsConnector>,
     extra_roots: Option<PathBuf>,
 }
 
@@ -109,7 +110,7 @@ impl Connector {
     }
 
     /// The same with TLS that is set up already.
-    pub(crate) fn with_tls(tls: Result<TlsConnector, String>) -> Self {
+    pub(crate) fn with_tls(tls: TlsConnector) -> Self {
         Self { tls: OnceLock::from(tls), ..Self::new(None) }
     }
 
@@ -154,9 +155,14 @@ impl Connector {
         Ok(Box::new(opened.map_err(told)?.into_inner()))
     }
 
+    /// TLS as it was set up at its first use. What kept it from that then may be over now.
     fn tls(&self) -> Result<TlsConnector, Failure> {
-        let setup = self.tls.get_or_init(|| tls::connector(self.extra_roots.as_deref()).map_err(|error| error.to_string()));
-        setup.clone().map_err(|reason| failure(FailureKind::TlsHandshake, reason))
+        if let Some(known) = self.tls.get() {
+            return Ok(known.clone());
+        }
+        let made = tls::connector(self.extra_roots.as_deref())
+            .map_err(|error| descriptors::failure_now().unwrap_or_else(|| failure(FailureKind::TlsHandshake, error.to_string())))?;
+        Ok(self.tls.get_or_init(|| made).clone())
     }
 
     async fn handshake(&self, target: &Target, opened: Opened) -> Result<Stream, Failure> {
@@ -227,11 +233,26 @@ fn tls_failure(error: &io::Error, host: &str) -> Failure {
     }
 }
 
+/// An error that says that no descriptor is left.
+fn own_want(error: &(dyn StdError + 'static)) -> Option<Failure> {
+    let mut source = Some(error);
+    while let Some(inner) = source {
+        if let Some(own) = inner.downcast_ref().and_then(descriptors::failure_of) {
+            return Some(own);
+        }
+        source = inner.source();
+    }
+    None
+}
+
 fn tcp_failure(error: &(dyn StdError + 'static)) -> Failure {
+    if let Some(own) = own_want(error) {
+        return own;
+    }
     let mut source = Some(error);
     while let Some(inner) = source {
         if inner.is::<LookupFailed>() || inner.is::<NoAddress>() {
-            return failure(FailureKind::Dns, "name could not be looked up");
+            return descriptors::failure_now().unwrap_or_else(|| failure(FailureKind::Dns, "name could not be looked up"));
         }
         if let Some(io) = inner.downcast_ref::<io::Error>() {
             return match io.kind() {

@@ -3,6 +3,7 @@
 pub mod auth;
 pub mod clock;
 pub mod connect;
+mod descriptors;
 pub mod dial;
 pub mod headers;
 pub mod pool;

@@ -107,7 +107,7 @@ type Seen = Arc<Mutex<Option<Issuer>>>;
 async fn reach(address: &Address, extra_roots: Option<PathBuf>, seen: &Seen, limit: Duration) -> Result<Head, Failure> {
     let connector = if address.https {
         let tls = tls::witnessed(extra_roots.as_deref(), |inner| Arc::new(Witness { inner, seen: seen.clone() }));
-        Connector::with_tls(tls.map_err(|error| error.to_string()))
+        Connector::with_tls(tls.map_err(|error| failure(FailureKind::TlsHandshake, error.to_string()))?)
     } else {
         Connector::new(None)
     };

@@ -17,6 +17,7 @@ use tokio_rustls::TlsConnector;
 use tower_service::Service;
 
 use crate::connect::{Io, Resolver};
+use crate::descriptors;
 
 /// The kinds of proxies that can be used. Names are looked up by the proxy, for `socks5` too.
 const KINDS: [&str; 4] = ["http", "https", "socks5", "socks5h"];
@@ -117,7 +118,8 @@ pub(crate) async fn through(
         }
         tunnel.call(uri).await.map_err(|error| error.to_string())
     };
-    opened.map(TokioIo::into_inner).map_err(|error| unreachable(format!("through the proxy: {error}")))
+    let told = |error| descriptors::failure_now().unwrap_or_else(|| unreachable(format!("through the proxy: {error}")));
+    opened.map(TokioIo::into_inner).map_err(told)
 }
 
 /// Opens the connection to the proxy itself.

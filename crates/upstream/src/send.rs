@@ -19,6 +19,7 @@ use hyper::client::conn::http1;
 use crate::auth::{Fingerprint, SharedCredential};
 use crate::clock;
 use crate::connect::{Network, Stream};
+use crate::descriptors;
 use crate::headers::{self, ClientCredential};
 use crate::pool::{Lease, OriginKey, Pool};
 
@@ -181,7 +182,11 @@ where
     pub async fn send(&self, target: &Target, outgoing: Outgoing<B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
         let own = match target.credential.header().await {
             Ok(own) => own,
-            Err(error) => return Err(Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string())),
+            // A program or a file that cannot be opened now says nothing about the profile's set-up.
+            Err(error) => {
+                let missing = || Failure::new(FailureKind::NoCredential, Stage::Connect, error.to_string());
+                return Err(descriptors::failure_now().unwrap_or_else(missing));
+            }
         };
         let fingerprint = own.as_ref().map(|(_, value)| Fingerprint::of(value));
         let lease = self.lease(target, clocks, fresh).await?;

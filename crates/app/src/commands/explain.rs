@@ -180,6 +180,7 @@ pub(crate) fn cure(kind: FailureKind) -> &'static str {
         F::BadRequest | F::TooLarge => "nothing here: the request itself is at fault, and its client sees why",
         F::Redirect => "correct `base_url`: hotspare follows no redirect, because credentials would go along",
         F::WrongContent => "correct `base_url`: what answers there is no provider, or a page stands before it",
+        F::OutOfDescriptors => "raise the limit of open files (`ulimit -n`; `LimitNOFILE` of the service), or close what holds so many",
         F::NoCredential => "set the variable, file or command that `auth` names; `hotspare status` says what is missing",
         F::CannotReplay => "nothing: its body was too large to keep, and one profile has had it",
     }

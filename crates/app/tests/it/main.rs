@@ -4,6 +4,7 @@ mod bad_input;
 mod canary;
 mod config;
 mod demo;
+mod descriptors;
 mod doctor;
 mod drill;
 mod editing;

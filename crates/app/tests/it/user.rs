@@ -141,6 +141,13 @@ impl User {
         self.command(arguments).stdin(Stdio::piped()).spawn().expect("started")
     }
 
+    /// Starts a shell with this script.
+    pub(crate) fn shell(&self, script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env_clear().envs(&self.variables).current_dir(self.path("work")).kill_on_drop(true);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+    }
+
     /// Starts `serve`: the process, its address, and what it has said until it was ready.
     pub(crate) async fn serves(&self) -> (Child, SocketAddr, String) {
         let mut child = self.starts(&["serve"]);

@@ -162,6 +162,7 @@ impl Exchange {
             | FailureKind::ClosedBeforeHead
             | FailureKind::StreamDied
             | FailureKind::Stalled
+            | FailureKind::OutOfDescriptors
             | FailureKind::Malformed => local(503, "overloaded_error", wait),
             FailureKind::HeadTimeout => local(504, "timeout_error", wait),
             FailureKind::WrongContent | FailureKind::BadHead => local(502, "api_error", wait),
@@ -239,6 +240,7 @@ fn waiting_helps(kind: FailureKind) -> bool {
         | FailureKind::WrongContent
         | FailureKind::StreamDied
         | FailureKind::Stalled
+        | FailureKind::OutOfDescriptors
         | FailureKind::Malformed => true,
         FailureKind::TlsCertificate
         | FailureKind::BareRateLimit

@@ -81,7 +81,8 @@ impl Exchange {
         let place = self.next_place(now, at)?;
         // The first hop is free: another profile has its own breaker.
         let cost = if failure.timed_out() { 2.0 * BUDGET_STEP } else { BUDGET_STEP };
-        if self.hops > 0 && !at.world.budget.take(now, cost) {
+        // Where nobody was asked, nothing was spent.
+        if self.hops > 0 && !failure.is_our_own() && !at.world.budget.take(now, cost) {
             return None;
         }
         self.queue.remove(place)

@@ -895,6 +895,39 @@ fn i7_a_client_that_goes_away_moves_neither_breaker_nor_budget() {
     assert_eq!(rig.exchange.as_ref().unwrap().attempts()[0].decision, Some(Decision::Drop));
 }
 
+// This process's own want.
+
+/// The descriptors are this process's, or the machine's: no profile has done anything.
+#[test]
+fn where_no_descriptor_is_left_everybody_is_tried_and_nobody_blamed() {
+    let no_descriptor = || Failure::new(FailureKind::OutOfDescriptors, Stage::Connect, "no file descriptor is left");
+    let mut rig = Rig::new(3).begin();
+    for _ in 0..4 {
+        rig.fail(no_descriptor()).fail(no_descriptor()).fail(no_descriptor());
+        rig.expect(&["initial 0", "failover 1", "failover 2", "say 503 in 1 s"]);
+        rig = Rig { trace: Vec::new(), exchange: None, ..rig };
+        rig.clock.advance(secs(30));
+        rig = rig.begin();
+    }
+    rig.expect(&["initial 0"]);
+    for profile in 0..3 {
+        let standing = rig.world.health.standing(rig.clock.now(), ProfileId(profile), ModelFamily::Opus, Some(1));
+        assert_eq!(standing, Standing::Usable);
+        assert_eq!(rig.world.health.last_failure(ProfileId(profile)), None);
+    }
+    assert!((rig.world.budget.left(rig.clock.now()) - crate::policy::BUDGET).abs() < f64::EPSILON, "nothing was spent");
+    rig.fail(no_descriptor()).head().content().success().ends();
+    rig.expect(&["initial 0", "failover 1", "commit #1", "end Complete"]);
+}
+
+/// A trial that could not even be begun is nobody's evidence.
+#[test]
+fn a_trial_for_which_no_descriptor_is_left_is_left_to_the_next_request() {
+    let mut rig = on_trial(Rig::new(2)).begin();
+    rig.fail(Failure::new(FailureKind::OutOfDescriptors, Stage::Connect, "no file descriptor is left"));
+    assert_eq!(standing_of_first(&rig), Standing::Trial);
+}
+
 // Races.
 
 fn ready_to_race() -> Rig {

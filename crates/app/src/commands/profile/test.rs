@@ -301,6 +301,7 @@ fn exit_of(failure: &Failure) -> Exit {
         FailureKind::Dns
         | FailureKind::Unreachable
         | FailureKind::ConnectRefused
+        | FailureKind::OutOfDescriptors
         | FailureKind::TlsCertificate
         | FailureKind::TlsHandshake => Exit::LocalNetwork,
         FailureKind::ConnectTimeout
