@@ -24,6 +24,9 @@ use weather::Sky;
 /// Seeds of a run in continuous integration.
 const SEEDS: u64 = 1000;
 
+/// So many requests of clients such a run must make, or its zeroes say too little.
+const FEWEST_REQUESTS: u64 = 10_000;
+
 /// Every so many seeds one is run twice and its two traces are compared.
 const TWICE_EVERY: u64 = 20;
 
@@ -138,6 +141,7 @@ pub(crate) fn run(seeds: Option<u64>) -> anyhow::Result<()> {
         begun.elapsed().as_secs_f64()
     );
     ensure!(failed.is_empty(), "{} seeds failed", failed.len());
+    ensure!(seeds < SEEDS || total.requests >= FEWEST_REQUESTS, "{} requests are too few to say that no move is silent", total.requests);
     Ok(())
 }
 

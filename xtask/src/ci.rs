@@ -34,12 +34,14 @@ struct Step {
     repeat: Option<&'static str>,
 }
 
-const STEPS: [Step; 14] = [
+const STEPS: [Step; 15] = [
     // Fetches for all platforms: `deny` and the edge test read the whole graph without a network.
     step("fetch", &["fetch", "--locked"]),
     step("fmt", &["fmt", "--all", "--check"]),
     step("clippy", &["clippy", "--locked", "--workspace", "--all-targets", "--", "-D", "warnings"]),
     Step { repeat: Some("Summary"), ..step("test", &["nextest", "run", "--locked", "--workspace", "--no-fail-fast"]) },
+    // Once more, for its number.
+    Step { repeat: Some("outage: "), ..step("outage", &OUTAGE) },
     step("doc tests", &["test", "--locked", "--workspace", "--doc"]),
     Step { env: &[("RUSTDOCFLAGS", "-D warnings")], ..step("docs", &["doc", "--locked", "--workspace", "--no-deps"]) },
     step("deny", &["deny", "--offline", "check", "bans", "licenses", "sources"]),
@@ -51,6 +53,10 @@ const STEPS: [Step; 14] = [
     Step { repeat: Some(" passed, "), ..step("e2e", &["xtask", "e2e"]) },
     Step { repeat: Some("soak: "), ..step("soak", &["xtask", "soak", "--minutes", "1"]) },
 ];
+
+/// Prints how many situations of an outage are laid at the right door.
+const OUTAGE: [&str; 9] =
+    ["test", "--locked", "--package", "hotspare-core", "--test", "blame", "--", "--nocapture", "the_right_party_is_named"];
 
 const fn step(name: &'static str, args: &'static [&'static str]) -> Step {
     Step { name, args, env: &[], repeat: None }

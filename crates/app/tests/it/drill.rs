@@ -1,12 +1,14 @@
 //! `hotspare drill`: every fault leaves its traces, on a service that runs and on none, and nobody real is asked.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::process::Child;
 
 use crate::user::{Ended, User, asks, ended, signal, signalled, wait_for};
@@ -46,6 +48,15 @@ impl House {
     async fn status(&self) -> Value {
         serde_json::from_str(&self.user.runs(&["status", "--json"]).await.stdout).expect("JSON")
     }
+}
+
+async fn metrics(address: SocketAddr, token: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("it listens");
+    let head = format!("GET /metrics HTTP/1.1\r\nHost: {address}\r\nx-hotspare-token: {token}\r\nConnection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).await.expect("sent");
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await.expect("answered");
+    text
 }
 
 async fn stopped(child: Child) {
@@ -110,6 +121,64 @@ async fn with_nothing_running_one_is_started_for_it_and_leaves_no_trace_but_the_
     assert_eq!(house.user.runs(&["status"]).await.code, Some(3), "it has ended");
     let text = house.user.runs(&["drill", "401"]).await;
     assert!(text.stdout.contains("Passed: 8 of 8") && text.stdout.contains("no token is spent"), "{text:?}");
+}
+
+/// What a user and their programs see of every fault: each of the five is looked for by its own command, within a second of the answer.
+#[tokio::test]
+async fn every_fault_leaves_a_notice_a_log_row_a_metric_a_why_record_and_a_changed_status_line() {
+    let house = House::new().await;
+    let (child, address, token) = house.serving().await;
+    let headers = format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test");
+    let user = house.user.env("ANTHROPIC_BASE_URL", &format!("http://{address}"));
+    let user = user.env("ANTHROPIC_CUSTOM_HEADERS", &format!("x-hotspare-token: {token}"));
+    let says = async |arguments: &[&str]| user.runs(arguments).await.stdout;
+    assert_eq!(says(&["statusline"]).await, "", "all is well");
+    for fault in FAULTS {
+        let mut drill = user.starts(&["drill", fault, "--live", "5"]);
+        wait_for(drill.stderr.as_mut().expect("piped"), "It ends after that").await;
+        // A client asks again after a cut.
+        for _ in 0..2 {
+            asks(address, &headers, "{\"stream\":true}").await;
+        }
+        let named = format!("drill {fault}: ");
+        let json = |text: &str| serde_json::from_str::<Value>(text).unwrap_or_default();
+        let is_told = |told: &Value| told["drill"]["fault"] == fault && told["to"] == "backup";
+        let is_counted = |line: &str| line.contains("hotspare_drills_total{") && line.contains(&format!("fault=\"{fault}\""));
+        tokio::join!(
+            within_a_second(
+                "a notice",
+                async || says(&["notices", "--json"]).await,
+                |text| { json(text)["notices"].as_array().is_some_and(|notices| notices.iter().any(is_told)) }
+            ),
+            within_a_second("a log row", async || says(&["logs"]).await, |text| text.contains(&named)),
+            within_a_second("a metric", async || metrics(address, &token).await, |text| text.lines().any(is_counted)),
+            within_a_second(
+                "a why record",
+                async || says(&["why", "--json"]).await,
+                |text| { json(text)["drill"]["fault"] == fault && json(text)["served_by"] == "backup" }
+            ),
+            within_a_second(
+                "a changed status line",
+                async || says(&["statusline"]).await,
+                |text| { text.contains(&named) && text.contains("backup") }
+            ),
+        );
+        signal(&drill, Signal::INT);
+        ended(drill).await;
+    }
+    stopped(child).await;
+}
+
+/// Looks until it is there.
+async fn within_a_second(what: &str, look: impl AsyncFn() -> String, is_there: impl Fn(&str) -> bool) {
+    let begun = Instant::now();
+    loop {
+        let seen = look().await;
+        if is_there(&seen) {
+            return;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(1), "{what} is not there: {seen}");
+    }
 }
 
 /// Others work while it is tried: what their requests change is not the drill's.
