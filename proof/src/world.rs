@@ -360,8 +360,8 @@ impl Observer for Watch {
         let (id, words) = match event {
             Event::Arrived { id } => (*id, "arrived".to_owned()),
             Event::Asked { id, profile, kind } => (*id, format!("asks {profile} ({kind:?})")),
-            Event::Failed { id, profile, failure } => (*id, format!("{profile} failed: {failure}")),
-            Event::Committed { id, profile } => (*id, format!("commits to {profile}")),
+            Event::Failed { id, profile, failure, .. } => (*id, format!("{profile} failed: {failure}")),
+            Event::Committed { id, profile, .. } => (*id, format!("commits to {profile}")),
             Event::Ending { id, ending } => (*id, format!("ends: {ending:?}")),
             Event::BudgetReached { id, profile, reached } => (*id, format!("{profile} has no money left: {reached:?}")),
             Event::Over(record) => (record.id, format!("over: {:?}", record.outcome)),

@@ -41,6 +41,8 @@ pub struct Move {
     pub to: Option<String>,
     /// A failure's word, [`WELL_AGAIN`], [`MOVED`], [`BUDGET_REACHED`], or why `from` was not asked.
     pub reason: String,
+    /// What `to` was asked for, where that is another model than the client's own.
+    pub model: Option<String>,
 }
 
 /// Something to tell.
@@ -143,37 +145,62 @@ pub struct Watch {
 
 #[derive(Debug, Default)]
 struct Open {
-    /// Who failed first, with the failure's word and words.
-    failed: Option<(String, String, String)>,
+    /// Who failed first, and how.
+    failed: Option<Left>,
     /// To whom a move was told already.
     told: Option<String>,
+}
+
+/// Who was left.
+#[derive(Debug, Clone)]
+struct Left {
+    profile: String,
+    /// What it was asked for, where that was another model than the client's own.
+    model: Option<String>,
+    reason: String,
+    detail: String,
+}
+
+impl Left {
+    fn is(&self, server: &str, model: Option<&str>) -> bool {
+        self.profile == server && self.model.as_deref() == model
+    }
 }
 
 /// Who served a session last.
 #[derive(Debug)]
 struct Home {
     profile: String,
+    /// A model that the session asked for, and the other one that this profile was asked for in its place.
+    other: Option<(String, String)>,
     /// What it failed with in the end, where its last answer broke.
     broke: Option<(String, String)>,
     used: Instant,
 }
 
 impl Watch {
-    /// A profile failed in an exchange.
-    pub fn failed(&mut self, id: u64, profile: &str, failure: &Failure) {
+    /// A profile failed in an exchange. `model` is the one that it was asked for, where that is not the client's own.
+    pub fn failed(&mut self, id: u64, profile: &str, model: Option<&str>, failure: &Failure) {
         if self.open.len() >= MOST_OPEN && !self.open.contains_key(&id) {
             return;
         }
         let open = self.open.entry(id).or_default();
-        open.failed.get_or_insert_with(|| (profile.to_owned(), failure.kind.word().to_owned(), words(&failure.detail)));
+        open.failed.get_or_insert_with(|| Left {
+            profile: profile.to_owned(),
+            model: model.map(str::to_owned),
+            reason: failure.kind.word().to_owned(),
+            detail: words(&failure.detail),
+        });
     }
 
-    /// The client begins to get a profile's answer.
-    pub fn committed(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str) -> Vec<Notice> {
+    /// The client begins to get a profile's answer. `model` is the one that it was asked for, where that is not the client's own.
+    pub fn committed(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, model: Option<&str>) -> Vec<Notice> {
         let Some(open) = self.open.get_mut(&id).filter(|open| open.told.is_none()) else { return Vec::new() };
-        let Some((from, reason, detail)) = open.failed.clone().filter(|(from, ..)| from != profile) else { return Vec::new() };
+        let Some(Left { profile: from, reason, detail, .. }) = open.failed.clone().filter(|left| !left.is(profile, model)) else {
+            return Vec::new();
+        };
         open.told = Some(profile.to_owned());
-        self.quiet.note(now, quiet, Move { from, to: Some(profile.to_owned()), reason }, detail, id)
+        self.quiet.note(now, quiet, Move { from, to: Some(profile.to_owned()), reason, model: model.map(str::to_owned) }, detail, id)
     }
 
     /// An exchange is over. `primary` is its chain's first profile.
@@ -185,11 +212,12 @@ impl Watch {
             return Vec::new();
         }
         let key = key(record);
-        let moved = self.moved(&key, &open, server, primary, record);
+        let model = server.and_then(|server| record.other_model(server)).map(str::to_owned);
+        let moved = self.moved(&key, &open, (server, model.as_deref()), primary, record);
         if record.drill.is_some() {
             // A drill is no news twice, and teaches nothing: neither the quiet time nor the sessions know of it.
-            let notice = |(from, reason, detail)| {
-                let what = Move { from, to: server.map(str::to_owned), reason };
+            let notice = |Left { profile: from, reason, detail, .. }| {
+                let what = Move { from, to: server.map(str::to_owned), reason, model: model.clone() };
                 Notice { what, detail, times: 1, exchange: record.id, drill: record.drill }
             };
             return moved.into_iter().map(notice).collect();
@@ -197,13 +225,14 @@ impl Watch {
         if let Some(server) = server.filter(|_| record.endpoint.moves_health()) {
             self.remember(now, key, server, record);
         }
-        let Some((from, reason, detail)) = moved else { return Vec::new() };
-        self.quiet.note(now, quiet, Move { from, to: server.map(str::to_owned), reason }, detail, record.id)
+        let Some(Left { profile: from, reason, detail, .. }) = moved else { return Vec::new() };
+        self.quiet.note(now, quiet, Move { from, to: server.map(str::to_owned), reason, model }, detail, record.id)
     }
 
     /// A profile has spent its budget.
     pub fn budget_reached(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
-        self.quiet.note(now, quiet, Move { from: profile.to_owned(), to: None, reason: BUDGET_REACHED.to_owned() }, detail, id)
+        let what = Move { from: profile.to_owned(), to: None, reason: BUDGET_REACHED.to_owned(), model: None };
+        self.quiet.note(now, quiet, what, detail, id)
     }
 
     /// The counts whose time has come.
@@ -221,29 +250,32 @@ impl Watch {
         &self,
         session: &str,
         open: &Open,
-        server: Option<&str>,
+        (server, model): (Option<&str>, Option<&str>),
         primary: Option<&str>,
         record: &ExchangeRecord,
-    ) -> Option<(String, String, String)> {
+    ) -> Option<Left> {
         let told = open.told.as_deref();
         if told.is_some() && told == server {
             return None;
         }
-        let failed = |attempt: &&AttemptEntry| attempt.class.is_some() && Some(attempt.profile.as_str()) != server;
+        let is_other = |left: &Left| server.is_none_or(|server| !left.is(server, model));
+        let mut failed = record.attempts.iter().filter(|attempt| attempt.class.is_some()).map(|attempt| of_attempt(attempt, record));
         let failure = match (told, &open.failed) {
-            (Some(told), _) => record.attempts.iter().rev().filter(failed).find(|attempt| attempt.profile == told).map(of_attempt),
+            (Some(told), _) => failed.rev().filter(is_other).find(|left| left.profile == told),
             // Who failed first in time: attempts that race need not fail in their order.
-            (None, Some(first)) if Some(first.0.as_str()) != server => Some(first.clone()),
-            (None, _) => record.attempts.iter().find(failed).map(of_attempt),
+            (None, Some(first)) if is_other(first) => Some(first.clone()),
+            (None, _) => failed.find(is_other),
         };
         if failure.is_some() {
             return failure;
         }
         let home = self.sessions.get(session).filter(|_| record.endpoint.moves_health());
-        let expected = home.map(|home| home.profile.as_str()).or(primary.filter(|_| record.on_spare || server.is_none()));
-        let from = expected.filter(|from| Some(*from) != server)?;
-        let (reason, detail) = reason_to_leave(from, home, record);
-        Some((from.to_owned(), reason, detail))
+        let at_home = home.map(|home| (home.profile.as_str(), home.other_for(record.model.as_deref())));
+        let is_away = record.on_spare || server.is_none() || model.is_some();
+        let (from, _) =
+            at_home.or(primary.filter(|_| is_away).map(|primary| (primary, None))).filter(|at| (Some(at.0), at.1) != (server, model))?;
+        let (reason, detail) = reason_to_leave(from, model, home, record);
+        Some(Left { profile: from.to_owned(), model: None, reason, detail })
     }
 
     fn remember(&mut self, now: Instant, key: String, server: &str, record: &ExchangeRecord) {
@@ -252,8 +284,21 @@ impl Watch {
             oldest.and_then(|key| self.sessions.remove(&key));
         }
         let last = record.attempts.iter().rev().find(|attempt| attempt.profile == server && attempt.class.is_some());
-        let broke = last.map(of_attempt).map(|(_, reason, detail)| (reason, detail));
-        self.sessions.insert(key, Home { profile: server.to_owned(), broke, used: now });
+        let broke = last.map(|attempt| of_attempt(attempt, record)).map(|left| (left.reason, left.detail));
+        let before = self.sessions.remove(&key).filter(|home| home.profile == server).and_then(|home| home.other);
+        let other = match (&record.model, record.other_model(server)) {
+            (Some(asked), Some(sent)) => Some((asked.clone(), sent.to_owned())),
+            // A side request with a model of its own says nothing of the conversation's.
+            (asked, _) => before.filter(|(other, _)| Some(other) != asked.as_ref()),
+        };
+        self.sessions.insert(key, Home { profile: server.to_owned(), other, broke, used: now });
+    }
+}
+
+impl Home {
+    /// What was asked for last in place of this model, if another one was.
+    fn other_for(&self, asked: Option<&str>) -> Option<&str> {
+        self.other.as_ref().filter(|(other, _)| Some(other.as_str()) == asked).map(|(_, sent)| sent.as_str())
     }
 }
 
@@ -272,14 +317,18 @@ fn key(record: &ExchangeRecord) -> String {
     format!("{session}\n{agent}\n{}", record.chain)
 }
 
-fn of_attempt(attempt: &AttemptEntry) -> (String, String, String) {
-    let reason = attempt.class.map_or(MOVED, |class| class.word());
-    (attempt.profile.clone(), reason.to_owned(), attempt.detail.as_deref().map(words).unwrap_or_default())
+fn of_attempt(attempt: &AttemptEntry, record: &ExchangeRecord) -> Left {
+    Left {
+        profile: attempt.profile.clone(),
+        model: record.other_model_of(attempt).map(str::to_owned),
+        reason: attempt.class.map_or(MOVED, |class| class.word()).to_owned(),
+        detail: attempt.detail.as_deref().map(words).unwrap_or_default(),
+    }
 }
 
 /// Why a session that was at `from` is elsewhere, where nothing failed in the exchange itself.
-fn reason_to_leave(from: &str, home: Option<&Home>, record: &ExchangeRecord) -> (String, String) {
-    if record.served_by.is_some() && !record.on_spare {
+fn reason_to_leave(from: &str, model: Option<&str>, home: Option<&Home>, record: &ExchangeRecord) -> (String, String) {
+    if record.served_by.is_some() && !record.on_spare && model.is_none() {
         return (WELL_AGAIN.to_owned(), String::new());
     }
     if let Some(broke) = home.and_then(|home| home.broke.clone()) {

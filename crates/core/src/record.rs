@@ -13,6 +13,7 @@ use crate::exchange::Outcome;
 use crate::facts::{ClientKind, Endpoint};
 use crate::failure::{FailureKind, Stage};
 use crate::hook::HookEvent;
+use crate::models::is_served_as_asked;
 
 /// The version of this shape.
 pub const RECORD_VERSION: u32 = 1;
@@ -254,6 +255,17 @@ impl ExchangeRecord {
     /// Whether nothing of it was real: a drill's own request, answered by nobody. It is no usage and says nothing of a profile.
     pub fn is_simulated(&self) -> bool {
         self.drill.is_some_and(|drill| !drill.live)
+    }
+
+    /// What this profile was asked for last, where that is another model than the client's own.
+    pub fn other_model(&self, profile: &str) -> Option<&str> {
+        self.other_model_of(self.attempts.iter().rev().find(|attempt| attempt.profile == profile)?)
+    }
+
+    /// What this attempt asked for, where that is another model than the client's own.
+    pub fn other_model_of<'a>(&self, attempt: &'a AttemptEntry) -> Option<&'a str> {
+        let (asked, sent) = (self.model.as_deref()?, attempt.model.as_deref()?);
+        (!is_served_as_asked(asked, sent)).then_some(sent)
     }
 
     /// Whether another profile than the first was asked.

@@ -413,7 +413,7 @@ impl Driver {
         if let Some((record, failure)) = last.and_then(|record| record.failure.clone().map(|failure| (record, failure))) {
             let profile: Arc<str> = self.snapshot.name(record.profile).into();
             tracing::info!(id = %record::id_text(self.id), %profile, failure = %failure, "attempt failed");
-            self.gateway.tell(&Event::Failed { id: self.id, profile, failure });
+            self.gateway.tell(&Event::Failed { id: self.id, profile, model: self.other_model(record), failure });
         }
         self.tell_of_failures(before);
     }

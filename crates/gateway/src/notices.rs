@@ -45,6 +45,9 @@ pub struct Told {
     pub to: Option<String>,
     /// A failure's word, `well_again`, `moved`, `budget_reached`, or why `from` was not asked.
     pub reason: String,
+    /// What `to` was asked for, where that is another model than the client's own.
+    #[serde(default)]
+    pub model: Option<String>,
     /// How many moves this stands for; more than one: a count of those since the last notice of the same.
     pub times: u64,
     /// The exchange in which it happened last, for `hotspare why`.
@@ -105,11 +108,11 @@ impl Gateway {
         let (now, snapshot) = (clock::now(), self.snapshot());
         let quiet = snapshot.notify.quiet;
         let notices = match event {
-            Event::Failed { id, profile, failure } => {
-                self.lock().watch.failed(*id, profile, failure);
+            Event::Failed { id, profile, model, failure } => {
+                self.lock().watch.failed(*id, profile, model.as_deref(), failure);
                 return;
             }
-            Event::Committed { id, profile } => self.lock().watch.committed(now, quiet, *id, profile),
+            Event::Committed { id, profile, model } => self.lock().watch.committed(now, quiet, *id, profile, model.as_deref()),
             Event::BudgetReached { id, profile, reached } => {
                 let detail = format!("{} of {} a {}", usd(reached.spent), usd(reached.limit), reached.period.word());
                 self.lock().watch.budget_reached(now, quiet, *id, profile, detail)
@@ -184,9 +187,9 @@ impl Gateway {
             let text = self.text_of(snapshot, &notice);
             let mut inner = self.lock();
             inner.seq += 1;
-            let Notice { what: Move { from, to, reason }, times, exchange, drill, .. } = notice;
+            let Notice { what: Move { from, to, reason, model }, times, exchange, drill, .. } = notice;
             tracing::debug!(exchange = %id_text(exchange), times, "{text}");
-            let told = Told { seq: inner.seq, at, from, to, reason, times, exchange: id_text(exchange), drill, text };
+            let told = Told { seq: inner.seq, at, from, to, reason, model, times, exchange: id_text(exchange), drill, text };
             if inner.told.len() == MOST_KEPT {
                 inner.told.pop_front();
             }
@@ -197,7 +200,8 @@ impl Gateway {
 
     /// Who, why, what it costs and when it ends, on one line.
     fn text_of(&self, snapshot: &Snapshot, notice: &Notice) -> String {
-        let Move { from, to, reason } = &notice.what;
+        let Move { from, to, reason, model } = &notice.what;
+        let model = model.as_deref().map(|model| format!("; another model answers, {model}")).unwrap_or_default();
         let because = if notice.detail.is_empty() { String::new() } else { format!(": {}", notice.detail) };
         let again = if notice.times > 1 { format!(" {} more times", notice.times) } else { String::new() };
         let drill = match notice.drill {
@@ -208,10 +212,18 @@ impl Gateway {
         let text = match to {
             None if reason == BUDGET_REACHED => format!("{from} is not asked any more, its budget is used up{because}"),
             None => format!("no profile could answer{again}; {from}{because}{}. Run: hotspare why last", self.asked_again(snapshot, from)),
-            Some(to) if reason == WELL_AGAIN => format!("{to} serves again{again}, in place of {from}"),
+            Some(to) if to == from => {
+                let model = notice
+                    .what
+                    .model
+                    .as_deref()
+                    .map_or("the model that is asked for".to_owned(), |model| format!("another model, {model}"));
+                format!("{to} answers with {model}{again}{because}")
+            }
+            Some(to) if reason == WELL_AGAIN => format!("{to} serves again{again}, in place of {from}{model}"),
             Some(to) => {
                 let ends = if reason == MOVED { String::new() } else { self.asked_again(snapshot, from) };
-                format!("{to} took over from {from}{again}{because}{}{ends}", cost(snapshot, from, to))
+                format!("{to} took over from {from}{again}{because}{model}{}{ends}", cost(snapshot, from, to))
             }
         };
         format!("{drill}{text}")

@@ -30,6 +30,8 @@ pub enum Event {
         id: u64,
         /// The profile's name.
         profile: Arc<str>,
+        /// The model that it was asked for, where that is not the client's own.
+        model: Option<Arc<str>>,
         /// How.
         failure: Failure,
     },
@@ -39,6 +41,8 @@ pub enum Event {
         id: u64,
         /// The profile's name.
         profile: Arc<str>,
+        /// The model that it was asked for, where that is not the client's own.
+        model: Option<Arc<str>>,
     },
     /// A broken answer ends so.
     Ending {

@@ -75,9 +75,34 @@ struct Counts {
 
 #[derive(Default)]
 struct Last {
-    /// Who served last, and since when nobody else did.
-    served_by: Option<(String, Instant)>,
+    served_by: Option<Serving>,
     failover: Option<(Instant, Arc<ExchangeRecord>)>,
+}
+
+/// Who served last.
+#[derive(Debug, Clone)]
+pub(crate) struct Serving {
+    pub name: String,
+    /// Since when nobody else did.
+    pub since: Instant,
+    /// A model that a client asked for since then, and the other one that this profile was asked for in its place.
+    pub other: Option<(String, String)>,
+}
+
+impl Last {
+    fn served(&mut self, now: Instant, name: &str, record: &ExchangeRecord) {
+        let is_new = self.served_by.as_ref().is_none_or(|last| last.name != name);
+        if is_new {
+            self.served_by = Some(Serving { name: name.to_owned(), since: now, other: None });
+        }
+        let (Some(last), Some(asked)) = (&mut self.served_by, &record.model) else { return };
+        match record.other_model(name) {
+            Some(sent) => last.other = Some((asked.clone(), sent.to_owned())),
+            // A side request with a model of its own says nothing of the conversation's.
+            None if last.other.as_ref().is_some_and(|(other, _)| other == asked) => last.other = None,
+            None => {}
+        }
+    }
 }
 
 /// A refusal that is the client's to see, by profile and login.
@@ -442,8 +467,8 @@ impl Gateway {
         }
         if record.endpoint.moves_health() {
             let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(name) = record.served_by.as_ref().filter(|name| last.served_by.as_ref().is_none_or(|(last, _)| last != *name)) {
-                last.served_by = Some((name.clone(), clock::now()));
+            if let Some(name) = &record.served_by {
+                last.served(clock::now(), name, &record);
             }
             if failed {
                 last.failover = Some((clock::now(), record.clone()));
@@ -486,7 +511,7 @@ impl Gateway {
         }
     }
 
-    pub(crate) fn serving(&self) -> Option<(String, Instant)> {
+    pub(crate) fn serving(&self) -> Option<Serving> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
     }
 

@@ -41,6 +41,9 @@ pub struct Status {
     /// Seconds since that one took over.
     #[serde(default)]
     pub serving_for_s: Option<u64>,
+    /// The model that it is asked for where that is another one than the client's own; none: the client's own.
+    #[serde(default)]
+    pub serving_model: Option<String>,
     /// Sessions that were served within the life of their prompt cache.
     #[serde(default)]
     pub sessions: u64,
@@ -265,8 +268,9 @@ impl Gateway {
             .unwrap_or_default();
         let policy = &snapshot.policy;
         let last = self.serving();
-        let serving_for_s = last.as_ref().map(|(_, since)| seconds_since(now, *since));
-        let serving = last.map_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()), |(name, _)| name);
+        let serving_for_s = last.as_ref().map(|last| seconds_since(now, last.since));
+        let serving_model = last.as_ref().and_then(|last| Some(last.other.as_ref()?.1.clone()));
+        let serving = last.map_or_else(|| ids.first().map_or_else(String::new, |id| snapshot.name(*id).to_owned()), |last| last.name);
         let entries = snapshot.rules.last().map(|rule| rule.chain.entries.as_slice()).unwrap_or_default();
         let entries = if snapshot.policy.enabled { entries } else { entries.get(..1).unwrap_or_default() };
         let (out, pauses) = self.with_world(|world| (left_out(now, world, entries), pauses(now, &snapshot, world, entries)));
@@ -297,6 +301,7 @@ impl Gateway {
             enabled: policy.enabled,
             serving,
             serving_for_s,
+            serving_model,
             sessions: sessions as u64,
             switch: switch.map(|switch| SwitchStatus {
                 profile: snapshot.name(switch.profile).to_owned(),

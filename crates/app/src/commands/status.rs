@@ -190,6 +190,9 @@ fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
     if let Some(seconds) = status.serving_for_s.filter(|_| status.serving != primary) {
         facts.push(format!("for {}", words::span(seconds)));
     }
+    if let Some(model) = &status.serving_model {
+        facts.push(format!("as {model}"));
+    }
     if status.sessions > 0 {
         facts.push(words::several(status.sessions, "session", "sessions"));
     }

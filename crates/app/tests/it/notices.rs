@@ -143,6 +143,24 @@ async fn a_hook_never_fails() {
     user.runs(&["notices"]).await.fails(3, &["nothing is running", "hotspare logs"]);
 }
 
+/// claude-code #3434 #44398 #76793: a weaker model that answered without a word.
+#[tokio::test]
+async fn r52_another_model_is_named_in_the_notice_the_status_and_the_status_line() {
+    let backup = json!({ "profile": "backup", "model": "claude-sonnet-5-5" });
+    let policy = json!({ "chains": [{ "match": {}, "profiles": ["work", backup] }] });
+    let house = House::new(&json!({ "failover_policy": policy })).await;
+    let (mut serve, proxy) = house.serving().await;
+    house.turn(proxy, "one").await;
+    let told = "backup took over from work: 529 overloaded; another model answers, claude-sonnet-5-5;";
+    wait_for(serve.stderr.as_mut().expect("piped"), told).await;
+    let heard: Value = serde_json::from_str(&house.hook("one").await.stdout).expect("JSON");
+    assert!(heard["systemMessage"].as_str().is_some_and(|text| text.contains(told)), "{heard}");
+    let status: Value = serde_json::from_str(&house.user.runs(&["status", "--json"]).await.stdout).expect("JSON");
+    assert_eq!(status["gateways"][0]["status"]["serving_model"], "claude-sonnet-5-5", "{status}");
+    let line = house.user.runs(&["statusline"]).await;
+    assert!(line.stdout.contains("backup as sonnet-5-5 (work 529)"), "{line:?}");
+}
+
 #[tokio::test]
 async fn a_run_tells_of_its_moves_where_its_command_draws_nothing() {
     let house = House::new(&json!({})).await;

@@ -44,10 +44,10 @@ impl Scene {
         let mut notices = Vec::new();
         for (profile, class) in failed {
             let kind = FailureKind::ALL.into_iter().find(|kind| kind.word() == *class).expect("a kind");
-            self.watch.failed(self.id, profile, &Failure::new(kind, Stage::Head, format!("it was {class}")));
+            self.watch.failed(self.id, profile, None, &Failure::new(kind, Stage::Head, format!("it was {class}")));
         }
         if let Some(profile) = served_by {
-            notices.extend(self.watch.committed(self.now, QUIET, self.id, profile));
+            notices.extend(self.watch.committed(self.now, QUIET, self.id, profile, record.other_model(profile)));
         }
         notices.extend(self.watch.over(self.now, QUIET, Some("work"), &record));
         told(&notices)
@@ -65,8 +65,9 @@ impl Scene {
 
 fn told(notices: &[Notice]) -> Vec<String> {
     let one = |notice: &Notice| {
-        let Move { from, to, reason } = &notice.what;
-        format!("{from}>{}:{reason}×{}", to.as_deref().unwrap_or("nobody"), notice.times)
+        let Move { from, to, reason, model } = &notice.what;
+        let model = model.as_deref().map(|model| format!(" as {model}")).unwrap_or_default();
+        format!("{from}>{}{model}:{reason}×{}", to.as_deref().unwrap_or("nobody"), notice.times)
     };
     notices.iter().map(one).collect()
 }
@@ -93,6 +94,51 @@ fn another_reason_and_another_profile_are_told_apart() {
     let both = [("work", "overloaded"), ("spare", "billing")];
     assert_eq!(scene.exchange("s", &both, Some("third"), &json!({})), ["work>third:overloaded×1"]);
     assert_eq!(scene.exchange("s", &both, None, &json!({})), ["work>nobody:overloaded×1"]);
+}
+
+/// claude-code #3434 #44398 #76793: a weaker model that answered without a word.
+#[test]
+fn r52_a_move_to_another_model_is_told_with_it_and_by_itself() {
+    let mut scene = Scene::new();
+    let asked_for = |model: &str| {
+        let mut spare = attempt("spare", None);
+        spare["model"] = model.into();
+        json!({ "model": "claude-opus-5-5", "attempts": [attempt("work", Some("overloaded")), spare] })
+    };
+    let mut told = |session: &str, model: &str| {
+        let skipped = asked_for(model);
+        scene.exchange(session, &[], Some("spare"), &skipped)
+    };
+    assert_eq!(told("a", "anthropic/claude-opus-5.5"), ["work>spare:overloaded×1"], "another name of the same one");
+    assert_eq!(told("b", "claude-sonnet-5"), ["work>spare as claude-sonnet-5:overloaded×1"]);
+    assert!(told("c", "claude-sonnet-5").is_empty(), "once in a while, as every move");
+    assert_eq!(told("d", "glm-5"), ["work>spare as glm-5:overloaded×1"]);
+}
+
+/// The same account, a weaker model: no other profile, and yet no silence.
+#[test]
+fn r52_a_weaker_model_of_the_same_profile_is_a_move_and_the_way_back_another() {
+    let mut scene = Scene::new();
+    let sent = |asked: &str, sent: &str, failed: Option<&str>| {
+        let mut served = attempt("work", None);
+        served["model"] = sent.into();
+        let failed = failed.map(|class| {
+            let mut failed = attempt("work", Some(class));
+            failed["model"] = asked.into();
+            failed
+        });
+        json!({ "model": asked, "attempts": failed.into_iter().chain([served]).collect::<Vec<_>>() })
+    };
+    let (opus, sonnet, haiku) = ("claude-opus-5-5", "claude-sonnet-5-5", "claude-haiku-5");
+    assert!(scene.exchange("s", &[], Some("work"), &sent(opus, opus, None)).is_empty());
+    let moved = sent(opus, sonnet, Some("overloaded"));
+    assert_eq!(scene.exchange("s", &[("work", "overloaded")], Some("work"), &moved), ["work>work as claude-sonnet-5-5:overloaded×1"]);
+    assert!(scene.exchange("s", &[], Some("work"), &sent(opus, sonnet, None)).is_empty(), "it stays there");
+    assert!(scene.exchange("s", &[], Some("work"), &sent(haiku, haiku, None)).is_empty(), "a side request says nothing of it");
+    assert_eq!(scene.exchange("new", &[], Some("work"), &sent(opus, sonnet, None)), ["work>work as claude-sonnet-5-5:moved×1"]);
+    assert_eq!(scene.exchange("s", &[], Some("work"), &sent(opus, opus, None)), ["work>work:well_again×1"]);
+    let again = sent(opus, opus, Some("stale_connection"));
+    assert!(scene.exchange("s", &[("work", "stale_connection")], Some("work"), &again).is_empty(), "the same one again is no move");
 }
 
 #[test]
@@ -184,7 +230,7 @@ proptest! {
         for (number, (wait, from, reason)) in moves.iter().enumerate() {
             now += Duration::from_secs(*wait);
             tell(now, known.due(now, quiet))?;
-            let what = Move { from: format!("p{from}"), to: Some("spare".to_owned()), reason: format!("r{reason}") };
+            let what = Move { from: format!("p{from}"), to: Some("spare".to_owned()), reason: format!("r{reason}"), model: None };
             *made.entry(what.clone()).or_default() += 1;
             tell(now, known.note(now, quiet, what, String::new(), number as u64))?;
         }

@@ -61,9 +61,10 @@ impl Driver {
                 self.note_model(id, &served);
             }
         }
+        let model = self.exchange.attempts().get(usize::from(id.0)).and_then(|attempt| self.other_model(attempt));
         if let Some(attempt) = self.attempts.iter_mut().find(|attempt| attempt.id == id) {
             attempt.on_wire = true;
-            self.gateway.tell(&Event::Committed { id: self.id, profile: attempt.target.name.clone() });
+            self.gateway.tell(&Event::Committed { id: self.id, profile: attempt.target.name.clone(), model });
         }
         self.tell_of_a_move(id);
         self.release();

@@ -1,6 +1,9 @@
 //! Reads what an attempt brings, event by event, and tells the exchange. Never decides what follows.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
+use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::exchange::BodyKind;
 use hotspare_core::{AttemptId, Endpoint, Failure, FailureKind, Stage};
 use hotspare_upstream::headers::beta_values;
@@ -34,6 +37,13 @@ impl Driver {
         if self.exchange.facts().endpoint == Endpoint::Messages && self.snapshot.has_foreign() {
             self.gateway.histories().answered(self.conversation(), &attempt.target, marks);
         }
+    }
+
+    /// What an attempt asks for, where that is another model than the client's own.
+    pub(super) fn other_model(&self, attempt: &AttemptRecord) -> Option<Arc<str>> {
+        let sent = attempt.model.clone()?;
+        let asked = self.exchange.facts().model.as_deref()?;
+        (!hotspare_core::models::is_served_as_asked(asked, &sent)).then_some(sent)
     }
 
     /// Tells people when another model answers than was asked for. The answer stands: it is all there is.

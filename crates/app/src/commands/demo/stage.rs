@@ -72,7 +72,7 @@ impl Stage {
         let config = json!({
             "failover_policy": {
                 "primary_profile": "primary", "secondary_profile": "spare",
-                "clocks": { "first_content": "1s" },
+                "clocks": { "first_content": "2s" },
             },
             "profiles": {
                 "primary": { "base_url": providers[0].url(), "auth": { "env": "PATH" } },

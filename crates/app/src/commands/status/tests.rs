@@ -49,6 +49,7 @@ fn gateway(serving: &str, profiles: Vec<ProfileStatus>) -> GatewayReport {
         enabled: true,
         serving: serving.to_owned(),
         serving_for_s: Some(192),
+        serving_model: None,
         sessions: 2,
         pauses: Vec::new(),
         switch: None,

@@ -21,6 +21,9 @@ const REASON_COLUMNS: usize = 14;
 /// Most columns of a window's name.
 const WINDOW_COLUMNS: usize = 8;
 
+/// Most columns of a model's name.
+const MODEL_COLUMNS: usize = 10;
+
 /// Most columns of the primary's name beside the spare's.
 const PRIMARY_COLUMNS: usize = 12;
 
@@ -99,11 +102,12 @@ pub(super) fn of(status: &Status, cost_today: Option<u64>, clock: &dyn Fn(u64) -
         let time = switch.for_s.map(|seconds| format!(" until {}", when(seconds))).unwrap_or_default();
         return Some(Segment::around(Style::Yellow, arrows, &status.serving, &format!(" (switch{time})"), look));
     }
-    if status.serving != primary.name {
+    if status.serving != primary.name || status.serving_model.is_some() {
         let cost = cost_today.map(|cost| format!(" {}", words::money(cost))).unwrap_or_default();
         let because = reason(primary).map(|reason| format!("{} {reason}", words::fit(&primary.name, PRIMARY_COLUMNS, look.unicode)));
         let because = because.map(|because| format!(" ({because})")).unwrap_or_default();
-        return Some(Segment::around(Style::Yellow, arrows, &status.serving, &format!("{because}{cost}"), look));
+        let model = status.serving_model.as_deref().map(|model| format!(" as {}", model_name(model, look))).unwrap_or_default();
+        return Some(Segment::around(Style::Yellow, arrows, &status.serving, &format!("{model}{because}{cost}"), look));
     }
     let shield = look.sign("⛨ ", "! ");
     let spare = if status.profiles[1..].iter().any(|profile| !is_held(profile)) { "spare ready" } else { "no spare" };
@@ -124,6 +128,12 @@ pub(super) fn of(status: &Status, cost_today: Option<u64>, clock: &dyn Fn(u64) -
     }
     let refused = status.config.as_ref().is_some_and(|config| config.error.is_some());
     refused.then(|| Segment::new(Style::Yellow, format!("{} config not used {dot} hotspare status", look.sign("⚠", "!"))))
+}
+
+/// A model's name without what is the same of many.
+fn model_name(model: &str, look: Look) -> String {
+    let name = model.rsplit('/').next().unwrap_or_default();
+    words::fit(name.strip_prefix("claude-").unwrap_or(name), MODEL_COLUMNS, look.unicode)
 }
 
 fn is_held(profile: &ProfileStatus) -> bool {

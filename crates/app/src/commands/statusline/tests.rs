@@ -74,6 +74,21 @@ fn each_state_has_its_words_and_the_good_one_none() {
         ("near a limit", by_work(&[limit.clone(), ready.clone()]), None),
         ("near a limit, days away, alone", by_work(std::slice::from_ref(&far)), None),
         ("on a spare", by_spare(&[overloaded.clone(), serving.clone()]), Some(1_840_000)),
+        (
+            "on a spare with another model",
+            status("openrouter-backup", &[overloaded.clone(), serving.clone()], &json!({"serving_model": "anthropic/claude-sonnet-5"})),
+            Some(1_840_000),
+        ),
+        (
+            "on a spare with a strange model",
+            status("spare", &[overloaded.clone(), serving.clone()], &json!({"serving_model": "a-model-with-a-long-name"})),
+            None,
+        ),
+        (
+            "on another model of the primary",
+            status("work", &[well.clone(), ready.clone()], &json!({"serving_model": "claude-sonnet-5-5"})),
+            None,
+        ),
         ("on a spare, price unknown", by_spare(&[timed_out.clone(), serving.clone()]), None),
         ("primary failed, nothing asked since", by_work(&[overloaded, ready.clone()]), None),
         ("exhausted", by_work(&none_left), None),
