@@ -138,8 +138,12 @@ fn databases_of_cc_switch_better_ccflare_and_the_router_are_read_as_they_are() {
     );
     make(
         ".config/better-ccflare/better-ccflare.db",
-        "CREATE TABLE accounts (id TEXT, name TEXT, provider TEXT, api_key TEXT, refresh_token TEXT, custom_endpoint TEXT);
-         INSERT INTO accounts VALUES ('1', 'console', 'claude-console-api', 'sk-ant-test-console', '', NULL), ('2', 'max', 'anthropic', NULL, 'sk-r', NULL);",
+        "CREATE TABLE accounts (id TEXT, name TEXT, provider TEXT, api_key TEXT, refresh_token TEXT, custom_endpoint TEXT, model_mappings TEXT);
+         INSERT INTO accounts VALUES ('1', 'console', 'claude-console-api', 'sk-ant-test-console', '', NULL, NULL), ('2', 'max', 'anthropic', NULL, 'sk-r', NULL, NULL),
+           ('3', 'glm', 'zai', NULL, 'sk-test-glm', NULL, '{\"opus\":\"glm-5\",\"claude-haiku-4-5\":[\"glm-4.5-air\",\"glm-4\"]}'),
+           ('4', 'mm', 'minimax', 'sk-test-mm2', '', 'https://not-asked.example', '{\"sonnet\":\"MiniMax-M3\"}'),
+           ('5', 'own-gw', 'anthropic-compatible', 'sk-test-own', '', 'https://own.example/llm', NULL),
+           ('6', 'gpt', 'openai-compatible', 'sk-test-gpt', '', 'https://gpt.example', NULL), ('7', 'bare', 'zai', 'sk-test-bare', '', NULL, NULL);",
     );
     make(
         ".claude-code-router/config.sqlite",
@@ -147,11 +151,37 @@ fn databases_of_cc_switch_better_ccflare_and_the_router_are_read_as_they_are() {
            INSERT INTO app_config VALUES ('default', '{"Providers":[{"name":"direct","type":"anthropic_messages","baseUrl":"https://direct.example","api_key":"sk-test-direct"}]}', '');"#,
     );
     let told = imports(&home, &[]);
+    assert!(
+        told.contains("`gpt` speaks another format") && told.contains("`profiles.bare` does not say what the provider calls"),
+        "{told}"
+    );
     assert!(told.contains("`max` is a login that better-ccflare keeps") && told.contains("`Official` is the client's own login"), "{told}");
     let profiles = profiles(&home);
     let names: Vec<&String> = profiles.as_object().expect("an object").keys().collect();
-    assert_eq!(names, ["direct", "mini-max", "kimi", "console"]);
+    assert_eq!(names, ["direct", "mini-max", "kimi", "console", "glm", "mm", "own-gw"]);
+    // As better-ccflare sends it.
+    for (name, address) in
+        [("glm", "https://api.z.ai/api/anthropic"), ("mm", "https://api.minimax.io/anthropic"), ("own-gw", "https://own.example/llm")]
+    {
+        assert_eq!((&profiles[name]["auth"]["header"], &profiles[name]["base_url"]), (&"x-api-key".into(), &address.into()), "{name}");
+    }
+    assert_eq!(profiles["console"]["auth"].get("header"), None, "Anthropic tells a key by its form");
+    assert_eq!(kept(&home, "glm"), "sk-test-glm");
+    assert_eq!(profiles["glm"]["models"], json!({ "claude-opus-*": "glm-5", "claude-haiku-4-5": "glm-4.5-air" }));
     assert_eq!((kept(&home, "console").as_str(), kept(&home, "kimi").as_str()), ("sk-ant-test-console", "sk-test-kimi"));
+}
+
+#[test]
+fn an_older_database_of_better_ccflare_without_model_maps_is_read_too() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config/better-ccflare")).expect("made");
+    let database = rusqlite::Connection::open(home.path(".config/better-ccflare/better-ccflare.db")).expect("opened");
+    let sql = "CREATE TABLE accounts (id TEXT, name TEXT, provider TEXT, api_key TEXT, refresh_token TEXT, custom_endpoint TEXT);
+        INSERT INTO accounts VALUES ('1', 'old-gw', 'anthropic-compatible', NULL, 'sk-test-old', 'https://old.example');";
+    database.execute_batch(sql).expect("made");
+    imports(&home, &[]);
+    assert_eq!(profiles(&home)["old-gw"]["auth"]["header"], "x-api-key");
+    assert_eq!(kept(&home, "old-gw"), "sk-test-old");
 }
 
 #[test]

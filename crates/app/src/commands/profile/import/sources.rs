@@ -50,6 +50,33 @@ pub(super) struct Look {
     pub skipped: Vec<(String, String)>,
 }
 
+/// better-ccflare's accounts. Those with a key have it in `api_key`; older ones of these providers in `refresh_token`, where it is no login's
+/// (`refreshToken` in the files named at [`Look::ccflare`]). Older ones have no `model_mappings` either.
+fn ccflare_accounts(file: &Path) -> rusqlite::Result<Vec<[String; 5]>> {
+    let accounts = |models: &str| {
+        let sql = format!(
+            "SELECT name, provider, CASE
+                WHEN COALESCE(api_key, '') <> '' THEN api_key
+                WHEN provider IN ('zai', 'minimax', 'deepseek', 'anthropic-compatible') THEN refresh_token
+            END, custom_endpoint, {models} FROM accounts"
+        );
+        rows(file, &sql)
+    };
+    accounts("model_mappings").or_else(|_| accounts("''"))
+}
+
+/// A model map of better-ccflare's: whole names, and words such as `opus` for every model with the word in its name. Of several models the
+/// first is the one that is asked.
+fn ccflare_models(text: &str) -> Map<String, Value> {
+    let known: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
+    let entry = |(from, to): (&String, &Value)| {
+        let to = to.as_str().or_else(|| to[0].as_str()).filter(|to| !to.is_empty())?;
+        let from = if from.starts_with("claude") { from.clone() } else { format!("claude-{from}-*") };
+        Some((from, to.into()))
+    };
+    known.iter().filter_map(entry).collect()
+}
+
 impl Look {
     /// The folders of Claude Code, those that shell aliases name, and the files of other tools, all below home.
     pub(super) fn everywhere(&mut self, home: &Path) {
@@ -234,29 +261,16 @@ impl Look {
     }
 
     fn database(&mut self, file: &Path) {
-        let rows = |sql: &str| rows(file, sql);
-        if let Ok(found) = rows("SELECT name, settings_config, '', '' FROM providers WHERE app_type = 'claude'") {
-            for [name, settings, ..] in found {
+        if let Ok(found) = rows(file, "SELECT name, settings_config FROM providers WHERE app_type = 'claude'") {
+            for [name, settings] in found {
                 self.settings(file, &name, &serde_json::from_str(&settings).unwrap_or_default());
             }
-        } else if let Ok(found) = rows("SELECT name, provider, api_key, custom_endpoint FROM accounts") {
-            for [name, provider, key, endpoint] in found {
-                let url = match (endpoint.as_str(), provider.as_str()) {
-                    ("", "claude-console-api") => ANTHROPIC,
-                    ("", provider) => address(provider).unwrap_or_default(),
-                    (url, "claude-console-api" | "anthropic" | "zai" | "minimax" | "anthropic-compatible") => url,
-                    _ => "",
-                };
-                if key.is_empty() {
-                    self.skip(file, format!("`{name}` is a login that better-ccflare keeps and renews: two who renew one login end it"));
-                } else if url.is_empty() {
-                    self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
-                } else {
-                    self.add(file, &name, url, literal(&key), None, Map::new());
-                }
+        } else if let Ok(found) = ccflare_accounts(file) {
+            for account in &found {
+                self.ccflare(file, account);
             }
-        } else if let Ok(found) = rows("SELECT value_json, '', '', '' FROM app_config WHERE key = 'default'") {
-            for [json, ..] in found {
+        } else if let Ok(found) = rows(file, "SELECT value_json FROM app_config WHERE key = 'default'") {
+            for [json] in found {
                 self.router(file, &serde_json::from_str(&json).unwrap_or_default());
             }
         } else {
@@ -265,6 +279,27 @@ impl Look {
         let beside = format!("{}-wal", file.display());
         if fs::metadata(beside).is_ok_and(|metadata| metadata.len() > 0) {
             self.skip(file, "its program runs: what it has not written back yet is not seen");
+        }
+    }
+
+    /// An account of better-ccflare's: name, provider, key, endpoint, models.
+    ///
+    /// It sends a key as `x-api-key` to whoever speaks Anthropic's format, and a login's token alone as Bearer; MiniMax and DeepSeek are
+    /// always at their own address (`packages/providers/src/providers/` of tombii/better-ccflare: `base-anthropic-compatible.ts`,
+    /// `zai/provider.ts`, `minimax/provider.ts`, `deepseek/provider.ts`).
+    fn ccflare(&mut self, file: &Path, [name, provider, key, endpoint, models]: &[String; 5]) {
+        let url = match (endpoint.as_str(), provider.as_str()) {
+            ("", "claude-console-api") => ANTHROPIC,
+            (_, "minimax" | "deepseek") | ("", _) => address(provider).unwrap_or_default(),
+            (url, "claude-console-api" | "anthropic" | "zai" | "anthropic-compatible") => url,
+            _ => "",
+        };
+        if key.is_empty() {
+            self.skip(file, format!("`{name}` is a login that better-ccflare keeps and renews: two who renew one login end it"));
+        } else if url.is_empty() {
+            self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
+        } else {
+            self.add(file, name, url, literal(key), Some(API_KEY), ccflare_models(models));
         }
     }
 
@@ -331,7 +366,7 @@ fn text(file: &Path) -> Option<String> {
 }
 
 /// Four texts of each row. Opened as unchanging: SQLite makes no file beside it.
-fn rows(file: &Path, sql: &str) -> rusqlite::Result<Vec<[String; 4]>> {
+fn rows<const N: usize>(file: &Path, sql: &str) -> rusqlite::Result<Vec<[String; N]>> {
     let mut uri = "file:".to_owned();
     for byte in file.as_os_str().as_encoded_bytes() {
         if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
@@ -344,7 +379,12 @@ fn rows(file: &Path, sql: &str) -> rusqlite::Result<Vec<[String; 4]>> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
     let connection = Connection::open_with_flags(format!("{uri}?immutable=1"), flags)?;
     let mut statement = connection.prepare(sql)?;
-    let column = |row: &rusqlite::Row<'_>, at: usize| row.get::<_, Option<String>>(at).map(Option::unwrap_or_default);
-    let found = statement.query_map([], |row| Ok([column(row, 0)?, column(row, 1)?, column(row, 2)?, column(row, 3)?]))?;
+    let found = statement.query_map([], |row| {
+        let mut columns = [const { String::new() }; N];
+        for (at, column) in columns.iter_mut().enumerate() {
+            *column = row.get::<_, Option<String>>(at)?.unwrap_or_default();
+        }
+        Ok(columns)
+    })?;
     found.take(MOST).collect()
 }
