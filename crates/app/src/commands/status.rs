@@ -261,6 +261,10 @@ fn back(status: &Status) -> Option<String> {
         ("open", Some(seconds)) => format!("{name} is tried again in {}, back after {good}", words::span(seconds)),
         ("half_open", _) => format!("{name} is on trial, {} of {good}", primary.good_trials.unwrap_or_default()),
         (_, Some(seconds)) => format!("{name} is asked again in {}", words::span(seconds)),
+        // Its bench is over; nobody has been answered by it since it failed.
+        _ if primary.last_failure_ago_s.is_some_and(|failed| primary.last_success_ago_s.is_none_or(|well| well >= failed)) => {
+            format!("{name} may be asked again")
+        }
         _ => format!("{name} is well again"),
     };
     Some(if away || failback.at != "cold_cache" { format!("{first}; {home}") } else { first })

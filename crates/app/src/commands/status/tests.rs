@@ -165,6 +165,25 @@ fn the_spare_serves_and_it_is_said_why_and_how_it_ends() {
     insta::assert_snapshot!("spare_in_a_file_in_ascii", check(&on_the_spare(), None, false));
 }
 
+/// A bench that is over is no proof of health.
+#[test]
+fn a_primary_is_called_well_again_only_where_it_has_answered_since() {
+    let told = |answered_ago: Option<u64>| {
+        let work = ProfileStatus {
+            last_failure: Some("529 overloaded".to_owned()),
+            last_failure_ago_s: Some(40),
+            last_success_ago_s: answered_ago,
+            ..profile("work", "ready")
+        };
+        let status = gateway("backup", vec![work, profile("backup", "serving")]).status;
+        back(&status).expect("it is told")
+    };
+    assert!(told(Some(3)).starts_with("work is well again;"));
+    for before in [None, Some(40), Some(90)] {
+        assert!(told(before).starts_with("work may be asked again;"), "{before:?}");
+    }
+}
+
 #[test]
 fn every_trouble_at_once_still_fits() {
     insta::assert_snapshot!("trouble_120", check(&in_trouble(), Some(120), true));
