@@ -34,7 +34,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations};
+use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations, TrustStore};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use hotspare_upstream::connect::Connector;
@@ -187,6 +187,9 @@ pub(crate) fn chain_line(config: &Config) -> String {
 
 /// How the configuration's files are now. Taken before they are read, so that no change of them is missed.
 pub(crate) fn fingerprint(locations: &Locations, context: &Context) -> Fingerprint {
+    // Only what is there can be watched. In place of the pins' folder it would be the one above, where the ledger is written to with every request; and
+    // a state folder that cannot be written has no ledger.
+    let _ = TrustStore::new(&locations.state_dir).make();
     Fingerprint::of(&hotspare_config::candidates(locations, context))
 }
 

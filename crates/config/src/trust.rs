@@ -99,6 +99,15 @@ impl TrustStore {
         }
     }
 
+    /// Makes the store's folder, so that it can be watched before there is a pin in it.
+    ///
+    /// # Errors
+    ///
+    /// When the state folder cannot be written.
+    pub fn make(&self) -> io::Result<()> {
+        self.folder.as_deref().map_or(Ok(()), private_folder)
+    }
+
     fn pin_file(&self, file: &Path) -> Option<PathBuf> {
         Some(self.folder.as_ref()?.join(format!("{}.json", digest(file.as_os_str().as_encoded_bytes()))))
     }

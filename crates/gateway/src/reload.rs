@@ -163,9 +163,10 @@ impl Watch {
     }
 }
 
-/// The folder that a file stands in, or the nearest one that exists, so that its making is seen; and where links to it lead.
+/// The folder that a file stands in, or the nearest one that exists, so that its making is seen; and where links to it lead. What is a folder itself is
+/// watched for what is in it.
 fn folders(file: &Path) -> Vec<PathBuf> {
-    let nearest = |file: &Path| file.ancestors().skip(1).find(|folder| folder.is_dir()).map(Path::to_owned);
+    let nearest = |file: &Path| file.ancestors().find(|folder| folder.is_dir()).map(Path::to_owned);
     let real = file.canonicalize().ok().and_then(|real| nearest(&real));
     nearest(file).into_iter().chain(real).collect()
 }
@@ -208,6 +209,7 @@ mod tests {
         assert_eq!(folders(&path("a/b/config.json")), [path("")]);
         fs::create_dir_all(path("a/b")).expect("made");
         assert_eq!(folders(&path("a/b/config.json")), [path("a/b")]);
+        assert_eq!(folders(&path("a/b"))[0], path("a/b"), "what comes into a folder is seen there alone");
         fs::create_dir_all(path("dotfiles")).expect("made");
         fs::write(path("dotfiles/config.json"), "{}").expect("written");
         std::os::unix::fs::symlink(path("dotfiles/config.json"), path("a/b/config.json")).expect("linked");
