@@ -246,13 +246,11 @@ impl Driver {
     /// each frame it has to wait for.
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, CutShort>>> {
         while self.ending.is_none() && self.out.waiting() < BATCH {
-            match self.exchange.poll() {
-                Action::Wait(_) => {
-                    if self.poll_progress(cx).is_pending() {
-                        break;
-                    }
-                }
-                action => self.act(action),
+            if self.exchange.has_action() {
+                let action = self.exchange.poll();
+                self.act(action);
+            } else if self.poll_progress(cx).is_pending() {
+                break;
             }
         }
         if let Some(bytes) = self.out.next(BATCH) {
@@ -324,7 +322,7 @@ impl Driver {
         ready!(self.timer.poll(cx, due));
         let now = clock::now();
         if keep_alive.is_some_and(|at| at <= now) {
-            self.out.pieces.push_back(Bytes::from_static(stream::PING.as_bytes()));
+            self.out.push(Bytes::from_static(stream::PING.as_bytes()));
             self.last_out = now;
             return Poll::Ready(());
         }
@@ -461,7 +459,7 @@ impl Driver {
     fn release(&mut self) {
         for attempt in &mut self.attempts {
             if self.exchange.is_flowing(attempt.id) {
-                attempt.hold.release(&mut self.out.pieces);
+                attempt.hold.release(&mut self.out);
             }
         }
     }
@@ -470,18 +468,18 @@ impl Driver {
         let complete = ending == Ending::Complete;
         if complete && let Some(hold) = &mut self.broken {
             // It broke when all that counts had come.
-            hold.release_all(&mut self.out.pieces);
+            hold.release_all(&mut self.out);
         }
         for mut attempt in std::mem::take(&mut self.attempts) {
             self.note_tokens(&attempt);
             if complete {
-                attempt.hold.release_all(&mut self.out.pieces);
+                attempt.hold.release_all(&mut self.out);
             }
         }
         if ending == Ending::HandBack
             && let Some(hold) = &self.broken
         {
-            self.out.pieces.push_back(stream::hand_back(hold.delivered(), hold.usage()).into());
+            self.out.push(stream::hand_back(hold.delivered(), hold.usage()).into());
         }
         if !complete {
             self.gateway.tell(&Event::Ending { id: self.id, ending });

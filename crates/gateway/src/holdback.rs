@@ -181,18 +181,18 @@ impl Holdback {
     }
 
     /// Moves what may go on into `out`. Only judged events go.
-    pub fn release(&mut self, out: &mut VecDeque<Bytes>) {
+    pub fn release(&mut self, out: &mut impl Extend<Bytes>) {
         let unjudged = if self.judged < self.facts.len() { self.last_event_end } else { u64::MAX };
         let limit = self.scanner.boundary().min(self.withheld_from.unwrap_or(u64::MAX)).min(self.barrier.unwrap_or(u64::MAX)).min(unjudged);
         self.release_to(limit, out);
     }
 
     /// Moves everything into `out`, half events too: the stream is complete.
-    pub fn release_all(&mut self, out: &mut VecDeque<Bytes>) {
+    pub fn release_all(&mut self, out: &mut impl Extend<Bytes>) {
         self.release_to(self.barrier.unwrap_or(u64::MAX), out);
     }
 
-    fn release_to(&mut self, limit: u64, out: &mut VecDeque<Bytes>) {
+    fn release_to(&mut self, limit: u64, out: &mut impl Extend<Bytes>) {
         while self.released < limit {
             let Some(front) = self.bytes.front_mut() else { break };
             let room = usize::try_from(limit - self.released).unwrap_or(usize::MAX);
@@ -200,7 +200,7 @@ impl Holdback {
             self.released += piece.len() as u64;
             self.held -= piece.len();
             if !piece.is_empty() {
-                out.push_back(piece);
+                out.extend([piece]);
             }
         }
         while let Some(received) = self.facts.pop_front_if(|received| received.end <= self.released) {

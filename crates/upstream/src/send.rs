@@ -1,6 +1,7 @@
 //! Sends one attempt to one profile and gives its answer, or the failure with the stage it came at. Never retries, never follows a
 //! redirect, never joins URLs: host and port come from the configuration alone (security.md T6, T7).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::net::IpAddr;
 use std::pin::{Pin, pin};
@@ -83,13 +84,13 @@ impl fmt::Debug for Target {
 }
 
 /// What the client asked, as far as it goes up.
-pub struct Outgoing<B> {
+pub struct Outgoing<'a, B> {
     /// The client's method.
     pub method: Method,
     /// The client's path and query, validated, byte for byte.
     pub path_and_query: String,
     /// The client's headers as they came.
-    pub headers: HeaderMap,
+    pub headers: Cow<'a, HeaderMap>,
     /// The spelling of the client's header names, where the server kept it.
     pub extensions: Extensions,
     /// The credential the client sent of its own.
@@ -179,7 +180,7 @@ where
     }
 
     /// Sends one attempt and waits for the head of its answer. Dropping the future closes the connection.
-    pub async fn send(&self, target: &Target, outgoing: Outgoing<B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
+    pub async fn send(&self, target: &Target, outgoing: Outgoing<'_, B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
         let own = match target.credential.header().await {
             Ok(own) => own,
             // A program or a file that cannot be opened now says nothing about the profile's set-up.
@@ -260,7 +261,7 @@ where
     Ok(response.map(|incoming| UpstreamBody { incoming, lease: Some(lease) }))
 }
 
-fn request<B>(target: &Target, outgoing: Outgoing<B>, own: Option<crate::auth::AuthHeader>) -> Result<Request<B>, Failure> {
+fn request<B>(target: &Target, outgoing: Outgoing<'_, B>, own: Option<crate::auth::AuthHeader>) -> Result<Request<B>, Failure> {
     let uri: Uri = format!("{}{}", target.prefix, outgoing.path_and_query)
         .parse()
         .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the path cannot be sent"))?;

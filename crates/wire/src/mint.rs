@@ -7,7 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use memchr::memmem;
 use serde::Deserialize;
@@ -219,12 +219,15 @@ impl RawBlock<'_> {
     }
 }
 
+/// Made once: that costs more than to look through an event.
+static THINKING: LazyLock<memmem::Finder<'static>> = LazyLock::new(|| memmem::Finder::new(b"thinking"));
+
 impl MintWatch {
     /// Reads one event; a mark is what its issuer has to be noted for.
     pub fn on_event(&mut self, event: &Event<'_>) -> Option<Mark> {
         // Text and tool calls are most of what comes: they are told apart without being parsed.
         let is_delta = event.data.starts_with(br#"{"type":"content_block_delta""#);
-        let matters = self.open.is_some() || !is_delta && memmem::find(event.data, b"thinking").is_some();
+        let matters = self.open.is_some() || !is_delta && THINKING.find(event.data).is_some();
         if !matters {
             return None;
         }

@@ -74,7 +74,7 @@ impl Driver {
     pub(super) fn kept_open(mut self: Box<Self>) -> Response<ClientBody> {
         self.has_head = true;
         self.notes.status = Some(200);
-        self.out.pieces.push_back(Bytes::from_static(stream::PING.as_bytes()));
+        self.out.push(Bytes::from_static(stream::PING.as_bytes()));
         let mut response = Response::new(ClientBody::full(Bytes::new()));
         response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream; charset=utf-8"));
         response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));

@@ -181,26 +181,39 @@ impl Splicer {
 /// Ready for the client, in order, and how much has gone.
 #[derive(Default)]
 pub(super) struct Outbox {
-    pub pieces: VecDeque<Bytes>,
+    pieces: VecDeque<Bytes>,
+    waiting: usize,
     pub sent: u64,
+}
+
+impl Extend<Bytes> for Outbox {
+    fn extend<I: IntoIterator<Item = Bytes>>(&mut self, pieces: I) {
+        pieces.into_iter().for_each(|piece| self.push(piece));
+    }
 }
 
 impl Outbox {
     /// Bytes that wait.
     pub(super) fn waiting(&self) -> usize {
-        self.pieces.iter().map(Bytes::len).sum()
+        self.waiting
+    }
+
+    pub(super) fn push(&mut self, piece: Bytes) {
+        self.waiting += piece.len();
+        self.pieces.push_back(piece);
     }
 
     /// What is ready: one large piece as it is, or small ones joined to at most `batch` bytes.
     pub(super) fn next(&mut self, batch: usize) -> Option<Bytes> {
         let first = self.pieces.pop_front()?;
         let piece = if first.len() >= batch || self.pieces.is_empty() { first } else { self.join(&first, batch) };
+        self.waiting -= piece.len();
         self.sent += piece.len() as u64;
         Some(piece)
     }
 
     fn join(&mut self, first: &Bytes, batch: usize) -> Bytes {
-        let mut joined = BytesMut::with_capacity((first.len() + self.waiting()).min(batch));
+        let mut joined = BytesMut::with_capacity(self.waiting.min(batch));
         joined.extend_from_slice(first);
         while let Some(next) = self.pieces.pop_front_if(|next| joined.len() + next.len() <= batch) {
             joined.extend_from_slice(&next);

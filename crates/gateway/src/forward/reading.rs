@@ -240,7 +240,7 @@ impl Driver {
                 if *size > WHOLE_CAP
                     && let Doing::Whole(body, pieces, _) = std::mem::replace(&mut attempt.doing, Doing::Nothing)
                 {
-                    self.out.pieces.extend(pieces);
+                    self.out.extend(pieces);
                     attempt.doing = Doing::Opaque(body);
                     self.with_world(|exchange, at| exchange.on_held_full(now, id, at));
                 }
@@ -270,7 +270,7 @@ impl Driver {
         }
         self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
         let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
-        self.out.pieces.push_back(body);
+        self.out.push(body);
         self.succeed(id, mid_turn);
         self.on_end(place);
     }
@@ -296,7 +296,7 @@ impl Driver {
             Some(Ok(data)) => {
                 self.notes.of(id).bytes_down += data.len() as u64;
                 self.exchange.on_bytes(clock::now(), id);
-                self.out.pieces.push_back(data);
+                self.out.push(data);
             }
             Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Committed, BROKE)),
             None => self.on_end(place),

@@ -1,5 +1,7 @@
 //! Sends one attempt: which body and headers a profile gets. Never reads an answer.
 
+use std::borrow::Cow;
+
 use hotspare_core::{AttemptKind, AttemptPlan, ClientKind, Endpoint, Failure, FailureKind, MidStream, Stage};
 use hotspare_upstream::headers::keep_betas;
 use hotspare_upstream::{ClientCredential, Fingerprint, Outgoing};
@@ -71,10 +73,14 @@ impl Driver {
                 return Err(Failure::new(FailureKind::Unauthorized, Stage::Connect, "401, and there is no other credential"));
             }
             let (body, length, changed) = outgoing_body(&gateway, &request, adaptation.as_ref(), texts.as_deref()).await?;
-            let mut headers = request.headers.clone();
-            if let Some(adaptation) = adaptation.filter(Adaptation::changes_betas) {
-                keep_betas(&mut headers, |beta| adaptation.keeps_beta(beta));
-            }
+            let headers = match adaptation.filter(Adaptation::changes_betas) {
+                None => Cow::Borrowed(&request.headers),
+                Some(adaptation) => {
+                    let mut headers = request.headers.clone();
+                    keep_betas(&mut headers, |beta| adaptation.keeps_beta(beta));
+                    Cow::Owned(headers)
+                }
+            };
             let outgoing = Outgoing {
                 method: request.method.clone(),
                 path_and_query: request.path_and_query.clone(),

@@ -1,5 +1,6 @@
 //! Posts what happened to an address and reads its answer. Never follows a redirect, never sends a credential, and never joins URLs.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
@@ -36,7 +37,7 @@ fn target(url: &BaseUrl) -> Target {
     }
 }
 
-fn outgoing(url: &BaseUrl, input: Bytes) -> Outgoing<Full<Bytes>> {
+fn outgoing(url: &BaseUrl, input: Bytes) -> Outgoing<'static, Full<Bytes>> {
     let mut headers = HeaderMap::with_capacity(3);
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
@@ -44,7 +45,7 @@ fn outgoing(url: &BaseUrl, input: Bytes) -> Outgoing<Full<Bytes>> {
     Outgoing {
         method: Method::POST,
         path_and_query: if url.prefix.is_empty() { "/".to_owned() } else { String::new() },
-        headers,
+        headers: Cow::Owned(headers),
         extensions: Extensions::new(),
         client_credential: ClientCredential::default(),
         length: Some(input.len() as u64),

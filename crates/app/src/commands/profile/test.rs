@@ -1,6 +1,7 @@
 //! `hotspare profile test`: proves a profile step by step, from its credential to an answer. Never spends tokens without being told to, and
 //! never shows a credential or what it read.
 
+use std::borrow::Cow;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -228,7 +229,7 @@ async fn ask(target: &Arc<Target>, question: Question) -> Result<Step, (Step, Ex
         length: (question.method == Method::POST).then_some(body.len() as u64),
         method: question.method,
         path_and_query: question.path.to_owned(),
-        headers,
+        headers: Cow::Owned(headers),
         extensions: http::Extensions::default(),
         client_credential: ClientCredential::default(),
         body: Full::new(body),
