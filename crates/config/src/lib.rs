@@ -66,6 +66,7 @@ pub use layers::Layer;
 pub use locations::Locations;
 pub use log::Log;
 pub use notify::Notify;
+pub use platforms::stand_ins;
 pub use profiles::{Mapped, ModelMap, Profile};
 pub use projects::Project;
 pub use replace::{Replacement, is_leftover, replace, target as link_target};

@@ -134,6 +134,17 @@ impl OwnNames {
     }
 }
 
+/// What a provider with models of its own says itself that it gives for Claude's names, by its preset; empty where it says nothing that
+/// lasts: elsewhere the names of models change with each version, and one that is gone is worse than none.
+///
+/// DeepSeek: <https://api-docs.deepseek.com/guides/anthropic_api>, as of November 2026.
+pub fn stand_ins(preset: &str) -> &'static [(&'static str, &'static str)] {
+    match preset {
+        "deepseek" => &[("claude-opus-*", "deepseek-v4-pro"), ("claude-*", "deepseek-flash")],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -128,6 +128,39 @@ async fn a_gateway_in_use_becomes_the_first_profile() {
     assert_eq!(config_of(&user)["profiles"]["gateway"]["base_url"], "http://127.0.0.1:7");
 }
 
+/// With the one question answered as a user answers it, in a terminal.
+#[tokio::test]
+async fn another_company_s_key_stands_in_only_where_the_user_names_it() {
+    let user = with_login_and_key("").env("OPENROUTER_API_KEY", "").env("DEEPSEEK_API_KEY", KEY).env("MOONSHOT_API_KEY", KEY);
+    let user = user.file("home/.aws/credentials", "[default]\n");
+    let before = user.everything();
+    let told = user.runs(&["init", "--yes", "--no-install"]).await;
+    assert_eq!(told.code, Some(6), "{told:?}");
+    for words in [
+        "only if you say so: DeepSeek with DEEPSEEK_API_KEY",
+        "paid per token",
+        "deepseek-flash for claude-*",
+        "MOONSHOT_API_KEY (Moonshot): paid",
+        "--preset kimi --keychain --spare",
+        "bedrock (~/.aws/credentials): this version does not speak it",
+        "Nobody takes over for claude unless you say so",
+        "Nothing was changed",
+    ] {
+        assert!(told.stdout.contains(words), "{words:?} is not in:\n{}", told.stdout);
+    }
+    assert_eq!(user.everything(), before);
+    let terminal = format!("printf '1 2\\n' | script -qec '{} init --no-install' /dev/null", env!("CARGO_BIN_EXE_hotspare"));
+    let done = user.shell(&terminal).wait_with_output().await.expect("it ran");
+    let said = String::from_utf8_lossy(&done.stdout).into_owned();
+    assert!(said.contains("claude was broken on purpose, deepseek answered") && !said.contains("CANARY"), "{said}");
+    let config = config_of(&user);
+    assert_eq!(config["failover_policy"]["secondary_profile"], json!(["deepseek"]));
+    assert_eq!(config["profiles"]["deepseek"]["models"], json!({ "claude-opus-*": "deepseek-v4-pro", "claude-*": "deepseek-flash" }));
+    assert_eq!(std::fs::read_to_string(user.path("home/.local/state/hotspare/keychain/deepseek")).expect("kept"), KEY);
+    let valid = user.runs(&["config", "validate"]).await;
+    assert_eq!(valid.code, Some(0), "{valid:?}");
+}
+
 #[tokio::test]
 async fn with_nobody_to_take_over_it_says_so_and_names_three_ways() {
     for (user, words) in [

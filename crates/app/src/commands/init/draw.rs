@@ -150,9 +150,14 @@ pub(super) fn done(passed: bool, proof: &str, wired: bool, undo: &[String], look
 pub(super) fn choices(plan: &Plan, look: Look) -> String {
     let bold = |text: &str| look.paint.paint(Style::Bold, text);
     let cyan = |text: &str| look.paint.paint(Style::Cyan, text);
-    let head = match plan.candidates.first() {
-        Some(only) => format!("Nobody could take over: {} is all there is. Nothing was changed.", only.name),
-        None => "Nothing was found that could answer Claude Code: no login and no key. Nothing was changed.".to_owned(),
+    let head = match &plan.candidates[..] {
+        [only] => format!("Nobody could take over: {} is all there is. Nothing was changed.", only.name),
+        [first, ..] if plan.proposed().len() == 1 => format!(
+            "Nobody takes over for {} unless you say so: `hotspare init`, and the numbers of those that you want. Nothing was changed.",
+            first.name
+        ),
+        [first, ..] => format!("{} alone has nobody that could take over. Nothing was changed.", first.name),
+        [] => "Nothing was found that could answer Claude Code: no login and no key. Nothing was changed.".to_owned(),
     };
     let mut lines =
         vec![String::new(), bold(&words::fit(&head, usize::MAX, look.unicode)), "Three ways to a spare, and what each costs:".to_owned()];

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use hotspare_config::stand_ins;
 use serde_json::{Map, Value, json};
 
 use crate::found::{Found, Login};
@@ -21,6 +22,9 @@ const GATEWAY: &str = "gateway";
 const CEILING_USD: u32 = 10;
 
 const PAID: &str = "paid per token, at most $10 a day";
+
+/// No price is known for other companies' models, so no ceiling could be kept.
+const PAID_WITHOUT_CEILING: &str = "paid per token, and hotspare knows no price, so it can keep no ceiling";
 
 /// Something that can be asked.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +103,14 @@ impl Plan {
                 profile["base_url"] = url.as_str().into();
             }
             plan.add("openrouter", format!("OpenRouter with {}", key.variable), PAID, profile, Some(&key.variable), true);
+        }
+        for key in found.keys.iter().filter(|key| !stand_ins(&key.provider).is_empty()) {
+            let models: Map<String, Value> =
+                stand_ins(&key.provider).iter().map(|(claude, own)| ((*claude).to_owned(), (*own).into())).collect();
+            let names: Vec<String> = stand_ins(&key.provider).iter().map(|(claude, own)| format!("{own} for {claude}")).collect();
+            let what = format!("{} with {}, other models than Claude's ({})", company(&key.provider), key.variable, names.join(", "));
+            let profile = json!({ "preset": key.provider, "auth": { "keychain": key.provider }, "models": models });
+            plan.add(&key.provider, what, PAID_WITHOUT_CEILING, profile, Some(&key.variable), false);
         }
         for login in found.logins.iter().filter(|login| !login.own) {
             let short = folder(&login.folder, home);
@@ -187,13 +199,24 @@ fn folder(path: &Path, home: &Path) -> String {
     path.strip_prefix(home).map_or_else(|_| path.display().to_string(), |below| format!("~/{}", below.display()))
 }
 
+/// Whose preset it is, for people.
+fn company(preset: &str) -> &str {
+    match preset {
+        "deepseek" => "DeepSeek",
+        "kimi" => "Moonshot",
+        "minimax" => "MiniMax",
+        "zai" => "Z.ai",
+        other => other,
+    }
+}
+
 fn unusable(found: &Found) -> Vec<Unusable> {
-    let known = ["anthropic", "openrouter"];
-    let others = found.keys.iter().filter(|key| !known.contains(&key.provider.as_str())).map(|key| Unusable {
-        what: format!("{} ({})", key.variable, key.provider),
+    let known = |provider: &str| ["anthropic", "openrouter"].contains(&provider) || !stand_ins(provider).is_empty();
+    let others = found.keys.iter().filter(|key| !known(&key.provider)).map(|key| Unusable {
+        what: format!("{} ({})", key.variable, company(&key.provider)),
         why: format!(
-            "its models are others than Claude's, and only you can say which may stand in: a profile with \"preset\": \"{}\" and \"models\"",
-            key.provider
+            "paid, and its models are others than Claude's, with names that change: only you can say which may stand in, with `printenv {0} | hotspare profile add {1} --preset {1} --keychain --spare --model 'claude-*=NAME'`",
+            key.variable, key.provider
         ),
     });
     let clouds = found.clouds.iter().map(|cloud| Unusable {

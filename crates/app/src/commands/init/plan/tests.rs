@@ -52,8 +52,37 @@ fn a_login_and_a_key_are_first_and_spare() {
 #[test]
 fn what_costs_money_has_a_ceiling_and_says_so() {
     assert!(PAID.contains(&format!("${CEILING_USD} a day")));
-    for candidate in rich().candidates.iter().filter(|candidate| candidate.key_of.is_some()) {
+    for candidate in rich().candidates.iter().filter(|candidate| candidate.key_of.is_some() && candidate.proposed) {
         assert_eq!((&candidate.profile["budget"]["per_day_usd"], candidate.costs), (&CEILING_USD.into(), PAID), "{candidate:?}");
+    }
+}
+
+/// Its models are weaker than what is asked for, and its price is not known: both are the user's to judge.
+#[test]
+fn another_company_s_key_is_named_as_paid_with_its_map_and_never_taken_by_itself() {
+    let keys = vec![
+        key("DEEPSEEK_API_KEY", "deepseek"),
+        key("MOONSHOT_API_KEY", "kimi"),
+        key("MINIMAX_API_KEY", "minimax"),
+        key("ZAI_API_KEY", "zai"),
+    ];
+    let plan = plan(&Found { logins: vec![login(".claude", true, None)], keys, ..Found::default() });
+    assert_eq!(names(&plan), [("claude", true), ("deepseek", false)]);
+    assert!(plan.candidates[1].costs.starts_with("paid per token"), "{:?}", plan.candidates[1]);
+    let (_, profiles) = plan.configuration(&plan.ordered("1 2").expect("both"));
+    assert_eq!(
+        profiles["deepseek"].to_string(),
+        r#"{"preset":"deepseek","auth":{"keychain":"deepseek"},"models":{"claude-opus-*":"deepseek-v4-pro","claude-*":"deepseek-flash"}}"#,
+        "in the order in which the first that fits decides"
+    );
+    assert_eq!(plan.unusable.len(), 3, "no model's name is guessed");
+    for (one, [variable, preset]) in
+        plan.unusable.iter().zip([["MOONSHOT_API_KEY", "kimi"], ["MINIMAX_API_KEY", "minimax"], ["ZAI_API_KEY", "zai"]])
+    {
+        assert!(
+            one.what.starts_with(variable) && one.why.starts_with("paid") && one.why.contains(&format!("--preset {preset} ")),
+            "{one:?}"
+        );
     }
 }
 
@@ -108,7 +137,12 @@ fn names_are_told_apart() {
 fn rich() -> Plan {
     plan(&Found {
         logins: vec![login(".claude", true, Some("max")), login(".claude-personal", false, Some("pro"))],
-        keys: vec![key("OPENROUTER_API_KEY", "openrouter"), key("ZAI_API_KEY", "zai"), key("ANTHROPIC_API_KEY", "anthropic")],
+        keys: vec![
+            key("OPENROUTER_API_KEY", "openrouter"),
+            key("ZAI_API_KEY", "zai"),
+            key("DEEPSEEK_API_KEY", "deepseek"),
+            key("ANTHROPIC_API_KEY", "anthropic"),
+        ],
         clouds: vec![Cloud { platform: "bedrock".to_owned(), by: "AWS_PROFILE".to_owned() }],
         ..Found::default()
     })
