@@ -677,6 +677,17 @@ fn r3_r19_each_clock_is_its_own() {
     pings.expect(&["initial 0", "commit #0", "end Cut"]);
     let last = pings.exchange.as_ref().unwrap().attempts()[0].failure.clone().unwrap();
     assert_eq!(&*last.detail, "no content for 11 s");
+    let mut flowing = rig();
+    flowing.head().content().seen(text);
+    for second in 1..=20 {
+        let id = flowing.last();
+        flowing.after(secs(1)).tell(|exchange, now, _, _| exchange.on_bytes(now, id));
+        if second == 10 {
+            flowing.tell(|exchange, now, _, _| exchange.on_content(now, id));
+        }
+    }
+    flowing.expect(&["initial 0", "commit #0"]);
+    flowing.after(secs(1)).expect(&["initial 0", "commit #0", "end Cut"]);
 }
 
 /// The same while an answer is held (sub2api #2121, archestra #7810).
