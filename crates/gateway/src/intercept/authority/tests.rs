@@ -135,7 +135,7 @@ fn t20_openssl_sees_the_same_constraints() {
     }
 }
 
-/// Both have one name: a client tells them by their keys.
+/// Both have one name: a client tells them by their keys. Claude Code does (measured, 2.1.330).
 #[test]
 fn a_client_that_trusts_an_authority_and_its_successor_takes_what_either_signs() {
     let now = SystemTime::now();
