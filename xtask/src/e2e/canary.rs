@@ -56,11 +56,12 @@ impl Secret {
 }
 
 /// Where a secret stands by design, from a case's folder, and why. A folder stands for what is in it.
-const OWN_PLACES: [(&str, &str); 5] = [
+const OWN_PLACES: [(&str, &str); 6] = [
     ("claude", "the client's own: its login, its approval of the key, and the local token where hotspare is installed"),
     ("logins", "the client's own, of two more logins"),
     ("session.sh", "the case's: it starts the client in a terminal, with its environment"),
     ("state/hotspare/token", "the local token itself, for its owner alone"),
+    ("state/hotspare/ca/authority.json", "the key of this machine's authority where full mode is installed, for its owner alone"),
     ("state/hotspare/keychain", "keys that `init` keeps, for their owner alone"),
 ];
 
