@@ -2,6 +2,7 @@
 //! descriptor that this one may have.
 #![cfg(unix)]
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -42,7 +43,7 @@ async fn sent(upstreams: &Upstreams<Full<Bytes>>, target: &Target) -> Result<(),
     let outgoing = Outgoing {
         method: Method::POST,
         path_and_query: "/v1/messages".into(),
-        headers: http::HeaderMap::new(),
+        headers: Cow::Owned(http::HeaderMap::new()),
         extensions: http::Extensions::new(),
         client_credential: ClientCredential { headers: Vec::new() },
         body: Full::default(),
