@@ -18,11 +18,16 @@ use tokio::task::AbortHandle;
 use crate::client::{Ask, Connection, End};
 use crate::proxy::{SPARE_KEY, healthy, options, parse, plays, streamed, wire};
 
+/// A folder beside the file: what is in it has a say too.
+const PINS: &str = "pins";
+
 /// A gateway whose configuration is a file.
 struct Served {
     folder: tempfile::TempDir,
     gateway: Arc<Gateway>,
     asked: Arc<Notify>,
+    /// How often the configuration was read.
+    loads: Arc<AtomicUsize>,
     tasks: Vec<AbortHandle>,
 }
 
@@ -43,17 +48,28 @@ impl Served {
         let file = folder.path().join("config.json");
         fs::write(&file, config.to_string()).expect("written");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-        let seen = Fingerprint::of(std::slice::from_ref(&file));
+        fs::create_dir(folder.path().join(PINS)).expect("made");
+        let seen = Fingerprint::of(&[file.clone(), folder.path().join(PINS)]);
         let gateway = Gateway::new(&read(&file).expect("valid"), &listener, options()).expect("a gateway");
         if next != config {
             fs::write(&file, next.to_string()).expect("written");
         }
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
-        let (file, watched) = (file.clone(), file);
-        let reload = Reload::new(gateway.clone(), Arc::new(move || read(&file)), Arc::new(move || vec![watched.clone()])).since(seen);
+        let watched = vec![file.clone(), folder.path().join(PINS)];
+        let loads = Arc::new(AtomicUsize::new(0));
+        let counted = loads.clone();
+        let load = Arc::new(move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+            read(&file)
+        });
+        let reload = Reload::new(gateway.clone(), load, Arc::new(move || watched.clone())).since(seen);
         let asked = Arc::new(Notify::new());
         let watching = tokio::spawn(reload.watch(asked.clone()));
-        Self { folder, gateway, asked, tasks: vec![serving.abort_handle(), watching.abort_handle()] }
+        Self { folder, gateway, asked, loads, tasks: vec![serving.abort_handle(), watching.abort_handle()] }
+    }
+
+    fn loads(&self) -> usize {
+        self.loads.load(Ordering::Relaxed)
     }
 
     fn file(&self) -> PathBuf {
@@ -134,6 +150,18 @@ async fn a_file_that_is_saved_during_the_start_is_put_in_place_too() {
     let provider = healthy("here").await;
     let served = Served::start_while_it_is_saved(&lone("old", &provider.url()), &lone("the-new-one", &provider.url())).await;
     served.status_when(|status| status.profiles[0].name == "the-new-one").await;
+}
+
+/// The folder above was watched instead, where nothing is to be seen of it.
+#[tokio::test]
+async fn what_comes_into_a_folder_that_has_a_say_is_seen() {
+    let provider = healthy("here").await;
+    let served = Served::start(&lone("work", &provider.url())).await;
+    served.save(lone("watched", &provider.url()).to_string());
+    served.status_when(|status| status.profiles[0].name == "watched").await;
+    let loads = served.loads();
+    fs::write(served.folder.path().join(PINS).join("one.json"), "{}").expect("written");
+    served.status_when(|_| served.loads() > loads).await;
 }
 
 #[tokio::test]
