@@ -2,12 +2,11 @@
 //! process, beside a service that has worked: three profiles, the first of them benched, some thousand exchanges of today in the ledger.
 
 use std::path::Path;
-use std::process::Output;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 
-use super::body::{Play, Request};
+use super::body::Play;
 use super::client::Connection;
 use super::report::{Aim, number, table};
 use super::stats::quantile;
@@ -36,7 +35,10 @@ const CASES: [Case; 2] = [
     Case { name: "status", aim: "`status`, p50", quantile: 0.5, at_most: 50.0, says: "b" },
 ];
 
-/// Runs each command so many times.
+/// What a process of ours costs on this machine that does nothing.
+const NOTHING: &str = "version";
+
+/// Runs each command so many times, all of them in turn.
 pub(super) fn measure(programs: &Programs, upstream: &Upstream, runs: usize, aims: &mut Vec<Aim>) -> anyhow::Result<()> {
     let program = programs.hotspare.as_ref().context("no hotspare")?;
     let service = programs.hotspare(&[upstream.failing, upstream.good, upstream.good])?;
@@ -45,43 +47,37 @@ pub(super) fn measure(programs: &Programs, upstream: &Upstream, runs: usize, aim
     for _ in 0..EXCHANGES {
         connection.ask(request.next())?;
     }
-    let mut rows = Vec::new();
-    for case in &CASES {
-        let times = times(program, &service, case, runs, &mut connection, &mut request)?;
-        rows.push([vec![case.name.to_owned()], [0.5, 0.95, 1.0].map(|q| number(quantile(&times, q))).to_vec()].concat());
-        aims.push(Aim { measured: quantile(&times, case.quantile), ..Aim::new(case.aim, case.at_most, " ms") });
+    let mut times: [Vec<f64>; CASES.len()] = Default::default();
+    let mut nothing = Vec::with_capacity(runs);
+    for run in 0..runs {
+        if run % RUNS_PER_REQUEST == 0 {
+            connection.ask(request.next())?;
+        }
+        for (case, times) in CASES.iter().zip(&mut times) {
+            times.push(timed(program, &service, case.name, case.says)?);
+        }
+        nothing.push(timed(program, &service, NOTHING, "")?);
     }
+    for (case, times) in CASES.iter().zip(&times) {
+        let beside = format!(" (a process that does nothing: {:.2} ms)", quantile(&nothing, case.quantile));
+        aims.push(Aim { measured: quantile(times, case.quantile), beside, ..Aim::new(case.aim, case.at_most, " ms") });
+    }
+    let row = |name: &str, times: &[f64]| [vec![name.to_owned()], [0.5, 0.95, 1.0].map(|q| number(quantile(times, q))).to_vec()].concat();
+    let mut rows: Vec<_> = CASES.iter().zip(&times).map(|(case, times)| row(case.name, times)).collect();
+    rows.push(row(NOTHING, &nothing));
     let title = format!("Commands (a fresh process each, {EXCHANGES} exchanges in the ledger, one of three profiles benched)");
     table(&title, &["command", "p50 ms", "p95", "max"], &rows);
     Ok(())
 }
 
-/// How long each run took, in milliseconds.
-fn times(
-    program: &Path,
-    service: &Target,
-    case: &Case,
-    runs: usize,
-    connection: &mut Connection,
-    request: &mut Request,
-) -> anyhow::Result<Vec<f64>> {
-    let mut times = Vec::with_capacity(runs);
-    for run in 0..runs {
-        if run % RUNS_PER_REQUEST == 0 {
-            connection.ask(request.next())?;
-        }
-        let (took, output) = timed(program, service, case).with_context(|| format!("`hotspare {}` does not start", case.name))?;
-        let said = String::from_utf8_lossy(&output.stdout);
-        ensure!(output.status.success() && said.contains(case.says), "`hotspare {}` ended with {} and `{said}`", case.name, output.status);
-        times.push(took.as_secs_f64() * 1000.0);
-    }
-    Ok(times)
-}
-
-fn timed(program: &Path, service: &Target, case: &Case) -> anyhow::Result<(Duration, Output)> {
+/// How long one run took, in milliseconds.
+fn timed(program: &Path, service: &Target, name: &str, says: &str) -> anyhow::Result<f64> {
     let mut command = service.command(program)?;
-    command.arg(case.name);
+    command.arg(name);
     let begun = Instant::now();
-    let output = command.output()?;
-    Ok((begun.elapsed(), output))
+    let output = command.output().with_context(|| format!("`hotspare {name}` does not start"))?;
+    let took = begun.elapsed();
+    let said = String::from_utf8_lossy(&output.stdout);
+    ensure!(output.status.success() && said.contains(says), "`hotspare {name}` ended with {} and `{said}`", output.status);
+    Ok(took.as_secs_f64() * 1000.0)
 }
