@@ -916,6 +916,7 @@ fn where_no_descriptor_is_left_everybody_is_tried_and_nobody_blamed() {
     for _ in 0..4 {
         rig.fail(no_descriptor()).fail(no_descriptor()).fail(no_descriptor());
         rig.expect(&["initial 0", "failover 1", "failover 2", "say 503 in 1 s"]);
+        assert!((rig.world.budget.left(rig.clock.now()) - crate::policy::BUDGET).abs() < f64::EPSILON, "nothing was spent");
         rig = Rig { trace: Vec::new(), exchange: None, ..rig };
         rig.clock.advance(secs(30));
         rig = rig.begin();
@@ -926,7 +927,6 @@ fn where_no_descriptor_is_left_everybody_is_tried_and_nobody_blamed() {
         assert_eq!(standing, Standing::Usable);
         assert_eq!(rig.world.health.last_failure(ProfileId(profile)), None);
     }
-    assert!((rig.world.budget.left(rig.clock.now()) - crate::policy::BUDGET).abs() < f64::EPSILON, "nothing was spent");
     rig.fail(no_descriptor()).head().content().success().ends();
     rig.expect(&["initial 0", "failover 1", "commit #1", "end Complete"]);
 }
