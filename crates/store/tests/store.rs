@@ -540,6 +540,7 @@ fn fill(store: &Store) -> u64 {
     panic!("the disk took everything");
 }
 
+/// The half of its test that needs a small disk of its own: another test of this file makes one, and starts this program there.
 #[test]
 #[ignore = "run by another test of this file"]
 fn on_a_full_disk() {
@@ -558,6 +559,7 @@ fn on_a_full_disk() {
     assert_eq!(ids(&dir), (0..last + 10).collect::<Vec<_>>());
 }
 
+/// The half of its test that needs a limit on the size of files: another test of this file sets one, and starts this program under it.
 #[test]
 #[ignore = "run by another test of this file"]
 fn on_a_disk_where_files_stop_growing() {
@@ -593,6 +595,7 @@ fn a_read_only_disk_fails_nothing_and_can_be_read() {
     }
 }
 
+/// The half of its test that needs a place where nothing can be written: another test of this file makes one, and starts this program there.
 #[test]
 #[ignore = "run by another test of this file"]
 fn on_a_read_only_disk() {

@@ -13,6 +13,7 @@ use std::time::Duration;
 use hotspare_config::{BaseUrl, Config, Folders, Locations, Mode};
 use hotspare_gateway::{Gateway, Options, Outside, ServeError, Terminator};
 use listenfd::ListenFd;
+use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 use tokio::process::Command;
@@ -88,28 +89,8 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
             store: Some(store),
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
-        let kind = if arguments.service { "service" } else { "serve" };
-        let registration = match state::register(&locations.state_dir, kind, gateway.local(), &token) {
-            Ok(registration) => Some(registration),
-            // A full disk shall not stop the service.
-            Err(error) if arguments.service => {
-                output::talk(&format!("hotspare: `hotspare status` will not see this service: {error}"));
-                None
-            }
-            Err(error) => return Err(error.into()),
-        };
-        output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
-        match &fault {
-            None => output::talk(&format!("  chain  {}", commands::chain_line(&config))),
-            Some(fault) => {
-                output::talk(&format!("{fault}\n  everything is passed on to {} until that is mended", config.profiles[0].base_url));
-            }
-        }
-        output::talk(&format!(
-            "  client ANTHROPIC_BASE_URL=http://{} ANTHROPIC_CUSTOM_HEADERS=\"x-hotspare-token: $(cat {})\"",
-            gateway.local(),
-            locations.state_dir.join("token").display()
-        ));
+        let registration = registered(arguments, &locations, &gateway, &token)?;
+        announce(&gateway, &config, fault.as_ref(), &locations.state_dir);
         offer_full_mode(&gateway, config.server.mode, &locations.state_dir)?;
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(())).since(seen);
@@ -132,6 +113,40 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         watching.abort();
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// Enters this process among those that `hotspare status` asks. A full disk shall not stop the service.
+fn registered(
+    arguments: &Serve,
+    locations: &Locations,
+    gateway: &Gateway,
+    token: &SecretString,
+) -> Result<Option<state::Registration>, CliError> {
+    let kind = if arguments.service { "service" } else { "serve" };
+    match state::register(&locations.state_dir, kind, gateway.local(), token) {
+        Ok(registration) => Ok(Some(registration)),
+        Err(error) if arguments.service => {
+            output::talk(&format!("hotspare: `hotspare status` will not see this service: {error}"));
+            Ok(None)
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Says where it listens, whom it asks, and how a client comes to it.
+fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_dir: &Path) {
+    output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
+    match fault {
+        None => output::talk(&format!("  chain  {}", commands::chain_line(config))),
+        Some(fault) => {
+            output::talk(&format!("{fault}\n  everything is passed on to {} until that is mended", config.profiles[0].base_url));
+        }
+    }
+    output::talk(&format!(
+        "  client ANTHROPIC_BASE_URL=http://{} ANTHROPIC_CUSTOM_HEADERS=\"x-hotspare-token: $(cat {})\"",
+        gateway.local(),
+        state_dir.join("token").display()
+    ));
 }
 
 /// What serves while nothing can be read: the client's own login, to where the client would go without us.
