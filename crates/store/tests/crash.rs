@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use hotspare_store::{Change, FILE, Filter, Options, Reader, StateEntry, Store};
+use hotspare_store::{Change, FILE, Filter, Listing, Options, Reader, StateEntry, Store};
 use sample::{failed_over, now_ms};
 
 /// Processes that are killed.
@@ -124,16 +124,18 @@ fn l8_a_process_killed_at_any_point_loses_nothing_that_was_written() {
     let seed = now_ms();
     let mut dice = Dice(seed);
     let begun = Instant::now();
-    let mut seen = 0;
+    let (mut seen, mut was_there) = (0, false);
     let (mut killed, mut recorded, mut lost, mut oldest, mut slowest) = (0, 0, 0, 0, Duration::ZERO);
     while killed < KILLS {
         // Now and then two at once, as `serve` beside `run`.
         let count = 1 + u64::from(dice.below(3) == 0);
         let mut victims: Vec<Victim> = (0..count).map(|place| Victim::start(dir, (killed + place) * SPAN)).collect();
         for victim in &mut victims {
-            // Some while they open the ledger, some in the middle of their work.
-            victim.listen(dice.below(40));
-            std::thread::park_timeout(Duration::from_micros(dice.below(3000)));
+            // The first at once, before there is a ledger; then some while they open it, some in the middle of their work.
+            if killed > 0 {
+                victim.listen(dice.below(40));
+                std::thread::park_timeout(Duration::from_micros(dice.below(3000)));
+            }
             victim.kill();
         }
         let opening = Instant::now();
@@ -142,9 +144,13 @@ fn l8_a_process_killed_at_any_point_loses_nothing_that_was_written() {
         slowest = slowest.max(opened);
         assert!(opened < Duration::from_secs(1), "seed {seed}: opening took {opened:?} after {killed} kills");
         assert_eq!(store.trouble(), None, "seed {seed}");
-        let reader = Reader::open(dir).unwrap().expect("a ledger");
         let filter = Filter { since_ms: 0, failovers: false, after: Some(seen), limit: u32::MAX };
-        let listing = reader.list(&filter).unwrap();
+        let listing = match Reader::open(dir).unwrap() {
+            Some(reader) => reader.list(&filter).unwrap(),
+            None => Listing::default(),
+        };
+        was_there |= dir.join(FILE).exists();
+        assert_eq!(was_there, dir.join(FILE).exists(), "seed {seed}: a ledger that was there is gone after {killed} kills");
         seen = listing.last_seq.unwrap_or(seen);
         let ids: Vec<u64> = listing.rows.iter().map(|row| row.record.id).collect();
         let progress = store.load("progress");
