@@ -16,10 +16,10 @@ pub const FILE: &str = "ledger.db";
 const LOCK_FILE: &str = "ledger.lock";
 
 /// The steps from an empty file to today's shape. A step that was published is never changed; a new one goes to the end.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/1.sql")];
+const MIGRATIONS: [&str; 2] = [include_str!("migrations/1.sql"), include_str!("migrations/2.sql")];
 
 /// The shape that this program knows, as `user_version` counts it.
-pub(crate) const SCHEMA_VERSION: i64 = 1;
+pub(crate) const SCHEMA_VERSION: i64 = 2;
 
 const _: () = assert!(SCHEMA_VERSION.unsigned_abs() == MIGRATIONS.len() as u64, "each step has a number");
 
@@ -243,7 +243,7 @@ fn configure(connection: &Connection) -> rusqlite::Result<()> {
     connection.pragma_update_and_check(None, "journal_size_limit", LOG_LEFTOVER, |_| Ok(()))
 }
 
-fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
+pub(crate) fn migrate(connection: &mut Connection) -> rusqlite::Result<()> {
     if user_version(connection)? == SCHEMA_VERSION {
         return Ok(());
     }

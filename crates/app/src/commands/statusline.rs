@@ -92,9 +92,7 @@ async fn find() -> Found {
 /// What this profile cost today, where a price is known.
 fn cost_today(profile: &str) -> Option<u64> {
     let locations = commands::locations(None).ok()?;
-    let totals = Reader::open(&locations.state_dir).ok()??.today().ok()?;
-    let priced = totals.iter().filter(|total| total.profile == profile && total.priced > 0);
-    let cost: u64 = priced.map(|total| total.est_cost_micro_usd).sum();
+    let cost = Reader::open(&locations.state_dir).ok()??.cost_today(profile).ok()?;
     (cost > 0).then_some(cost)
 }
 
