@@ -25,6 +25,9 @@ const PROGRAMS: [(&str, &[&str], &str); 5] = [
     ("tmux", &["-V"], "tmux"),
 ];
 
+/// The same of programs that make a network which loses packets: where they cannot be had, those cells are left out and it is said.
+const WELCOME: [(&str, &[&str], &str); 2] = [("ip", &["-V"], "iproute2"), ("nft", &["--version"], "nftables")];
+
 /// One check: a command that must end well.
 struct Step {
     name: &'static str,
@@ -148,22 +151,38 @@ fn install_missing(path: &OsString) -> anyhow::Result<()> {
 }
 
 fn install_programs() -> anyhow::Result<()> {
-    let missing: Vec<&str> =
-        PROGRAMS.iter().filter(|(program, proof, _)| !works(Command::new(program).args(*proof))).map(|(_, _, package)| *package).collect();
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let packages = missing.join(" ");
-    if !rustix::process::geteuid().is_root() {
+    let (missing, welcome) = (packages_missing(&PROGRAMS), packages_missing(&WELCOME));
+    let is_root = rustix::process::geteuid().is_root();
+    if !missing.is_empty() && !is_root {
+        let packages = missing.join(" ");
         bail!("missing: {packages}. Install them first, on Debian with `sudo apt-get install {packages}`");
     }
-    println!("ci: installing {packages}");
-    // A list that cannot be refreshed may still be good enough.
-    let _ = Command::new("apt-get").args(["update", "--quiet"]).status();
-    let install = ["install", "--yes", "--quiet", "--no-install-recommends"];
-    let status = Command::new("apt-get").args(install).args(&missing).env("DEBIAN_FRONTEND", "noninteractive").status()?;
+    if is_root && !(missing.is_empty() && welcome.is_empty()) {
+        // A list that cannot be refreshed may still be good enough.
+        let _ = Command::new("apt-get").args(["update", "--quiet"]).status();
+    }
+    if !missing.is_empty() {
+        install(&missing)?;
+    }
+    if !welcome.is_empty()
+        && is_root
+        && let Err(error) = install(&welcome)
+    {
+        println!("ci: goes on without {}: {error:#}", welcome.join(" and "));
+    }
+    Ok(())
+}
+
+fn packages_missing(programs: &[(&str, &[&str], &'static str)]) -> Vec<&'static str> {
+    programs.iter().filter(|(program, proof, _)| !works(Command::new(program).args(*proof))).map(|(_, _, package)| *package).collect()
+}
+
+fn install(packages: &[&str]) -> anyhow::Result<()> {
+    println!("ci: installing {}", packages.join(" "));
+    let arguments = ["install", "--yes", "--quiet", "--no-install-recommends"];
+    let status = Command::new("apt-get").args(arguments).args(packages).env("DEBIAN_FRONTEND", "noninteractive").status()?;
     if !status.success() {
-        bail!("`apt-get install {packages}` ended with {status}");
+        bail!("`apt-get install {}` ended with {status}", packages.join(" "));
     }
     Ok(())
 }

@@ -365,7 +365,7 @@ fn text(file: &Path) -> Option<String> {
     (text.len() as u64 <= FILE_CAP).then_some(text)
 }
 
-/// Four texts of each row. Opened as unchanging: SQLite makes no file beside it.
+/// The first texts of each row. Opened as unchanging: SQLite makes no file beside it.
 fn rows<const N: usize>(file: &Path, sql: &str) -> rusqlite::Result<Vec<[String; N]>> {
     let mut uri = "file:".to_owned();
     for byte in file.as_os_str().as_encoded_bytes() {
