@@ -336,24 +336,36 @@ fn append_all(members: &mut Vec<Member>, appended: Vec<Member>) {
         let key = member.key().to_owned();
         let node = settle(member.node);
         match members.iter_mut().find(|known| known.name == key) {
-            Some(known) => append(&mut known.node, node),
+            Some(known) => append(&key, &mut known.node, node),
             None => members.push(Member { name: key, name_at: member.name_at, node }),
         }
     }
 }
 
-/// One value counts as a list of one.
-fn append(list: &mut Node, more: Node) {
+/// The one key whose list may be written as its only entry.
+const ONE_OR_MORE: &str = "secondary_profile";
+
+/// What is no list stays, or comes, as it is: whoever reads it says so. As an entry of a list it would pass for a good one.
+fn append(key: &str, list: &mut Node, more: Node) {
+    if !is_list(key, list) {
+        return;
+    }
+    if !is_list(key, &more) {
+        *list = more;
+        return;
+    }
     let at = more.at.clone();
-    let more = entries(more);
     let known = std::mem::replace(list, Node { at, value: Value::Null });
-    list.value = Value::List(entries(known).into_iter().chain(more).collect());
+    list.value = Value::List(entries(known).into_iter().chain(entries(more)).collect());
+}
+
+fn is_list(key: &str, node: &Node) -> bool {
+    matches!(node.value, Value::List(_)) || matches!(node.value, Value::String(_)) && key == ONE_OR_MORE
 }
 
 fn entries(node: Node) -> Vec<Node> {
     match node.value {
         Value::List(nodes) => nodes,
-        Value::Null => Vec::new(),
         _ => vec![node],
     }
 }
@@ -398,13 +410,24 @@ mod tests {
     #[test]
     fn a_plus_appends_to_what_stands_below() {
         check_merge(r#"{"a":[1,2]}"#, r#"{"+a":[3]}"#, "{a=[1 2 3]}");
-        check_merge(r#"{"a":1}"#, r#"{"+a":2}"#, "{a=[1 2]}");
+        let one = r#"{"secondary_profile":"x"}"#;
+        check_merge(one, r#"{"+secondary_profile":"y"}"#, "{secondary_profile=[x y]}");
+        check_merge(one, r#"{"+secondary_profile":["y","z"]}"#, "{secondary_profile=[x y z]}");
         check_merge("{}", r#"{"+a":[3]}"#, "{a=[3]}");
         check_merge(r#"{"+a":[1]}"#, r#"{"+a":[2]}"#, "{a=[1 2]}");
         check_merge(r#"{"a":[1]}"#, r#"{"a":[2],"+a":[3]}"#, "{a=[2 3]}");
         check_merge(r#"{"a":{"+b":[1]}}"#, r#"{"a":{"b":[2]}}"#, "{a={b=[2]}}");
         check_merge(r#"{"a":1}"#, r#"{"a":{"+b":[1],"c":[{"+d":[1]}]}}"#, "{a={b=[1] c=[{d=[1]}]}}");
         check_merge("{}", r#"{"+":[1]}"#, "{+=[1]}");
+    }
+
+    #[test]
+    fn what_is_no_list_is_left_for_its_reader_to_refuse() {
+        check_merge(r#"{"a":1}"#, r#"{"+a":[2]}"#, "{a=1}");
+        check_merge(r#"{"a":null}"#, r#"{"+a":[2]}"#, "{a=null}");
+        check_merge("{}", r#"{"a":{"x":1},"+a":[]}"#, "{a={x=1}}");
+        check_merge(r#"{"a":[1]}"#, r#"{"+a":2}"#, "{a=2}");
+        check_merge(r#"{"secondary_profile":1}"#, r#"{"+secondary_profile":["y"]}"#, "{secondary_profile=1}");
     }
 
     #[test]

@@ -149,3 +149,32 @@ fn a_thousand_faults_are_not_all_shown() {
     assert_eq!(errors.0.len(), 50);
     assert!(errors.render(false).ends_with("= note: 19950 more are not shown"));
 }
+
+/// Found by the property above: as an entry of a list it passed for a good one.
+#[test]
+fn what_is_no_list_is_refused_beside_a_plus_too() {
+    let schema = schema();
+    for (list, wrong) in
+        [(r#""AttemptFailure""#, r#"{ "matcher": "", "hooks": [] }"#), (r#""AttemptFailure""#, "null"), (r#""PreRetry""#, r#""x""#)]
+    {
+        let plus = list.replacen('"', "\"+", 1);
+        for hooks in [format!("{list}: {wrong}, {plus}: []"), format!("{list}: [], {plus}: {wrong}")] {
+            refused(&schema, &format!(r#"{{ "profiles": {{ "a": {{}} }}, "hooks": {{ {hooks} }} }}"#));
+        }
+    }
+    for policy in [r#""triggers": "5xx", "+triggers": [429]"#, r#""triggers": [429], "+triggers": "5xx""#, r#""chains": 5, "+chains": []"#]
+    {
+        refused(&schema, &format!(r#"{{ "profiles": {{ "a": {{}} }}, "failover_policy": {{ "primary_profile": "a", {policy} }} }}"#));
+    }
+    let good = r#"{ "profiles": { "a": {}, "b": {}, "c": {} }, "failover_policy": { "primary_profile": "a", "secondary_profile": "b", "+secondary_profile": "c" } }"#;
+    assert!(fits(&schema, &whole(good)) && parse(good, Path::new("config.json"), Path::new("/home/me")).is_ok());
+}
+
+fn refused(schema: &Value, text: &str) {
+    assert!(!fits(schema, &whole(text)), "the schema takes {text}");
+    assert!(parse(text, Path::new("config.json"), Path::new("/home/me")).is_err(), "the loader takes {text}");
+}
+
+fn whole(text: &str) -> Value {
+    serde_json::from_str(text).expect("JSON")
+}
