@@ -166,11 +166,18 @@ fn object(node: Node, pass: impl FnMut(Member) -> Option<Member>) -> Node {
 
 fn covers(below: &Triggers, wanted: &Triggers) -> bool {
     // The kinds that triggers tell apart besides their status.
-    const KINDS: [FailureKind; 3] = [FailureKind::ServerError, FailureKind::Billing, FailureKind::ModelNotFound];
+    const KINDS: [FailureKind; 6] = [
+        FailureKind::ServerError,
+        FailureKind::Throttled,
+        FailureKind::Overloaded,
+        FailureKind::Unauthorized,
+        FailureKind::Billing,
+        FailureKind::ModelNotFound,
+    ];
     KINDS.into_iter().all(|kind| {
         (100..600).all(|status| {
             let failure = Failure::new(kind, Stage::Head, "").with_status(status);
-            below.fire(&failure) || !wanted.fire(&failure)
+            below.fire(&failure, true) || !wanted.fire(&failure, true)
         })
     })
 }

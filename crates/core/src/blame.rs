@@ -384,8 +384,12 @@ fn requests(seen: &Observations) -> Option<Verdict> {
         FailureKind::OutOfDescriptors => Some(surely(Cause::Descriptors)),
         FailureKind::NoCredential => Some(surely(Cause::SetUp)),
         FailureKind::ModelNotFound => Some(surely(Cause::Request)),
+        FailureKind::Misconfigured => Some(likely(Cause::SetUp)),
         FailureKind::BadRequest
         | FailureKind::TooLarge
+        | FailureKind::Refused
+        | FailureKind::ContentPolicy
+        | FailureKind::ResourceNotFound
         | FailureKind::ProviderBound
         | FailureKind::Redirect
         | FailureKind::CannotReplay => Some(likely(Cause::Request)),

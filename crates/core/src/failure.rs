@@ -74,22 +74,30 @@ pub enum FailureKind {
     QuotaExhausted,
     /// 429 without a word on when or why; bound to the request.
     BareRateLimit,
-    /// 429: a spend cap.
+    /// A cap on spending.
     SpendCap,
     /// 401.
     Unauthorized,
     /// 403.
     Forbidden,
-    /// 402, or a 400 that says credit or spend limit.
+    /// 402, or words on money under any status.
     Billing,
     /// 404 for the model.
     ModelNotFound,
     /// A 400 that names something only this provider minds.
     ProviderBound,
-    /// Any other 4xx: the request's own fault.
+    /// A 4xx that plainly speaks of the request: a field's path, its schema.
     BadRequest,
-    /// 413.
+    /// 413, or a 400 that says the prompt is too long.
     TooLarge,
+    /// Any other 4xx: its wording is unknown, and the answer of another profile shows whose fault it is.
+    Refused,
+    /// A setting of the provider's operator, of a gateway or of the user is at fault.
+    Misconfigured,
+    /// Refused on grounds of a usage policy.
+    ContentPolicy,
+    /// 404 for a file, a container, a batch or a thread.
+    ResourceNotFound,
     /// 3xx: never followed.
     Redirect,
     /// 200 with HTML, an error body, nothing, or another content type than was asked for.
@@ -132,6 +140,8 @@ pub struct Failure {
     pub family_only: bool,
     /// Whether the provider said `x-should-retry: false`: it is not asked the same again at once.
     pub no_retry: bool,
+    /// True if Claude Code is known to mend its request, or to shorten it, because of this very wording.
+    pub client_mends: bool,
     /// Whether the request has been changed in just what the provider minds, so that it is worth one more try there.
     pub repaired: bool,
     /// For people, short: `529 overloaded`. Holds no prompt, no answer and no secret.
@@ -141,7 +151,17 @@ pub struct Failure {
 impl Failure {
     /// A failure without a status.
     pub fn new(kind: FailureKind, stage: Stage, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, stage, status: None, retry_after: None, family_only: false, no_retry: false, repaired: false, detail: detail.into() }
+        Self {
+            kind,
+            stage,
+            status: None,
+            retry_after: None,
+            family_only: false,
+            no_retry: false,
+            client_mends: false,
+            repaired: false,
+            detail: detail.into(),
+        }
     }
 
     /// The same with the status it came as.
@@ -158,18 +178,68 @@ impl Failure {
         self
     }
 
-    /// The status that the user's triggers are asked about; none where a failure always triggers.
-    pub fn trigger_status(&self) -> Option<u16> {
+    /// The status that the user's list of triggers must name; `None` if the failure triggers whatever the list says.
+    pub fn trigger_status(&self, from_primary: bool) -> Option<u16> {
         match self.kind {
-            // What only one provider minds says nothing about the request: no list of statuses is asked about it.
-            FailureKind::Redirect
-            | FailureKind::WrongContent
-            | FailureKind::NoCredential
-            | FailureKind::ProviderBound
-            | FailureKind::TooLarge => None,
+            FailureKind::Redirect | FailureKind::WrongContent | FailureKind::NoCredential => None,
+            // A page under a 4xx is not the provider's answer.
+            FailureKind::BadGateway if self.status.is_some_and(is_client_error) => None,
+            // What a spare refuses says nothing about the request: the next profile may take it.
+            _ if !from_primary && self.status.is_some_and(is_client_error) => None,
             _ => self.status,
         }
     }
+
+    /// What follows for the request. The primary's refusal is relayed byte for byte where the client mends its request because of it;
+    /// a spare's 4xx only means "not here".
+    pub fn next_step(&self, from_primary: bool) -> NextStep {
+        match self.kind {
+            FailureKind::StaleConnection => NextStep::SameFresh,
+            // A sibling account may share the limit on the network address, and a bare 429 may be bound to the request.
+            FailureKind::Throttled | FailureKind::BareRateLimit => NextStep::NextElsewhere,
+            FailureKind::ProviderBound | FailureKind::TooLarge if from_primary && self.client_mends => NextStep::Relay,
+            // No other opinion on safety is sought, and a file of the primary's account is nowhere else.
+            FailureKind::BadRequest | FailureKind::ContentPolicy | FailureKind::ResourceNotFound if from_primary => NextStep::Relay,
+            FailureKind::CannotReplay => NextStep::Relay,
+            FailureKind::ConnectRefused
+            | FailureKind::Unreachable
+            | FailureKind::Dns
+            | FailureKind::ConnectTimeout
+            | FailureKind::TlsHandshake
+            | FailureKind::TlsCertificate
+            | FailureKind::ClosedBeforeHead
+            | FailureKind::BadHead
+            | FailureKind::HeadTimeout
+            | FailureKind::ServerError
+            | FailureKind::BadGateway
+            | FailureKind::Overloaded
+            | FailureKind::QuotaExhausted
+            | FailureKind::SpendCap
+            | FailureKind::Unauthorized
+            | FailureKind::Forbidden
+            | FailureKind::Billing
+            | FailureKind::ModelNotFound
+            | FailureKind::ProviderBound
+            | FailureKind::BadRequest
+            | FailureKind::TooLarge
+            | FailureKind::Refused
+            | FailureKind::Misconfigured
+            | FailureKind::ContentPolicy
+            | FailureKind::ResourceNotFound
+            | FailureKind::Redirect
+            | FailureKind::WrongContent
+            | FailureKind::StreamDied
+            | FailureKind::Stalled
+            | FailureKind::Malformed
+            // Another one may have a connection that is open already.
+            | FailureKind::OutOfDescriptors
+            | FailureKind::NoCredential => NextStep::NextProfile,
+        }
+    }
+}
+
+fn is_client_error(status: u16) -> bool {
+    (400..500).contains(&status)
 }
 
 impl fmt::Display for Failure {
@@ -259,14 +329,18 @@ impl FailureKind {
             Self::Throttled => "429 for seconds or minutes",
             Self::QuotaExhausted => "429: a usage window is used up",
             Self::BareRateLimit => "429 without a word on when or why; bound to the request",
-            Self::SpendCap => "429: a spend cap",
+            Self::SpendCap => "A cap on spending",
             Self::Unauthorized => "401",
             Self::Forbidden => "403",
-            Self::Billing => "402, or a 400 that says credit or spend limit",
+            Self::Billing => "402, or words on money under any status",
             Self::ModelNotFound => "404 for the model",
             Self::ProviderBound => "A 400 that names something only this provider minds",
-            Self::BadRequest => "Any other 4xx: the request's own fault",
+            Self::BadRequest => "A 4xx that plainly speaks of the request: a field's path, its schema",
             Self::TooLarge => "413, or a 400 that says the prompt is too long",
+            Self::Refused => "Any other 4xx: its wording is unknown",
+            Self::Misconfigured => "A setting of the provider's operator, of a gateway or of the user is at fault",
+            Self::ContentPolicy => "Refused on grounds of a usage policy",
+            Self::ResourceNotFound => "404 for a file, a container, a batch or a thread",
             Self::Redirect => "3xx: never followed",
             Self::WrongContent => "200 with HTML, an error body, nothing, or another content type than was asked for",
             Self::StreamDied => "The stream ended or broke before it was complete",
@@ -279,7 +353,7 @@ impl FailureKind {
     }
 
     /// Every kind, in the table's order.
-    pub const ALL: [Self; 32] = [
+    pub const ALL: [Self; 36] = [
         Self::StaleConnection,
         Self::ConnectRefused,
         Self::Unreachable,
@@ -304,6 +378,10 @@ impl FailureKind {
         Self::ProviderBound,
         Self::BadRequest,
         Self::TooLarge,
+        Self::Refused,
+        Self::Misconfigured,
+        Self::ContentPolicy,
+        Self::ResourceNotFound,
         Self::Redirect,
         Self::WrongContent,
         Self::StreamDied,
@@ -341,6 +419,10 @@ impl FailureKind {
             Self::ProviderBound => "provider_bound",
             Self::BadRequest => "bad_request",
             Self::TooLarge => "too_large",
+            Self::Refused => "refused",
+            Self::Misconfigured => "misconfigured",
+            Self::ContentPolicy => "content_policy",
+            Self::ResourceNotFound => "resource_not_found",
             Self::Redirect => "redirect",
             Self::WrongContent => "wrong_content",
             Self::StreamDied => "stream_died",
@@ -349,47 +431,6 @@ impl FailureKind {
             Self::OutOfDescriptors => "out_of_descriptors",
             Self::NoCredential => "no_credential",
             Self::CannotReplay => "cannot_replay",
-        }
-    }
-
-    /// What next for the request. `from_primary` tells the chain's first profile from a spare: the client heals itself on the primary's
-    /// own 400, so that one is relayed byte for byte.
-    pub fn next_step(self, from_primary: bool) -> NextStep {
-        match self {
-            Self::StaleConnection => NextStep::SameFresh,
-            // A sibling account may share the limit on the network address, and a bare 429 may be bound to the request.
-            Self::Throttled | Self::BareRateLimit => NextStep::NextElsewhere,
-            // How much a spare takes is its own affair as well.
-            Self::ProviderBound | Self::TooLarge if from_primary => NextStep::Relay,
-            Self::BadRequest | Self::CannotReplay => NextStep::Relay,
-            Self::ConnectRefused
-            | Self::Unreachable
-            | Self::Dns
-            | Self::ConnectTimeout
-            | Self::TlsHandshake
-            | Self::TlsCertificate
-            | Self::ClosedBeforeHead
-            | Self::BadHead
-            | Self::HeadTimeout
-            | Self::ServerError
-            | Self::BadGateway
-            | Self::Overloaded
-            | Self::QuotaExhausted
-            | Self::SpendCap
-            | Self::Unauthorized
-            | Self::Forbidden
-            | Self::Billing
-            | Self::ModelNotFound
-            | Self::ProviderBound
-            | Self::TooLarge
-            | Self::Redirect
-            | Self::WrongContent
-            | Self::StreamDied
-            | Self::Stalled
-            | Self::Malformed
-            // Another one may have a connection that is open already.
-            | Self::OutOfDescriptors
-            | Self::NoCredential => NextStep::NextProfile,
         }
     }
 
@@ -428,6 +469,9 @@ impl Failure {
             | FailureKind::ProviderBound
             | FailureKind::BadRequest
             | FailureKind::TooLarge
+            | FailureKind::Refused
+            | FailureKind::ContentPolicy
+            | FailureKind::ResourceNotFound
             | FailureKind::OutOfDescriptors
             | FailureKind::CannotReplay => Verdict::NEUTRAL,
             FailureKind::Malformed => Verdict { strike: Soft, ..Verdict::NEUTRAL },
@@ -445,10 +489,11 @@ impl Failure {
             FailureKind::Overloaded => Verdict::new(Soft, told.unwrap_or(15 * SECOND), grip, Family),
             FailureKind::Throttled => Verdict::new(No, told.unwrap_or(5 * SECOND).min(SHORT_THROTTLE), grip, Family),
             FailureKind::QuotaExhausted => Verdict::new(No, self.retry_after.unwrap_or(300 * SECOND), Blocked, limited),
-            FailureKind::SpendCap => Verdict::new(No, self.retry_after.unwrap_or(HOUR), Blocked, Profile),
+            FailureKind::SpendCap | FailureKind::Forbidden | FailureKind::Billing | FailureKind::Misconfigured => {
+                Verdict::new(No, self.retry_after.unwrap_or(HOUR), Blocked, limited)
+            }
             FailureKind::Unauthorized => Verdict::new(No, 15 * 60 * SECOND, Credential, Profile),
-            FailureKind::Forbidden | FailureKind::Billing => Verdict::new(No, HOUR, Blocked, Profile),
-            FailureKind::ModelNotFound => Verdict::new(No, HOUR, Blocked, Family),
+            FailureKind::ModelNotFound => Verdict::new(No, self.retry_after.unwrap_or(HOUR), Blocked, Family),
             FailureKind::Redirect => Verdict::new(Hard, 10 * 60 * SECOND, Blocked, Profile),
             FailureKind::NoCredential => Verdict::new(No, 15 * SECOND, Firm, Profile),
         }
@@ -493,11 +538,18 @@ impl Failure {
             | FailureKind::Unauthorized
             | FailureKind::Forbidden
             | FailureKind::Billing
+            | FailureKind::Misconfigured
             | FailureKind::NoCredential
             | FailureKind::TlsCertificate
             | FailureKind::Redirect => 2,
             FailureKind::ModelNotFound => 1,
-            FailureKind::ProviderBound | FailureKind::BadRequest | FailureKind::TooLarge | FailureKind::CannotReplay => 0,
+            FailureKind::ProviderBound
+            | FailureKind::BadRequest
+            | FailureKind::TooLarge
+            | FailureKind::Refused
+            | FailureKind::ContentPolicy
+            | FailureKind::ResourceNotFound
+            | FailureKind::CannotReplay => 0,
         }
     }
 }
@@ -531,25 +583,65 @@ mod tests {
     }
 
     #[test]
-    fn the_request_s_own_fault_is_relayed_and_blames_nobody() {
-        for (kind, from_spare) in [(FailureKind::BadRequest, NextStep::Relay), (FailureKind::TooLarge, NextStep::NextProfile)] {
+    fn request_fault_of_primary_is_relayed_and_neutral() {
+        for kind in [FailureKind::BadRequest, FailureKind::ContentPolicy, FailureKind::ResourceNotFound] {
             let failure = Failure::new(kind, Stage::Head, "4xx");
-            assert_eq!(kind.next_step(true), NextStep::Relay);
-            assert_eq!(kind.next_step(false), from_spare);
-            assert_eq!(failure.verdict(), Verdict::NEUTRAL);
+            assert_eq!(failure.next_step(true), NextStep::Relay, "{kind:?}");
+            assert_eq!(failure.verdict(), Verdict::NEUTRAL, "{kind:?}");
         }
     }
 
     #[test]
-    fn a_provider_bound_400_is_relayed_from_the_primary_and_hops_from_a_spare() {
-        assert_eq!(FailureKind::ProviderBound.next_step(true), NextStep::Relay);
-        assert_eq!(FailureKind::ProviderBound.next_step(false), NextStep::NextProfile);
+    fn refusal_that_the_client_mends_is_relayed() {
+        for kind in [FailureKind::ProviderBound, FailureKind::TooLarge] {
+            let unknown = Failure::new(kind, Stage::Head, "400");
+            let mended = Failure { client_mends: true, ..unknown.clone() };
+            assert_eq!(unknown.next_step(true), NextStep::NextProfile, "{kind:?}");
+            assert_eq!(mended.next_step(true), NextStep::Relay, "{kind:?}");
+            assert_eq!(mended.next_step(false), NextStep::NextProfile, "{kind:?}");
+        }
+    }
+
+    /// A spare's 4xx was the client's answer while other profiles were well.
+    #[test]
+    fn spare_s_4xx_always_continues_at_the_next_profile() {
+        let mut only_overload = crate::Triggers::none();
+        only_overload.add_status(529);
+        for kind in FailureKind::ALL.into_iter().filter(|kind| !matches!(kind, FailureKind::CannotReplay | FailureKind::StaleConnection)) {
+            let failure = Failure { client_mends: true, ..Failure::new(kind, Stage::Head, "400").with_status(400) };
+            assert_ne!(failure.next_step(false), NextStep::Relay, "{kind:?}");
+            for triggers in [&crate::Triggers::default(), &only_overload] {
+                assert!(triggers.fire(&failure, false), "{kind:?}");
+            }
+        }
     }
 
     #[test]
-    fn a_spare_s_provider_bound_400_goes_on_with_the_default_triggers() {
-        let failure = Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400);
-        assert!(crate::Triggers::default().fire(&failure));
+    fn refused_by_primary_honours_the_user_s_triggers() {
+        let refused = Failure::new(FailureKind::Refused, Stage::Head, "409").with_status(409);
+        let mut listed = crate::Triggers::none();
+        assert!(crate::Triggers::default().fire(&refused, true));
+        assert!(!listed.fire(&refused, true));
+        listed.add_status(409);
+        assert!(listed.fire(&refused, true));
+    }
+
+    #[test]
+    fn page_under_a_4xx_triggers_whatever_the_list_says() {
+        let page = Failure::new(FailureKind::BadGateway, Stage::Head, "404").with_status(404);
+        assert!(crate::Triggers::none().fire(&page, true));
+    }
+
+    #[test]
+    fn told_wait_replaces_the_hour_of_a_hard_bench() {
+        for kind in [FailureKind::Billing, FailureKind::Forbidden, FailureKind::Misconfigured, FailureKind::SpendCap] {
+            let failure = Failure::new(kind, Stage::Head, "402");
+            assert_eq!(failure.verdict().bench, Some((HOUR, Grip::Hard)), "{kind:?}");
+            let told = failure.with_retry_after(Some(300 * SECOND));
+            assert_eq!(told.verdict().bench, Some((300 * SECOND, Grip::Hard)), "{kind:?}");
+            let of_model = Failure { family_only: true, ..told };
+            assert_eq!(of_model.verdict().scope, Scope::Family, "{kind:?}");
+        }
     }
 
     /// litellm #40404: cut and stalled streams never counted against the one that cut them.

@@ -101,9 +101,16 @@ pub fn error_word(kind: FailureKind) -> &'static str {
         FailureKind::Unauthorized | FailureKind::Forbidden | FailureKind::NoCredential => "authentication_failed",
         FailureKind::Billing => "billing_error",
         FailureKind::ModelNotFound => "model_not_found",
-        FailureKind::ProviderBound | FailureKind::BadRequest | FailureKind::TooLarge | FailureKind::CannotReplay => "invalid_request",
+        FailureKind::ProviderBound
+        | FailureKind::BadRequest
+        | FailureKind::TooLarge
+        | FailureKind::Refused
+        | FailureKind::ContentPolicy
+        | FailureKind::ResourceNotFound
+        | FailureKind::CannotReplay => "invalid_request",
         FailureKind::ServerError | FailureKind::BadGateway => "server_error",
-        FailureKind::StaleConnection
+        FailureKind::Misconfigured
+        | FailureKind::StaleConnection
         | FailureKind::ConnectRefused
         | FailureKind::Unreachable
         | FailureKind::Dns

@@ -128,6 +128,8 @@ impl Default for Failback {
 pub struct Triggers {
     statuses: Vec<Range>,
     names: Vec<TriggerName>,
+    /// True for the default list: it also lets pass the 4xx that have no entry of their own.
+    unlisted: bool,
 }
 
 /// Inclusive.
@@ -173,9 +175,9 @@ impl TriggerName {
 }
 
 impl Default for Triggers {
-    /// 5xx, 408, 429, 401, 402, 403, billing and model-not-found.
+    /// 5xx, 408, 429, 401, 402, 403, billing and model-not-found, and every 4xx whose failure kind goes on to the next profile.
     fn default() -> Self {
-        let mut triggers = Self::none();
+        let mut triggers = Self { unlisted: true, ..Self::none() };
         triggers.add_range(500, 599);
         for status in [401, 402, 403, 408, 429] {
             triggers.add_status(status);
@@ -189,7 +191,7 @@ impl Default for Triggers {
 impl Triggers {
     /// No status triggers anything.
     pub fn none() -> Self {
-        Self { statuses: Vec::new(), names: Vec::new() }
+        Self { statuses: Vec::new(), names: Vec::new(), unlisted: false }
     }
 
     /// Adds one status.
@@ -213,11 +215,12 @@ impl Triggers {
     }
 
     /// Whether this failure may go on to the next profile.
-    pub fn fire(&self, failure: &Failure) -> bool {
-        let Some(status) = failure.trigger_status() else {
+    pub fn fire(&self, failure: &Failure, from_primary: bool) -> bool {
+        let Some(status) = failure.trigger_status(from_primary) else {
             return true;
         };
-        self.has_status(status) || self.names.iter().any(|name| names(*name, failure.kind, status))
+        let unlisted = self.unlisted && (400..500).contains(&status);
+        unlisted || self.has_status(status) || self.names.iter().any(|name| names(*name, failure.kind, status))
     }
 
     fn has_status(&self, status: u16) -> bool {
@@ -225,13 +228,17 @@ impl Triggers {
     }
 }
 
+/// Providers send one thing under many statuses (z.ai's balance is a 429, MiniMax's a 500), so a name also means the kind.
 fn names(name: TriggerName, kind: FailureKind, status: u16) -> bool {
+    use FailureKind as Kind;
     match name {
-        TriggerName::RateLimit => status == 429,
-        TriggerName::Overloaded => status == 529,
-        TriggerName::AuthenticationFailed => status == 401 || status == 403,
-        TriggerName::BillingError => kind == FailureKind::Billing,
-        TriggerName::ModelNotFound => kind == FailureKind::ModelNotFound,
+        TriggerName::RateLimit => {
+            status == 429 || matches!(kind, Kind::Throttled | Kind::QuotaExhausted | Kind::BareRateLimit | Kind::SpendCap)
+        }
+        TriggerName::Overloaded => status == 529 || kind == Kind::Overloaded,
+        TriggerName::AuthenticationFailed => status == 401 || status == 403 || matches!(kind, Kind::Unauthorized | Kind::Forbidden),
+        TriggerName::BillingError => matches!(kind, Kind::Billing | Kind::SpendCap),
+        TriggerName::ModelNotFound => kind == Kind::ModelNotFound,
         TriggerName::ServerError => (500..600).contains(&status) && status != 529,
     }
 }

@@ -48,10 +48,19 @@ fn table() -> String {
     table
 }
 
-/// What follows for the request, told apart where the primary differs from a spare.
+/// What follows for the request, apart where the primary differs from a spare, or where the client mends the request.
 fn next(kind: FailureKind) -> String {
-    let (primary, spare) = (step(kind.next_step(true)), step(kind.next_step(false)));
-    if primary == spare { primary.to_owned() } else { format!("from the primary: {primary}; from a spare: {spare}") }
+    let plain = Failure::new(kind, Stage::Head, "");
+    let mended = Failure { client_mends: true, ..plain.clone() };
+    let (primary, spare) = (step(plain.next_step(true)), step(plain.next_step(false)));
+    let relayed = step(mended.next_step(true));
+    if primary != relayed {
+        format!("{primary}; from the primary, where the client mends its request: {relayed}")
+    } else if primary == spare {
+        primary.to_owned()
+    } else {
+        format!("from the primary: {primary}; from a spare: {spare}")
+    }
 }
 
 fn step(step: NextStep) -> &'static str {

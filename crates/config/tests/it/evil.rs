@@ -54,7 +54,10 @@ fn check_narrower(user: &Config, project: &Config, what: &str) {
     for status in 100..600 {
         for kind in [FailureKind::ServerError, FailureKind::Billing, FailureKind::ModelNotFound] {
             let failure = Failure::new(kind, Stage::Head, "").with_status(status);
-            assert!(!project.policy.triggers.fire(&failure) || user.policy.triggers.fire(&failure), "{what}: fires at {status}");
+            assert!(
+                !project.policy.triggers.fire(&failure, true) || user.policy.triggers.fire(&failure, true),
+                "{what}: fires at {status}"
+            );
         }
     }
     // The same profiles may stand at other places of the list.

@@ -172,6 +172,9 @@ impl Exchange {
             | FailureKind::ProviderBound
             | FailureKind::BadRequest
             | FailureKind::TooLarge
+            | FailureKind::Refused
+            | FailureKind::ContentPolicy
+            | FailureKind::ResourceNotFound
                 if relayable(failure) =>
             {
                 relay(None, false)
@@ -182,6 +185,10 @@ impl Exchange {
             | FailureKind::ProviderBound
             | FailureKind::BadRequest
             | FailureKind::TooLarge
+            | FailureKind::Refused
+            | FailureKind::ContentPolicy
+            | FailureKind::ResourceNotFound
+            | FailureKind::Misconfigured
             | FailureKind::Unauthorized
             | FailureKind::Forbidden
             | FailureKind::Billing
@@ -252,6 +259,10 @@ fn waiting_helps(kind: FailureKind) -> bool {
         | FailureKind::ProviderBound
         | FailureKind::BadRequest
         | FailureKind::TooLarge
+        | FailureKind::Refused
+        | FailureKind::Misconfigured
+        | FailureKind::ContentPolicy
+        | FailureKind::ResourceNotFound
         | FailureKind::Redirect
         | FailureKind::NoCredential
         | FailureKind::CannotReplay => false,
@@ -260,7 +271,16 @@ fn waiting_helps(kind: FailureKind) -> bool {
 
 /// Whether the client must hear this very failure: it is about what it has sent.
 fn blames_the_request(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::BadRequest | FailureKind::TooLarge | FailureKind::ProviderBound | FailureKind::BareRateLimit)
+    matches!(
+        kind,
+        FailureKind::BadRequest
+            | FailureKind::TooLarge
+            | FailureKind::ProviderBound
+            | FailureKind::Refused
+            | FailureKind::ContentPolicy
+            | FailureKind::ResourceNotFound
+            | FailureKind::BareRateLimit
+    )
 }
 
 /// Whether there is an upstream's answer that may be passed on: a real one, with a status, and no redirect.

@@ -66,10 +66,10 @@ impl Exchange {
         let sent = failure.stage > Stage::Connect;
         // What cannot even be sent to the first profile was refused by nobody: there are no words of its own to relay.
         let unsendable = failure.kind == FailureKind::ProviderBound && !sent;
-        let step = failure.kind.next_step(from_primary && !unsendable);
+        let step = failure.next_step(from_primary && !unsendable);
         // Unknown endpoints may have side effects, and a body that is gone cannot be sent again.
         let bound = sent && (self.facts.endpoint == Endpoint::Other || !self.replayable);
-        if bound || !self.policy.triggers.fire(failure) { NextStep::Relay } else { step }
+        if bound || !self.policy.triggers.fire(failure, from_primary) { NextStep::Relay } else { step }
     }
 
     /// The next profile that may be asked, if one more may be asked at all.
@@ -148,7 +148,7 @@ impl Exchange {
                 self.end(now, ending);
             }
             Repair::Resume { otherwise } => {
-                let Some(to) = self.next_to_resume(now, failure, at) else {
+                let Some(to) = self.next_to_resume(now, run, failure, at) else {
                     self.decide_ending(run.id, otherwise);
                     return self.end(now, otherwise);
                 };
@@ -158,9 +158,10 @@ impl Exchange {
         }
     }
 
-    pub(super) fn next_to_resume(&mut self, now: Instant, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
+    pub(super) fn next_to_resume(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Candidate> {
+        let from_primary = run.candidate.profile == self.plan.primary;
         let possible = !self.resumed && self.replayable && self.holding.is_none() && self.policy.enabled;
-        if !possible || !self.policy.triggers.fire(failure) || self.hops >= self.policy.max_hops || !self.may_try_again() {
+        if !possible || !self.policy.triggers.fire(failure, from_primary) || self.hops >= self.policy.max_hops || !self.may_try_again() {
             return None;
         }
         let place = self.next_place(now, at)?;

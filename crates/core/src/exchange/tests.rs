@@ -297,7 +297,7 @@ fn a_request_too_large_for_a_spare_goes_on_to_the_next() {
 #[test]
 fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {
     for kind in FailureKind::ALL {
-        let expected = match kind.next_step(true) {
+        let expected = match Failure::new(kind, Stage::Held, "").next_step(true) {
             NextStep::Relay => continue,
             NextStep::SameFresh => "retry 0 fresh",
             NextStep::NextProfile | NextStep::NextElsewhere => "failover 1",
@@ -311,7 +311,9 @@ fn r1_every_failure_that_another_profile_may_not_have_goes_on_at_once() {
 /// teamclaude #13, openclaw/openclaw#143364 (1806 s): the wait that a provider names was sat out before the next one was asked.
 #[test]
 fn r8_no_wait_that_is_named_is_sat_out_while_another_profile_is_well() {
-    for kind in FailureKind::ALL.into_iter().filter(|kind| matches!(kind.next_step(true), NextStep::NextProfile | NextStep::NextElsewhere))
+    for kind in FailureKind::ALL
+        .into_iter()
+        .filter(|kind| matches!(Failure::new(*kind, Stage::Head, "").next_step(true), NextStep::NextProfile | NextStep::NextElsewhere))
     {
         for wait in [1, 1806] {
             let mut rig = Rig::new(2).begin();
@@ -493,7 +495,7 @@ fn a_dead_kept_connection_is_tried_once_more_and_counts_for_nothing() {
 fn r5_the_request_s_own_fault_is_relayed_without_a_hop() {
     for (kind, status) in [(FailureKind::BadRequest, 400), (FailureKind::BadRequest, 422), (FailureKind::TooLarge, 413)] {
         let mut rig = Rig::new(2).begin();
-        rig.status(kind, status);
+        rig.fail(Failure { client_mends: true, ..Failure::new(kind, Stage::Head, "4xx").with_status(status) });
         rig.expect(&["initial 0", "relay #0"]);
         assert_eq!(rig.outcome(), Some(Outcome::Relayed));
     }
@@ -602,9 +604,8 @@ fn a_credential_that_can_be_read_anew_is_read_once_before_the_hop() {
 #[test]
 fn a_refusal_that_was_repaired_is_tried_once_more_and_not_twice() {
     let refused = |repaired: bool| {
-        let mut failure = Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400);
-        failure.repaired = repaired;
-        failure
+        let failure = Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400);
+        Failure { repaired, client_mends: true, ..failure }
     };
     let mut primary = Rig::new(2).begin();
     primary.fail(refused(true)).fail(refused(true));
