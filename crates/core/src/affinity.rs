@@ -4,9 +4,10 @@
 //! Every switch reads the whole conversation uncached, and so does the way back (protocol.md 6). But a detour that ends while the old
 //! cache still lives costs nothing, and neither does a switch when both caches are cold: those are the two moments to go home.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
+use crate::facts::session_part;
 use crate::policy::{CACHE_LIFE_LONG, Failback, FailbackAt};
 use crate::route::ProfileId;
 
@@ -64,7 +65,7 @@ impl Stay {
     }
 }
 
-/// Which profile each session is at home with. Keys are hashes of session and agent.
+/// The profile that each session last used. Keys are [`RequestFacts::stay_key`](crate::RequestFacts::stay_key).
 #[derive(Debug, Clone, Default)]
 pub struct Affinity {
     sessions: HashMap<u64, Stay>,
@@ -114,9 +115,9 @@ impl Affinity {
         self.sessions.iter().filter(move |(_, stay)| fresh(stay)).map(|(session, stay)| (*session, stay))
     }
 
-    /// How many sessions were served within their cache's life.
+    /// Number of sessions served within their cache's life; a session with several model families counts once.
     pub fn active(&self, now: Instant) -> usize {
-        self.sessions(now).count()
+        self.sessions(now).map(|(key, _)| session_part(key)).collect::<HashSet<_>>().len()
     }
 
     /// The sessions that have left this profile may go back with their next request.
@@ -212,11 +213,11 @@ mod tests {
     fn r37_one_session_s_detour_moves_no_other() {
         let now = VirtualClock::new().now();
         let mut affinity = Affinity::default();
-        affinity.on_served(now, 1, HOME, CACHE_LIFE, false);
-        affinity.on_served(now, 2, HOME, CACHE_LIFE, false);
-        affinity.on_served(now, 2, SPARE, CACHE_LIFE, false);
-        assert_eq!(affinity.stay(now, Some(1)).map(|stay| stay.profile), Some(HOME));
-        assert_eq!(affinity.stay(now, Some(2)).map(|stay| stay.profile), Some(SPARE));
+        affinity.on_served(now, 8, HOME, CACHE_LIFE, false);
+        affinity.on_served(now, 16, HOME, CACHE_LIFE, false);
+        affinity.on_served(now, 16, SPARE, CACHE_LIFE, false);
+        assert_eq!(affinity.stay(now, Some(8)).map(|stay| stay.profile), Some(HOME));
+        assert_eq!(affinity.stay(now, Some(16)).map(|stay| stay.profile), Some(SPARE));
         assert!(affinity.stay(now, None).is_none());
         assert_eq!(affinity.active(now), 2);
     }

@@ -30,7 +30,7 @@ use crate::facts::{Endpoint, RequestFacts};
 use crate::failure::{Failure, FailureKind, Stage};
 use crate::fit::Needs;
 use crate::health::Standing;
-use crate::policy::{HOLD_OPEN, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, Policy};
+use crate::policy::{CLIENT_PATIENCE, HOLD_OPEN, MAX_ATTEMPTS, MAX_ATTEMPTS_PER_KEY, PATIENCE_SHARE, Policy};
 use crate::record::Decision;
 use crate::route::{Candidate, Plan, ProfileId};
 use crate::spend::Reservation;
@@ -187,6 +187,7 @@ impl Exchange {
         if policy.hedge {
             at.world.hedges.on_request(now);
         }
+        let attempts_allowed = if plan.lone { MAX_ATTEMPTS } else { MAX_ATTEMPTS.min(left as usize) };
         let mut exchange = Self {
             queue: plan.candidates.iter().cloned().collect(),
             facts,
@@ -194,7 +195,7 @@ impl Exchange {
             policy,
             started: now,
             attempts: Vec::with_capacity(1),
-            attempts_allowed: MAX_ATTEMPTS.min(left as usize),
+            attempts_allowed,
             counted: 0,
             asked: Vec::with_capacity(1),
             hops: 0,
@@ -218,7 +219,7 @@ impl Exchange {
         };
         exchange.leave_out_unfit(at);
         match exchange.queue.pop_front() {
-            Some(_) if left == 0 => exchange.answer_later(now, at),
+            Some(_) if attempts_allowed == 0 => exchange.answer_later(now, at),
             Some(first) => exchange.go_or_ask(now, Next::Move { to: first, kind: AttemptKind::Initial, after: None }, at),
             None => exchange.answer_without_asking(now, at),
         }
@@ -247,6 +248,11 @@ impl Exchange {
     /// The request body cannot be sent a second time: from the first body byte on this attempt is the last.
     pub fn cannot_replay(&mut self) {
         self.replayable = false;
+    }
+
+    /// Records that the request is side traffic of the client.
+    pub fn on_side_traffic(&mut self) {
+        self.facts.side = true;
     }
 
     /// What the request needs of whoever serves it has been found out.
@@ -342,12 +348,13 @@ impl Exchange {
         let family = candidate.family(&self.facts);
         if self.facts.endpoint.moves_health() {
             at.world.health.on_success(now, candidate.profile, family, began, self.policy.failback.after_good);
-            if let Some(session) = self.facts.session {
+            if let Some(session) = self.facts.stay_key().filter(|_| !self.facts.side) {
                 let home = at.world.affinity.stay(now, Some(session)).map(|stay| stay.profile);
                 self.left = home.filter(|home| *home != candidate.profile);
                 at.world.affinity.on_served(now, session, candidate.profile, self.facts.cache_life, mid_turn);
             }
         }
+        self.learn_from_answer(now, candidate.profile, at);
         self.count_attempts(now, at);
         if kind == AttemptKind::Initial {
             at.world.budget.refund();
@@ -415,7 +422,12 @@ impl Exchange {
         }
         self.runs.remove(place);
         self.count_attempts(now, at);
-        self.learn(now, &run, &failure, position, at);
+        if run.is_cut_short(now) && failure.timed_out() {
+            // The client's own limit is short: that the profile is slower says nothing to others.
+            self.learn_from_impatience(now, &run, at);
+        } else {
+            self.learn(now, &run, &failure, position, at);
+        }
         let record = self.record_mut(id);
         record.ended = Some(now);
         record.failure = Some(failure.clone());
@@ -430,10 +442,11 @@ impl Exchange {
         self.go_on(now, &run, &failure, at);
     }
 
-    /// The client hung up. Says nothing about the profile.
+    /// The client hung up. Moves no other request; its own next try avoids a profile that it waited for in vain.
     pub fn on_client_gone(&mut self, now: Instant, at: &mut Surroundings<'_>) {
         self.count_attempts(now, at);
         for run in std::mem::take(&mut self.runs) {
+            self.learn_from_impatience(now, &run, at);
             at.world.health.abandon(run.candidate.profile, run.candidate.family(&self.facts));
             let record = self.record_mut(run.id);
             record.ended.get_or_insert(now);
@@ -506,8 +519,17 @@ impl Exchange {
         let head_is_due = kind != AttemptKind::Resume && self.holding.is_none();
         // An unknown request may act: it could not be sent again if a kept connection turned out dead.
         let fresh_connection = fresh_connection || self.facts.endpoint == Endpoint::Other;
-        self.runs.push(Run { on_trial, head_is_due, ..Run::new(id, kind, candidate.clone(), now + delay) });
+        let patient_until = self.patient_until(now + delay);
+        self.runs.push(Run { on_trial, head_is_due, patient_until, ..Run::new(id, kind, candidate.clone(), now + delay) });
         self.pending.push_back(Action::Start(AttemptPlan { id, kind, candidate, fresh_connection, delay }));
+    }
+
+    /// Until when an attempt may be without content so that the next candidate can still answer before the client gives up. `None` if no
+    /// candidate is left, or the client is more patient than our own limits.
+    fn patient_until(&self, from: Instant) -> Option<Instant> {
+        let patience = self.facts.patience.filter(|patience| *patience < CLIENT_PATIENCE && !self.queue.is_empty())?;
+        let left = (self.started + patience).saturating_duration_since(from);
+        Some(from + left.mul_f64(PATIENCE_SHARE))
     }
 
     fn commit(&mut self, now: Instant, id: AttemptId, at: &mut Surroundings<'_>) {

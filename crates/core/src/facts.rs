@@ -152,6 +152,11 @@ pub struct RequestFacts {
     /// What it needs of whoever serves it, once a hop or a limited profile has asked for it: reading the whole body costs too much for a
     /// good answer.
     pub needs: Option<Needs>,
+    /// Whether it is side traffic of the client: a title, a summary, a quota check. Its outcome moves no session. Known once the body was
+    /// read.
+    pub side: bool,
+    /// How long the client waits for a response head before it gives up, where it says so (`x-stainless-timeout`).
+    pub patience: Option<Duration>,
     /// Whether racing it is harmless: a stream without server-side tools, containers or remote servers. Known only where races are on.
     pub hedgeable: bool,
 }
@@ -161,6 +166,19 @@ impl RequestFacts {
     pub fn family(&self) -> ModelFamily {
         self.model.as_deref().map_or(ModelFamily::Other, ModelFamily::of)
     }
+
+    /// Key of the session's affinity: session, agent and model family. One family's failures move no other family.
+    pub fn stay_key(&self) -> Option<u64> {
+        self.session.map(|session| (session & !FAMILY_BITS) | self.family() as u64)
+    }
+}
+
+/// The bits of a stay key that hold the model family.
+const FAMILY_BITS: u64 = 0b111;
+
+/// The part of a stay key that all families of a session share.
+pub(crate) fn session_part(stay_key: u64) -> u64 {
+    stay_key & !FAMILY_BITS
 }
 
 #[cfg(test)]

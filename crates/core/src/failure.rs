@@ -434,6 +434,14 @@ impl FailureKind {
         }
     }
 
+    /// Whether the profile refused this very request, and said nothing of its own state.
+    pub fn is_refusal(self) -> bool {
+        matches!(
+            self,
+            Self::ProviderBound | Self::BadRequest | Self::TooLarge | Self::Refused | Self::ContentPolicy | Self::ResourceNotFound
+        )
+    }
+
     /// Whether one retry in place is worth it when no other profile is left.
     pub fn may_retry_in_place(self) -> bool {
         matches!(self, Self::ServerError | Self::BadGateway | Self::Overloaded)

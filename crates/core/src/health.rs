@@ -14,7 +14,8 @@ pub use network::{ClockWatch, Jump, Network};
 use crate::facts::ModelFamily;
 use crate::failure::{Failure, FailureKind, Grip, Scope, Strike, Verdict};
 use crate::policy::{
-    COOLDOWN_CAP, COOLDOWN_CAP_ALONE, LONGEST_TRUST, PANIC_FORGETS, PANIC_INTERVAL, PANIC_TIME, PANIC_TRIALS, RESET_JITTER,
+    BARE_LIMIT_COOLDOWNS, COOLDOWN_CAP, COOLDOWN_CAP_ALONE, LAST_RESORT_INTERVAL, LONGEST_TRUST, LOOK_INTERVAL, OVERRULED_SESSIONS,
+    OVERRULED_TTL, PANIC_FORGETS, PANIC_INTERVAL, PANIC_TIME, PANIC_TRIALS, RESET_JITTER,
 };
 use crate::route::ProfileId;
 use crate::window::{LimitReading, UsageWindow, Windows};
@@ -49,9 +50,17 @@ pub(crate) struct Bench {
     pub grip: Grip,
     /// The client's credential that it is about, where that is what was sent: another one is another account.
     credential: Option<u64>,
+    /// When a request last tried the profile all the same, or it was blocked.
+    looked: Instant,
+    /// Whether the provider said when it ends.
+    told: bool,
 }
 
 impl Bench {
+    fn new(now: Instant, time: Duration, because: FailureKind, grip: Grip, credential: Option<u64>) -> Self {
+        Self { since: now, until: now + time, because, grip, credential, looked: now, told: false }
+    }
+
     fn holds(&self, now: Instant, credential: Option<u64>) -> bool {
         let about = self.grip < Grip::Hard || self.credential.is_none() || self.credential == credential;
         self.until > now && about
@@ -64,7 +73,18 @@ impl Bench {
 
     /// One that was remembered over a restart.
     pub(crate) fn remembered(now: Instant, until: Instant, because: FailureKind, grip: Grip) -> Self {
-        Self { since: now, until, because, grip, credential: None }
+        Self { since: now, until, because, grip, credential: None, looked: now, told: false }
+    }
+
+    /// Whether it blocks and no request has looked for [`LOOK_INTERVAL`].
+    fn is_look_due(&self, now: Instant) -> bool {
+        self.grip >= Grip::Hard && now.saturating_duration_since(self.looked) >= LOOK_INTERVAL
+    }
+
+    /// Whether a request without another candidate may try the profile. An end that the provider named is waited for.
+    fn is_last_resort(&self, now: Instant) -> bool {
+        let due = now.saturating_duration_since(self.looked) >= LAST_RESORT_INTERVAL;
+        self.grip >= Grip::Hard && due && (!self.told || self.is_look_due(now))
     }
 }
 
@@ -82,6 +102,35 @@ pub(crate) struct ProfileHealth {
     /// Soft failures without a good answer between them: too few in a minute for a breaker to see.
     soft_streaks: HashMap<About, u32>,
     last_success: Option<Instant>,
+    /// Bare 429s in a row to different requests.
+    bare_limits: BareLimits,
+    /// Conversations that another profile served after this one had refused them.
+    overruled: Vec<(Instant, Option<u64>)>,
+    /// Clients in a row that left without any content after they had waited.
+    given_up: u32,
+}
+
+/// Bare 429s in a row, by request: one may be bound to its request, two are a limit of the account.
+#[derive(Debug, Clone, Copy, Default)]
+struct BareLimits {
+    count: usize,
+    last: Option<(Instant, Option<u64>)>,
+}
+
+impl BareLimits {
+    /// Counts one. The cooldown that follows, `None` while it may be bound to the request.
+    fn add(&mut self, now: Instant, victim: &Victim) -> Option<Duration> {
+        let same = self.last.is_some_and(|(at, request)| {
+            let together = victim.asked.is_some_and(|asked| asked < at);
+            together || (request.is_some() && request == victim.request)
+        });
+        self.last = Some((now, victim.request));
+        if !same {
+            self.count += 1;
+        }
+        let step = self.count.checked_sub(2)?.min(BARE_LIMIT_COOLDOWNS.len() - 1);
+        BARE_LIMIT_COOLDOWNS.get(step).copied()
+    }
 }
 
 /// What is known of every profile, and of this machine's network.
@@ -117,6 +166,8 @@ pub struct Victim {
     pub another_usable: bool,
     /// When the request went out; none where that is not known.
     pub asked: Option<Instant>,
+    /// The request's key, `None` if it is not known.
+    pub request: Option<u64>,
 }
 
 /// One profile's state, for people.
@@ -134,6 +185,8 @@ pub struct Report {
     pub head: Option<(Duration, Duration)>,
     /// Its usage windows.
     pub windows: Vec<UsageWindow>,
+    /// Clients in a row that gave up on it before any content came.
+    pub given_up: u32,
 }
 
 impl Report {
@@ -156,6 +209,8 @@ pub struct BenchReport {
     pub hard: bool,
     /// It is the circuit breaker that keeps it.
     pub open: bool,
+    /// When the next live request may look whether it is well again; before `until` for a blocked profile.
+    pub next_look: Instant,
 }
 
 impl Health {
@@ -165,24 +220,66 @@ impl Health {
             return Standing::Usable;
         };
         let scopes = [None, Some(family)];
-        let benches = scopes.iter().filter_map(|about| health.benches.get(about)).filter(|bench| bench.holds(now, credential));
-        let benches = benches.map(|bench| (bench.grip, bench.until, bench.because));
+        let mut look = false;
+        let benches = health.holding(now, family, credential).filter(|bench| {
+            look |= bench.is_look_due(now);
+            !bench.is_look_due(now)
+        });
+        let benches: Vec<_> = benches.map(|bench| (bench.grip, bench.until, bench.because)).collect();
         let permits: Vec<Permit> =
             scopes.iter().filter_map(|about| health.breakers.get(about)).map(|breaker| breaker.permit(now)).collect();
         let open = permits.iter().filter_map(|permit| match permit {
             Permit::Denied(until) => Some((Grip::Firm, *until, health.last_kind())),
             Permit::Pass | Permit::Trial => None,
         });
-        match benches.chain(open).max() {
+        match benches.into_iter().chain(open).max() {
             Some((grip, until, because)) => Standing::Cooling { until, because, grip },
-            None if permits.contains(&Permit::Trial) => Standing::Trial,
+            None if look || permits.contains(&Permit::Trial) => Standing::Trial,
             None => Standing::Usable,
         }
     }
 
-    /// A request goes out to the profile: if its breaker waits for a trial, this is it.
+    /// Whether the profile is blocked and no request has looked for an hour whether it still has to be.
+    pub fn is_look_due(&self, now: Instant, profile: ProfileId, family: ModelFamily, credential: Option<u64>) -> bool {
+        let health = self.profiles.get(&profile);
+        health.is_some_and(|health| health.holding(now, family, credential).any(|bench| bench.is_look_due(now)))
+    }
+
+    /// Whether a blocked profile may be tried by a request that has no other candidate left.
+    pub fn is_last_resort(&self, now: Instant, profile: ProfileId, family: ModelFamily, credential: Option<u64>) -> bool {
+        let Some(health) = self.profiles.get(&profile) else { return false };
+        let mut blocks = health.holding(now, family, credential).filter(|bench| bench.grip >= Grip::Hard);
+        blocks.all(|bench| bench.is_last_resort(now))
+    }
+
+    /// Records that a request goes out to the profile: the probe of a half-open breaker, the look at a blocked profile.
     pub fn begin(&mut self, now: Instant, profile: ProfileId, family: ModelFamily) {
         self.each_breaker(profile, family, |breaker| breaker.begin_trial(now));
+        if let Some(health) = self.profiles.get_mut(&profile) {
+            for about in [None, Some(family)] {
+                if let Some(bench) = health.benches.get_mut(&about) {
+                    bench.looked = now;
+                }
+            }
+        }
+    }
+
+    /// Records that another profile served a conversation which this one had refused with unknown words. After
+    /// [`OVERRULED_SESSIONS`] conversations the refusal is not about them, and the profile cools down.
+    pub fn on_overruled(&mut self, now: Instant, profile: ProfileId, session: Option<u64>) {
+        let health = self.profiles.entry(profile).or_default();
+        health.overruled.retain(|(at, other)| now.saturating_duration_since(*at) < OVERRULED_TTL && *other != session);
+        health.overruled.push((now, session));
+        if health.overruled.len() >= OVERRULED_SESSIONS {
+            health.overruled.clear();
+            health.bench(now, None, Bench::new(now, OVERRULED_TTL, FailureKind::Refused, Grip::Loose, None));
+        }
+    }
+
+    /// Records that a client gave up on the profile before any content came. Moves no request but the client's own.
+    pub fn on_given_up(&mut self, profile: ProfileId) {
+        let health = self.profiles.entry(profile).or_default();
+        health.given_up = health.given_up.saturating_add(1);
     }
 
     /// The request ended without a word on the profile.
@@ -202,7 +299,11 @@ impl Health {
 
     /// Takes note of a failure. `dice` is in `0.0..1.0`.
     pub fn on_failure(&mut self, now: Instant, victim: &Victim, failure: &Failure, dice: f64) {
-        let verdict = failure.verdict();
+        let mut verdict = failure.verdict();
+        if failure.kind == FailureKind::BareRateLimit {
+            let cooldown = self.profiles.entry(victim.profile).or_default().bare_limits.add(now, victim);
+            verdict.bench = cooldown.map(|time| (time, Grip::Loose));
+        }
         if verdict == Verdict::NEUTRAL || self.is_not_to_blame(now, victim, failure, &verdict) {
             return self.abandon(victim.profile, victim.family);
         }
@@ -218,7 +319,8 @@ impl Health {
             // What repeats is no guess any more.
             let grip = if repeated > 0 && grip == Grip::Loose { Grip::Firm } else { grip };
             let time = bench_time(time.saturating_mul(1 << repeated), grip, failure.kind, cap, dice);
-            health.bench(now, about, Bench { since: now, until: now + time, because: failure.kind, grip, credential: victim.credential });
+            let bench = Bench { told: failure.retry_after.is_some(), ..Bench::new(now, time, failure.kind, grip, victim.credential) };
+            health.bench(now, about, bench);
         }
         // A trial ends with any failure that speaks against the profile, a soft one too.
         for scope in [None, Some(victim.family)] {
@@ -275,6 +377,8 @@ impl Health {
         let health = self.profiles.entry(profile).or_default();
         health.last_success = Some(now);
         health.soft_streaks.clear();
+        health.bare_limits = BareLimits::default();
+        health.given_up = 0;
         for about in [None, Some(family)] {
             // What was learned after the request went out is newer than its answer.
             if health.benches.get(&about).is_some_and(|bench| bench.since <= sent) {
@@ -302,7 +406,8 @@ impl Health {
         }
         let because = FailureKind::QuotaExhausted;
         let time = bench_time(reading.resets_in.unwrap_or(COOLDOWN_CAP), Grip::Hard, because, COOLDOWN_CAP, dice);
-        let bench = Bench { since: now, until: now + time, because, grip: Grip::Hard, credential: victim.credential };
+        let told = reading.resets_in.is_some();
+        let bench = Bench { told, ..Bench::new(now, time, because, Grip::Hard, victim.credential) };
         health.bench(now, reading.family_only.then_some(victim.family), bench);
         health.last_failure = Some((now, because, "usage limit reached".into()));
     }
@@ -376,6 +481,7 @@ impl Health {
         for health in self.profiles.values_mut() {
             for bench in health.benches.values_mut() {
                 bench.until = bench.until.checked_sub(by).unwrap_or(bench.until);
+                bench.looked = bench.looked.checked_sub(by).unwrap_or(bench.looked);
             }
             health.breakers.values_mut().for_each(|breaker| breaker.shift_back(by));
             health.windows.shift_back(by);
@@ -390,6 +496,9 @@ impl Health {
                 health.benches.clear();
                 health.breakers.clear();
                 health.soft_streaks.clear();
+                health.bare_limits = BareLimits::default();
+                health.overruled.clear();
+                health.given_up = 0;
                 // A full window keeps new sessions away as well; the next answer tells what is true.
                 health.windows = Windows::default();
             }
@@ -429,11 +538,12 @@ impl Health {
             family: *family,
             hard: bench.grip >= Grip::Hard,
             open: false,
+            next_look: if bench.grip >= Grip::Hard { bench.until.min(bench.looked + LOOK_INTERVAL) } else { bench.until },
         });
         let because = health.last_kind();
         let open = health.breakers.iter().filter_map(|(family, breaker)| {
             let (until, _) = breaker.open_until().filter(|(until, _)| *until > now)?;
-            Some(BenchReport { until, because, family: *family, hard: false, open: true })
+            Some(BenchReport { until, because, family: *family, hard: false, open: true, next_look: until })
         });
         Report {
             bench: benches.chain(open).max_by_key(|bench| bench.until),
@@ -442,11 +552,18 @@ impl Health {
             last_success: health.last_success,
             head: health.heads.percentile(50).zip(health.heads.percentile(95)),
             windows: health.windows.all(now).cloned().collect(),
+            given_up: health.given_up,
         }
     }
 }
 
 impl ProfileHealth {
+    /// The benches that hold now for this family and credential.
+    fn holding(&self, now: Instant, family: ModelFamily, credential: Option<u64>) -> impl Iterator<Item = &Bench> {
+        let benches = [None, Some(family)].into_iter().filter_map(|about| self.benches.get(&about));
+        benches.filter(move |bench| bench.holds(now, credential))
+    }
+
     fn last_kind(&self) -> FailureKind {
         self.last_failure.as_ref().map_or(FailureKind::ServerError, |(_, kind, _)| *kind)
     }

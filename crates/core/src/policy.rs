@@ -40,6 +40,21 @@ impl Default for Clocks {
 }
 
 impl Clocks {
+    /// The clocks of a profile without a spare: the client's own patience ends the wait, as it would without a proxy. Limits that differ from
+    /// the defaults were named by the user and stay; `fits_head` is true if the head's was not.
+    #[must_use]
+    pub fn as_patient_as_the_client(self, fits_head: bool) -> Self {
+        let usual = Self::default();
+        let patient = |own: Duration, usual: Duration| if own == usual { CLIENT_PATIENCE } else { own };
+        Self {
+            head: if fits_head { CLIENT_PATIENCE } else { self.head },
+            first_content: patient(self.first_content, usual.first_content),
+            bytes_idle: patient(self.bytes_idle, usual.bytes_idle),
+            content_idle: patient(self.content_idle, usual.content_idle),
+            ..self
+        }
+    }
+
     /// These clocks with every limit that `over` names put in place of its own.
     #[must_use]
     pub fn overridden(self, over: &ClockOverrides) -> Self {
@@ -321,6 +336,38 @@ pub const SESSION_DETOUR_AFTER_THINKING: Duration = Duration::from_secs(60);
 /// Longest detour. One that began with a lost wait lasts twice as long as the wait: the next profile may lose as much time before the client
 /// asks a third time, and must not send it back to the first.
 pub const DETOUR_CAP: Duration = Duration::from_secs(600);
+
+/// How long a (conversation, profile) pair is skipped after the profile refused the conversation with a 4xx of its own, and how long the
+/// primary's refusal of a request stands after a second opinion. Long enough for the client's whole retry schedule (about 200 s,
+/// measured, 2.1.330), short enough that a conversation which was compacted meets the profile again.
+pub const REFUSAL_TTL: Duration = Duration::from_secs(300);
+
+/// From then on a client that left without content had waited in vain; a shorter wait is a key press.
+pub const IMPATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a request avoids a profile that its client gave up on.
+pub const IMPATIENCE_DETOUR: Duration = Duration::from_secs(120);
+
+/// Share of the client's own time limit within which an attempt must answer while another profile is left.
+pub const PATIENCE_SHARE: f64 = 0.6;
+
+/// Longest that a blocked profile goes without a live request that looks whether it is well again.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(3600);
+
+/// A blocked profile is tried so often at most while no other profile is left.
+pub const LAST_RESORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Longest that Claude Code keeps retrying when each answer names a wait it accepts: ten retries of [`CLIENT_WAIT`] (measured, 2.1.330).
+pub const CLIENT_RETRIES: Duration = Duration::from_secs(9 * 59);
+
+/// Cooldowns after bare 429s to different requests in a row: the second, and every later one.
+pub const BARE_LIMIT_COOLDOWNS: [Duration; 2] = [Duration::from_secs(60), Duration::from_secs(300)];
+
+/// Different conversations for which another profile answered what this one refused, until the profile cools down for all.
+pub const OVERRULED_SESSIONS: usize = 2;
+
+/// How long an overruled refusal counts, and how long the profile then cools down.
+pub const OVERRULED_TTL: Duration = Duration::from_secs(300);
 
 /// Longest `retry-after` the client waits out; from 61 s on it ends the turn (measured).
 pub const CLIENT_WAIT: Duration = Duration::from_secs(59);

@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use crate::policy::{MAX_ATTEMPTS_PER_KEY, RETRY_MEMORY};
+use crate::failure::FailureKind;
+use crate::policy::{MAX_ATTEMPTS_PER_KEY, REFUSAL_TTL, RETRY_MEMORY};
 use crate::route::ProfileId;
 
 /// Most sessions and requests remembered; beyond it the oldest are forgotten.
@@ -18,19 +19,33 @@ const MOST_ATTEMPTS: usize = 64;
 #[derive(Debug, Clone, Default)]
 struct Entry {
     avoid: Vec<(ProfileId, Instant)>,
+    /// Profiles that refused it with a 4xx of their own, until when, and with what.
+    refused: Vec<(ProfileId, Instant, FailureKind)>,
+    /// Until when the primary's refusal of this request stands without another opinion.
+    settled: Option<Instant>,
     /// When each upstream request for it began, within [`RETRY_MEMORY`].
     attempts: Vec<Instant>,
     touched: Option<Instant>,
 }
 
-/// The profiles that one exchange would rather not ask.
+/// The profiles that one exchange tries last, or skips.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Detours(Vec<(ProfileId, Instant)>);
+pub struct Detours {
+    avoid: Vec<(ProfileId, Instant)>,
+    refused: Vec<(ProfileId, Instant, FailureKind)>,
+}
 
 impl Detours {
     /// Whether this profile failed this session or request a moment ago.
     pub fn avoids(&self, now: Instant, profile: ProfileId) -> bool {
-        self.0.iter().any(|(avoided, until)| *avoided == profile && *until > now)
+        self.avoid.iter().any(|(avoided, until)| *avoided == profile && *until > now)
+    }
+
+    /// What this profile refused this session or request with, and until when it is skipped for it.
+    pub fn refused(&self, now: Instant, profile: ProfileId) -> Option<(Instant, FailureKind)> {
+        let refusal =
+            self.refused.iter().filter(|(refused, until, _)| *refused == profile && *until > now).max_by_key(|(_, until, _)| *until);
+        refusal.map(|(_, until, because)| (*until, *because))
     }
 }
 
@@ -49,13 +64,33 @@ impl RetryMemory {
 
     /// What this session and this request avoid.
     pub fn detours(&self, now: Instant, session: Option<u64>, request: Option<u64>) -> Detours {
-        let of = |map: &HashMap<u64, Entry>, key: Option<u64>| {
-            key.and_then(|key| map.get(&key)).map(|entry| entry.avoid.clone()).unwrap_or_default()
-        };
-        let mut avoid = of(&self.sessions, session);
-        avoid.extend(of(&self.requests, request));
-        avoid.retain(|(_, until)| *until > now);
-        Detours(avoid)
+        let entries = [session.and_then(|key| self.sessions.get(&key)), request.and_then(|key| self.requests.get(&key))];
+        let mut detours = Detours::default();
+        for entry in entries.into_iter().flatten() {
+            detours.avoid.extend(entry.avoid.iter().filter(|(_, until)| *until > now));
+            detours.refused.extend(entry.refused.iter().filter(|(_, until, _)| *until > now));
+        }
+        detours
+    }
+
+    /// Whether the primary's refusal of this request stands: another profile has refused it as well.
+    pub fn is_settled(&self, now: Instant, request: Option<u64>) -> bool {
+        request.and_then(|key| self.requests.get(&key)).and_then(|entry| entry.settled).is_some_and(|until| until > now)
+    }
+
+    /// Records that two profiles refused this request: no further opinion is wanted for [`REFUSAL_TTL`].
+    pub fn settle_refusal(&mut self, now: Instant, request: u64) {
+        fresh_entry(&mut self.requests, now, request).settled = Some(now + REFUSAL_TTL);
+    }
+
+    /// Records that a profile refused this session with a 4xx of its own; it is skipped for it for [`REFUSAL_TTL`].
+    pub fn refused_session(&mut self, now: Instant, session: u64, profile: ProfileId, because: FailureKind) {
+        refused(&mut self.sessions, now, session, profile, because);
+    }
+
+    /// Like [`RetryMemory::refused_session`], for a request without a session.
+    pub fn refused_request(&mut self, now: Instant, request: u64, profile: ProfileId, because: FailureKind) {
+        refused(&mut self.requests, now, request, profile, because);
     }
 
     /// How many upstream requests this request may still cause now.
@@ -98,7 +133,10 @@ impl RetryMemory {
     /// Nobody avoids this profile any longer, or any; how often a request was tried stands.
     pub fn forgive(&mut self, profile: Option<ProfileId>) {
         for entry in self.sessions.values_mut().chain(self.requests.values_mut()) {
-            entry.avoid.retain(|(avoided, _)| profile.is_some_and(|only| only != *avoided));
+            let other = |id: &ProfileId| profile.is_some_and(|only| only != *id);
+            entry.avoid.retain(|(avoided, _)| other(avoided));
+            entry.refused.retain(|(refused, ..)| other(refused));
+            entry.settled = None;
         }
     }
 
@@ -111,7 +149,9 @@ impl RetryMemory {
 
 fn is_fresh(entry: &Entry, now: Instant) -> bool {
     let recent = entry.touched.is_some_and(|touched| now.saturating_duration_since(touched) < RETRY_MEMORY);
-    recent || entry.avoid.iter().any(|(_, until)| *until > now)
+    let holds = |until: Option<&Instant>| until.is_some_and(|until| *until > now);
+    let longest = entry.refused.iter().map(|(_, until, _)| until).chain(entry.avoid.iter().map(|(_, until)| until)).max();
+    recent || holds(longest) || holds(entry.settled.as_ref())
 }
 
 fn fresh_entry(map: &mut HashMap<u64, Entry>, now: Instant, key: u64) -> &mut Entry {
@@ -127,6 +167,12 @@ fn fresh_entry(map: &mut HashMap<u64, Entry>, now: Instant, key: u64) -> &mut En
     }
     entry.touched = Some(now);
     entry
+}
+
+fn refused(map: &mut HashMap<u64, Entry>, now: Instant, key: u64, profile: ProfileId, because: FailureKind) {
+    let entry = fresh_entry(map, now, key);
+    entry.refused.retain(|(refused, until, _)| *refused != profile && *until > now);
+    entry.refused.push((profile, now + REFUSAL_TTL, because));
 }
 
 fn avoid(map: &mut HashMap<u64, Entry>, now: Instant, key: u64, profile: ProfileId, time: Duration) {

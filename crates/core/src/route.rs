@@ -9,7 +9,7 @@ use crate::failure::{FailureKind, Grip};
 use crate::fit::{Misfit, Takes};
 use crate::health::Standing;
 use crate::pause::left_out;
-use crate::policy::{Clocks, HEDGE_DELAY, OnExhausted, Policy, WINDOW_NEARLY_FULL};
+use crate::policy::{CLIENT_WAIT, Clocks, HEDGE_DELAY, OnExhausted, Policy, WINDOW_NEARLY_FULL};
 use crate::price::Price;
 use crate::spend::{Budget, Reached};
 use crate::world::World;
@@ -91,6 +91,8 @@ pub struct Candidate {
     pub terms: Arc<Terms>,
     /// It is asked whatever its standing says: nobody else is there to ask.
     pub insist: bool,
+    /// Blocked, or it refused this conversation: tried only when no other candidate is left.
+    pub last_resort: bool,
 }
 
 /// What holds for one request at one profile.
@@ -154,6 +156,13 @@ pub enum SkipReason {
         /// When it may be asked again.
         until: Instant,
         /// What it failed with.
+        because: FailureKind,
+    },
+    /// It refused this conversation with a 4xx of its own and is skipped for it.
+    Refused {
+        /// Until when.
+        until: Instant,
+        /// What it refused with.
         because: FailureKind,
     },
     /// Its model map rejects the model.
@@ -283,6 +292,8 @@ struct Ranked {
     readiness: Readiness,
     /// Its breaker waits for a trial.
     on_trial: bool,
+    /// It is blocked and was not looked at for [`crate::policy::LOOK_INTERVAL`]: this request looks.
+    is_look: bool,
     candidate: Candidate,
 }
 
@@ -311,10 +322,11 @@ pub fn plan(
         lone: entries.len() == paused.len() + 1,
         blocked_login: None,
     };
-    let stay = world.affinity.stay(now, facts.session).cloned();
-    let detours = world.retries.detours(now, facts.session, request_key);
+    let stay = world.affinity.stay(now, facts.stay_key()).cloned();
+    let detours = world.retries.detours(now, facts.stay_key(), request_key);
     let mut ranked: Vec<Ranked> = Vec::with_capacity(entries.len());
     let mut closed: Vec<(Grip, Instant, Candidate)> = Vec::new();
+    let mut refused: Vec<Candidate> = Vec::new();
     for (place, entry) in entries.iter().enumerate().filter(|(_, entry)| !paused.contains(&entry.profile)) {
         let mut terms = match fit(entry) {
             Fit::Fits(terms) => terms,
@@ -329,16 +341,25 @@ pub fn plan(
         if policy.hedge {
             terms.hedge_delay = world.health.hedge_delay(entry.profile);
         }
-        let candidate = Candidate { profile: entry.profile, terms: Arc::new(terms), insist: plan.lone };
+        if plan.lone {
+            terms.clocks = terms.clocks.as_patient_as_the_client(terms.fits_head);
+        }
+        let candidate = Candidate { profile: entry.profile, terms: Arc::new(terms), insist: plan.lone, last_resort: false };
         let family = candidate.family(facts);
+        if let Some((until, because)) = detours.refused(now, entry.profile).filter(|_| !plan.lone) {
+            plan.skipped.push(Skipped { profile: entry.profile, reason: SkipReason::Refused { until, because } });
+            refused.push(Candidate { last_resort: true, ..candidate });
+            continue;
+        }
         match world.health.standing(now, entry.profile, family, facts.own_credential) {
             Standing::Usable if detours.avoids(now, entry.profile) => {
-                ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial: false, candidate });
+                ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial: false, is_look: false, candidate });
             }
             standing @ (Standing::Usable | Standing::Trial) => {
-                let welcome = welcomes(now, facts, policy, world, stay.as_ref(), &candidate, standing);
+                let is_look = world.health.is_look_due(now, entry.profile, family, facts.own_credential);
+                let welcome = is_look || welcomes(now, facts, policy, world, stay.as_ref(), &candidate, standing);
                 let readiness = if welcome { Readiness::Ready } else { Readiness::Reluctant };
-                ranked.push(Ranked { place, readiness, on_trial: standing == Standing::Trial, candidate });
+                ranked.push(Ranked { place, readiness, on_trial: standing == Standing::Trial, is_look, candidate });
             }
             Standing::Cooling { until, because, grip } => {
                 plan.skipped.push(Skipped { profile: entry.profile, reason: SkipReason::Cooling { until, because } });
@@ -362,11 +383,37 @@ pub fn plan(
     // Who cools down only by our own guess is a last resort: it may be well all the same, and a few failures more open its breaker.
     let (last, firm): (Vec<_>, Vec<_>) = closed.into_iter().partition(|(grip, ..)| *grip == Grip::Loose || plan.lone);
     plan.candidates.extend(last.into_iter().map(|(_, _, candidate)| candidate));
+    let (blocked, firm): (Vec<_>, Vec<_>) = firm.into_iter().partition(|(grip, ..)| *grip >= Grip::Hard);
+    // A profile that comes back while the client waits is worth the wait.
+    let comes_back = firm.first().is_some_and(|(_, until, _)| until.saturating_duration_since(now) <= CLIENT_WAIT);
     if plan.candidates.is_empty() {
         plan.candidates.extend(in_panic(now, world, firm));
     }
+    if !comes_back {
+        add_last_resorts(now, facts, world, &mut plan, blocked, refused);
+    }
     leave_out_unreachable(now, world, &mut plan);
     plan
+}
+
+/// Appends what is tried only when nothing else is left: blocked profiles that were not tried for [`LAST_RESORT_INTERVAL`], and profiles
+/// that refused this conversation where no other could answer it.
+///
+/// [`LAST_RESORT_INTERVAL`]: crate::policy::LAST_RESORT_INTERVAL
+fn add_last_resorts(
+    now: Instant,
+    facts: &RequestFacts,
+    world: &World,
+    plan: &mut Plan,
+    blocked: Vec<(Grip, Instant, Candidate)>,
+    refused: Vec<Candidate>,
+) {
+    let is_due = |candidate: &Candidate| world.health.is_last_resort(now, candidate.profile, candidate.family(facts), facts.own_credential);
+    let blocked = blocked.into_iter().map(|(_, _, candidate)| candidate).filter(is_due);
+    plan.candidates.extend(blocked.map(|candidate| Candidate { last_resort: true, ..candidate }));
+    if plan.candidates.is_empty() {
+        plan.candidates.extend(refused);
+    }
 }
 
 /// Whether a session that is not at home with this profile may begin there, or come back to it.
@@ -408,6 +455,17 @@ fn prefer(now: Instant, policy: &Policy, world: &World, stay: Option<&Stay>, ran
         return ranked[..=at].rotate_right(1);
     }
     let Some(stay) = stay else { return };
+    prefer_home(now, policy, stay, ranked);
+    // The look has the rest of the chain behind it: it costs one round trip an hour.
+    let first = ranked.first().map_or(0, |first| first.place);
+    let look = ranked.iter().position(|ranked| ranked.is_look && ranked.place < first);
+    if let Some(look) = look.filter(|_| !stay.mid_turn) {
+        ranked[..=look].rotate_right(1);
+    }
+}
+
+/// Puts the session's own profile first, unless the session may return to a better one.
+fn prefer_home(now: Instant, policy: &Policy, stay: &Stay, ranked: &mut [Ranked]) {
     let home = ranked.iter().position(|ranked| ranked.readiness == Readiness::Ready && ranked.candidate.profile == stay.profile);
     let Some(home) = home else { return };
     let goes_home =

@@ -105,6 +105,8 @@ fn ask(now: Instant, user: u64, profiles: u16, fault: Option<FailureKind>, world
         on_plan: false,
         length: None,
         needs: None,
+        side: false,
+        patience: None,
         hedgeable: false,
     };
     let entries = (0..profiles).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();
@@ -190,6 +192,8 @@ fn first_is_asked(now: Instant, user: u64, kind: FailureKind, world: &mut World,
         on_plan: false,
         length: None,
         needs: None,
+        side: false,
+        patience: None,
         hedgeable: false,
     };
     let entries = (0..2).map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();

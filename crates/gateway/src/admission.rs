@@ -1,6 +1,7 @@
 //! Decides whether a request is served, and which facts of it routing may know. Never reads a body.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::time::Duration;
 
 use hotspare_core::policy::{CACHE_LIFE, CACHE_LIFE_LONG};
 use hotspare_core::{ClientKind, Endpoint, RequestFacts};
@@ -182,6 +183,11 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
         on_plan: credential.is_login(),
         length: text("content-length").and_then(|length| length.parse().ok()),
         needs: None,
+        side: false,
+        patience: text("x-stainless-timeout")
+            .and_then(|seconds| seconds.parse().ok())
+            .filter(|seconds| *seconds > 0)
+            .map(Duration::from_secs),
         hedgeable: false,
     }
 }

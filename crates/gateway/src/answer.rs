@@ -109,7 +109,8 @@ fn sentence(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[At
         (count, 0) => format!("All {count} profiles failed"),
         (count, unasked) => format!("{count} of {} profiles failed", count + unasked),
     };
-    format!("{head}: {}.{next} Run: hotspare why last", lines.join(", "))
+    let list = if lines.is_empty() { String::new() } else { format!(": {}", lines.join(", ")) };
+    format!("{head}{list}.{next} Run: hotspare why last")
 }
 
 /// `$10`, `$0.50`, `$0.000001`: a limit as its owner wrote it.
@@ -124,6 +125,7 @@ fn usd(micro: u64) -> String {
 pub(crate) fn skip_words(reason: &SkipReason) -> String {
     match reason {
         SkipReason::Cooling { because, .. } => format!("not asked, {} a moment ago", because.word().replace('_', " ")),
+        SkipReason::Refused { because, .. } => format!("not tried, it refused this conversation ({})", because.word().replace('_', " ")),
         SkipReason::NoModel => "not asked, its model map rejects the model".to_owned(),
         SkipReason::UnknownModel => "not asked, its model map has no name for the model".to_owned(),
         SkipReason::NotServed => "not asked, it does not serve requests of this kind".to_owned(),

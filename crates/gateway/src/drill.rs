@@ -323,6 +323,8 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         on_plan: false,
         length: None,
         needs: None,
+        side: false,
+        patience: None,
         hedgeable: false,
     };
     let chain = hotspare_core::route::chain_for(&snapshot.rules, &facts)?;

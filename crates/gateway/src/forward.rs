@@ -26,7 +26,7 @@ use hotspare_core::{
 };
 use hotspare_upstream::{ClientCredential, clock};
 use hotspare_wire::messages::{self, EarlyModel};
-use hotspare_wire::stream;
+use hotspare_wire::{side_traffic, stream};
 use http::{Extensions, HeaderMap, Method, Response, StatusCode, response};
 use http_body::Frame;
 use tokio::time::Sleep;
@@ -437,6 +437,7 @@ impl Driver {
             let key = request_key(self.exchange.facts(), &self.request.path_and_query, &whole);
             let streamed = messages::peek(&whole).is_some_and(|peek| peek.stream);
             self.notes.stream |= streamed;
+            self.find_side_traffic();
             self.question = Some(Question { key, streamed });
         }
         self.question
@@ -450,8 +451,21 @@ impl Driver {
         gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key, streamed: false, dice }));
     }
 
+    /// Looks whether the request stands beside the conversation of its session. Turns are larger than what is looked at.
+    fn find_side_traffic(&mut self) {
+        let facts = self.exchange.facts();
+        let looks = facts.client.is_claude() && facts.endpoint == Endpoint::Messages && !facts.side;
+        if !looks || self.request.body.received() > side_traffic::MAX_SIDE_BYTES as u64 {
+            return;
+        }
+        if self.request.body.whole_if_here().is_some_and(|whole| side_traffic::is_side_traffic(&whole)) {
+            self.exchange.on_side_traffic();
+        }
+    }
+
     /// The answer is whole in meaning.
     fn succeed(&mut self, id: AttemptId, mid_turn: bool) {
+        self.find_side_traffic();
         self.with_world(|exchange, at| exchange.on_success(clock::now(), id, mid_turn, at));
     }
 

@@ -88,8 +88,15 @@ fn r31_a_used_up_window_gets_no_request_before_its_reset() {
         let (headers, reset) = refusal(&mut dice, now);
         let refused = failure::of_response(Endpoint::Messages, StatusCode::TOO_MANY_REQUESTS, &headers, b"", wall);
         assert_eq!(refused.kind, FailureKind::QuotaExhausted, "{headers:?}");
-        let victim =
-            Victim { profile: P, family: ModelFamily::Opus, credential: None, host: None, another_usable: dice.throw() < 0.5, asked: None };
+        let victim = Victim {
+            profile: P,
+            family: ModelFamily::Opus,
+            credential: None,
+            host: None,
+            another_usable: dice.throw() < 0.5,
+            asked: None,
+            request: None,
+        };
         let mut health = Health::default();
         let throw = dice.throw();
         health.on_limits(start, &victim, &limits::reading(&headers, wall).expect("a status is there"), throw);

@@ -9,9 +9,10 @@ use crate::attempt::AttemptId;
 use crate::commitment::Ending;
 use crate::failure::{Failure, FailureKind, Stage};
 use crate::fit::Misfit;
-use crate::policy::{CLIENT_WAIT, OnExhausted, WAIT_JITTER};
+use crate::health::Standing;
+use crate::policy::{CLIENT_RETRIES, CLIENT_WAIT, OnExhausted, WAIT_JITTER};
 use crate::record::Decision;
-use crate::route::SkipReason;
+use crate::route::{ProfileId, SkipReason};
 use crate::world::Surroundings;
 
 /// Words at once: waiting does not help.
@@ -19,6 +20,9 @@ const EXPLAIN: LocalAnswer = LocalAnswer { status: 424, error_type: "invalid_req
 
 /// The words on which the client makes its conversation shorter, so that somebody can take it.
 const TOO_LONG: LocalAnswer = LocalAnswer { status: TOO_LONG_STATUS, ..EXPLAIN };
+
+/// See [`Exchange::worth`]: above what only a person can end, below what waiting ends.
+const PRIMARY_REFUSAL_WORTH: u8 = 3;
 
 /// The status of the answer that says what is too long for whom.
 pub const TOO_LONG_STATUS: u16 = 400;
@@ -63,7 +67,9 @@ impl Exchange {
         }
         self.found_nobody = true;
         let failed = self.attempts.iter().enumerate().filter_map(|(place, record)| record.failure.as_ref().map(|failure| (place, failure)));
-        let best = failed.max_by_key(|(place, failure)| (failure.recoverability(), Reverse(failure.retry_after), Reverse(*place)));
+        let best = failed.max_by_key(|(place, failure)| {
+            (self.worth(self.attempts[*place].profile, failure), Reverse(failure.retry_after), Reverse(*place))
+        });
         let Some((place, failure)) = best.map(|(place, failure)| (place, failure.clone())) else {
             return self.answer_without_asking(now, at);
         };
@@ -72,6 +78,12 @@ impl Exchange {
         }
         let attempt = AttemptId(u8::try_from(place).expect("an exchange makes few attempts"));
         let profile = self.attempts[place].profile;
+        if self.is_worth_waiting(now, profile, &failure, at) {
+            return self.answer(Answer::Local(self.try_again(now, at)));
+        }
+        if !self.is_primary(profile) && failure.kind.is_refusal() {
+            return self.answer(self.hide_spare_refusal(attempt, &failure));
+        }
         let client_login = self.asked.iter().any(|candidate| candidate.profile == profile && candidate.terms.client_login);
         let has_its_words = self.plan.lone || blames_the_request(failure.kind) || is_a_login_s_own_word(&failure, client_login);
         if !has_its_words && self.shorter_helps(waiting_helps(failure.kind), now, at) {
@@ -85,11 +97,73 @@ impl Exchange {
         self.answer(answer);
     }
 
+    /// How good a failure is as the client's answer, higher is better. The primary's own refusal is worth more than a spare's hopeless
+    /// one, and less than one that goes away with time; a spare's refusal is worth least.
+    fn worth(&self, profile: ProfileId, failure: &Failure) -> u8 {
+        match failure.kind.is_refusal() {
+            true if self.is_primary(profile) => PRIMARY_REFUSAL_WORTH,
+            true => 0,
+            false => failure.recoverability(),
+        }
+    }
+
+    /// Whether the failure itself is final, but another profile comes back while the client waits.
+    fn is_worth_waiting(&self, now: Instant, profile: ProfileId, failure: &Failure, at: &Surroundings<'_>) -> bool {
+        let is_about_the_request = self.is_primary(profile) && failure.kind.is_refusal();
+        let waits = !self.plan.lone && self.plan.on_exhausted != OnExhausted::Fail;
+        waits && !is_about_the_request && !waiting_helps(failure.kind) && self.soonest_return(now, at).is_some()
+    }
+
+    /// The answer in place of a spare's own refusal: in a form on which the client changes its request, or in our own words.
+    fn hide_spare_refusal(&self, attempt: AttemptId, failure: &Failure) -> Answer {
+        match failure.kind {
+            FailureKind::TooLarge => Answer::Local(TOO_LONG),
+            FailureKind::ProviderBound if failure.client_mends && relayable(failure) => {
+                Answer::Relay { attempt, retry_after: None, final_word: false }
+            }
+            _ => match self.plan.blocked_login {
+                Some(profile) => Answer::Remembered { profile, instead: EXPLAIN },
+                None => Answer::Local(EXPLAIN),
+            },
+        }
+    }
+
+    /// Time until a profile whose failure goes away with time may be tried again; `None` if the client does not wait that long.
+    fn soonest_return(&self, now: Instant, at: &Surroundings<'_>) -> Option<Duration> {
+        let failed = |profile: ProfileId| {
+            let mut of_profile = self.attempts.iter().rev().filter(move |attempt| attempt.profile == profile);
+            of_profile.find_map(|attempt| attempt.failure.as_ref()).map(|failure| failure.kind)
+        };
+        let skipped = self.plan.skipped.iter().filter(|skipped| matches!(skipped.reason, SkipReason::Cooling { .. }));
+        let left_out = |profile: ProfileId| {
+            self.plan.skipped.iter().any(|skipped| skipped.profile == profile && !matches!(skipped.reason, SkipReason::Cooling { .. }))
+        };
+        let candidates = self.plan.candidates.iter().map(|candidate| candidate.profile).filter(|profile| !left_out(*profile));
+        let profiles = candidates.chain(skipped.map(|skipped| skipped.profile));
+        let mut returns = Vec::new();
+        for profile in profiles {
+            let standing = at.world.health.standing(now, profile, self.facts.family(), self.facts.own_credential);
+            match (standing, failed(profile)) {
+                (_, Some(kind)) if !waiting_helps(kind) => {}
+                (Standing::Cooling { because, .. }, _) if !waiting_helps(because) => {}
+                (Standing::Cooling { until, .. }, _) => returns.push(until.saturating_duration_since(now)),
+                (Standing::Usable | Standing::Trial, _) => returns.push(Duration::ZERO),
+            }
+        }
+        returns.into_iter().min().filter(|wait| *wait <= CLIENT_RETRIES)
+    }
+
+    /// The answer on which the client waits and tries again.
+    fn try_again(&self, now: Instant, at: &Surroundings<'_>) -> LocalAnswer {
+        LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(self.seconds_to_next(now, at)) }
+    }
+
     /// No profile could even be asked.
     pub(super) fn answer_without_asking(&mut self, now: Instant, at: &mut Surroundings<'_>) {
         let curable = |reason: &SkipReason| match reason {
             SkipReason::Offline => true,
             SkipReason::Cooling { because, .. } => waiting_helps(*because),
+            SkipReason::Refused { .. } => false,
             SkipReason::NoModel
             | SkipReason::UnknownModel
             | SkipReason::NotServed
@@ -109,7 +183,7 @@ impl Exchange {
         let instead = if self.shorter_helps(waits, now, at) {
             TOO_LONG
         } else if waits && self.plan.on_exhausted != OnExhausted::Fail {
-            LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(self.seconds_to_next(now, at)) }
+            self.try_again(now, at)
         } else {
             EXPLAIN
         };
@@ -141,7 +215,9 @@ impl Exchange {
         }
         let fails = self.plan.on_exhausted == OnExhausted::Fail;
         let local = |status, error_type, retry_after: u32| {
-            Answer::Local(if fails { EXPLAIN } else { LocalAnswer { status, error_type, retry_after: Some(retry_after) } })
+            // Without a spare the client's own timetable is the best one there is.
+            let retry_after = Some(retry_after).filter(|_| !self.plan.lone);
+            Answer::Local(if fails { EXPLAIN } else { LocalAnswer { status, error_type, retry_after } })
         };
         match failure.kind {
             FailureKind::Overloaded | FailureKind::ServerError | FailureKind::Throttled if relayable(failure) && !fails => {
@@ -212,6 +288,9 @@ impl Exchange {
     pub(super) fn time_to_next(&self, now: Instant, at: &Surroundings<'_>) -> Duration {
         if let Some(offline) = at.world.health.offline_for(now) {
             return offline;
+        }
+        if let Some(wait) = self.soonest_return(now, at) {
+            return wait;
         }
         let asked = self.asked.iter().map(|candidate| candidate.profile);
         let waiting = self.queue.iter().map(|candidate| candidate.profile);
@@ -284,7 +363,7 @@ fn blames_the_request(kind: FailureKind) -> bool {
 }
 
 /// Whether there is an upstream's answer that may be passed on: a real one, with a status, and no redirect.
-fn relayable(failure: &Failure) -> bool {
+pub(super) fn relayable(failure: &Failure) -> bool {
     failure.status.is_some()
         && failure.stage == Stage::Head
         && !matches!(failure.kind, FailureKind::Redirect | FailureKind::WrongContent | FailureKind::BadHead)

@@ -48,7 +48,7 @@ impl Exchange {
 
     /// Whether the session has its warm prompt cache elsewhere, and none with this profile.
     pub(super) fn leaves_warm_cache(&self, now: Instant, profile: ProfileId, at: &Surroundings<'_>) -> bool {
-        let stay = at.world.affinity.stay(now, self.facts.session);
+        let stay = at.world.affinity.stay(now, self.facts.stay_key());
         stay.is_some_and(|stay| stay.is_warm_at(now, stay.profile) && !stay.is_warm_at(now, profile))
     }
 }

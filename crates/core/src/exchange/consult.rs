@@ -179,7 +179,7 @@ impl Exchange {
 
     /// Whether this request begins at another profile than the chain's first because of a failure, and its session is not there already.
     fn begins_elsewhere(&self, now: Instant, to: &Candidate, at: &Surroundings<'_>) -> bool {
-        let is_there = || at.world.affinity.stay(now, self.facts.session).is_some_and(|stay| stay.profile == to.profile);
+        let is_there = || at.world.affinity.stay(now, self.facts.stay_key()).is_some_and(|stay| stay.profile == to.profile);
         to.profile != self.plan.primary && self.is_passed_over() && at.world.switched_to(now) != Some(to.profile) && !is_there()
     }
 
@@ -190,7 +190,7 @@ impl Exchange {
     /// Whether the chain's first profile could take this request and is not asked first. One that cannot take it at all fails over to nobody.
     fn is_passed_over(&self) -> bool {
         match self.skip_of_primary() {
-            None | Some(SkipReason::Cooling { .. } | SkipReason::Offline | SkipReason::Budget(_)) => true,
+            None | Some(SkipReason::Cooling { .. } | SkipReason::Refused { .. } | SkipReason::Offline | SkipReason::Budget(_)) => true,
             Some(
                 SkipReason::NoModel
                 | SkipReason::UnknownModel
@@ -208,7 +208,7 @@ impl Exchange {
     /// What keeps it from being asked first, as far as that is known.
     fn passed_over_for(&self, at: &Surroundings<'_>) -> Option<FailureKind> {
         match self.skip_of_primary() {
-            Some(SkipReason::Cooling { because, .. }) => Some(*because),
+            Some(SkipReason::Cooling { because, .. } | SkipReason::Refused { because, .. }) => Some(*because),
             Some(SkipReason::Offline) => Some(FailureKind::Unreachable),
             Some(SkipReason::Budget(_)) => None,
             _ => at.world.health.last_failure(self.plan.primary),

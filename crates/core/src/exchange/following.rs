@@ -3,29 +3,35 @@
 
 use std::time::{Duration, Instant};
 
+use super::answers::relayable;
 use super::consult::Next;
 use super::run::Run;
-use super::{BodyKind, Exchange};
-use crate::attempt::AttemptKind;
+use super::{Answer, BodyKind, Exchange};
+use crate::attempt::{AttemptId, AttemptKind};
 use crate::commitment::{self, Ending, Position, Repair};
 use crate::facts::Endpoint;
 use crate::failure::{Failure, FailureKind, Grip, NextStep, Stage};
 use crate::health::Standing;
 use crate::policy::{BUDGET_STEP, HOLD_TIME, RETRY_IN_PLACE_CAP, WAIT_IN_PLACE};
-use crate::route::Candidate;
+use crate::record::Decision;
+use crate::route::{Candidate, ProfileId};
 use crate::world::Surroundings;
 
 impl Exchange {
     /// Nothing was sent and an attempt failed: what now?
     pub(super) fn go_on(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) {
-        let from_primary = run.candidate.profile == self.plan.primary;
-        let step = self.step(failure, from_primary);
+        let from_primary = self.is_primary(run.candidate.profile);
+        let settled = from_primary && failure.kind.is_refusal() && at.world.retries.is_settled(now, at.request_key);
+        let step = if settled { NextStep::Relay } else { self.step(failure, from_primary) };
         if failure.repaired && self.replayable && !self.repair_used && self.may_try_again() {
             self.repair_used = true;
             return self.again(now, run, failure, false, Duration::ZERO, at);
         }
         if step == NextStep::Relay {
             return self.relay_or_explain(now, run.id, failure, at);
+        }
+        if let Some(refused) = self.confirmed_refusal(run, failure) {
+            return self.settle_refusal(now, refused, at);
         }
         if step == NextStep::SameFresh && !self.fresh_retry_used {
             self.fresh_retry_used = true;
@@ -47,6 +53,32 @@ impl Exchange {
         } else {
             self.give_up(now, at);
         }
+    }
+
+    /// Whether the profile's words about a request are the client's to read: it is the chain's first, or the only one.
+    pub(super) fn is_primary(&self, profile: ProfileId) -> bool {
+        self.plan.lone || profile == self.plan.primary
+    }
+
+    /// The primary's refusal that this failure of a spare confirms: both find fault with the request, so it is the request's.
+    fn confirmed_refusal(&self, run: &Run, failure: &Failure) -> Option<AttemptId> {
+        let is_opinion = matches!(failure.kind, FailureKind::Refused | FailureKind::BadRequest);
+        if !is_opinion || self.is_primary(run.candidate.profile) || self.holding.is_some() {
+            return None;
+        }
+        let doubted = |failure: &Failure| matches!(failure.kind, FailureKind::Refused | FailureKind::ProviderBound) && relayable(failure);
+        let place =
+            self.attempts.iter().position(|attempt| self.is_primary(attempt.profile) && attempt.failure.as_ref().is_some_and(doubted))?;
+        u8::try_from(place).ok().map(AttemptId)
+    }
+
+    /// Relays the primary's refusal, and lets it stand for the client's next identical tries.
+    fn settle_refusal(&mut self, now: Instant, refused: AttemptId, at: &mut Surroundings<'_>) {
+        if let Some(key) = at.request_key {
+            at.world.retries.settle_refusal(now, key);
+        }
+        self.decide(refused, Decision::Relay);
+        self.answer(Answer::Relay { attempt: refused, retry_after: None, final_word: false });
     }
 
     pub(super) fn again(
@@ -91,7 +123,7 @@ impl Exchange {
     /// Where in the queue the next candidate stands: the first that is well, else the first that nobody's word forbids.
     pub(super) fn next_place(&mut self, now: Instant, at: &Surroundings<'_>) -> Option<usize> {
         self.leave_out_unfit(at);
-        let well = |candidate: &Candidate| candidate.insist || self.is_well(now, candidate, at);
+        let well = |candidate: &Candidate| !candidate.last_resort && (candidate.insist || self.is_well(now, candidate, at));
         let may = |candidate: &Candidate| self.may_be_asked(now, candidate, at);
         let queue = &self.queue;
         queue.iter().position(|candidate| may(candidate) && well(candidate)).or_else(|| queue.iter().position(may))
@@ -102,7 +134,7 @@ impl Exchange {
         let elsewhere = !self.throttled_at.contains(&candidate.terms.origin) || self.throttled_at.len() < 2;
         let open = match self.standing(now, candidate, at) {
             Standing::Usable | Standing::Trial | Standing::Cooling { grip: Grip::Loose, .. } => true,
-            Standing::Cooling { .. } => candidate.insist,
+            Standing::Cooling { .. } => candidate.insist || candidate.last_resort,
         };
         elsewhere && open && self.has_money(candidate, at)
     }
@@ -117,7 +149,11 @@ impl Exchange {
 
     pub(super) fn retry_in_place(&mut self, now: Instant, run: &Run, failure: &Failure, at: &mut Surroundings<'_>) -> Option<Duration> {
         // A trial has its answer, and so has who was told not to retry: a second try a moment later would only feed the outage.
-        let alone = self.plan.candidates.len() == 1 && !run.on_trial && !failure.no_retry && at.world.health.in_panic_for(now).is_zero();
+        let alone = self.plan.candidates.len() == 1
+            && !self.plan.lone
+            && !run.on_trial
+            && !failure.no_retry
+            && at.world.health.in_panic_for(now).is_zero();
         if !alone || self.in_place_retry_used || !self.may_try_again() || !self.facts.endpoint.moves_health() {
             return None;
         }

@@ -4,11 +4,11 @@
 use std::time::{Duration, Instant};
 
 use super::Exchange;
-use super::run::Run;
+use super::run::{Phase, Run};
 use crate::commitment::Position;
 use crate::failure::{Failure, FailureKind, Stage, Strike};
 use crate::health::{Standing, Victim};
-use crate::policy::{DETOUR_CAP, SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING};
+use crate::policy::{DETOUR_CAP, IMPATIENCE_DETOUR, SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING};
 use crate::route::{Candidate, ProfileId};
 use crate::world::Surroundings;
 
@@ -21,6 +21,47 @@ impl Exchange {
             host: candidate.terms.host,
             another_usable: self.other_usable(now, candidate.profile, at),
             asked: None,
+            request: at.request_key,
+        }
+    }
+
+    /// Learns from a client that left, or is about to leave, while this attempt had no content for it.
+    pub(super) fn learn_from_impatience(&self, now: Instant, run: &Run, at: &mut Surroundings<'_>) {
+        if !self.facts.endpoint.moves_health() || !run.keeps_client_waiting(now) && !run.is_cut_short(now) {
+            return;
+        }
+        let profile = run.candidate.profile;
+        at.world.health.abandon(profile, run.candidate.family(&self.facts));
+        if run.phase != Phase::Flowing {
+            at.world.health.on_given_up(profile);
+        }
+        if let Some(key) = at.request_key {
+            at.world.retries.avoid_for_request(now, key, profile, IMPATIENCE_DETOUR);
+        }
+    }
+
+    /// Learns from an answer what it says of a refusal before it: another profile took what the first one refused, so the refusal was the
+    /// account's or the provider's.
+    pub(super) fn learn_from_answer(&self, now: Instant, served_by: ProfileId, at: &mut Surroundings<'_>) {
+        let refusals = self.attempts.iter().filter(|attempt| attempt.profile != served_by);
+        let refusals = refusals.filter_map(|attempt| Some((attempt.profile, attempt.failure.as_ref()?.kind)));
+        for (profile, kind) in refusals.filter(|(_, kind)| kind.is_refusal()) {
+            self.skip_for_conversation(now, profile, kind, at);
+            if kind == FailureKind::Refused {
+                at.world.health.on_overruled(now, profile, self.facts.whole_session);
+            }
+        }
+    }
+
+    /// Skips the profile for this conversation, or for this request where it is side traffic or has no session.
+    fn skip_for_conversation(&self, now: Instant, profile: ProfileId, because: FailureKind, at: &mut Surroundings<'_>) {
+        match self.facts.stay_key().filter(|_| !self.facts.side) {
+            Some(session) => at.world.retries.refused_session(now, session, profile, because),
+            None => {
+                if let Some(key) = at.request_key {
+                    at.world.retries.refused_request(now, key, profile, because);
+                }
+            }
         }
     }
 
@@ -43,6 +84,10 @@ impl Exchange {
         if !self.facts.endpoint.moves_health() || self.rereads(run, failure) {
             return;
         }
+        let will_be_repaired = failure.repaired && !self.repair_used;
+        if failure.kind.is_refusal() && !will_be_repaired && !self.is_primary(run.candidate.profile) {
+            self.skip_for_conversation(now, run.candidate.profile, failure.kind, at);
+        }
         let victim = Victim { asked: Some(run.began), ..self.victim(now, &run.candidate, at) };
         at.world.health.on_failure(now, &victim, failure, at.dice);
         let verdict = failure.verdict();
@@ -55,7 +100,7 @@ impl Exchange {
         if let Some(key) = at.request_key {
             at.world.retries.avoid_for_request(now, key, victim.profile, time);
         }
-        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.session) {
+        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.stay_key().filter(|_| !self.facts.side)) {
             at.world.retries.avoid_for_session(now, session, victim.profile, time);
         }
     }

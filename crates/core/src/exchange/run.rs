@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::BodyKind;
 use crate::attempt::{AttemptId, AttemptKind};
 use crate::failure::{Failure, FailureKind, Stage};
-use crate::policy::{CLIENT_PATIENCE, HOLD_TIME};
+use crate::policy::{CLIENT_PATIENCE, HOLD_TIME, IMPATIENCE};
 use crate::route::Candidate;
 
 /// How far it has come.
@@ -39,6 +39,8 @@ pub(super) struct Run {
     pub on_trial: bool,
     /// The client has had no head yet, and waits for one only so long. A resumed or kept-open answer has its head already.
     pub head_is_due: bool,
+    /// When the client's own limit makes the next candidate due although no limit of the profile has ended.
+    pub patient_until: Option<Instant>,
 }
 
 /// What a clock that ran out means.
@@ -70,6 +72,7 @@ impl Run {
             succeeded: false,
             on_trial: false,
             head_is_due: true,
+            patient_until: None,
         }
     }
 
@@ -86,13 +89,39 @@ impl Run {
         let clocks = &self.candidate.terms.clocks;
         let silent = self.last_bytes + clocks.bytes_idle;
         match self.phase {
-            Phase::Head => self.head_deadline(started),
-            Phase::Held => self.first_content_deadline().min(silent).min(self.hold_ends(started).unwrap_or(silent)),
+            Phase::Head => self.within_patience(self.head_deadline(started)),
+            Phase::Held => {
+                let hold_ends = self.hold_ends(started).unwrap_or(silent);
+                self.within_patience(self.first_content_deadline().min(silent).min(hold_ends))
+            }
             Phase::Flowing if self.body == BodyKind::Stream && !self.succeeded => silent.min(self.last_content + clocks.content_idle),
             // All that counts has come: pings alone do not keep it open.
             Phase::Flowing if self.body == BodyKind::Stream => self.last_content + clocks.bytes_idle,
             Phase::Flowing => silent,
         }
+    }
+
+    fn within_patience(&self, deadline: Instant) -> Instant {
+        self.patient_until.map_or(deadline, |until| until.min(deadline))
+    }
+
+    /// Whether the client's patience ended the attempt and no limit of the profile.
+    pub(super) fn is_cut_short(&self, now: Instant) -> bool {
+        let patience_is_over = self.phase != Phase::Flowing && self.patient_until.is_some_and(|until| until <= now);
+        let own = match self.phase {
+            Phase::Head => self.sent + self.candidate.terms.clocks.head,
+            Phase::Held | Phase::Flowing => self.first_content_deadline().min(self.last_bytes + self.candidate.terms.clocks.bytes_idle),
+        };
+        patience_is_over && now < own
+    }
+
+    /// Whether nothing, or nothing of content, came for as long as no key press explains.
+    pub(super) fn keeps_client_waiting(&self, now: Instant) -> bool {
+        let since = match self.phase {
+            Phase::Head | Phase::Held => self.began,
+            Phase::Flowing => self.last_content,
+        };
+        !self.succeeded && now.saturating_duration_since(since) >= IMPATIENCE
     }
 
     fn head_deadline(&self, started: Instant) -> Instant {
@@ -133,7 +162,7 @@ impl Run {
             Phase::Flowing if self.succeeded => Due::Complete,
             _ if silent => stalled(format!("silent for {}", seconds(clocks.bytes_idle))),
             Phase::Held if self.hold_ends(started).is_some_and(|at| now >= at) => Due::Release,
-            Phase::Held => stalled(format!("no content within {}", seconds(clocks.first_content))),
+            Phase::Held => stalled(format!("no content within {}", seconds(now.saturating_duration_since(self.head)))),
             Phase::Flowing => stalled(format!("no content for {}", seconds(clocks.content_idle))),
         }
     }

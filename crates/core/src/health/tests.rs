@@ -23,7 +23,7 @@ fn secs(seconds: u64) -> Duration {
 }
 
 fn victim(profile: ProfileId) -> Victim {
-    Victim { profile, family: OPUS, credential: None, host: Some(u64::from(profile.0)), another_usable: true, asked: None }
+    Victim { profile, family: OPUS, credential: None, host: Some(u64::from(profile.0)), another_usable: true, asked: None, request: None }
 }
 
 fn failed(now: Instant, kind: FailureKind) -> Health {

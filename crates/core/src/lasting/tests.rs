@@ -31,7 +31,7 @@ fn start() -> Calendar {
 }
 
 fn victim(profile: ProfileId, credential: Option<u64>) -> Victim {
-    Victim { profile, family: ModelFamily::Opus, credential, host: Some(1), another_usable: true, asked: None }
+    Victim { profile, family: ModelFamily::Opus, credential, host: Some(1), another_usable: true, asked: None, request: None }
 }
 
 fn failure(kind: FailureKind, after: Option<Duration>) -> Failure {
@@ -105,8 +105,8 @@ fn r36_an_open_breaker_stays_open_and_its_first_request_is_a_trial() {
 fn sessions_windows_and_the_switch_come_back_while_they_mean_something() {
     let calendar = start();
     let mut world = World::default();
-    world.affinity.on_served(calendar.now, 1, WORK, CACHE_LIFE, true);
-    world.affinity.on_served(calendar.now, 2, WORK, HOUR, false);
+    world.affinity.on_served(calendar.now, 8, WORK, CACHE_LIFE, true);
+    world.affinity.on_served(calendar.now, 16, WORK, HOUR, false);
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.62), resets_in: Some(HOUR) };
     let endless = WindowReading { name: "7d".into(), status: None, used: Some(0.31), resets_in: None };
     let reading = LimitReading { windows: vec![window, endless], ..LimitReading::default() };

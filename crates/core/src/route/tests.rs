@@ -13,7 +13,8 @@ use hotspare_testkit::VirtualClock;
 const A: ProfileId = ProfileId(0);
 const B: ProfileId = ProfileId(1);
 const C: ProfileId = ProfileId(2);
-const SESSION: u64 = u64::MAX / 2;
+/// Its own stay key for Opus, the first family.
+const SESSION: u64 = (u64::MAX / 2) & !0b111;
 
 fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -31,6 +32,8 @@ fn facts() -> RequestFacts {
         on_plan: false,
         length: None,
         needs: None,
+        side: false,
+        patience: None,
         hedgeable: false,
     }
 }
@@ -81,6 +84,7 @@ fn fail(now: Instant, world: &mut World, profile: ProfileId, kind: FailureKind) 
         host: Some(u64::from(profile.0)),
         another_usable: true,
         asked: None,
+        request: None,
     };
     world.health.on_failure(now, &victim, &Failure::new(kind, Stage::Head, "failed"), 0.5);
 }
@@ -187,7 +191,8 @@ fn who_is_passed_over_is_told_with_the_reason() {
     assert_eq!(why(&mut world, now + secs(22)), Some(PassedOver::ComesBack));
     let mut world = World::default();
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
-    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
+    let victim =
+        Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
     world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
     assert_eq!(why(&mut world, now), Some(PassedOver::NearlyFull));
 }
@@ -208,7 +213,8 @@ fn new_sessions_begin_elsewhere_when_a_window_is_nearly_full_and_running_ones_st
     let now = VirtualClock::new().now();
     let mut world = World::default();
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
-    let victim = Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
+    let victim =
+        Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
     world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
     assert_eq!(order(now, &mut world), [B, C, A]);
     world.affinity.on_served(now, SESSION, A, CACHE_LIFE, false);

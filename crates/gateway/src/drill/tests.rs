@@ -68,6 +68,7 @@ fn what_a_drill_learns_stays_in_its_shadow_and_it_begins_with_what_is_known() {
                 host: None,
                 another_usable: true,
                 asked: None,
+                request: None,
             };
             world.health.on_failure(
                 now,

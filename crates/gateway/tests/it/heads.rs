@@ -9,7 +9,7 @@ use hotspare_testkit::{Script, Upstream, refused_addr};
 use serde_json::json;
 
 use crate::client::{Answer, Ask, Connection, End, WHOLE};
-use crate::proxy::{FROM_SPARE, Proxy, healthy, plays, wire};
+use crate::proxy::{FROM_SPARE, Proxy, healthy, options, plays, wire};
 
 /// Long enough for a loaded machine, short enough for a test.
 const SHORT: &str = "400ms";
@@ -249,7 +249,8 @@ async fn an_unknown_path_hops_only_while_nothing_was_sent() {
 async fn r1_r7_a_provider_that_says_not_to_ask_again_is_not_asked_again() {
     for (headers, asked) in [(&[][..], 2), (&[("x-should-retry", "true")], 2), (&[("x-should-retry", "false")], 1)] {
         let primary = plays(with(500, headers, error("api_error", "scripted"))).await;
-        let answer = Proxy::lone(&primary).await.ask(&Ask::turn()).await;
+        let (proxy, _) = Proxy::last_candidate(&primary, &json!({}), options()).await;
+        let answer = proxy.ask(&Ask::turn()).await;
         assert_eq!((answer.status, primary.messages().len()), (500, asked), "{headers:?}");
         assert_eq!(answer.header("x-should-retry"), headers.first().map(|(_, value)| *value), "the client hears it too");
     }

@@ -211,18 +211,13 @@ async fn any_veto_counts_before_the_first_other_profile_that_is_named() {
 #[tokio::test]
 async fn a_retry_is_asked_for_and_may_be_ruled_out() {
     let house = House::new(overloaded()).await;
-    let lone = |hooks: &Value| {
-        let mut config = house.config(hooks);
-        config["failover_policy"] = json!({ "primary_profile": "primary" });
-        config
-    };
     let hooks = json!({ "PreRetry": [{ "hooks": [house.script("cat >> retries; exit 2")] }] });
-    let (proxy, _) = Proxy::start_with(&lone(&hooks), house.options()).await;
+    let (proxy, _) = Proxy::last_candidate(&house.primary, &hooks, house.options()).await;
     assert_eq!(proxy.ask(&Ask::turn()).await.status, 529);
     assert_eq!(house.asked(), [1, 0, 0]);
     let input: Value = serde_json::from_str(&house.read("retries")).expect("one line");
     assert_eq!((&input["hook_event_name"], &input["from"], &input["to"]), (&json!("PreRetry"), &json!("primary"), &json!("primary")));
-    let (proxy, _) = Proxy::start_with(&lone(&json!({})), house.options()).await;
+    let (proxy, _) = Proxy::last_candidate(&house.primary, &json!({}), house.options()).await;
     proxy.ask(&Ask::turn()).await;
     assert_eq!(house.asked(), [3, 0, 0], "without a hook it is tried once more");
 }

@@ -69,6 +69,17 @@ impl Proxy {
         .await
     }
 
+    /// A primary whose only spare cannot serve the model: it is the last candidate, but not a profile without a spare.
+    pub(crate) async fn last_candidate(primary: &Upstream, hooks: &Value, options: Options) -> (Self, Arc<Gateway>) {
+        let spare = json!({ "preset": "zai", "auth": { "value": "test-key" }, "models": { "other-*": "glm-5" } });
+        let config = json!({
+            "failover_policy": { "primary_profile": "primary", "secondary_profile": "spare" },
+            "profiles": { "primary": { "base_url": primary.url() }, "spare": spare },
+            "hooks": hooks,
+        });
+        Self::start_with(&config, options).await
+    }
+
     /// One request on a connection of its own.
     pub(crate) async fn ask(&self, ask: &Ask) -> Answer {
         let mut connection = Connection::open(self.addr).await;

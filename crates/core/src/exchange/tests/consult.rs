@@ -69,8 +69,15 @@ fn a_profile_that_the_policy_excludes_is_never_asked() {
         rig.expect(&["initial 0", "PreFailover 0→1 of 1,2", "failover 1"]);
     }
     let mut rig = gated(3, FAILOVER).begin();
-    let victim =
-        Victim { profile: ProfileId(2), family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
+    let victim = Victim {
+        profile: ProfileId(2),
+        family: ModelFamily::Opus,
+        credential: None,
+        host: None,
+        another_usable: true,
+        asked: None,
+        request: None,
+    };
     let spent = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "limit").with_status(429);
     rig.world.health.on_failure(rig.clock.now(), &victim, &spent, EVEN);
     rig.overload().rules(profile(2));
@@ -81,8 +88,15 @@ fn a_profile_that_the_policy_excludes_is_never_asked() {
 fn what_was_learned_while_the_word_was_awaited_still_counts() {
     let mut rig = gated(3, FAILOVER).begin();
     rig.overload();
-    let victim =
-        Victim { profile: ProfileId(1), family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None };
+    let victim = Victim {
+        profile: ProfileId(1),
+        family: ModelFamily::Opus,
+        credential: None,
+        host: None,
+        another_usable: true,
+        asked: None,
+        request: None,
+    };
     let spent = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "limit").with_status(429);
     rig.world.health.on_failure(rig.clock.now(), &victim, &spent, EVEN);
     rig.rules(Ruling::Allow);
@@ -141,7 +155,7 @@ fn every_kind_of_retry_is_asked_for() {
     let failure = Failure { repaired: true, ..Failure::new(FailureKind::ProviderBound, Stage::Head, "400").with_status(400) };
     repaired.fail(failure).rules(Ruling::Allow);
     repaired.expect(&["initial 0", "PreRetry 0→0 of 0", "retry 0"]);
-    let mut alone = gated(1, RETRY).begin();
+    let mut alone = gated(2, RETRY).block(1).begin();
     alone.overload().rules(Ruling::Allow);
     alone.expect(&["initial 0", "PreRetry 0→0 of 0", "retry 0 in 125 ms"]);
 }
@@ -151,9 +165,9 @@ fn a_retry_that_is_ruled_out_gives_way_to_the_next_profile_or_to_the_refusal() {
     let mut stale = gated(2, RETRY).begin();
     stale.fail(Failure::new(FailureKind::StaleConnection, Stage::Send, "dead")).rules(Ruling::Block);
     stale.expect(&["initial 0", "PreRetry 0→0 of 0,1", "failover 1"]);
-    let mut alone = gated(1, RETRY).begin();
+    let mut alone = gated(2, RETRY).block(1).begin();
     alone.overload().rules(Ruling::Block);
-    alone.expect(&["initial 0", "PreRetry 0→0 of 0", "relay #0"]);
+    alone.expect(&["initial 0", "PreRetry 0→0 of 0", "relay #0 in 17 s"]);
 }
 
 #[test]
