@@ -174,6 +174,12 @@ pub struct ProfileStatus {
     pub state: String,
     /// Seconds until it may be asked again.
     pub back_in_s: Option<u64>,
+    /// Seconds until a live request may look whether a blocked profile is well again, at most an hour after the last look.
+    #[serde(default)]
+    pub next_look_in_s: Option<u64>,
+    /// Clients in a row that gave up on it after they had waited without any content.
+    #[serde(default)]
+    pub given_up: u32,
     /// What keeps it from being asked, as the failure table names it.
     #[serde(default)]
     pub because: Option<String>,
@@ -413,6 +419,8 @@ fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance
         name: name.to_owned(),
         state: state.to_owned(),
         back_in_s: report.bench.as_ref().map(|bench| whole_seconds(bench.until.saturating_duration_since(now))),
+        next_look_in_s: report.bench.as_ref().map(|bench| whole_seconds(bench.next_look.saturating_duration_since(now))),
+        given_up: report.given_up,
         because: report.bench.as_ref().map(|bench| bench.because.word().to_owned()),
         family: report.bench.as_ref().and_then(|bench| bench.family).map(|family| family.word().to_owned()),
         good_trials: report.half_open,

@@ -130,6 +130,8 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
     }
     told.extend(why(status).map(|words| ("why", Style::Dim, words)));
     told.extend(back(status).map(|words| ("back", Style::Dim, words)));
+    told.extend(status.profiles.iter().skip(1).filter_map(blocked_spare).map(|words| ("spare", Style::Yellow, words)));
+    told.extend(status.profiles.iter().filter_map(given_up).map(|words| ("slow", Style::Yellow, words)));
     if told.iter().all(|(label, ..)| matches!(*label, "switch" | "drill" | "paused"))
         && let Some(last) = &status.last_failover
     {
@@ -172,6 +174,32 @@ fn is_held(profile: &ProfileStatus) -> bool {
     profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
 }
 
+/// Whether the next request may fail at a profile that still serves.
+fn is_failing(profile: &ProfileStatus) -> bool {
+    is_held(profile) || profile.given_up > 0
+}
+
+/// Why a spare is blocked, when it is tried again, and the command that ends the block.
+fn blocked_spare(profile: &ProfileStatus) -> Option<String> {
+    if profile.state != "blocked" {
+        return None;
+    }
+    let cause = profile.last_failure.as_deref().or(profile.because.as_deref()).unwrap_or("failed");
+    let when = profile.last_failure_ago_s.map(ago).unwrap_or_default();
+    let next = words::span(profile.next_look_in_s.or(profile.back_in_s)?);
+    Some(format!("{name}: {cause}, {when}; next try in {next}, or after `hotspare reset {name}`", name = profile.name))
+}
+
+/// That clients gave up waiting for the profile.
+fn given_up(profile: &ProfileStatus) -> Option<String> {
+    let times = match profile.given_up {
+        0 => return None,
+        1 => "the last client".to_owned(),
+        clients => format!("the last {clients} clients"),
+    };
+    Some(format!("{}: {times} gave up before any content came", profile.name))
+}
+
 /// Whether any profile may be asked, where the traffic goes, and for how long.
 fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
     let primary = status.profiles.first().map_or("", |profile| &profile.name);
@@ -181,6 +209,8 @@ fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
         (look.sign("✖", "x"), "No profile is usable", Style::Red)
     } else if status.profiles.iter().filter(|profile| profile.state != "paused").count() < 2 {
         (look.sign("○", "o"), "No spare", Style::Yellow)
+    } else if status.serving == primary && status.profiles.first().is_some_and(is_failing) {
+        (look.sign("⚠", "!"), "Primary is failing", Style::Yellow)
     } else if status.serving == primary {
         (look.sign("●", "*"), "Protected", Style::Green)
     } else {
@@ -257,7 +287,10 @@ fn back(status: &Status) -> Option<String> {
     };
     let first = match (primary.state.as_str(), primary.back_in_s) {
         ("offline", _) => format!("{name} is asked when the network is up"),
-        ("blocked", Some(seconds)) => format!("{name} is asked again in {}, or after `hotspare reset {name}`", words::span(seconds)),
+        ("blocked", Some(seconds)) => {
+            let next = primary.next_look_in_s.unwrap_or(seconds).min(seconds);
+            format!("{name} is tried again in {}, or after `hotspare reset {name}`", words::span(next))
+        }
         ("open", Some(seconds)) => format!("{name} is tried again in {}, back after {good}", words::span(seconds)),
         ("half_open", _) => format!("{name} is on trial, {} of {good}", primary.good_trials.unwrap_or_default()),
         (_, Some(seconds)) => format!("{name} is asked again in {}", words::span(seconds)),

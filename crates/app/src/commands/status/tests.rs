@@ -18,6 +18,8 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         name: name.to_owned(),
         state: state.to_owned(),
         back_in_s: None,
+        next_look_in_s: None,
+        given_up: 0,
         because: None,
         family: None,
         good_trials: None,
@@ -242,4 +244,26 @@ fn what_an_older_gateway_does_not_tell_is_left_out() {
     let status: Status = serde_json::from_value(old).expect("readable");
     let text = drawn(&report(vec![GatewayReport { kind: "run".to_owned(), status }]), look(Some(80), true));
     assert!(text.contains("◐ cooling 3s"), "{text}");
+}
+
+#[test]
+fn failing_primary_is_not_protected() {
+    let work = ProfileStatus { given_up: 2, ..answering("work", "serving", 1_210) };
+    let slow = gateway("work", vec![work, profile("backup", "ready")]);
+    let text = gateway_text(&slow, None, look(Some(80), true));
+    assert!(text.starts_with("⚠ Primary is failing"), "{text}");
+    assert!(text.contains("slow   work: the last 2 clients gave up before any content came"), "{text}");
+}
+
+#[test]
+fn blocked_spare_has_its_cause_next_try_and_command() {
+    let backup = ProfileStatus {
+        back_in_s: Some(7_380),
+        next_look_in_s: Some(3_420),
+        last_failure: Some("402 billing".to_owned()),
+        last_failure_ago_s: Some(180),
+        ..profile("backup", "blocked")
+    };
+    let text = gateway_text(&gateway("work", vec![answering("work", "serving", 1_210), backup]), None, look(None, true));
+    assert!(text.contains("spare  backup: 402 billing, 3 min ago; next try in 57 min, or after `hotspare reset backup`"), "{text}");
 }
