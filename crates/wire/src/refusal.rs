@@ -228,6 +228,8 @@ impl<'a> Refusal<'a> {
             (FailureKind::BadRequest, status) => matches!(status, 400 | 413 | 422),
             // Inside a server's own trouble these words are somebody else's.
             (FailureKind::Unauthorized | FailureKind::Forbidden, 500..) => meaning.by == By::Name,
+            // What is not supported there is a login, a country or a model.
+            (FailureKind::ProviderBound, 401..=404) => meaning.by == By::Name,
             _ => true,
         }
     }
@@ -385,7 +387,7 @@ fn plain_kind_of(status: u16, endpoint: Endpoint) -> FailureKind {
 pub(crate) fn status_of(name: &str) -> Option<u16> {
     Some(match name {
         "invalidrequesterror" | "contextlengthexceeded" => 400,
-        "authenticationerror" | "unauthenticated" => 401,
+        "authenticationerror" | "autherror" | "unauthenticated" => 401,
         "billingerror" | "paymentrequired" => 402,
         "permissionerror" | "permissiondenied" | "forbidden" => 403,
         "notfounderror" => 404,
