@@ -179,7 +179,8 @@ impl<'a> Refusal<'a> {
 
     fn by_body(&self) -> Option<Meaning> {
         let request_status = matches!(self.answer.status, 400 | 413 | 422);
-        if request_status && let Some((kind, _)) = table::MENDED.iter().find(|(_, wordings)| self.says(wordings)) {
+        let mended = table::MENDED.iter().find(|(_, wordings)| self.says(wordings));
+        if let Some((kind, _)) = mended.filter(|_| request_status && !self.says(table::NOT_MENDED)) {
             return Some(Meaning { mends: true, ..Meaning::new(*kind, By::Words) });
         }
         if request_status && self.evidence.words.iter().any(|words| Repair::of_message(words).is_some()) {

@@ -319,8 +319,8 @@ pub(super) const MINIMAX: &[(&str, FailureKind)] = &[
     ("2061", ModelNotFound),
 ];
 
-/// Wordings on which Claude Code 2.1.330 mends its request or compacts, read from its strings and most of them measured; `*` stands for up
-/// to [`GAP`] bytes. Only under 400, 413 and 422.
+/// Wordings on which Claude Code mends its request or compacts, read from the strings of 2.1.332 and most of them measured with 2.1.330; `*`
+/// stands for up to [`GAP`] bytes. Only under 400, 413 and 422.
 pub(super) const MENDED: &[(FailureKind, &[&str])] = &[
     (
         TooLarge,
@@ -340,11 +340,37 @@ pub(super) const MENDED: &[(FailureKind, &[&str])] = &[
             "context window exceeds limit",
             "reduce the length of the messages",
             "tokens in request more than max tokens allowed",
+            "contextwindowexceedederror",
+            "longer than the maximum model length",
+            "longer than the model's context length",
+            "exceeds the maximum number of tokens allowed",
+            "input token length too long",
+            "input tokens exceed the configured limit",
+            "maximum context limit",
+            "prompt exceeds max length",
+            "but model only supports up to",
+            "`inputs` tokens + `max_new_tokens` must be",
+            "context exceeds your deployment",
         ],
     ),
     (
         BadRequest,
-        &["image exceeds", "image dimensions exceed", "could not process image", "could not process pdf", "pdf pages", "too much media"],
+        &[
+            "image exceeds",
+            "image dimensions exceed",
+            "could not process image",
+            "image does not match the provided media type",
+            "image cannot be empty",
+            "images exceed the api limit",
+            "unable to resize image",
+            "image file is empty",
+            "could not process pdf",
+            "pdf pages",
+            "the pdf specified was not valid",
+            "the pdf specified is password protected",
+            "pdf cannot be empty",
+            "too much media",
+        ],
     ),
     (
         ProviderBound,
@@ -354,8 +380,11 @@ pub(super) const MENDED: &[(FailureKind, &[&str])] = &[
             "signature in thinking block",
             "thinking.signature* field required",
             "thinking.signature: field required",
-            "blocks in the latest assistant message cannot be modified",
+            "invalid data in redacted_thinking block",
+            "thinking` block*cannot be modified",
+            "redacted_thinking*cannot be modified",
             "thinking` block*invalid signature",
+            "redacted_thinking*invalid signature",
             "thinking.type.enabled\" is not supported",
             "thinking.type.enabled is not supported",
             "thinking.type.adaptive\" is not supported",
@@ -366,11 +395,19 @@ pub(super) const MENDED: &[(FailureKind, &[&str])] = &[
             "invalid beta flag",
             "unexpected value*anthropic-beta",
             "long context beta",
+            "does not support pdf",
+            "effort parameter*not support",
+            "output_config*extra inputs are not permitted",
+            "output_config*requires a model that supports",
             "cache_control*not permitted",
             "cache_control*unknown field",
         ],
     ),
 ];
+
+/// Wordings beside which the client mends nothing (2.1.332).
+pub(super) const NOT_MENDED: &[&str] =
+    &["policy_blocked", "dlp_request_denied", "expected a string with maximum length", "expected maxlength"];
 
 /// Wordings under any status, in the order in which they are looked for: the first that fits decides. The order and most stems come from
 /// 414 collected refusals of 82 providers (2026-11); `*` stands for up to [`GAP`] bytes. Compared in lower case, without addresses.
@@ -389,7 +426,6 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
             "cannot be set for empty",
             "blocks with cache_control may be provided",
             "not valid json",
-            "invalid json",
             "surrogate",
             "at least one message is required",
             "below minimum value",
@@ -407,6 +443,10 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
             "prompt is too long",
             "prompt too long",
             "input is too long",
+            "prompt exceeds",
+            "maximum number of tokens allowed",
+            "maximum model length",
+            "model only supports up to",
             "input too long",
             "context length",
             "context_length",
@@ -654,6 +694,7 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
             "used up your points",
             "negative balance",
             "no active subscription",
+            "requires a subscription",
             "subscription *expired",
             "subscription *required",
             "plan *expired",
@@ -702,6 +743,7 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
             "no available channel for group",
             "identity federation is disabled",
             "data policy",
+            "organization policy constraint",
             "guardrail restrictions",
             "no allowed providers",
             "privacy settings",
@@ -754,6 +796,7 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
             "no access to model",
             "access to this model",
             "models/* is not found",
+            "not servable",
             "no longer available",
             "no longer supported",
             "decommissioned",
@@ -813,6 +856,8 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
         &[
             "extra inputs are not permitted",
             "unknown field",
+            "unknown name",
+            "invalid thinking",
             "unknown parameter",
             "unrecognized *field",
             "unrecognized *argument",
@@ -936,20 +981,6 @@ pub(super) const WORDS: &[(FailureKind, &[&str])] = &[
             "鉴权",
             "认证失败",
             "未授权",
-        ],
-    ),
-    // A schema that finds fault with a field.
-    (
-        BadRequest,
-        &[
-            "field required",
-            "input should be",
-            "should be a valid",
-            "required property",
-            "missing required",
-            "missing field",
-            "expected a value",
-            "must be one of",
         ],
     ),
 ];
