@@ -1,178 +1,75 @@
 //! Turns a status, headers and a body, or an error event, into a failure of its class. Never decides what follows from it.
 //!
-//! Every reader tolerates partial sets: a missing header or an unreadable body makes the class broader, never wrong. Two envelopes are
-//! known: Anthropic's, with a type, and OpenRouter's, with a number and what it knows of the provider behind it.
+//! Every reader tolerates partial sets: a missing header or an unreadable body makes the class broader, never wrong. What names and words
+//! mean is read in `refusal`.
 
 use std::time::SystemTime;
 
-use hotspare_core::policy::SHORT_THROTTLE;
 use hotspare_core::{Endpoint, Failure, FailureKind, Stage};
 use http::{HeaderMap, StatusCode};
-use serde::Deserialize;
+use serde_json::Value;
 
-use crate::limits;
-use crate::repair::Repair;
+use crate::refusal::{self, Answer, Refusal};
 
 /// Longest type of an error that is shown; Anthropic's longest has 21 letters.
 const TYPE_CAP: usize = 40;
 
-/// What an error body says, where it can be read.
-#[derive(Debug, Default)]
-struct ErrorBody {
-    kind: String,
-    message: String,
-    code: String,
-    /// The status in the body, where there is one.
-    number: Option<u16>,
-    /// OpenRouter's word for whose limit was met.
-    limit_source: String,
-    /// What the provider behind OpenRouter said.
-    behind: String,
-    /// Whether OpenRouter's moderation has stopped the request.
-    moderated: bool,
-}
-
-#[derive(Deserialize)]
-struct Envelope {
-    #[serde(default)]
-    error: Option<Inner>,
-}
-
-#[derive(Deserialize)]
-struct Inner {
-    #[serde(rename = "type", default)]
-    kind: Option<String>,
-    #[serde(default)]
-    message: Option<String>,
-    #[serde(default)]
-    details: Option<Details>,
-    #[serde(default)]
-    code: Option<serde_json::Value>,
-    #[serde(default)]
-    metadata: Option<Metadata>,
-}
-
-#[derive(Deserialize, Default)]
-struct Metadata {
-    #[serde(default)]
-    limit_source: Option<String>,
-    #[serde(default)]
-    error_type: Option<String>,
-    #[serde(default)]
-    raw: Option<serde_json::Value>,
-    #[serde(default)]
-    reasons: Option<serde::de::IgnoredAny>,
-}
-
-#[derive(Deserialize)]
-struct Details {
-    #[serde(default)]
-    error_code: Option<String>,
-}
-
-/// Reads both envelopes; anything else gives empty words.
-fn read_error(body: &[u8]) -> ErrorBody {
-    let Some(inner) = serde_json::from_slice::<Envelope>(body).ok().and_then(|envelope| envelope.error) else {
-        return ErrorBody::default();
-    };
-    let metadata = inner.metadata.unwrap_or_default();
-    ErrorBody {
-        kind: inner.kind.or(metadata.error_type).unwrap_or_default(),
-        message: inner.message.unwrap_or_default(),
-        code: inner.details.and_then(|details| details.error_code).unwrap_or_default(),
-        number: inner.code.as_ref().and_then(number),
-        limit_source: metadata.limit_source.unwrap_or_default(),
-        behind: metadata.raw.map(|raw| raw.as_str().map_or_else(|| raw.to_string(), str::to_owned)).unwrap_or_default(),
-        moderated: metadata.reasons.is_some(),
-    }
-}
-
-/// A status, as a number or in quotes.
-fn number(code: &serde_json::Value) -> Option<u16> {
-    let number = code.as_u64().or_else(|| code.as_str()?.parse().ok())?;
-    u16::try_from(number).ok().filter(|number| (100..600).contains(number))
-}
-
-/// The words of a refusal, in whichever envelope it came; empty where it has none.
+/// The words of a refusal, in whatever shape it came; empty where it has none.
 pub(crate) fn message_of(body: &[u8]) -> String {
-    #[derive(Deserialize)]
-    struct Bare {
-        #[serde(default)]
-        message: Option<String>,
-    }
-    let error = read_error(body);
-    if !error.behind.is_empty() {
-        // OpenRouter's own words say only that there are others.
-        return error.behind;
-    }
-    if !error.message.is_empty() {
-        return error.message;
-    }
-    serde_json::from_slice::<Bare>(body).ok().and_then(|bare| bare.message).unwrap_or_default()
+    refusal::words_of(body)
 }
 
-/// Whether a body under a good status is an error all the same: `{"type":"error", …}` or `{"error": {…}}`.
+/// Whether a body under a good status is an error all the same: `{"type":"error", …}`, `{"error": {…}}`, `{"code":500,"msg":…}`,
+/// `{"base_resp":{"status_code":…}}`, `{"success":false, …}`.
 pub fn is_error_body(body: &[u8]) -> bool {
-    #[derive(Deserialize)]
-    struct Top {
-        #[serde(rename = "type", default)]
-        kind: Option<String>,
-        #[serde(default)]
-        error: Option<serde::de::IgnoredAny>,
+    match serde_json::from_slice::<Value>(body) {
+        Ok(Value::Array(items)) => items.first().is_some_and(|item| item.get("error").is_some_and(|error| !error.is_null())),
+        Ok(body @ Value::Object(_)) => is_error_object(&body),
+        _ => false,
     }
-    serde_json::from_slice::<Top>(body).is_ok_and(|top| top.kind.as_deref() == Some("error") || (top.kind.is_none() && top.error.is_some()))
+}
+
+fn is_error_object(body: &Value) -> bool {
+    let is_there = |key: &str| body.get(key).is_some_and(|value| !value.is_null());
+    match body.get("type").and_then(Value::as_str) {
+        Some("error") => return true,
+        // Relays whose type is empty or Go's `<nil>` say it elsewhere.
+        Some(kind) if !kind.is_empty() && kind != "<nil>" && is_there("content") => return false,
+        _ => {}
+    }
+    let number = |value: &Value| value.as_i64().or_else(|| value.as_str()?.parse().ok());
+    let told = |key: &str| body.get(key).and_then(number);
+    let status = ["code", "status", "status_code", "statusCode"].into_iter().find_map(told);
+    let has_words = ["msg", "message", "detail", "error_msg"].into_iter().any(is_there);
+    let has_answer = ["content", "choices", "input_tokens", "data"].into_iter().any(is_there);
+    is_there("error")
+        || body.get("success") == Some(&Value::Bool(false))
+        || body.pointer("/base_resp/status_code").and_then(number).is_some_and(|status| status != 0)
+        || status.is_some_and(|status| status >= 400) && has_words && !has_answer
 }
 
 /// The class of an answer with a status that is no success. `body` is decoded, and may be cut short.
 pub fn of_response(endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
-    let error = read_error(body);
-    let retry_after = limits::retry_after(headers, now);
-    let code = status.as_u16();
-    let html = limits::text(headers, "content-type").is_some_and(|kind| kind.starts_with("text/html"));
-    let kind = match code {
-        300..400 => FailureKind::Redirect,
-        400 => bad_request(&error),
-        401 => FailureKind::Unauthorized,
-        // In flight, others of the same account use its credit up: it comes back by itself.
-        402 if error.limit_source == "openrouter_in_flight_budget" => FailureKind::Throttled,
-        402 => FailureKind::Billing,
-        // The request was stopped, not the account.
-        403 if error.moderated => FailureKind::ProviderBound,
-        403 => FailureKind::Forbidden,
-        404 if endpoint == Endpoint::Messages && error.code != "thread_not_found" => FailureKind::ModelNotFound,
-        413 => FailureKind::TooLarge,
-        429 => return rate_limit(headers, &error, now),
-        529 => FailureKind::Overloaded,
-        500.. if error.kind == "overloaded_error" => FailureKind::Overloaded,
-        408 | 502..=504 => FailureKind::BadGateway,
-        500.. if html => FailureKind::BadGateway,
-        500.. => FailureKind::ServerError,
-        _ => FailureKind::BadRequest,
-    };
-    let mut failure = Failure::new(kind, Stage::Head, described(code, &error.kind)).with_status(code).with_retry_after(retry_after);
-    failure.no_retry = forbids_retry(headers);
-    failure
+    Refusal::read(Answer { endpoint, status: status.as_u16(), headers, body, now }).failure(Stage::Head)
 }
 
-fn forbids_retry(headers: &HeaderMap) -> bool {
-    limits::text(headers, "x-should-retry") == Some("false")
-}
-
-/// The class of a whole answer that is an error although its status is good; none where it is no error. It was told by the answer's body,
+/// The class of a whole answer that is an error although its status is good; `None` if it is not an error. It was told by the answer's body,
 /// and counts as the status that it names.
 pub fn under_good_status(endpoint: Endpoint, body: &[u8], now: SystemTime) -> Option<Failure> {
-    if !is_error_body(body) {
-        return None;
-    }
-    let error = read_error(body);
-    let status = error.number.or_else(|| status_of(&error.kind)).and_then(|number| StatusCode::from_u16(number).ok());
-    let Some(status) = status.filter(|status| status.as_u16() >= 400) else {
-        return Some(Failure::new(FailureKind::WrongContent, Stage::Held, "200 with an error in its body"));
+    is_error_body(body).then(|| of_no_answer(endpoint, &HeaderMap::new(), body, now))
+}
+
+/// The class of a body under a good status that is known to be no answer, whatever its shape: an error, a page, nothing, or something else.
+pub fn of_no_answer(endpoint: Endpoint, headers: &HeaderMap, body: &[u8], now: SystemTime) -> Failure {
+    let refusal = Refusal::read(Answer { endpoint, status: 400, headers, body, now });
+    let words = "200 with an error in its body";
+    // Without a status nothing but known names and words can say more than that it is no answer.
+    let Some(status) = refusal.status_named().or_else(|| refusal.kind_told().map(|_| 400)) else {
+        return Failure::new(FailureKind::WrongContent, Stage::Held, words);
     };
-    let mut failure = of_response(endpoint, status, &HeaderMap::new(), body, now);
-    failure.stage = Stage::Held;
-    failure.detail = format!("200 with an error in its body: {}", failure.detail).into();
-    Some(failure)
+    let mut failure = refusal.with_status(status).failure(Stage::Held);
+    failure.detail = format!("{words}: {}", failure.detail).into();
+    failure
 }
 
 /// The type of Anthropic's that an envelope with nothing but a number stands for.
@@ -191,102 +88,42 @@ pub(crate) fn type_of_number(number: u16) -> &'static str {
     }
 }
 
-/// The status that an error's type stands for: Anthropic's words, then OpenRouter's.
-fn status_of(kind: &str) -> Option<u16> {
-    Some(match kind {
-        "invalid_request_error" | "context_length_exceeded" => 400,
-        "authentication_error" => 401,
-        "billing_error" | "payment_required" => 402,
-        "permission_error" => 403,
-        "not_found_error" => 404,
-        "request_too_large" => 413,
-        "rate_limit_error" | "rate_limit_exceeded" => 429,
-        "provider_unavailable" => 503,
-        "timeout_error" => 504,
-        "overloaded_error" | "provider_overloaded" => 529,
-        _ => return None,
-    })
-}
-
 /// The class of an `error` event inside a good answer: it counts as the status that its type stands for.
 pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
-    let status = status_of(kind).unwrap_or(500);
-    let error = ErrorBody { message: message.into(), ..ErrorBody::default() };
-    let class = match status {
-        400 => bad_request(&error),
-        401 => FailureKind::Unauthorized,
-        402 => FailureKind::Billing,
-        403 => FailureKind::Forbidden,
-        404 => FailureKind::ModelNotFound,
-        413 => FailureKind::TooLarge,
-        429 => FailureKind::Throttled,
-        503 | 504 => FailureKind::BadGateway,
-        529 => FailureKind::Overloaded,
-        _ => FailureKind::ServerError,
-    };
-    Failure::new(class, stage, format!("{} in the stream", described(status, kind))).with_status(status)
+    let data = serde_json::json!({ "error": { "type": kind, "message": message } }).to_string();
+    // An event names lengths of time, and no dates.
+    of_error_event(data.as_bytes(), stage, SystemTime::UNIX_EPOCH)
 }
 
-fn rate_limit(headers: &HeaderMap, error: &ErrorBody, now: SystemTime) -> Failure {
-    let retry_after = limits::retry_after(headers, now);
-    let told = limits::reading(headers, now);
-    let spend_cap = matches!(error.code.as_str(), "enforced_spend_limit_reached" | "contract_spend_limit_reached");
-    let no_retry = forbids_retry(headers);
-    let (kind, wait, family_only) = match (told, retry_after) {
-        (Some(told), _) if told.rejected => (FailureKind::QuotaExhausted, told.resets_in.or(retry_after), told.family_only),
-        _ if spend_cap || no_retry => (FailureKind::SpendCap, retry_after, false),
-        (_, Some(after)) if after <= SHORT_THROTTLE => (FailureKind::Throttled, retry_after, true),
-        (_, Some(_)) => (FailureKind::QuotaExhausted, retry_after, false),
-        (_, None) if limits::minute_limit_reached(headers) => (FailureKind::Throttled, None, true),
-        (_, None) => (FailureKind::BareRateLimit, None, false),
-    };
-    let words = match kind {
-        FailureKind::QuotaExhausted => "429 usage limit reached",
-        FailureKind::SpendCap => "429 spend limit reached",
-        _ => "429 rate limited",
-    };
-    let mut failure = Failure::new(kind, Stage::Head, words).with_status(429).with_retry_after(wait);
-    failure.family_only = family_only;
-    failure.no_retry = no_retry;
+/// The class of an event's data that is an error of any shape: of Anthropic's, a chunk of another company's with an `error`, or less.
+pub fn of_error_event(data: &[u8], stage: Stage, now: SystemTime) -> Failure {
+    let headers = HeaderMap::new();
+    let refusal = Refusal::read(Answer { endpoint: Endpoint::Messages, status: 500, headers: &headers, body: data, now });
+    let status = refusal.status_named().unwrap_or(500);
+    let mut failure = refusal.with_status(status).failure(stage);
+    if failure.kind == FailureKind::BareRateLimit {
+        // It was an answer already: the limit is not bound to the request.
+        failure.kind = FailureKind::Throttled;
+        failure.family_only = true;
+    }
+    failure.detail = format!("{} in the stream", failure.detail).into();
     failure
 }
 
-/// A 400 is the request's own fault, but for these: the account's (documented codes, and wording where no code exists), and what only
-/// this provider minds.
-fn bad_request(error: &ErrorBody) -> FailureKind {
-    const ACCOUNT_CODES: [&str; 6] = [
-        "organization_on_hold",
-        "claude_code_key_creator_not_member",
-        "claude_code_version_too_old",
-        "cmek_key_disabled",
-        "cmek_key_network_blocked",
-        "user_profile_required",
-    ];
-    if ACCOUNT_CODES.contains(&error.code.as_str()) {
-        return FailureKind::Billing;
+/// A body that makes Claude Code shorten its conversation, for a request that no profile takes for its size. `None` if the kind is another.
+///
+/// The token is read by 2.1.330 and later whatever the other words say; 2.1.330's own wording stands first for the versions before.
+pub fn shortening_body(kind: FailureKind, words: &str) -> Option<String> {
+    if kind != FailureKind::TooLarge {
+        return None;
     }
-    // OpenRouter's own words for a failure behind it, which is not the request's fault (peers.md R6).
-    let relayed = error.message.trim().eq_ignore_ascii_case("provider returned error");
-    let told = if error.behind.is_empty() { &error.message } else { &error.behind };
-    let message = told.to_ascii_lowercase();
-    let spend_limit = message.contains("you have reached your specified") && message.contains("api usage limits");
-    if message.contains("credit balance is too low") || spend_limit {
-        FailureKind::Billing
-    } else if Repair::of_message(told).is_some() || message.contains("extra inputs are not permitted") {
-        FailureKind::ProviderBound
-    } else if message.contains("prompt is too long") {
-        // How long a prompt may be differs from one provider to the next.
-        FailureKind::TooLarge
-    } else if relayed && !message.contains("too long") && !message.contains("invalid_request_error") {
-        FailureKind::BadGateway
-    } else {
-        FailureKind::BadRequest
-    }
+    let message = format!("prompt is too long: {words} (capability_rejected: prompt_too_long)");
+    Some(serde_json::json!({ "type": "error", "error": { "type": "invalid_request_error", "message": message } }).to_string())
 }
 
 /// The status and the error's type. A provider may put anything there, also the credential that it was told: only what can be the name of a
 /// type is shown.
-fn described(status: u16, kind: &str) -> String {
+pub(crate) fn described(status: u16, kind: &str) -> String {
     let is_name = (1..=TYPE_CAP).contains(&kind.len()) && kind.bytes().all(|byte| byte.is_ascii_alphabetic() || byte == b'_');
     let name = match status {
         _ if is_name => kind.strip_suffix("_error").unwrap_or(kind),
@@ -339,13 +176,18 @@ mod tests {
         }
         check(503, &[], &error("overloaded_error", "x"), FailureKind::Overloaded);
         check(529, &[], "not json", FailureKind::Overloaded);
-        check(520, &[], "", FailureKind::ServerError);
+        check(520, &[], "", FailureKind::BadGateway);
+        check(505, &[], "", FailureKind::ServerError);
         check(401, &[], "", FailureKind::Unauthorized);
         check(402, &[], "", FailureKind::Billing);
-        check(403, &[], "", FailureKind::Forbidden);
-        check(404, &[], "", FailureKind::ModelNotFound);
+        check(403, &[], &error("permission_error", "x"), FailureKind::Forbidden);
+        check(404, &[], &error("not_found_error", "x"), FailureKind::ModelNotFound);
         check(413, &[], "", FailureKind::TooLarge);
-        check(422, &[], "", FailureKind::BadRequest);
+        for status in [400, 409, 412, 421, 422, 423, 424, 425, 451, 498, 499] {
+            check(status, &[], &error("x", "x"), FailureKind::Refused);
+            check(status, &[], "", FailureKind::Refused);
+        }
+        check(407, &[], "", FailureKind::Misconfigured);
         check(307, &[("location", "https://elsewhere.example/")], "", FailureKind::Redirect);
     }
 
@@ -366,8 +208,9 @@ mod tests {
 
     /// cc-switch #2438: a 400 that was the provider's own ended the turn.
     #[test]
-    fn r6_a_400_is_the_request_s_fault_unless_it_names_the_account_or_the_provider() {
+    fn r6_a_400_is_the_request_s_fault_where_it_plainly_says_so() {
         check(400, &[], &error("invalid_request_error", "messages: at least one message is required"), FailureKind::BadRequest);
+        check(400, &[], &error("invalid_request_error", "words that nobody has listed"), FailureKind::Refused);
         check(400, &[], &error("invalid_request_error", "prompt is too long: 210000 tokens > 200000 maximum"), FailureKind::TooLarge);
         check(
             400,
@@ -379,7 +222,7 @@ mod tests {
             400,
             &[],
             &error("invalid_request_error", "You have reached your specified workspace API usage limits."),
-            FailureKind::Billing,
+            FailureKind::SpendCap,
         );
         check(
             400,
@@ -389,7 +232,7 @@ mod tests {
         );
         check(400, &[], &error("invalid_request_error", "safeguards: Extra inputs are not permitted"), FailureKind::ProviderBound);
         let held = r#"{"error":{"type":"invalid_request_error","message":"","details":{"error_code":"organization_on_hold"}}}"#;
-        check(400, &[], held, FailureKind::Billing);
+        check(400, &[], held, FailureKind::Forbidden);
     }
 
     #[test]
@@ -404,8 +247,8 @@ mod tests {
     #[test]
     fn each_type_stands_for_one_status_and_its_class() {
         for (kind, status, class) in [
-            ("invalid_request_error", 400, FailureKind::BadRequest),
-            ("context_length_exceeded", 400, FailureKind::BadRequest),
+            ("invalid_request_error", 400, FailureKind::Refused),
+            ("context_length_exceeded", 400, FailureKind::TooLarge),
             ("authentication_error", 401, FailureKind::Unauthorized),
             ("billing_error", 402, FailureKind::Billing),
             ("payment_required", 402, FailureKind::Billing),
@@ -457,10 +300,12 @@ mod tests {
         let of = |endpoint, body: &str| {
             of_response(endpoint, StatusCode::NOT_FOUND, &HeaderMap::new(), body.as_bytes(), SystemTime::UNIX_EPOCH).kind
         };
-        assert_eq!(of(Endpoint::Messages, ""), FailureKind::ModelNotFound);
-        assert_eq!(of(Endpoint::Models, ""), FailureKind::BadRequest);
+        assert_eq!(of(Endpoint::Messages, &error("not_found_error", "model: x")), FailureKind::ModelNotFound);
+        assert_eq!(of(Endpoint::Messages, ""), FailureKind::BadGateway);
+        assert_eq!(of(Endpoint::Messages, "404 page not found"), FailureKind::BadGateway);
+        assert_eq!(of(Endpoint::Models, ""), FailureKind::ResourceNotFound);
         let thread = r#"{"error":{"type":"not_found_error","message":"","details":{"error_code":"thread_not_found"}}}"#;
-        assert_eq!(of(Endpoint::Messages, thread), FailureKind::BadRequest);
+        assert_eq!(of(Endpoint::Messages, thread), FailureKind::ResourceNotFound);
     }
 
     #[test]
@@ -471,9 +316,9 @@ mod tests {
     }
 
     #[test]
-    fn a_spend_limit_is_known_by_both_halves_of_its_words() {
-        check(400, &[], &error("invalid_request_error", "You have reached your specified length"), FailureKind::BadRequest);
-        check(400, &[], &error("invalid_request_error", "see the docs on API usage limits"), FailureKind::BadRequest);
+    fn spend_limit_is_known_by_more_than_one_of_its_words() {
+        check(400, &[], &error("invalid_request_error", "You have reached your specified length"), FailureKind::Refused);
+        check(400, &[], &error("invalid_request_error", "See https://docs.example/api usage"), FailureKind::Refused);
     }
 
     #[test]
@@ -492,7 +337,7 @@ mod tests {
         check(402, &[], &openrouter(402, serde_json::json!({})), FailureKind::Billing);
         let in_flight = openrouter(402, serde_json::json!({"limit_source": "openrouter_in_flight_budget"}));
         check(402, &[("retry-after", "3")], &in_flight, FailureKind::Throttled);
-        check(403, &[], &openrouter(403, serde_json::json!({"reasons": ["x"], "flagged_input": "secret"})), FailureKind::ProviderBound);
+        check(403, &[], &openrouter(403, serde_json::json!({"reasons": ["x"], "flagged_input": "secret"})), FailureKind::ContentPolicy);
         check(400, &[], &openrouter(400, serde_json::json!({"provider_name": "x"})), FailureKind::BadGateway);
         let signature = error("invalid_request_error", "messages.1.content.0: Invalid `signature` in `thinking` block");
         check(400, &[], &openrouter(400, serde_json::json!({"raw": signature})), FailureKind::ProviderBound);
@@ -517,6 +362,30 @@ mod tests {
         assert_eq!(kind(r#"{"error":{"message":"what"}}"#), Some((FailureKind::WrongContent, Stage::Held)));
         assert_eq!(kind(r#"{"error":{"code":200}}"#), Some((FailureKind::WrongContent, Stage::Held)));
         assert_eq!(kind(r#"{"type":"message","content":[]}"#), None);
+        assert_eq!(kind(r#"{"code":500,"msg":"x"}"#), Some((FailureKind::ServerError, Stage::Held)));
+        assert_eq!(kind(r#"{"base_resp":{"status_code":2056,"status_msg":"x"}}"#), Some((FailureKind::QuotaExhausted, Stage::Held)));
+        assert_eq!(kind(r#"{"base_resp":{"status_code":0,"status_msg":"success"}}"#), None);
+        assert_eq!(kind(r#"{"success":false,"message":"x"}"#), Some((FailureKind::WrongContent, Stage::Held)));
+        assert_eq!(kind(r#"{"code":30001,"message":"x","data":null}"#), Some((FailureKind::Billing, Stage::Held)));
+        assert_eq!(kind(r#"[{"error":{"code":429,"status":"RESOURCE_EXHAUSTED"}}]"#), Some((FailureKind::BareRateLimit, Stage::Held)));
+    }
+
+    #[test]
+    fn size_refusal_gets_the_words_on_which_the_client_compacts() {
+        let body = shortening_body(FailureKind::TooLarge, "no profile takes 300000 tokens").expect("a size");
+        check(400, &[], &body, FailureKind::TooLarge);
+        assert!(classify(400, &[], &body).client_mends);
+        assert_eq!(shortening_body(FailureKind::Billing, ""), None);
+    }
+
+    /// A clock a day behind made a day of two minutes.
+    #[test]
+    fn absolute_reset_is_relative_to_the_answer_s_own_date() {
+        let failure = classify(429, &[("date", "Fri, 06 Mar 2026 14:00:00 GMT"), ("retry-after", "Fri, 06 Mar 2026 14:02:00 GMT")], "");
+        assert_eq!((failure.kind, failure.retry_after), (FailureKind::Throttled, Some(std::time::Duration::from_secs(120))));
+        let body = error("rate_limit_error", "Usage limit reached, resets at 2026-03-06 16:00:00 UTC");
+        let failure = classify(429, &[("date", "Fri, 06 Mar 2026 14:00:00 GMT")], &body);
+        assert_eq!((failure.kind, failure.retry_after), (FailureKind::QuotaExhausted, Some(std::time::Duration::from_secs(7200))));
     }
 
     #[test]

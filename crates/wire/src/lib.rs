@@ -6,6 +6,7 @@ pub mod history;
 pub mod limits;
 pub mod messages;
 pub mod mint;
+mod refusal;
 pub mod repair;
 pub mod resume;
 pub mod side_traffic;

@@ -8,6 +8,8 @@ use hotspare_core::policy::LONGEST_TRUST;
 use hotspare_core::{LimitReading, WindowReading, WindowStatus};
 use http::HeaderMap;
 
+use crate::refusal::waits;
+
 /// Begins the name of every header on limits.
 const ANY: &str = "anthropic-ratelimit-";
 
@@ -23,6 +25,7 @@ const NAME_CAP: usize = 32;
 pub fn reading(headers: &HeaderMap, now: SystemTime) -> Option<LimitReading> {
     // Most providers' answers say nothing.
     headers.keys().find(|name| name.as_str().starts_with(ANY))?;
+    let now = clock_of(headers, now);
     let mut reading = LimitReading::default();
     for (name, value) in headers {
         let Some(window) = name.as_str().strip_prefix(UNIFIED).and_then(|rest| rest.strip_suffix("-status")) else { continue };
@@ -91,17 +94,43 @@ fn is_family_claim(headers: &HeaderMap) -> bool {
     }
 }
 
-/// `retry-after` in seconds or as a date. Negative, past or unreadable counts as absent; never more than is believed.
+/// The wait that `retry-after-ms`, `x-ms-retry-after-ms` or `retry-after` (seconds, a length or a date) tells. Negative, past or unreadable
+/// counts as absent; never more than is believed.
 pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
-    let value = text(headers, "retry-after")?.trim();
-    if let Ok(seconds) = value.parse::<u64>() {
-        return Some(Duration::from_secs(seconds).min(LONGEST_TRUST));
-    }
-    if let Ok(seconds) = value.parse::<f64>() {
-        return Duration::try_from_secs_f64(seconds).ok().map(|time| time.min(LONGEST_TRUST));
-    }
-    let at = httpdate::parse_http_date(value).ok()?;
-    at.duration_since(now).ok().map(|time| time.min(LONGEST_TRUST))
+    let now = clock_of(headers, now);
+    let ms = ["retry-after-ms", "x-ms-retry-after-ms"].into_iter().find_map(|name| number(headers, name));
+    let exact = ms.and_then(|ms| Duration::try_from_secs_f64(ms / 1000.0).ok()).map(|wait| wait.min(LONGEST_TRUST));
+    // `HeaderMap::get` gives the first; some gateways add their own behind the provider's.
+    exact.or_else(|| waits::of_value(text(headers, "retry-after")?, now))
+}
+
+/// The wait until a limit of a key has room again, of those that are used up; `None` if none is.
+///
+/// `x-ratelimit-reset` (OpenAI, Groq, OpenRouter) tells seconds, a length or an epoch, `anthropic-ratelimit-*-reset` a date of RFC 3339.
+pub(crate) fn bucket_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
+    const KINDS: [&str; 6] = ["requests", "tokens", "input-tokens", "output-tokens", "requests-day", "tokens-minute"];
+    let now = clock_of(headers, now);
+    let reset = |name: &str| waits::of_value(text(headers, name)?, now);
+    let is_spent = |name: &str| text(headers, name).is_some_and(|left| left.trim() == "0");
+    let named = KINDS.into_iter().flat_map(|kind| {
+        let openai = (format!("x-ratelimit-remaining-{kind}"), format!("x-ratelimit-reset-{kind}"));
+        [openai, (format!("anthropic-ratelimit-{kind}-remaining"), format!("anthropic-ratelimit-{kind}-reset"))]
+    });
+    let spent = named.filter(|(left, _)| is_spent(left)).filter_map(|(_, at)| reset(&at)).max();
+    let plain = ["x-ratelimit-reset", "ratelimit-reset", "x-ratelimit-reset-after"].into_iter().find_map(reset);
+    let has_room =
+        ["x-ratelimit-remaining", "ratelimit-remaining"].into_iter().any(|name| number(headers, name).is_some_and(|left| left > 0.0));
+    spent.or(plain.filter(|_| !has_room))
+}
+
+/// The time by the answer's own clock; `now` if it tells none. A machine whose clock was a day behind took two minutes for a day.
+pub(crate) fn clock_of(headers: &HeaderMap, now: SystemTime) -> SystemTime {
+    text(headers, "date").and_then(|date| httpdate::parse_http_date(date.trim()).ok()).unwrap_or(now)
+}
+
+/// Whether the provider said that the same is not to be sent again.
+pub(crate) fn forbids_retry(headers: &HeaderMap) -> bool {
+    text(headers, "x-should-retry").is_some_and(|value| value.trim() == "false")
 }
 
 /// Whether one of the per-minute limits of an API key is at zero.
