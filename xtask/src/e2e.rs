@@ -17,6 +17,7 @@ mod sdk;
 mod systemd;
 mod talk;
 mod tui;
+mod version;
 mod world;
 
 use std::pin::Pin;
@@ -30,11 +31,22 @@ use world::Tools;
 /// How the client is used, in the order of the report.
 const MODES: [Mode; 2] = [Mode::Print, Mode::Interactive];
 
+const USAGE: &str = "\
+  --bin PATH        test this binary; build none
+  --dev             build and test the unoptimised binary
+  --client VERSION  use this version of Claude Code instead of the pinned one
+  --direct          run the client without hotspare, to show that the cases can fail
+  --mode base|full  run every case in one mode";
+
 /// What the developer asks for.
 #[derive(Debug, Default)]
 struct Options<'a> {
     /// `--bin PATH`: this binary is judged, and none is built.
     binary: Option<&'a str>,
+    /// `--dev`: the unoptimised build is judged. Cases that promise a time may fail with it.
+    dev: bool,
+    /// `--client VERSION`: this Claude Code instead of the pinned one.
+    client: Option<&'a str>,
     /// `--direct`: the client goes to the primary itself. Every case in which that breaks must fail then.
     direct: bool,
     /// `--mode base|full`: the client is led in this way alone, through every case. Otherwise by base URL, and through some in full mode.
@@ -50,6 +62,8 @@ impl<'a> Options<'a> {
         while let Some(argument) = rest.next() {
             match *argument {
                 "--bin" => options.binary = Some(rest.next().context("`--bin` needs a path")?),
+                "--dev" => options.dev = true,
+                "--client" => options.client = Some(rest.next().context("`--client` needs a version")?),
                 "--direct" => options.direct = true,
                 "--mode" => {
                     options.lead = Some(match rest.next().copied() {
@@ -59,7 +73,7 @@ impl<'a> Options<'a> {
                     });
                 }
                 flag if flag.starts_with("--") => {
-                    bail!("unknown option `{flag}`: `--bin PATH`, `--direct`, `--mode base|full`, or a part of a case's name")
+                    bail!("unknown option `{flag}`; usage: cargo xtask e2e [OPTIONS] [PART OF A CASE'S NAME]\n{USAGE}")
                 }
                 name => options.wanted = name,
             }
@@ -70,9 +84,13 @@ impl<'a> Options<'a> {
 
 /// Runs the cases, or those whose name contains a given text; prints a line for each and `N passed, N failed`.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
+    if args.iter().any(|argument| matches!(*argument, "--help" | "-h")) {
+        println!("usage: cargo xtask e2e [OPTIONS] [PART OF A CASE'S NAME]\n{USAGE}");
+        return Ok(());
+    }
     let options = Options::parse(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-    let tools = Tools::fetch(options.binary, options.direct)?;
+    let tools = Tools::fetch(&options)?;
     let (mut passed, mut failed) = (0_usize, 0_usize);
     for Run { name, mode, play } in table(&tools, &options) {
         if !format!("{name} {mode}").contains(options.wanted) {
