@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: the real clients through the real binary, with a provider that breaks and a spare that does not. Never talks to
 //! anything but this machine, once the pinned clients are fetched.
 
+mod authority;
 mod background;
 mod canary;
 mod cases;
@@ -10,6 +11,7 @@ mod dead_service;
 mod faults;
 mod first_run;
 mod full;
+mod lab;
 mod logins;
 mod plugin;
 mod presence;
@@ -91,11 +93,10 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
     let options = Options::parse(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
     let tools = Tools::fetch(&options)?;
+    let is_lab = lab::is_inside()?;
     let (mut passed, mut failed) = (0_usize, 0_usize);
-    for Run { name, mode, play } in table(&tools, &options) {
-        if !format!("{name} {mode}").contains(options.wanted) {
-            continue;
-        }
+    let table = if is_lab { lab::table(&tools) } else { table(&tools, &options) };
+    for Run { name, mode, play } in table.into_iter().filter(|run| run.is_wanted(&options)) {
         let started = Instant::now();
         let outcome = runtime.block_on(play);
         let seconds = started.elapsed().as_secs_f64();
@@ -111,7 +112,17 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             }
         }
     }
-    let is_whole = options.wanted.is_empty() && options.lead.is_none() && !options.direct;
+    let has_lab = !is_lab && options.lead.is_none() && !options.direct;
+    if has_lab && lab::table(&tools).iter().any(|run| run.is_wanted(&options)) {
+        match lab::enter(&tools.arguments(&options))? {
+            lab::Entered::Ran { passed: more_passed, failed: more_failed } => {
+                passed += more_passed;
+                failed += more_failed;
+            }
+            lab::Entered::LeftOut(reason) => println!("skipped {:<52} {reason}", "the lab, which needs namespaces"),
+        }
+    }
+    let is_whole = options.wanted.is_empty() && has_lab;
     let canary = canary::search(tools.worlds(), is_whole);
     println!("{passed} passed, {failed} failed");
     ensure!(passed + failed > 0, "no case is named `{}`, or it cannot be run here", options.wanted);
@@ -134,6 +145,10 @@ struct Run<'t> {
 }
 
 impl<'t> Run<'t> {
+    fn is_wanted(&self, options: &Options<'_>) -> bool {
+        format!("{} {}", self.name, self.mode).contains(options.wanted)
+    }
+
     fn new(name: &'static str, mode: &'static str, play: impl Future<Output = Result<()>> + 't) -> Self {
         Self { name, mode, play: Box::pin(async { play.await.map(|()| Played::Passed) }) }
     }

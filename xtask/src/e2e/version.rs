@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 
 use super::world;
 
@@ -14,9 +14,6 @@ const MAX_CACHED: usize = 4;
 
 /// Longest that npm may take for one version.
 const INSTALL_TIMEOUT: Duration = Duration::from_mins(5);
-
-/// Pause between two looks at npm.
-const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
 const PACKAGE: &str = "@anthropic-ai/claude-code";
 
@@ -52,24 +49,16 @@ fn install(folder: &Path, version: &str) -> Result<()> {
     fs::create_dir_all(folder)?;
     fs::write(folder.join("package.json"), "{}")?;
     let package = format!("{PACKAGE}@{version}");
-    let mut npm = Command::new("npm")
-        .current_dir(folder)
+    let mut npm = tokio::process::Command::new("npm");
+    npm.current_dir(folder)
         .args(["install", &package, "--save-exact", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"])
         .stdin(Stdio::null())
-        .spawn()
+        .kill_on_drop(true);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
+    let status = runtime
+        .block_on(async { tokio::time::timeout(INSTALL_TIMEOUT, npm.status()).await })
+        .with_context(|| format!("`npm install {package}` did not end within {INSTALL_TIMEOUT:?}"))?
         .context("npm does not start")?;
-    let begun = Instant::now();
-    let status = loop {
-        if let Some(status) = npm.try_wait()? {
-            break status;
-        }
-        if begun.elapsed() > INSTALL_TIMEOUT {
-            npm.kill()?;
-            npm.wait()?;
-            bail!("`npm install {package}` did not end within {INSTALL_TIMEOUT:?}");
-        }
-        std::thread::sleep(POLL_INTERVAL);
-    };
     ensure!(status.success(), "`npm install {package}` ended with {status}");
     fs::write(folder.join(MARKER), "")?;
     Ok(())

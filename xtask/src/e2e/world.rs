@@ -54,6 +54,15 @@ impl Tools {
         Ok(Self { hotspare, claude, node_modules, python, direct: options.direct, worlds })
     }
 
+    /// The arguments with which the same cases are run by another process, which builds nothing.
+    pub(super) fn arguments<'a>(&'a self, options: &Options<'a>) -> Vec<&'a str> {
+        let mut arguments = vec!["--bin", self.hotspare.to_str().unwrap_or_default(), options.wanted];
+        if let Some(version) = options.client {
+            arguments.extend(["--client", version]);
+        }
+        arguments
+    }
+
     /// The folder with the folders of all cases so far.
     pub(super) fn worlds(&self) -> &Path {
         self.worlds.path()
