@@ -3,9 +3,11 @@
 
 mod account;
 mod answers;
+mod differences;
 mod hosts;
 mod impatient;
 mod namespace;
+mod parity;
 mod provider;
 mod side_traffic;
 mod uninstalled;
@@ -32,6 +34,7 @@ pub(super) fn table(tools: &Tools) -> Vec<Run<'_>> {
         table.push(Run::new(case.name, label(Mode::Interactive), side_traffic::run(tools, case)));
     }
     for mode in MODES {
+        table.push(Run::new(parity::NAME, label(mode), parity::run(tools, mode)));
         table.push(Run::new(account::NAME, label(mode), account::run(tools, mode)));
         table.push(Run::new(answers::NAME_DIRECT, label(mode), answers::run_direct(tools, mode)));
         table.push(Run::new(answers::NAME, label(mode), answers::run(tools, mode)));

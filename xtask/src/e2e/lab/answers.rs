@@ -3,13 +3,12 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::{Result, ensure};
-use hotspare_testkit::{Script, Upstream, answers};
+use hotspare_testkit::{Script, answers};
 
 use super::super::cases::Mode;
-use super::super::faults::{self, SECOND};
 use super::super::world::Tools;
 use super::provider::{self, Purpose};
-use super::user::{Account, Lab, Turn, Way, calls, spare, turn};
+use super::user::{Account, Lab, SPARE, Turn, Way, calls, good_spare, spare, turn};
 
 pub(super) const NAME: &str = "mislabelled stream, odd pings, no message under 200";
 
@@ -18,7 +17,12 @@ const LABELLED_TEXT: &str = "Labelled as text.";
 const ODD_PINGS: &str = "With odd pings.";
 
 fn turns() -> [Turn; 4] {
-    [turn("Turn 0.", LABELLED_JSON), turn("Turn 1.", LABELLED_TEXT), turn("Turn 2.", ODD_PINGS), turn("Turn 3.", SECOND)]
+    [
+        turn("Turn 0.", LABELLED_JSON),
+        turn("Turn 1.", LABELLED_TEXT),
+        turn("Turn 2.", ODD_PINGS),
+        turn("Turn 3.", &provider::numbered(SPARE, 0)),
+    ]
 }
 
 /// What the primary does in each turn.
@@ -55,7 +59,7 @@ pub(super) async fn run_direct(tools: &Tools, mode: Mode) -> Result<()> {
 pub(super) const NAME_DIRECT: &str = "mislabelled stream, odd pings: direct";
 
 pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
-    let second = Upstream::start_reading(|request| provider::model(request, || faults::healthy(SECOND))).await?;
+    let second = good_spare().await?;
     let lab = open(tools, &[("spare", spare(&second))]).await?;
     let talked = lab.talk(mode, Way::Run, &turns(), |_| ()).await;
     lab.look_around()?;

@@ -1,13 +1,12 @@
 //! The client gives up before the primary has sent a byte: its second try at the latest is answered by the spare.
 
 use anyhow::{Result, ensure};
-use hotspare_testkit::{Script, Upstream};
+use hotspare_testkit::Script;
 
 use super::super::cases::Mode;
-use super::super::faults::{self, SECOND};
 use super::super::world::Tools;
 use super::provider::{self, Purpose};
-use super::user::{Account, Lab, Way, calls, spare, turn};
+use super::user::{Account, Lab, SPARE, Way, calls, good_spare, spare, turns_of};
 
 pub(super) const NAME: &str = "client gives up after 3 s, primary hangs";
 
@@ -15,12 +14,12 @@ pub(super) const NAME: &str = "client gives up after 3 s, primary hangs";
 const MAX_TRIES: usize = 2;
 
 pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
-    let second = Upstream::start_reading(|request| provider::model(request, || faults::healthy(SECOND))).await?;
+    let second = good_spare().await?;
     let hang = |request: &_| provider::model(request, || Script::new().hang());
     let mut lab = Lab::open(tools, Account::Key, hang, &[("spare", spare(&second))]).await?;
     lab.environment.push(("API_TIMEOUT_MS", "3000".into()));
     lab.forgiven = MAX_TRIES - 1;
-    let talked = lab.talk(mode, Way::Run, &[turn("Say something.", SECOND)], |_| ()).await;
+    let talked = lab.talk(mode, Way::Run, &turns_of(SPARE, 1), |_| ()).await;
     lab.look_around()?;
     talked?;
     ensure!(lab.main_calls() <= MAX_TRIES, "the hanging primary got the turn {} times", lab.main_calls());

@@ -1,6 +1,8 @@
 //! What Anthropic's hosts answer besides the main conversation: titles, the quota probe, the organisation's settings and limits, the user's
 //! profile, a renewed login.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use hotspare_testkit::{Received, Script, answers};
 use serde_json::{Value, json};
 
@@ -32,6 +34,22 @@ pub(super) fn purpose(request: &Received) -> Option<Purpose> {
         (false, true) => Purpose::Title,
         (false, false) => Purpose::Quota,
     })
+}
+
+/// Answers that differ from turn to turn, so that a screen shows which turn is over.
+#[derive(Default)]
+pub(super) struct Numbered(AtomicUsize);
+
+impl Numbered {
+    /// The next answer of this company.
+    pub(super) fn next(&self, company: &str) -> Script {
+        faults::healthy(&numbered(company, self.0.fetch_add(1, Ordering::SeqCst)))
+    }
+}
+
+/// The text of a company's answer, counted from 0.
+pub(super) fn numbered(company: &str, number: usize) -> String {
+    format!("{company} gives answer {number}.")
 }
 
 /// Good answers to titles and quota probes, `main` for turns of the user, and 404 for what is no model call.

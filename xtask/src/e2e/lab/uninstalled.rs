@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::cases::Mode;
 use super::super::world::Tools;
 use super::provider;
-use super::user::{Account, Lab, Turn, Way, turn};
+use super::user::{Account, Lab, PERMISSIONS, Turn, Way, turn};
 
 pub(super) const NAME: &str = "three companies, uninstall, `claude -c`";
 
@@ -20,9 +20,6 @@ const TURNS: [&str; 4] = ["work", "openrouter", "glm", "work"];
 
 /// The tool call of each turn, so that it can be counted.
 const CALL: (&str, &str) = ("Bash", r#"{"command":"echo ran >> calls.txt","description":"Notes that it ran"}"#);
-
-/// Lets the tool call run in both modes.
-const PERMISSIONS: [&str; 4] = ["--allowedTools", "Bash", "--permission-mode", "acceptEdits"];
 
 /// Strict about turns of the user; titles are good anywhere. A company that is down refuses both.
 fn play(strict: &Strict, is_down: impl Fn() -> bool, request: &Received) -> Script {

@@ -18,10 +18,14 @@ use super::super::talk::Client;
 use super::super::tui;
 use super::super::world::{Login, Tools, World};
 use super::hosts::{PROVIDER, TlsEnd};
-use super::provider::{self, Purpose};
+use super::provider::{self, Numbered, Purpose};
 
 /// What the other cases set, and no user does.
 const NOT_SET: [&str; 4] = ["CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC", "DISABLE_TELEMETRY", "DISABLE_AUTOUPDATER", "HTTPS_PROXY"];
+
+/// The client's own request to its provider's host, past every base URL, that carries `ANTHROPIC_CUSTOM_HEADERS` and with them the local token
+/// (Claude Code 2.1.332).
+const WITH_CUSTOM_HEADERS: &str = "/api/claude_cli/bootstrap";
 
 /// How long a login is good for.
 const LOGIN_TTL: Duration = Duration::from_hours(8);
@@ -48,12 +52,30 @@ pub(super) enum Way {
     Installed,
 }
 
+/// Lets the Bash tool run in both modes.
+pub(super) const PERMISSIONS: [&str; 4] = ["--allowedTools", "Bash", "--permission-mode", "acceptEdits"];
+
 /// A prompt, and what the answer must contain.
 pub(super) type Turn = (String, String);
 
 pub(super) fn turn(prompt: &str, answer: &str) -> Turn {
     (prompt.to_owned(), answer.to_owned())
 }
+
+/// So many turns, each answered by this company.
+pub(super) fn turns_of(company: &str, count: usize) -> Vec<Turn> {
+    (0..count).map(|number| turn(&format!("Turn {number}: go on."), &provider::numbered(company, number))).collect()
+}
+
+/// A spare that answers every turn.
+pub(super) async fn good_spare() -> Result<Upstream> {
+    let numbers = Numbered::default();
+    Ok(Upstream::start_reading(move |request| provider::model(request, || numbers.next(SPARE))).await?)
+}
+
+/// Companies by the names that their answers carry.
+pub(super) const WORK: &str = "work";
+pub(super) const SPARE: &str = "spare";
 
 /// One user, one provider, and all hosts of the internet that the client knows.
 pub(super) struct Lab<'t> {
@@ -170,8 +192,12 @@ impl<'t> Lab<'t> {
     pub(super) fn look_around(&self) -> Result<()> {
         for request in self.provider.requests().iter().chain(&self.others.requests()) {
             let head = String::from_utf8_lossy(&request.raw_head);
-            let ours = head.contains(Secret::Spare.text()) || has_local_token(&request.raw_head);
-            ensure!(!ours, "a foreign credential went to {}:\n{head}", request.header("host").unwrap_or_default());
+            let is_ours = has_local_token(&request.raw_head) && request.path() != WITH_CUSTOM_HEADERS;
+            ensure!(
+                !is_ours && !head.contains(Secret::Spare.text()),
+                "a foreign credential went to {}:\n{head}",
+                request.header("host").unwrap_or_default()
+            );
         }
         let stray = self.others.requests().into_iter().find(|request| provider::purpose(request).is_some());
         ensure!(stray.is_none(), "a model call went to another host: {stray:?}");
