@@ -24,8 +24,8 @@ pub enum Company {
     Glm,
 }
 
-/// The betas that Claude Code 2.1.330 sends, in both of its modes.
-const BETAS: [&str; 18] = [
+/// The betas that Claude Code 2.1.332 sends, in both of its modes.
+const BETAS: [&str; 21] = [
     "claude-code-20250219",
     "interleaved-thinking-2025-05-14",
     "context-management-2025-06-27",
@@ -44,6 +44,9 @@ const BETAS: [&str; 18] = [
     "mid-conversation-system-clear-at-2026-08-21",
     "cache-diagnosis-2026-04-07",
     "tool-provenance-2026-10-26",
+    "structured-outputs-2025-12-15",
+    "redact-thinking-2026-02-12",
+    "claude-code-side-query-2026-09-29",
 ];
 
 /// What OpenRouter takes of them.
@@ -104,6 +107,11 @@ impl Strict {
     /// Whether it answers 529 from now on.
     pub fn set_down(&self, down: bool) {
         self.0.down.store(down, Ordering::SeqCst);
+    }
+
+    /// True if it answers 529.
+    pub fn is_down(&self) -> bool {
+        self.0.down.load(Ordering::SeqCst)
     }
 
     /// Everything that it has refused, in order.
@@ -173,6 +181,7 @@ impl Strict {
         let known = |field: &str| match field {
             "output_config" => company == Company::OpenRouter || company == Company::Anthropic && has_beta("effort-"),
             "context_management" => company == Company::Anthropic && has_beta("context-management-"),
+            "diagnostics" => company == Company::Anthropic && has_beta("cache-diagnosis-"),
             "safeguards" => company == Company::Anthropic && has_beta("dangerous-tool-use-"),
             field => FIELDS.contains(&field),
         };

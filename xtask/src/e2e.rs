@@ -1,6 +1,7 @@
 //! `cargo xtask e2e`: the real clients through the real binary, with a provider that breaks and a spare that does not. Never talks to
 //! anything but this machine, once the pinned clients are fetched.
 
+mod authority;
 mod background;
 mod canary;
 mod cases;
@@ -10,6 +11,7 @@ mod dead_service;
 mod faults;
 mod first_run;
 mod full;
+mod lab;
 mod logins;
 mod plugin;
 mod presence;
@@ -17,6 +19,7 @@ mod sdk;
 mod systemd;
 mod talk;
 mod tui;
+mod version;
 mod world;
 
 use std::pin::Pin;
@@ -30,11 +33,22 @@ use world::Tools;
 /// How the client is used, in the order of the report.
 const MODES: [Mode; 2] = [Mode::Print, Mode::Interactive];
 
+const USAGE: &str = "\
+  --bin PATH        test this binary; build none
+  --dev             build and test the unoptimised binary
+  --client VERSION  use this version of Claude Code instead of the pinned one
+  --direct          run the client without hotspare, to show that the cases can fail
+  --mode base|full  run every case in one mode";
+
 /// What the developer asks for.
 #[derive(Debug, Default)]
 struct Options<'a> {
     /// `--bin PATH`: this binary is judged, and none is built.
     binary: Option<&'a str>,
+    /// `--dev`: the unoptimised build is judged. Cases that promise a time may fail with it.
+    dev: bool,
+    /// `--client VERSION`: this Claude Code instead of the pinned one.
+    client: Option<&'a str>,
     /// `--direct`: the client goes to the primary itself. Every case in which that breaks must fail then.
     direct: bool,
     /// `--mode base|full`: the client is led in this way alone, through every case. Otherwise by base URL, and through some in full mode.
@@ -50,6 +64,8 @@ impl<'a> Options<'a> {
         while let Some(argument) = rest.next() {
             match *argument {
                 "--bin" => options.binary = Some(rest.next().context("`--bin` needs a path")?),
+                "--dev" => options.dev = true,
+                "--client" => options.client = Some(rest.next().context("`--client` needs a version")?),
                 "--direct" => options.direct = true,
                 "--mode" => {
                     options.lead = Some(match rest.next().copied() {
@@ -59,7 +75,7 @@ impl<'a> Options<'a> {
                     });
                 }
                 flag if flag.starts_with("--") => {
-                    bail!("unknown option `{flag}`: `--bin PATH`, `--direct`, `--mode base|full`, or a part of a case's name")
+                    bail!("unknown option `{flag}`; usage: cargo xtask e2e [OPTIONS] [PART OF A CASE'S NAME]\n{USAGE}")
                 }
                 name => options.wanted = name,
             }
@@ -70,14 +86,17 @@ impl<'a> Options<'a> {
 
 /// Runs the cases, or those whose name contains a given text; prints a line for each and `N passed, N failed`.
 pub(crate) fn run(args: &[&str]) -> Result<()> {
+    if args.iter().any(|argument| matches!(*argument, "--help" | "-h")) {
+        println!("usage: cargo xtask e2e [OPTIONS] [PART OF A CASE'S NAME]\n{USAGE}");
+        return Ok(());
+    }
     let options = Options::parse(args)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("tokio")?;
-    let tools = Tools::fetch(options.binary, options.direct)?;
+    let tools = Tools::fetch(&options)?;
+    let is_lab = lab::is_inside()?;
     let (mut passed, mut failed) = (0_usize, 0_usize);
-    for Run { name, mode, play } in table(&tools, &options) {
-        if !format!("{name} {mode}").contains(options.wanted) {
-            continue;
-        }
+    let table = if is_lab { lab::table(&tools) } else { table(&tools, &options) };
+    for Run { name, mode, play } in table.into_iter().filter(|run| run.is_wanted(&options)) {
         let started = Instant::now();
         let outcome = runtime.block_on(play);
         let seconds = started.elapsed().as_secs_f64();
@@ -93,7 +112,17 @@ pub(crate) fn run(args: &[&str]) -> Result<()> {
             }
         }
     }
-    let is_whole = options.wanted.is_empty() && options.lead.is_none() && !options.direct;
+    let has_lab = !is_lab && options.lead.is_none() && !options.direct;
+    if has_lab && lab::table(&tools).iter().any(|run| run.is_wanted(&options)) {
+        match lab::enter(&tools.arguments(&options))? {
+            lab::Entered::Ran { passed: more_passed, failed: more_failed } => {
+                passed += more_passed;
+                failed += more_failed;
+            }
+            lab::Entered::LeftOut(reason) => println!("skipped {:<52} {reason}", "the lab, which needs namespaces"),
+        }
+    }
+    let is_whole = options.wanted.is_empty() && has_lab;
     let canary = canary::search(tools.worlds(), is_whole);
     println!("{passed} passed, {failed} failed");
     ensure!(passed + failed > 0, "no case is named `{}`, or it cannot be run here", options.wanted);
@@ -116,6 +145,10 @@ struct Run<'t> {
 }
 
 impl<'t> Run<'t> {
+    fn is_wanted(&self, options: &Options<'_>) -> bool {
+        format!("{} {}", self.name, self.mode).contains(options.wanted)
+    }
+
     fn new(name: &'static str, mode: &'static str, play: impl Future<Output = Result<()>> + 't) -> Self {
         Self { name, mode, play: Box::pin(async { play.await.map(|()| Played::Passed) }) }
     }

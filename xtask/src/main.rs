@@ -13,7 +13,8 @@ const HELP: &str = "\
 usage: cargo xtask COMMAND
 
   ci                what must hold before a change lands, in order, stopping at the first failure
-  e2e [ARGS]        the real clients through the real binary, with broken providers
+  e2e [ARGS]        the real clients through the real binary, with broken providers; `--client VERSION` takes
+                    another Claude Code than the pinned one, `--help` prints all options
   bench [OPTIONS]   what hotspare costs, beside nginx and no proxy at all (not part of ci)
                     --quick · --only latency|memory|hop|commands · --without hotspare|nginx · --hotspare BINARY (another build)
   matrix [--check]  every fault at every place on a paused clock; writes docs/fault-matrix.md, or says whether it is

@@ -6,12 +6,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result, ensure};
 use hotspare_testkit::{Received, Script, Upstream};
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
-use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, copy_bidirectional};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
 
+use super::authority::Authority;
 use super::canary::Secret;
 use super::faults::{self, SECOND};
 use super::first_run::NewUser;
@@ -87,35 +85,6 @@ fn line(request: &Received) -> String {
     format!("{} {}", request.method, request.path())
 }
 
-/// An authority of a company's own, which signs for its hosts.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
-    pem: String,
-}
-
-impl Authority {
-    fn new() -> Result<Self> {
-        let mut params = CertificateParams::default();
-        // Of one name, authority and host would look self-signed to the client.
-        params.distinguished_name.push(DnType::CommonName, "a company");
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate()?;
-        let pem = params.self_signed(&key)?.pem();
-        Ok(Self { issuer: Issuer::new(params, key), pem })
-    }
-
-    fn acceptor(&self, name: &str) -> Result<TlsAcceptor> {
-        let key = KeyPair::generate()?;
-        let certificate = CertificateParams::new([name.to_owned()])?.signed_by(&key, &self.issuer)?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let config = rustls::ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.der().clone()], PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(key.serialize_der())))?;
-        Ok(TlsAcceptor::from(Arc::new(config)))
-    }
-}
-
 /// A host with a certificate in its name, and what it was asked.
 struct Host {
     address: SocketAddr,
@@ -126,7 +95,7 @@ impl Host {
     async fn start(name: &str, authority: &Authority) -> Result<Self> {
         let upstream = Upstream::start(|_| Script::not_found()).await?;
         let listener = TcpListener::bind("127.0.0.1:0").await?;
-        let (address, behind, acceptor) = (listener.local_addr()?, upstream.addr(), authority.acceptor(name)?);
+        let (address, behind, acceptor) = (listener.local_addr()?, upstream.addr(), authority.acceptor(&[name])?);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let acceptor = acceptor.clone();

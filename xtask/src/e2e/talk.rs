@@ -1,5 +1,6 @@
 //! One conversation of `claude -p`, turn after turn. Never forgives an error, a retry that the user sees, or a call that failed.
 
+use std::ffi::OsString;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, Write as _};
 use std::process::Stdio;
@@ -22,17 +23,23 @@ pub(super) struct Client {
     events: Lines<BufReader<ChildStdout>>,
     /// Everything that it says, on either stream.
     said: File,
+    /// Retries that the user may see from now on.
+    pub forgiven: usize,
 }
 
 impl Client {
     pub(super) fn start(tools: &Tools, world: &World) -> Result<Self> {
-        let protected = tools.protected_client(world);
+        Self::spawn(world, &tools.environment(world), &tools.protected_client(world))
+    }
+
+    /// The client by this command, in this environment.
+    pub(super) fn spawn(world: &World, environment: &[(&'static str, OsString)], command: &[OsString]) -> Result<Self> {
         let said = world.open("claude")?;
-        let mut child = Command::new(&protected[0])
-            .args(&protected[1..])
+        let mut child = Command::new(&command[0])
+            .args(&command[1..])
             .args(["-p", "--input-format", "stream-json", "--output-format", "stream-json", "--verbose", "--allowedTools", "Bash"])
             .env_clear()
-            .envs(tools.environment(world))
+            .envs(environment.iter().cloned())
             .env("HOTSPARE_LOG", "trace")
             .current_dir(world.project())
             .stdin(Stdio::piped())
@@ -42,7 +49,7 @@ impl Client {
             .spawn()?;
         let words = child.stdin.take().context("stdin is piped")?;
         let events = BufReader::new(child.stdout.take().context("stdout is piped")?).lines();
-        Ok(Self { child, words, events, said })
+        Ok(Self { child, words, events, said, forgiven: 0 })
     }
 
     /// Says something, and reads until the turn is over. What the assistant said.
@@ -64,7 +71,10 @@ impl Client {
                     let failed = blocks.iter().find(|block| block["type"] == "tool_result" && block["is_error"] == true);
                     ensure!(failed.is_none(), "a call failed: {failed:?}");
                 }
-                Some("system") if event["subtype"] == "api_retry" => bail!("the user sees a retry: {event}"),
+                Some("system") if event["subtype"] == "api_retry" => {
+                    ensure!(self.forgiven > 0, "the user sees a retry: {event}");
+                    self.forgiven -= 1;
+                }
                 Some("result") => {
                     ensure!(event["is_error"] == false, "the turn ended with an error: {event}");
                     return Ok(said);

@@ -121,6 +121,17 @@ pub(super) async fn ask(
     conversation(world, &script, &[(words.to_owned(), answer.to_owned())], |_| ()).await
 }
 
+/// Like [`talk`], for a client that this command starts in this environment.
+pub(super) async fn talk_as(
+    world: &World,
+    environment: &[(&'static str, OsString)],
+    command: &[OsString],
+    turns: &[(String, String)],
+    before: impl Fn(usize),
+) -> Result<String> {
+    conversation(world, &session(world, environment, command), turns, before).await
+}
+
 async fn conversation(world: &World, script: &str, turns: &[(String, String)], before: impl Fn(usize)) -> Result<String> {
     let terminal = Terminal::open(world, script).await?;
     terminal.wait("the prompt", |screen| screen.contains('❯') || screen.contains("? for shortcuts")).await?;

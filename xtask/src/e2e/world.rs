@@ -15,6 +15,7 @@ use tempfile::TempDir;
 
 use super::canary::Secret;
 use super::cases::Lead;
+use super::{Options, version};
 use crate::workspace;
 
 /// Whom the machine's proxy knows.
@@ -34,20 +35,32 @@ pub(super) struct Tools {
 
 impl Tools {
     /// Builds the binary unless one is given, and fetches the clients where they are not there yet.
-    pub(super) fn fetch(binary: Option<&str>, direct: bool) -> Result<Self> {
+    pub(super) fn fetch(options: &Options<'_>) -> Result<Self> {
         let root = &workspace::root();
-        let hotspare = match binary {
+        let hotspare = match options.binary {
             Some(path) => fs::canonicalize(path).with_context(|| format!("`--bin {path}`"))?,
-            None => workspace::hotspare(true)?,
+            None => workspace::hotspare(!options.dev)?,
         };
         let place = root.join(".e2e");
         fs::create_dir_all(&place)?;
         let node = fetch_node(root, &place)?;
         let python = fetch_python(root, &place)?;
         let node_modules = node.join("node_modules");
-        let claude = native_client(&node_modules)?;
+        let claude = match options.client {
+            Some(version) => version::fetch(&place, version)?,
+            None => native_client(&node_modules)?,
+        };
         let worlds = tempfile::Builder::new().prefix("hotspare-e2e-").tempdir()?;
-        Ok(Self { hotspare, claude, node_modules, python, direct, worlds })
+        Ok(Self { hotspare, claude, node_modules, python, direct: options.direct, worlds })
+    }
+
+    /// The arguments with which the same cases are run by another process, which builds nothing.
+    pub(super) fn arguments<'a>(&'a self, options: &Options<'a>) -> Vec<&'a str> {
+        let mut arguments = vec!["--bin", self.hotspare.to_str().unwrap_or_default(), options.wanted];
+        if let Some(version) = options.client {
+            arguments.extend(["--client", version]);
+        }
+        arguments
     }
 
     /// The folder with the folders of all cases so far.
@@ -102,7 +115,7 @@ fn fetch_node(root: &Path, place: &Path) -> Result<PathBuf> {
 }
 
 /// The client comes as a native binary in the package for this platform. An older npm brings those for both C libraries.
-fn native_client(node_modules: &Path) -> Result<PathBuf> {
+pub(super) fn native_client(node_modules: &Path) -> Result<PathBuf> {
     let packages = node_modules.join("@anthropic-ai");
     for entry in fs::read_dir(&packages)? {
         let entry = entry?;

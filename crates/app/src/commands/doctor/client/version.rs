@@ -14,7 +14,7 @@ const VERSION_TIME: Duration = Duration::from_secs(3);
 const VERSION_CAP: usize = 200;
 
 /// The version that the end-to-end tests run with, and that everything was measured on.
-pub(crate) const TESTED: Version = Version([2, 1, 330]);
+pub(crate) const TESTED: Version = Version([2, 1, 332]);
 
 /// Older ones mark no prompt cache behind a gateway.
 const OLDEST: Version = Version([2, 1, 237]);
@@ -26,7 +26,7 @@ const BROKEN: [(Version, Version); 3] = [
     (Version([2, 1, 304]), Version([2, 1, 305])),
 ];
 
-/// `2.1.330`.
+/// `2.1.332`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Version([u32; 3]);
 
@@ -86,10 +86,19 @@ mod tests {
     use super::*;
     use crate::commands::doctor::check::Mark;
 
+    /// The client that the end-to-end tests install.
+    const PINNED: &str = include_str!("../../../../../../xtask/e2e/package.json");
+
+    #[test]
+    fn tested_version_is_the_pinned_client() {
+        let pin = format!("\"@anthropic-ai/claude-code\": \"{TESTED}\"");
+        assert!(PINNED.contains(&pin), "{pin} is not in {PINNED}");
+    }
+
     #[test]
     fn versions_are_judged_by_what_is_known_of_them() {
         let cases = [
-            ("2.1.330 (Claude Code)\n", Mark::Ok),
+            ("2.1.332 (Claude Code)\n", Mark::Ok),
             ("2.1.340 (Claude Code)", Mark::Ok),
             ("2.1.268", Mark::Ok),
             ("2.1.265 (Claude Code)", Mark::Fail),
