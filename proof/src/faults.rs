@@ -422,7 +422,7 @@ pub(crate) fn broken(events: &[Event], fault: StreamFault, position: Position, v
             writer.finish(Script::hang)
         }
         StreamFault::Garbage => {
-            writer.write(b"data: {\"type\":\"content_bl\xff\xfe\n\n");
+            writer.write(b"event: content_block_delta\ndata: {\"type\":\"content_bl\xff\xfe\n\n");
             writer.write_all(&rest);
             writer.finish(Script::end)
         }
