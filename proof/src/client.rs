@@ -563,6 +563,7 @@ fn take_in(got: &Got, answer: &mut Answer) {
     }
 }
 
-fn is_message(body: &[u8]) -> bool {
+/// Whether a whole answer is one for the clients.
+pub(crate) fn is_message(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|body| body["type"] == "message" && body["stop_reason"].is_string())
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::cell::{Cell, Fleet};
 use super::expect::{self, Outcome};
 use super::{alone, story};
-use crate::client::{Client, End, Got, Session, Turn};
+use crate::client::{Client, End, Got, Session, Turn, is_message};
 use crate::faults::{self, ERROR_TYPES, HeadFault, Position, StreamFault};
 use crate::question::{Question, Shape};
 use crate::reading::without_pings;
@@ -272,7 +272,7 @@ pub(super) fn observed(got: &Got, world: &World) -> Outcome {
         return Outcome::Refused(got.status);
     }
     let resumed = got.exchange().and_then(|id| world.told().get(&id).map(Told::resumes)).unwrap_or(false);
-    let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper);
+    let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper && is_message(&got.body));
     if got.reading.garbage {
         Outcome::AsIs
     } else if got.reading.stop_reason.as_deref() == Some("max_tokens") {

@@ -104,9 +104,15 @@ impl Carrier {
         }
     }
 
-    /// Whether it speaks of a usage window, whose end is looked at with some jitter.
+    /// Whether it speaks of a usage window.
     fn is_window(self) -> bool {
         matches!(self, Self::UnifiedReset | Self::BodyBeijing | Self::AheadUnified | Self::BehindUnified)
+    }
+
+    /// From the told time to the check that it is asked again: an end on the clock of the day is looked at with some jitter.
+    fn late(self) -> Duration {
+        let absolute = self.is_window() || matches!(self, Self::AnthropicReset | Self::ResetSeconds | Self::ResetMillis);
+        Duration::from_secs(if absolute { 40 } else { 15 })
     }
 
     fn wait(self) -> Duration {
@@ -508,8 +514,7 @@ async fn wait(carrier: Carrier, client: Client, traced: bool) -> anyhow::Result<
     stage.demand_outcome("before the time is over", &early, Outcome::Hop);
     let again = stage.count("a") - asked;
     stage.demand(again == 0, || format!("asked {again} times before its time was over"));
-    let late = Duration::from_secs(if carrier.is_window() { 40 } else { 15 });
-    tokio::time::sleep_until(begun + carrier.wait() + late).await;
+    tokio::time::sleep_until(begun + carrier.wait() + carrier.late()).await;
     let after = stage.ask(&mut stage.session("three"), Shape::Text).await;
     stage.demand_outcome("after the time is over", &after, Outcome::Passed);
     Ok(stage.end(refused.outcome))
