@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-/// The events whose data the SDKs parse (npm `@anthropic-ai/sdk` 1.12.0, PyPI `anthropic` 2.12.0); a ping is none of them.
+/// The events whose data the SDKs parse (`@anthropic-ai/sdk` 1.12.0 and `anthropic` 2.12.0 for Python); a ping is none of them.
 const READ_EVENTS: [&str; 7] =
     ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"];
 

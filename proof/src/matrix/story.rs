@@ -550,7 +550,7 @@ async fn bench(fault: HeadFault, client: Client, traced: bool) -> anyhow::Result
         }
         tokio::time::sleep(EVERY).await;
     }
-    let back = home.map(|home| home - begun - SICK);
+    let back = home.map(|home| home.saturating_duration_since(begun + SICK));
     stage.demand(back.is_some_and(|back| back <= TRIAL_EVERY + EVERY), || format!("home again {back:?} after it recovered"));
     // Every refusal that is no news costs its request a hop.
     let trials = stage.count("a");

@@ -1,4 +1,4 @@
-//! Judges a simulated run by what both sides saw: the invariants I1 to I12 of the design. Never looks into the proxy.
+//! Judges a simulated run by what both sides saw: the invariants I1 to I12 of the design, and I16. Never looks into the proxy.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Scene;
 use super::diary::{Diary, Page};
+use super::people::is_side;
 use super::weather::{Mood, POISONED, Served, Sky};
 use crate::client::{Client, End, Got};
 use crate::faults::HeadFault;
@@ -47,7 +48,7 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
         hard_blocks(scene, &served, &mut wrong);
     }
     if scene.calm {
-        calm(&pages, &mut wrong);
+        calm(&pages, scene, &mut wrong);
     }
     wrong
 }
@@ -204,14 +205,17 @@ fn hard_blocks(scene: &Scene, served: &[Served], wrong: &mut Vec<String>) {
     }
 }
 
-/// I11: what one person's own request is to blame for moves nobody.
-fn calm(pages: &[Page], wrong: &mut Vec<String>) {
-    for got in
-        pages.iter().filter(|page| page.question.number < POISONED).filter_map(|page| page.turn.as_ref()).flat_map(|turn| &turn.requests)
-    {
-        let attempts = got.headers.get("x-hotspare-attempts").map(http::HeaderValue::as_bytes);
-        if attempts != Some(b"1") {
-            wrong.push(format!("I11: nothing is broken, and `{}` answered after {attempts:?} attempts", got.profile()));
+/// I11: what one person's own request is to blame for moves nobody. I16: nor does a side request that fails on a model of its own.
+fn calm(pages: &[Page], scene: &Scene, wrong: &mut Vec<String>) {
+    for page in pages.iter().filter(|page| page.question.number < POISONED && !(scene.small_fails && is_side(page.question))) {
+        for got in page.turn.iter().flat_map(|turn| &turn.requests) {
+            let attempts = got.headers.get("x-hotspare-attempts").map(http::HeaderValue::as_bytes);
+            if attempts != Some(b"1") {
+                wrong.push(format!("I11: nothing is broken, and `{}` answered after {attempts:?} attempts", got.profile()));
+            }
+            if scene.small_fails && got.profile() != scene.names[0] {
+                wrong.push(format!("I16: a side request failed, and {} was answered by `{}`", page.person, got.profile()));
+            }
         }
     }
 }

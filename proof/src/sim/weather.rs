@@ -10,9 +10,16 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::Scene;
+use crate::dates;
 use crate::faults::{self, HeadFault, Position, StreamFault};
 use crate::question::Question;
-use crate::world::{Play, World, host};
+use crate::world::{Play, WALL, World, host};
+
+/// Questions from here on, up to the refused ones, are side requests.
+pub(crate) const SIDE: u64 = 500_000;
+
+/// The model of side requests.
+pub(crate) const SMALL: &str = "claude-haiku-5-5";
 
 /// Questions from here on are refused by every provider: the request's own fault.
 pub(crate) const POISONED: u64 = 900_000;
@@ -76,22 +83,41 @@ pub(crate) fn person_of(request: &Received) -> String {
     format!("{session}/{}", request.header("x-claude-code-agent-id").unwrap_or_default())
 }
 
+/// Longest that a usage window lasts which is told in the provider's own time.
+const QUOTA: Duration = Duration::from_secs(7200);
+
+fn refuses_a_field() -> Script {
+    Script::error(400, "invalid_request_error", "messages.0.content: Field required")
+}
+
 /// A provider under this sky.
-pub(crate) fn play(name: &'static str, sky: &Arc<Sky>) -> Play {
+pub(crate) fn play(name: &'static str, scene: &Scene, sky: &Arc<Sky>) -> Play {
     let sky = sky.clone();
+    let begun = Instant::now();
+    let small_fails = scene.small_fails && name == scene.names[0];
+    let skew = scene.names.iter().position(|known| *known == name).and_then(|at| scene.skew.get(at)).copied().unwrap_or_default();
     Arc::new(move |request| {
         let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
         let mut inside = sky.inside();
-        let mood = inside.moods.get(name).copied().unwrap_or(Mood::Well);
-        let (script, sent) = act(mood, question, &said, streaming);
+        let mood = match inside.moods.get(name).copied().unwrap_or(Mood::Well) {
+            _ if small_fails && request.json()["model"] == SMALL => Mood::Head(HeadFault::S529),
+            mood => mood,
+        };
+        let now = (WALL + begun.elapsed()).as_secs().saturating_add_signed(skew);
+        let (script, sent) = match mood {
+            // Without a wait in seconds the end of the window is in the provider's own time.
+            Mood::Head(HeadFault::S429Quota) if skew != 0 && question.number < POISONED => (faults::window_used_up(now, QUOTA), Vec::new()),
+            mood => act(mood, question, &said, streaming),
+        };
         inside.served.push(Served { profile: name, person: person_of(request), at: Instant::now(), mood, sent });
-        script
+        if skew == 0 { script } else { script.field("Date", &dates::http(now)) }
     })
 }
 
 fn act(mood: Mood, question: Question, said: &str, streaming: bool) -> (Script, Vec<u8>) {
+    // Half of them in words that name the request, half in words that nobody knows.
     if question.number >= POISONED {
-        return (HeadFault::Plain400.script(), Vec::new());
+        return (if question.number.is_multiple_of(2) { HeadFault::Plain400.script() } else { refuses_a_field() }, Vec::new());
     }
     let well = || {
         let events = question.rest(said).unwrap_or_default();
