@@ -191,17 +191,18 @@ fn death(position: Position, shape: Shape, client: Client) -> Vec<Outcome> {
     }
 }
 
-/// What the fleet makes of it: who would go on may have the same fault.
+/// What the fleet makes of it: the next profile may have the same fault.
 fn in_fleet(outcome: Outcome, fault: StreamFault, fleet: Fleet) -> Vec<Outcome> {
-    let slow = matches!(fault, StreamFault::Stall | StreamFault::StallWithPings | StreamFault::Drip);
-    match (outcome, fleet) {
-        // Two providers in a row that never come to their content use up the time for which a head may be held back.
-        (Outcome::Hop, Fleet::TwoBackups) if slow => vec![Outcome::Hop, Outcome::Cut, Outcome::Refused(503), Outcome::Refused(504)],
-        (Outcome::Hop, Fleet::NoneHealthy) if slow => {
-            [Outcome::Hop, Outcome::Cut].into_iter().chain([503, 504].map(Outcome::Refused)).collect()
-        }
-        (Outcome::Resume, Fleet::TwoBackups | Fleet::NoneHealthy) => vec![Outcome::Resume, Outcome::Cut],
-        (Outcome::Hop, Fleet::NoneHealthy) => [500, 502, 503, 504, 529].map(Outcome::Refused).to_vec(),
-        (outcome, _) => vec![outcome],
+    use Outcome::{Cut, Hop, Refused, Resume};
+    match (outcome, fleet, fault) {
+        // Two providers in a row that never come to their content use up the time for which a head may be held back. The client's next try
+        // reaches the third; if the time is enough for the third at once, so much the better.
+        (Hop, Fleet::TwoBackups, StreamFault::Stall) => vec![Hop, Refused(503)],
+        (Hop, Fleet::TwoBackups, StreamFault::StallWithPings) => vec![Hop, Cut],
+        (Hop, Fleet::NoneHealthy, StreamFault::StallWithPings) => vec![Cut],
+        (Hop, Fleet::NoneHealthy, fault) if fault != StreamFault::Drip => vec![Refused(503)],
+        // The answer that goes on breaks as well.
+        (Resume, Fleet::TwoBackups | Fleet::NoneHealthy, _) => vec![Cut],
+        _ => vec![outcome],
     }
 }
