@@ -27,7 +27,7 @@ pub(crate) async fn live(world: Arc<World>, scene: Arc<Scene>, diary: Arc<Diary>
     // One of several sets a time limit of its own, after which it sends the same again.
     let limit = dice.random_bool(0.15).then(|| Duration::from_secs(dice.random_range(15..60)));
     // Titles and probes are Claude Code's, and belong to its main conversation.
-    let side = client != Client::Program && agent.is_none() && dice.random_bool(0.6);
+    let side = client != Client::Program && agent.is_none() && (dice.random_bool(0.6) || scene.small_fails);
     // One of several asks for what no provider can take.
     let poisoned = number == 3;
     let begin = || {
