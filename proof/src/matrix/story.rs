@@ -225,6 +225,8 @@ pub(crate) enum Place {
     Beside,
     /// Between two turns.
     Between,
+    /// Between two turns, a probe that asks for no stream.
+    Probe,
 }
 
 /// What is wrong by form in a history that came from another conversation.
@@ -281,10 +283,14 @@ pub(crate) enum Story {
     LastResort(HeadFault),
     /// A side request on another model family fails at the primary: the session stays there.
     Side(HeadFault, Place),
+    /// The primary refuses every request without saying why: after some of them it is left alone for a while.
+    BareLimit,
     /// A side answer inside a tool loop does not end the turn's hold on the spare.
     ToolLoop,
     /// The client gives up after so many seconds without content: its next try is answered by the spare.
     GivesUp(Silence, u64),
+    /// The same with two silent profiles and a third: its third try is answered.
+    GivesUpTwice(Silence, u64),
     /// The client says how long it waits: the spare answers before that.
     TellsTimeout(Silence, u64),
     /// The client leaves an answer that flows: nothing follows from it.
@@ -314,8 +320,11 @@ impl fmt::Display for Story {
             Self::LastResort(fault) => write!(f, "last-resort/{}", fault.word()),
             Self::Side(fault, Place::Beside) => write!(f, "side/{}/beside", fault.word()),
             Self::Side(fault, Place::Between) => write!(f, "side/{}/between", fault.word()),
+            Self::Side(fault, Place::Probe) => write!(f, "side/{}/probe", fault.word()),
+            Self::BareLimit => write!(f, "bench/429-bare"),
             Self::ToolLoop => write!(f, "side/tool-loop"),
             Self::GivesUp(silence, seconds) => write!(f, "gives-up/{}/{seconds}s", silence.word()),
+            Self::GivesUpTwice(silence, seconds) => write!(f, "gives-up/two-{}/{seconds}s", silence.word()),
             Self::TellsTimeout(silence, seconds) => write!(f, "tells-timeout/{}/{seconds}s", silence.word()),
             Self::Leaves => write!(f, "leaves/flowing-answer"),
             Self::Fork(damage) => write!(f, "fork/{}", damage.word()),
@@ -328,9 +337,12 @@ impl Story {
         let mut all: Vec<Self> = Carrier::ALL.into_iter().map(Self::Wait).collect();
         all.extend([HeadFault::Credit, HeadFault::S403, HeadFault::S401, HeadFault::S429Quota].map(Self::Bench));
         all.extend([HeadFault::Credit, HeadFault::S403, HeadFault::S401].map(Self::LastResort));
-        all.extend(SIDE_FAULTS.into_iter().flat_map(|fault| [Place::Beside, Place::Between].map(|place| Self::Side(fault, place))));
-        all.push(Self::ToolLoop);
+        all.extend(
+            SIDE_FAULTS.into_iter().flat_map(|fault| [Place::Beside, Place::Between, Place::Probe].map(|place| Self::Side(fault, place))),
+        );
+        all.extend([Self::BareLimit, Self::ToolLoop]);
         all.extend(Silence::ALL.into_iter().flat_map(|silence| [8, 20, 45].map(|seconds| Self::GivesUp(silence, seconds))));
+        all.extend(Silence::ALL.map(|silence| Self::GivesUpTwice(silence, 8)));
         all.extend(Silence::ALL.into_iter().flat_map(|silence| [15, 40].map(|seconds| Self::TellsTimeout(silence, seconds))));
         all.push(Self::Leaves);
         all.extend(Damage::ALL.map(Self::Fork));
@@ -342,7 +354,7 @@ impl Story {
         match self {
             // Claude Code has titles and a session id of its own.
             Self::Side(..) | Self::ToolLoop => client != Client::Program,
-            Self::Bench(_) => client == Client::Interactive,
+            Self::Bench(_) | Self::BareLimit => client == Client::Interactive,
             _ => true,
         }
     }
@@ -352,10 +364,12 @@ impl Story {
         match self {
             Self::Wait(_) => "asked again when it said, neither before nor later",
             Self::Bench(_) => "no error for three hours, one trial an hour, home again after it recovers",
+            Self::BareLimit => "asked at most four times in a minute, home again within a quarter of an hour after it recovers",
             Self::LastResort(_) => "asked when nobody else is left, at most once a minute, and answers once it can",
             Self::Side(..) => "the session stays at the primary",
             Self::ToolLoop => "the tool loop stays where it is",
             Self::GivesUp(..) => "the second try is answered by the spare; the primary's health stays",
+            Self::GivesUpTwice(..) => "the third try is answered by the third profile",
             Self::TellsTimeout(..) => "the spare answers before the client's time is over",
             Self::Leaves => "the primary answers the next try",
             Self::Fork(_) => "each turn is valid at the primary",
@@ -370,8 +384,10 @@ pub(super) async fn run(story: Story, client: Client, traced: bool) -> anyhow::R
         Story::Bench(fault) => bench(fault, client, traced).await,
         Story::LastResort(fault) => last_resort(fault, client, traced).await,
         Story::Side(fault, place) => side(fault, place, client, traced).await,
+        Story::BareLimit => bare_limit(client, traced).await,
         Story::ToolLoop => tool_loop(client, traced).await,
         Story::GivesUp(silence, seconds) => gives_up(silence, seconds, client, traced).await,
+        Story::GivesUpTwice(silence, seconds) => gives_up_twice(silence, seconds, client, traced).await,
         Story::TellsTimeout(silence, seconds) => tells_timeout(silence, seconds, client, traced).await,
         Story::Leaves => leaves(client, traced).await,
         Story::Fork(damage) => fork(damage, client, traced).await,
@@ -396,7 +412,10 @@ struct Asked {
 
 impl Stage {
     fn new(a: Play, b: Play, client: Client, traced: bool) -> anyhow::Result<Self> {
-        let profiles = vec![Profile::new("a", a), Profile::new("b", b)];
+        Self::of(vec![Profile::new("a", a), Profile::new("b", b)], client, traced)
+    }
+
+    fn of(profiles: Vec<Profile>, client: Client, traced: bool) -> anyhow::Result<Self> {
         let world = Arc::new(World::in_memory(&Plan { profiles, policy: json!({}), seed: 1, traced, ledger: None })?);
         Ok(Self { world, client, failures: Vec::new(), visible_error: false, asked: 0 })
     }
@@ -558,6 +577,32 @@ async fn bench(fault: HeadFault, client: Client, traced: bool) -> anyhow::Result
     Ok(stage.end(first))
 }
 
+async fn bare_limit(client: Client, traced: bool) -> anyhow::Result<Run> {
+    const SICK: Duration = Duration::from_secs(60);
+    const MOST_IN_A_MINUTE: usize = 4;
+    const HOME_AGAIN: Duration = Duration::from_secs(15 * 60);
+    let begun = Instant::now();
+    let a = play(
+        move |_, question, said, streaming| {
+            if begun.elapsed() < SICK { HeadFault::S429Bare.script() } else { well(question, said, streaming) }
+        },
+    );
+    let mut stage = Stage::new(a, play_well(), client, traced)?;
+    let mut last = Outcome::Refused(0);
+    for number in 0..30 {
+        let asked = stage.ask(&mut stage.session(&format!("person-{number}")), Shape::Text).await;
+        stage.demand_outcome("a turn under the limit", &asked, Outcome::Hop);
+        last = asked.outcome;
+        tokio::time::sleep(Duration::from_millis(1900)).await;
+    }
+    let asked = stage.count("a");
+    stage.demand(asked <= MOST_IN_A_MINUTE, || format!("asked {asked} times in a minute"));
+    tokio::time::sleep_until(begun + SICK + HOME_AGAIN).await;
+    let home = stage.ask(&mut stage.session("later"), Shape::Text).await;
+    stage.demand_outcome("after the limit", &home, Outcome::Passed);
+    Ok(stage.end(last))
+}
+
 async fn last_resort(fault: HeadFault, client: Client, traced: bool) -> anyhow::Result<Run> {
     const MINUTE: Duration = Duration::from_secs(60);
     let (a_sick, b_sick) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
@@ -604,17 +649,23 @@ fn fails_small(fault: HeadFault) -> Play {
 async fn side(fault: HeadFault, place: Place, client: Client, traced: bool) -> anyhow::Result<Run> {
     let mut stage = Stage::new(fails_small(fault), play_well(), client, traced)?;
     let mut main = stage.session("one");
-    if place == Place::Between {
+    let beside = place == Place::Beside;
+    if !beside {
         let turn = stage.ask(&mut main, Shape::Text).await;
         stage.demand_outcome("the turn before", &turn, Outcome::Passed);
         tokio::time::sleep(MOMENT).await;
     }
     let question = stage.question(Shape::Text);
     let (mut title, world, begun) = (stage.title("one"), stage.world.clone(), Instant::now());
-    let side = tokio::spawn(async move { Asked::new(tokio::time::timeout(LONGEST_TURN, title.ask(question, true)).await, begun, &world) });
+    title.title = place != Place::Probe;
+    let streaming = title.title;
+    let side = tokio::spawn(async move {
+        let turn = tokio::time::timeout(LONGEST_TURN, title.ask(question, streaming)).await;
+        Asked::new(turn, begun, &world)
+    });
     tokio::time::sleep(Duration::from_millis(5)).await;
     let mut side = Some(side);
-    if place == Place::Between {
+    if !beside {
         stage.finish(question, side.take()).await?;
     }
     let turn = stage.ask(&mut main, Shape::Text).await;
@@ -678,6 +729,18 @@ async fn gives_up(silence: Silence, seconds: u64, client: Client, traced: bool) 
     let status = stage.world.gateway.status();
     let state = status.profiles.first().map(|profile| profile.state.clone()).unwrap_or_default();
     stage.demand(matches!(state.as_str(), "ready" | "serving"), || format!("the silent one is {state} although nothing is proven"));
+    Ok(stage.end(asked.outcome))
+}
+
+async fn gives_up_twice(silence: Silence, seconds: u64, client: Client, traced: bool) -> anyhow::Result<Run> {
+    let profiles = vec![Profile::new("a", silent(silence)), Profile::new("b", silent(silence)), Profile::new("c", play_well())];
+    let mut stage = Stage::of(profiles, client, traced)?;
+    let mut session = stage.session("one");
+    session.patience = Some(Duration::from_secs(seconds));
+    let asked = stage.ask(&mut session, Shape::Text).await;
+    let tries = asked.turn.requests.len();
+    stage.demand(tries <= 3, || format!("answered at the {tries}th try"));
+    stage.demand_outcome("the answer", &asked, Outcome::Hop);
     Ok(stage.end(asked.outcome))
 }
 
