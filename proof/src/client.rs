@@ -41,8 +41,8 @@ impl Client {
 
     fn user_agent(self) -> &'static str {
         match self {
-            Self::Interactive => "claude-cli/2.1.330 (external, cli)",
-            Self::Print => "claude-cli/2.1.330 (external, sdk-cli)",
+            Self::Interactive => "claude-cli/2.1.332 (external, cli)",
+            Self::Print => "claude-cli/2.1.332 (external, sdk-cli)",
             Self::Program => "Anthropic/Python 2.12.0",
         }
     }
@@ -178,7 +178,7 @@ pub(crate) struct Session {
     pub history: Vec<Value>,
     /// Longest wait for the first content; `None` for the client's own limits.
     pub patience: Option<Duration>,
-    /// Seconds in `x-stainless-timeout`.
+    /// Seconds in `x-stainless-timeout`; `None` for what Claude Code says by default.
     pub told_timeout: Option<u64>,
     /// Whether it is a side request: a title, without tools, in a format of its own.
     pub title: bool,
@@ -275,7 +275,8 @@ impl Session {
                     if !text.is_empty() {
                         said.push(json!({"role": "assistant", "content": [{"type": "text", "text": text}]}));
                     }
-                    said.push(json!({"role": "user", "content": words}));
+                    // Wrapped so since 2.1.331.
+                    said.push(json!({"role": "user", "content": format!("<system-reminder>\n{words}\n</system-reminder>")}));
                 }
                 Part::Rest(_) => return Err("API Error: the answer ended three times before its end".into()),
                 Part::Again if retries < self.client.retries() => {
@@ -432,7 +433,7 @@ impl Session {
         body.to_string().into()
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, streaming: bool) -> Request<Full<Bytes>> {
         let mut request = Request::post("/v1/messages?beta=true")
             .header(header::HOST, self.door.host())
             .header(header::USER_AGENT, self.client.user_agent())
@@ -444,9 +445,9 @@ impl Session {
         if let Some(agent) = &self.agent {
             request = request.header("x-claude-code-agent-id", agent);
         }
-        if let Some(seconds) = self.told_timeout {
-            request = request.header("x-stainless-timeout", seconds);
-        }
+        // Claude Code's own limits, which say nothing of the user's patience.
+        let told = self.told_timeout.unwrap_or(if streaming { 600 } else { 300 });
+        request = request.header("x-stainless-timeout", told);
         if self.client != Client::Program {
             request = request.header("anthropic-beta", self.betas());
         }
@@ -486,7 +487,7 @@ impl Session {
         };
         let gives_up = self.patience.map(|patience| tokio::time::Instant::now() + patience);
         if let Ok(mut sender) = self.sender().await {
-            let request = self.request(body);
+            let request = self.request(body, streaming);
             let wait = self.patience.unwrap_or(HEAD_WAIT);
             match tokio::time::timeout(wait, sender.send_request(request)).await {
                 Err(_) => got.end = End::Silent,

@@ -157,9 +157,10 @@ impl Reading {
         calls.map(|block| (block.name.clone(), block.content.clone())).collect()
     }
 
-    /// Whether the answer is whole for a client: a stop reason came.
+    /// Whether the answer is whole for a client: a message began, and a stop reason came. The SDKs raise an error on a block before the
+    /// message.
     pub(crate) fn is_whole(&self) -> bool {
-        self.stop_reason.is_some()
+        self.starts > 0 && self.stop_reason.is_some()
     }
 }
 

@@ -12,7 +12,9 @@ use tokio::time::Instant;
 use super::Scene;
 use crate::dates;
 use crate::faults::{self, HeadFault, Position, StreamFault};
+use crate::labels::Label;
 use crate::question::Question;
+use crate::refusals::{Blame, REFUSALS, Refusal};
 use crate::world::{Play, WALL, World, host};
 
 /// Questions from here on, up to the refused ones, are side requests.
@@ -35,6 +37,10 @@ pub(crate) enum Mood {
     Slow(u64),
     Head(HeadFault),
     Stream(StreamFault, Position, usize),
+    /// Refuses in the words of another company, which speak of the profile.
+    Refuses(&'static Refusal),
+    /// Answers under an odd label, or in a wrapping that no client takes for an answer.
+    Labels(Label),
 }
 
 /// What a provider did with one request.
@@ -131,6 +137,9 @@ fn act(mood: Mood, question: Question, said: &str, streaming: bool) -> (Script, 
             (script.after(Duration::from_secs(seconds)), sent)
         }
         Mood::Head(fault) => (fault.script(), Vec::new()),
+        Mood::Refuses(refusal) => (refusal.script("somebody"), Vec::new()),
+        Mood::Labels(label) if label.fits(streaming) && question.rest(said).is_some() => label.script(question, said),
+        Mood::Labels(_) => well(),
         Mood::Stream(..) if !streaming => (HeadFault::S500.script(), Vec::new()),
         Mood::Stream(fault, position, variant) => match question.rest(said) {
             None => well(),
@@ -192,9 +201,22 @@ fn sever(world: &World, name: &'static str, severed: bool) {
 
 /// Any mood; being well is the most frequent. What the request itself is to blame for is no weather.
 fn mood(dice: &mut SmallRng) -> Mood {
-    match dice.random_range(0..10) {
+    match dice.random_range(0..12) {
         0..3 => Mood::Well,
         3 => Mood::Slow(dice.random_range(1..30)),
+        // What a second profile must judge, or the client alone, is for the matrix.
+        10 => loop {
+            let refusal = &REFUSALS[dice.random_range(0..REFUSALS.len())];
+            if matches!(refusal.blame, Blame::Profile(_)) {
+                break Mood::Refuses(refusal);
+            }
+        },
+        11 => loop {
+            let label = Label::ALL[dice.random_range(0..Label::ALL.len())];
+            if label != Label::NoBlock {
+                break Mood::Labels(label);
+            }
+        },
         4..7 => loop {
             let fault = HeadFault::ALL[dice.random_range(0..HeadFault::ALL.len())];
             if !matches!(fault, HeadFault::Plain400 | HeadFault::S413 | HeadFault::ProviderBound400) {
