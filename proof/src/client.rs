@@ -179,12 +179,12 @@ pub(crate) struct Session {
     /// Longest wait for the first content; `None` for the client's own limits.
     pub patience: Option<Duration>,
     /// Seconds in `x-stainless-timeout`; `None` for what Claude Code says by default.
-    pub told_timeout: Option<u64>,
+    pub announced_timeout: Option<u64>,
     /// Whether it is a side request: a title, without tools, in a format of its own.
     pub title: bool,
     /// Results of tools that go before the question.
     pub results: Vec<Value>,
-    /// Beta features left out of the request after refusals (client.md 3.4).
+    /// Beta features left out of the request after refusals (measured with 2.1.330).
     dropped_betas: usize,
     sender: Option<http1::SendRequest<Full<Bytes>>>,
     connection: Option<AbortHandle>,
@@ -226,7 +226,7 @@ impl Session {
             agent: None,
             history: Vec::new(),
             patience: None,
-            told_timeout: None,
+            announced_timeout: None,
             title: false,
             results: Vec::new(),
             dropped_betas: 0,
@@ -445,9 +445,9 @@ impl Session {
         if let Some(agent) = &self.agent {
             request = request.header("x-claude-code-agent-id", agent);
         }
-        // Claude Code's own limits, which say nothing of the user's patience.
-        let told = self.told_timeout.unwrap_or(if streaming { 600 } else { 300 });
-        request = request.header("x-stainless-timeout", told);
+        // Claude Code's own limits: seconds with and without streaming (2.1.330).
+        let timeout = self.announced_timeout.unwrap_or(if streaming { 600 } else { 300 });
+        request = request.header("x-stainless-timeout", timeout);
         if self.client != Client::Program {
             request = request.header("anthropic-beta", self.betas());
         }

@@ -15,13 +15,13 @@ pub(crate) enum Label {
     StreamAsBytes,
     /// A good stream without a label.
     StreamUnlabelled,
-    /// A ping whose data is no JSON, before the first content.
+    /// A ping whose data is not JSON, before the first content.
     PlainPing,
     /// The same inside the text.
     PlainPingInText,
-    /// An event of an unknown name whose data is no JSON.
+    /// An event of an unknown name whose data is not JSON.
     UnknownEvent,
-    /// Data without an event name that is no JSON.
+    /// Data without an event name that is not JSON.
     UnnamedData,
     /// A JSON error labelled as a stream.
     ErrorAsStream,
@@ -37,9 +37,9 @@ pub(crate) enum Label {
     CodeMessage,
     /// `base_resp`, as MiniMax sends it.
     BaseResponse,
-    /// A stream for a request that asked for none.
+    /// A stream for a request without streaming.
     StreamForWhole,
-    /// A whole message for a request that asked for a stream.
+    /// A whole message for a streaming request.
     MessageForStream,
     /// A stream that begins with a block.
     NoMessageStart,
@@ -94,7 +94,7 @@ impl Label {
         }
     }
 
-    /// Whether it can come to a request that asks for a stream, or for none.
+    /// Whether it can answer a request with or without streaming.
     pub(crate) fn fits(self, streaming: bool) -> bool {
         match self {
             Self::StreamForWhole => !streaming,
@@ -108,7 +108,7 @@ impl Label {
         self <= Self::UnnamedData
     }
 
-    /// What a provider with this habit does with a question, and the bytes of its body.
+    /// The response to a question, and the bytes of its body.
     pub(crate) fn script(self, question: Question, said: &str) -> (Script, Vec<u8>) {
         let events = question.rest(said).unwrap_or_default();
         let whole = || question.rest_whole(said).unwrap_or_default();

@@ -1,16 +1,16 @@
 //! Refusals in the words and envelopes of many providers. The sentences are our own; codes, statuses and shapes are those that public issues
-//! and documents show. Each names whose fault it is, from which the matrix derives what must follow.
+//! and documents show. Each names the part at fault, from which the matrix derives the outcome.
 
 use hotspare_testkit::Script;
 
-/// Whose fault a refusal is.
+/// The part at fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Blame {
-    /// The request's: the client mends it on these words, or they name a field of it. Relayed from the primary, byte for byte.
+    /// The request: the client mends it on this wording, or it names a field. Relayed from the primary, byte for byte.
     Request,
-    /// Unknown words, so that a second profile is asked: if it answers, it was the first one's; if not, the request's.
+    /// Unknown: a second profile is tried. If it answers, the profile was at fault; if it refuses too, the request.
     Unknown,
-    /// The profile's. With no other profile left the client gets this status.
+    /// The profile. With no other profile left the client gets this status.
     Profile(u16),
 }
 
@@ -45,7 +45,7 @@ const fn of_request(word: &'static str, status: u16, body: &'static str) -> Refu
     Refusal { word, status, headers: JSON, body, blame: Blame::Request }
 }
 
-/// Words that nobody listed, in the envelope of a status without a meaning of its own.
+/// Unlisted words under a status without a meaning of its own.
 const NO_SUCH_LUCK: &str = r#"{"error":{"message":"The tide is out at @who today","type":"tide_error"}}"#;
 
 /// Every refusal of the matrix.
@@ -160,12 +160,12 @@ pub(crate) static REFUSALS: [Refusal; 39] = [
 ];
 
 impl Refusal {
-    /// Its body as this profile sends it.
+    /// The body with this profile's name.
     pub(crate) fn body_of(&self, profile: &str) -> String {
         self.body.replace("@who", profile)
     }
 
-    /// What a profile that refuses so does with a request.
+    /// The response of this profile.
     pub(crate) fn script(&self, profile: &str) -> Script {
         Script::new().body(self.status, self.headers, self.body_of(profile))
     }

@@ -16,11 +16,11 @@ use crate::faults::{self, HeadFault, Position, StreamFault};
 use crate::question::{Question, Shape};
 use crate::world::{Bare, Plan, Play, Profile, World, host};
 
-/// How much longer a turn may take through the proxy, in percent of the time without it.
+/// Longest time through the proxy, in percent of the time without it.
 const MOST_PERCENT: u128 = 110;
 
-/// How long the outages last, in seconds. A client alone goes on for about three minutes (client.md 3.1); a program for about 1.5 s, or as
-/// long as it is told to wait.
+/// How long the outages last, in seconds. Claude Code 2.1.330 retries for about three minutes (measured); a program for about 1.5 s, or as
+/// long as `retry-after` says.
 const LASTS: [u64; 5] = [1, 5, 25, 60, 120];
 
 /// What the only profile does while it is out.
@@ -42,7 +42,7 @@ pub(crate) struct Outage {
 }
 
 impl Trouble {
-    /// Everything that the clients try again on by themselves (client.md 3.2, 3.5).
+    /// Every failure that Claude Code 2.1.330 retries by itself (measured).
     pub(crate) const ALL: [Self; 26] = [
         Self::Head(HeadFault::Refused),
         Self::Head(HeadFault::Closed),
@@ -143,7 +143,7 @@ impl fmt::Display for Outage {
 
 const QUESTION: Question = Question { number: 17, shape: Shape::Text };
 
-async fn ask(session: &mut Session) -> (Result<(), String>, Duration) {
+async fn turn(session: &mut Session) -> (Result<(), String>, Duration) {
     let begun = Instant::now();
     let turn = tokio::time::timeout(LONGEST_TURN, session.ask(QUESTION, true)).await;
     let answer = turn.map_err(|_| "the turn hangs".to_owned()).and_then(|turn| turn.answer);
@@ -155,7 +155,7 @@ async fn ask(session: &mut Session) -> (Result<(), String>, Duration) {
 pub(super) async fn direct(outage: Outage, client: Client) -> Option<Duration> {
     let bare = Bare::new("a", outage.play());
     outage.block(&bare.network);
-    let (answer, took) = ask(&mut Session::new(&bare.door, client, client.word())).await;
+    let (answer, took) = turn(&mut Session::new(&bare.door, client, client.word())).await;
     answer.is_ok().then_some(took)
 }
 
@@ -164,7 +164,7 @@ pub(super) async fn through(outage: Outage, client: Client, direct: Option<Durat
     let profiles = vec![Profile::new("a", outage.play())];
     let world = Arc::new(World::in_memory(&Plan { profiles, policy: json!({}), seed: 1, traced, ledger: None })?);
     outage.block(&world.network);
-    let (answer, took) = ask(&mut Session::new(&world.door, client, client.word())).await;
+    let (answer, took) = turn(&mut Session::new(&world.door, client, client.word())).await;
     let mut failures = Vec::new();
     if let Some(direct) = direct {
         match &answer {

@@ -1,5 +1,5 @@
-//! Cells of several requests in a row: told waits, long benches, side requests, clients that give up, conversations under another name.
-//! Each says what must become of every request.
+//! Cells of several requests in a row: waits, long blocks, side requests, clients that give up, forked conversations.
+//! Each defines the required outcome of every request.
 
 use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -24,10 +24,10 @@ const SMALL: &str = "claude-haiku-5-5";
 /// Between two requests of different people.
 const MOMENT: Duration = Duration::from_secs(1);
 
-/// Longest time of traffic in which a blocked profile is tried at least once.
+/// Interval of traffic in which a blocked profile is tried at least once.
 const TRIAL_EVERY: Duration = Duration::from_secs(3600);
 
-/// How a refusal says when to come back.
+/// Where a refusal carries its wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Carrier {
     RetryAfter,
@@ -104,12 +104,12 @@ impl Carrier {
         }
     }
 
-    /// Whether it speaks of a usage window.
+    /// Whether it reports a used-up usage window.
     fn is_window(self) -> bool {
         matches!(self, Self::UnifiedReset | Self::BodyBeijing | Self::AheadUnified | Self::BehindUnified)
     }
 
-    /// From the told time to the check that it is asked again: an end on the clock of the day is looked at with some jitter.
+    /// Time from the end of the wait to the check that the profile is tried again. An absolute end carries up to 30 s of jitter.
     fn late(self) -> Duration {
         let absolute = self.is_window() || matches!(self, Self::AnthropicReset | Self::ResetSeconds | Self::ResetMillis);
         Duration::from_secs(if absolute { 40 } else { 15 })
@@ -128,7 +128,7 @@ impl Carrier {
         }
     }
 
-    /// The refusal, told at this second of our clock.
+    /// The refusal, sent at this second of our clock.
     fn script(self, now: u64) -> Script {
         let now = self.skewed(now);
         let wait = self.wait().as_secs();
@@ -225,7 +225,7 @@ pub(crate) enum Place {
     Beside,
     /// Between two turns.
     Between,
-    /// Between two turns, a probe that asks for no stream.
+    /// Between two turns, a probe without streaming.
     Probe,
 }
 
@@ -275,9 +275,9 @@ impl Damage {
 /// One story.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Story {
-    /// The primary says when to come back: it is asked neither earlier nor much later.
+    /// The primary's refusal carries a wait: it is tried neither earlier nor much later.
     Wait(Carrier),
-    /// The primary refuses for hours: nobody sees it, and it is tried once an hour.
+    /// The primary refuses for hours: no user sees it, and it is tried once an hour.
     Bench(HeadFault),
     /// A blocked profile is the last resort when the other one breaks.
     LastResort(HeadFault),
@@ -291,15 +291,15 @@ pub(crate) enum Story {
     GivesUp(Silence, u64),
     /// The same with two silent profiles and a third: its third try is answered.
     GivesUpTwice(Silence, u64),
-    /// The client says how long it waits: the spare answers before that.
-    TellsTimeout(Silence, u64),
+    /// The client announces its timeout: the spare answers before it.
+    AnnouncesTimeout(Silence, u64),
     /// The client leaves an answer that flows: nothing follows from it.
     Leaves,
     /// A conversation under another session id, with what a spare left in it.
     Fork(Damage),
 }
 
-/// What a side request meets at the primary that says nothing about another model family.
+/// Failures of a side request that are no evidence about another model family.
 const SIDE_FAULTS: [HeadFault; 9] = [
     HeadFault::S529,
     HeadFault::S500,
@@ -325,7 +325,7 @@ impl fmt::Display for Story {
             Self::ToolLoop => write!(f, "side/tool-loop"),
             Self::GivesUp(silence, seconds) => write!(f, "gives-up/{}/{seconds}s", silence.word()),
             Self::GivesUpTwice(silence, seconds) => write!(f, "gives-up/two-{}/{seconds}s", silence.word()),
-            Self::TellsTimeout(silence, seconds) => write!(f, "tells-timeout/{}/{seconds}s", silence.word()),
+            Self::AnnouncesTimeout(silence, seconds) => write!(f, "announces-timeout/{}/{seconds}s", silence.word()),
             Self::Leaves => write!(f, "leaves/flowing-answer"),
             Self::Fork(damage) => write!(f, "fork/{}", damage.word()),
         }
@@ -343,7 +343,7 @@ impl Story {
         all.extend([Self::BareLimit, Self::ToolLoop]);
         all.extend(Silence::ALL.into_iter().flat_map(|silence| [8, 20, 45].map(|seconds| Self::GivesUp(silence, seconds))));
         all.extend(Silence::ALL.map(|silence| Self::GivesUpTwice(silence, 8)));
-        all.extend(Silence::ALL.into_iter().flat_map(|silence| [15, 40].map(|seconds| Self::TellsTimeout(silence, seconds))));
+        all.extend(Silence::ALL.into_iter().flat_map(|silence| [15, 40].map(|seconds| Self::AnnouncesTimeout(silence, seconds))));
         all.push(Self::Leaves);
         all.extend(Damage::ALL.map(Self::Fork));
         all
@@ -362,15 +362,15 @@ impl Story {
     /// In words, for the table.
     pub(super) fn must(self) -> &'static str {
         match self {
-            Self::Wait(_) => "asked again when it said, neither before nor later",
-            Self::Bench(_) => "no error for three hours, one trial an hour, home again after it recovers",
-            Self::BareLimit => "asked at most four times in a minute, home again within a quarter of an hour after it recovers",
-            Self::LastResort(_) => "asked when nobody else is left, at most once a minute, and answers once it can",
+            Self::Wait(_) => "tried again when the wait ends, neither earlier nor later",
+            Self::Bench(_) => "no error for three hours, one trial an hour, failback after it recovers",
+            Self::BareLimit => "at most four requests in a minute, failback within 15 minutes of its recovery",
+            Self::LastResort(_) => "tried when no other profile is left, at most once a minute, and answers once it can",
             Self::Side(..) => "the session stays at the primary",
             Self::ToolLoop => "the tool loop stays where it is",
             Self::GivesUp(..) => "the second try is answered by the spare; the primary's health stays",
             Self::GivesUpTwice(..) => "the third try is answered by the third profile",
-            Self::TellsTimeout(..) => "the spare answers before the client's time is over",
+            Self::AnnouncesTimeout(..) => "the spare answers before the client's timeout",
             Self::Leaves => "the primary answers the next try",
             Self::Fork(_) => "each turn is valid at the primary",
         }
@@ -388,23 +388,23 @@ pub(super) async fn run(story: Story, client: Client, traced: bool) -> anyhow::R
         Story::ToolLoop => tool_loop(client, traced).await,
         Story::GivesUp(silence, seconds) => gives_up(silence, seconds, client, traced).await,
         Story::GivesUpTwice(silence, seconds) => gives_up_twice(silence, seconds, client, traced).await,
-        Story::TellsTimeout(silence, seconds) => tells_timeout(silence, seconds, client, traced).await,
+        Story::AnnouncesTimeout(silence, seconds) => announces_timeout(silence, seconds, client, traced).await,
         Story::Leaves => leaves(client, traced).await,
         Story::Fork(damage) => fork(damage, client, traced).await,
     }
 }
 
-/// A world with two profiles, and what was found wrong in it.
+/// A world with its profiles, and the failures found in it.
 struct Stage {
     world: Arc<World>,
     client: Client,
     failures: Vec<String>,
     visible_error: bool,
-    asked: u64,
+    questions: u64,
 }
 
-/// One turn, and what its last request came to.
-struct Asked {
+/// One turn, and the outcome of its last request.
+struct Reply {
     turn: Turn,
     outcome: Outcome,
     took: Duration,
@@ -417,7 +417,7 @@ impl Stage {
 
     fn of(profiles: Vec<Profile>, client: Client, traced: bool) -> anyhow::Result<Self> {
         let world = Arc::new(World::in_memory(&Plan { profiles, policy: json!({}), seed: 1, traced, ledger: None })?);
-        Ok(Self { world, client, failures: Vec::new(), visible_error: false, asked: 0 })
+        Ok(Self { world, client, failures: Vec::new(), visible_error: false, questions: 0 })
     }
 
     fn session(&self, id: &str) -> Session {
@@ -433,25 +433,25 @@ impl Stage {
     }
 
     fn question(&mut self, shape: Shape) -> Question {
-        self.asked += 1;
-        Question { number: 100 + self.asked, shape }
+        self.questions += 1;
+        Question { number: 100 + self.questions, shape }
     }
 
-    /// Asks one question to its end; an error is the user's to see.
-    async fn ask(&mut self, session: &mut Session, shape: Shape) -> Asked {
+    /// Runs one turn to its end and checks its answer.
+    async fn send(&mut self, session: &mut Session, shape: Shape) -> Reply {
         let question = self.question(shape);
         let begun = Instant::now();
         let turn = tokio::time::timeout(LONGEST_TURN, session.ask(question, true)).await;
-        let asked = Asked::new(turn, begun, &self.world);
-        self.check(question, &asked);
-        if let Ok(answer) = &asked.turn.answer {
+        let reply = Reply::new(turn, begun, &self.world);
+        self.check(question, &reply);
+        if let Ok(answer) = &reply.turn.answer {
             remember(session, question, &answer.text, &answer.calls);
         }
-        asked
+        reply
     }
 
-    fn check(&mut self, question: Question, asked: &Asked) {
-        match &asked.turn.answer {
+    fn check(&mut self, question: Question, reply: &Reply) {
+        match &reply.turn.answer {
             Ok(answer) => self.failures.extend(question.is_answered_by(&answer.text, &answer.calls).err()),
             Err(error) => {
                 self.visible_error = true;
@@ -460,19 +460,19 @@ impl Stage {
         }
     }
 
-    /// Requests that a profile has had.
+    /// Requests that a profile has received.
     fn count(&self, name: &str) -> usize {
         self.world.providers.get(name).map(|provider| provider.messages().len()).unwrap_or_default()
     }
 
-    fn demand(&mut self, holds: bool, words: impl FnOnce() -> String) {
+    fn require(&mut self, holds: bool, words: impl FnOnce() -> String) {
         if !holds {
             self.failures.push(words());
         }
     }
 
-    fn demand_outcome(&mut self, what: &str, asked: &Asked, wanted: Outcome) {
-        self.demand(asked.outcome == wanted, || format!("{what}: {}, expected {}", asked.outcome.word(), wanted.word()));
+    fn require_outcome(&mut self, what: &str, reply: &Reply, wanted: Outcome) {
+        self.require(reply.outcome == wanted, || format!("{what}: {}, expected {}", reply.outcome.word(), wanted.word()));
     }
 
     fn end(mut self, outcome: Outcome) -> Run {
@@ -481,7 +481,7 @@ impl Stage {
     }
 }
 
-impl Asked {
+impl Reply {
     fn new(turn: Result<Turn, tokio::time::error::Elapsed>, begun: Instant, world: &World) -> Self {
         let turn = turn.unwrap_or_else(|_| Turn { answer: Err("the turn hangs".into()), requests: Vec::new() });
         let outcome = turn.requests.last().map_or(Outcome::Refused(0), |last| observed(last, world));
@@ -525,17 +525,17 @@ async fn wait(carrier: Carrier, client: Client, traced: bool) -> anyhow::Result<
         if first.elapsed() < carrier.wait() { carrier.script(now) } else { well(question, said, streaming) }
     });
     let mut stage = Stage::new(a, play_well(), client, traced)?;
-    let refused = stage.ask(&mut stage.session("one"), Shape::Text).await;
-    stage.demand_outcome("the first turn", &refused, Outcome::Hop);
-    let asked = stage.count("a");
+    let refused = stage.send(&mut stage.session("one"), Shape::Text).await;
+    stage.require_outcome("the first turn", &refused, Outcome::Hop);
+    let sent = stage.count("a");
     tokio::time::sleep_until(begun + carrier.wait() - Duration::from_secs(6)).await;
-    let early = stage.ask(&mut stage.session("two"), Shape::Text).await;
-    stage.demand_outcome("before the time is over", &early, Outcome::Hop);
-    let again = stage.count("a") - asked;
-    stage.demand(again == 0, || format!("asked {again} times before its time was over"));
+    let early = stage.send(&mut stage.session("two"), Shape::Text).await;
+    stage.require_outcome("before the wait is over", &early, Outcome::Hop);
+    let again = stage.count("a") - sent;
+    stage.require(again == 0, || format!("{again} requests before the wait is over"));
     tokio::time::sleep_until(begun + carrier.wait() + carrier.late()).await;
-    let after = stage.ask(&mut stage.session("three"), Shape::Text).await;
-    stage.demand_outcome("after the time is over", &after, Outcome::Passed);
+    let after = stage.send(&mut stage.session("three"), Shape::Text).await;
+    stage.require_outcome("after the wait is over", &after, Outcome::Passed);
     Ok(stage.end(refused.outcome))
 }
 
@@ -550,12 +550,12 @@ async fn bench(fault: HeadFault, client: Client, traced: bool) -> anyhow::Result
     let mut first = Outcome::Refused(0);
     for number in 0.. {
         let seen = stage.count("a");
-        let asked = stage.ask(&mut stage.session(&format!("person-{number}")), Shape::Text).await;
+        let reply = stage.send(&mut stage.session(&format!("person-{number}")), Shape::Text).await;
         if number == 0 {
-            first = asked.outcome;
+            first = reply.outcome;
         }
-        stage.demand(asked.turn.requests.len() == 1, || format!("request {number}: the client had to ask again"));
-        if asked.outcome == Outcome::Passed {
+        stage.require(reply.turn.requests.len() == 1, || format!("request {number}: the client had to retry"));
+        if reply.outcome == Outcome::Passed {
             home = Some(Instant::now());
             break;
         }
@@ -563,17 +563,17 @@ async fn bench(fault: HeadFault, client: Client, traced: bool) -> anyhow::Result
             last = Instant::now();
         }
         let quiet = last.elapsed();
-        stage.demand(quiet <= TRIAL_EVERY + EVERY, || format!("not tried for {quiet:.0?}"));
+        stage.require(quiet <= TRIAL_EVERY + EVERY, || format!("not tried for {quiet:.0?}"));
         if begun.elapsed() > SICK + 2 * TRIAL_EVERY {
             break;
         }
         tokio::time::sleep(EVERY).await;
     }
     let back = home.map(|home| home.saturating_duration_since(begun + SICK));
-    stage.demand(back.is_some_and(|back| back <= TRIAL_EVERY + EVERY), || format!("home again {back:?} after it recovered"));
-    // Every refusal that is no news costs its request a hop.
+    stage.require(back.is_some_and(|back| back <= TRIAL_EVERY + EVERY), || format!("home again {back:?} after it recovered"));
+    // Every trial costs its request a failover.
     let trials = stage.count("a");
-    stage.demand(trials <= 20, || format!("{trials} requests to a profile that is known to refuse"));
+    stage.require(trials <= 20, || format!("{trials} requests to a profile that is known to refuse"));
     Ok(stage.end(first))
 }
 
@@ -590,16 +590,16 @@ async fn bare_limit(client: Client, traced: bool) -> anyhow::Result<Run> {
     let mut stage = Stage::new(a, play_well(), client, traced)?;
     let mut last = Outcome::Refused(0);
     for number in 0..30 {
-        let asked = stage.ask(&mut stage.session(&format!("person-{number}")), Shape::Text).await;
-        stage.demand_outcome("a turn under the limit", &asked, Outcome::Hop);
-        last = asked.outcome;
+        let reply = stage.send(&mut stage.session(&format!("person-{number}")), Shape::Text).await;
+        stage.require_outcome("a turn under the limit", &reply, Outcome::Hop);
+        last = reply.outcome;
         tokio::time::sleep(Duration::from_millis(1900)).await;
     }
-    let asked = stage.count("a");
-    stage.demand(asked <= MOST_IN_A_MINUTE, || format!("asked {asked} times in a minute"));
+    let sent = stage.count("a");
+    stage.require(sent <= MOST_IN_A_MINUTE, || format!("{sent} requests in a minute"));
     tokio::time::sleep_until(begun + SICK + HOME_AGAIN).await;
-    let home = stage.ask(&mut stage.session("later"), Shape::Text).await;
-    stage.demand_outcome("after the limit", &home, Outcome::Passed);
+    let home = stage.send(&mut stage.session("later"), Shape::Text).await;
+    stage.require_outcome("after the limit", &home, Outcome::Passed);
     Ok(stage.end(last))
 }
 
@@ -613,10 +613,10 @@ async fn last_resort(fault: HeadFault, client: Client, traced: bool) -> anyhow::
         )
     };
     let mut stage = Stage::new(sick(&a_sick, fault), sick(&b_sick, HeadFault::S503), client, traced)?;
-    let first = stage.ask(&mut stage.session("one"), Shape::Text).await;
-    stage.demand_outcome("the first turn", &first, Outcome::Hop);
+    let first = stage.send(&mut stage.session("one"), Shape::Text).await;
+    stage.require_outcome("the first turn", &first, Outcome::Hop);
     tokio::time::sleep(MINUTE).await;
-    // Nobody can answer: the blocked one is looked at, but not with every request.
+    // No profile can answer: the blocked one is tried, but not with every request.
     b_sick.store(true, Ordering::Relaxed);
     let seen = stage.count("a");
     let begun = Instant::now();
@@ -628,12 +628,12 @@ async fn last_resort(fault: HeadFault, client: Client, traced: bool) -> anyhow::
     }
     let looks = stage.count("a") - seen;
     let minutes = usize::try_from(begun.elapsed().as_secs() / 60).unwrap_or_default();
-    stage.demand((1..=minutes + 2).contains(&looks), || format!("looked at {looks} times in {minutes} minutes"));
-    // Topped up, without anybody saying so.
+    stage.require((1..=minutes + 2).contains(&looks), || format!("{looks} trials in {minutes} minutes"));
+    // Topped up, without a `reset`.
     a_sick.store(false, Ordering::Relaxed);
     tokio::time::sleep(MINUTE).await;
-    let topped_up = stage.ask(&mut stage.session("two"), Shape::Text).await;
-    stage.demand_outcome("after it was topped up", &topped_up, Outcome::Passed);
+    let topped_up = stage.send(&mut stage.session("two"), Shape::Text).await;
+    stage.require_outcome("after it was topped up", &topped_up, Outcome::Passed);
     Ok(stage.end(topped_up.outcome))
 }
 
@@ -651,8 +651,8 @@ async fn side(fault: HeadFault, place: Place, client: Client, traced: bool) -> a
     let mut main = stage.session("one");
     let beside = place == Place::Beside;
     if !beside {
-        let turn = stage.ask(&mut main, Shape::Text).await;
-        stage.demand_outcome("the turn before", &turn, Outcome::Passed);
+        let turn = stage.send(&mut main, Shape::Text).await;
+        stage.require_outcome("the turn before", &turn, Outcome::Passed);
         tokio::time::sleep(MOMENT).await;
     }
     let question = stage.question(Shape::Text);
@@ -661,28 +661,28 @@ async fn side(fault: HeadFault, place: Place, client: Client, traced: bool) -> a
     let streaming = title.title;
     let side = tokio::spawn(async move {
         let turn = tokio::time::timeout(LONGEST_TURN, title.ask(question, streaming)).await;
-        Asked::new(turn, begun, &world)
+        Reply::new(turn, begun, &world)
     });
     tokio::time::sleep(Duration::from_millis(5)).await;
     let mut side = Some(side);
     if !beside {
         stage.finish(question, side.take()).await?;
     }
-    let turn = stage.ask(&mut main, Shape::Text).await;
-    stage.demand_outcome("the turn beside or after it", &turn, Outcome::Passed);
+    let turn = stage.send(&mut main, Shape::Text).await;
+    stage.require_outcome("the turn beside or after it", &turn, Outcome::Passed);
     stage.finish(question, side.take()).await?;
     tokio::time::sleep(MOMENT).await;
-    let turn = stage.ask(&mut main, Shape::Text).await;
-    stage.demand_outcome("the next turn", &turn, Outcome::Passed);
+    let turn = stage.send(&mut main, Shape::Text).await;
+    stage.require_outcome("the next turn", &turn, Outcome::Passed);
     Ok(stage.end(turn.outcome))
 }
 
 impl Stage {
-    /// Waits for a side request, which is answered too.
-    async fn finish(&mut self, question: Question, side: Option<tokio::task::JoinHandle<Asked>>) -> anyhow::Result<()> {
+    /// Waits for a side request and checks its answer.
+    async fn finish(&mut self, question: Question, side: Option<tokio::task::JoinHandle<Reply>>) -> anyhow::Result<()> {
         let Some(side) = side else { return Ok(()) };
-        let asked = side.await?;
-        self.check(question, &asked);
+        let reply = side.await?;
+        self.check(question, &reply);
         Ok(())
     }
 }
@@ -697,19 +697,19 @@ async fn tool_loop(client: Client, traced: bool) -> anyhow::Result<Run> {
     );
     let mut stage = Stage::new(a, play_well(), client, traced)?;
     let mut main = stage.session("one");
-    let home = stage.ask(&mut main, Shape::Text).await;
-    stage.demand_outcome("the turn before", &home, Outcome::Passed);
+    let home = stage.send(&mut main, Shape::Text).await;
+    stage.require_outcome("the turn before", &home, Outcome::Passed);
     down.store(true, Ordering::Relaxed);
     tokio::time::sleep(MOMENT).await;
-    let call = stage.ask(&mut main, Shape::TextTool).await;
-    stage.demand_outcome("the tool call", &call, Outcome::Hop);
+    let call = stage.send(&mut main, Shape::TextTool).await;
+    stage.require_outcome("the tool call", &call, Outcome::Hop);
     down.store(false, Ordering::Relaxed);
     // Long enough that only the tool loop holds the session, short enough that its cache at home is alive.
     tokio::time::sleep(Duration::from_secs(150)).await;
-    stage.ask(&mut stage.title("one"), Shape::Text).await;
+    stage.send(&mut stage.title("one"), Shape::Text).await;
     tokio::time::sleep(MOMENT).await;
-    let result = stage.ask(&mut main, Shape::Text).await;
-    stage.demand_outcome("the tool's result", &result, Outcome::Hop);
+    let result = stage.send(&mut main, Shape::Text).await;
+    stage.require_outcome("the tool's result", &result, Outcome::Hop);
     Ok(stage.end(result.outcome))
 }
 
@@ -721,15 +721,15 @@ async fn gives_up(silence: Silence, seconds: u64, client: Client, traced: bool) 
     let mut stage = Stage::new(silent(silence), play_well(), client, traced)?;
     let mut session = stage.session("one");
     session.patience = Some(Duration::from_secs(seconds));
-    let asked = stage.ask(&mut session, Shape::Text).await;
-    let tries = asked.turn.requests.len();
-    stage.demand(tries <= 2, || format!("answered at the {tries}th try"));
-    stage.demand(stage.count("a") <= 1, || "the silent one was asked again".into());
-    stage.demand(asked.outcome == Outcome::Hop, || format!("the answer: {}, expected hop", asked.outcome.word()));
+    let reply = stage.send(&mut session, Shape::Text).await;
+    let tries = reply.turn.requests.len();
+    stage.require(tries <= 2, || format!("answered at the {tries}th try"));
+    stage.require(stage.count("a") <= 1, || "the silent profile was tried again".into());
+    stage.require(reply.outcome == Outcome::Hop, || format!("the answer: {}, expected hop", reply.outcome.word()));
     let status = stage.world.gateway.status();
     let state = status.profiles.first().map(|profile| profile.state.clone()).unwrap_or_default();
-    stage.demand(matches!(state.as_str(), "ready" | "serving"), || format!("the silent one is {state} although nothing is proven"));
-    Ok(stage.end(asked.outcome))
+    stage.require(matches!(state.as_str(), "ready" | "serving"), || format!("the silent profile is {state} although nothing is proven"));
+    Ok(stage.end(reply.outcome))
 }
 
 async fn gives_up_twice(silence: Silence, seconds: u64, client: Client, traced: bool) -> anyhow::Result<Run> {
@@ -737,24 +737,24 @@ async fn gives_up_twice(silence: Silence, seconds: u64, client: Client, traced: 
     let mut stage = Stage::of(profiles, client, traced)?;
     let mut session = stage.session("one");
     session.patience = Some(Duration::from_secs(seconds));
-    let asked = stage.ask(&mut session, Shape::Text).await;
-    let tries = asked.turn.requests.len();
-    stage.demand(tries <= 3, || format!("answered at the {tries}th try"));
-    stage.demand_outcome("the answer", &asked, Outcome::Hop);
-    Ok(stage.end(asked.outcome))
+    let reply = stage.send(&mut session, Shape::Text).await;
+    let tries = reply.turn.requests.len();
+    stage.require(tries <= 3, || format!("answered at the {tries}th try"));
+    stage.require_outcome("the answer", &reply, Outcome::Hop);
+    Ok(stage.end(reply.outcome))
 }
 
-async fn tells_timeout(silence: Silence, seconds: u64, client: Client, traced: bool) -> anyhow::Result<Run> {
+async fn announces_timeout(silence: Silence, seconds: u64, client: Client, traced: bool) -> anyhow::Result<Run> {
     let mut stage = Stage::new(silent(silence), play_well(), client, traced)?;
     let mut session = stage.session("one");
     session.patience = Some(Duration::from_secs(seconds));
-    session.told_timeout = Some(seconds);
-    let asked = stage.ask(&mut session, Shape::Text).await;
-    let tries = asked.turn.requests.len();
-    stage.demand(tries == 1, || format!("answered at the {tries}th try"));
-    stage.demand(asked.took < Duration::from_secs(seconds), || format!("answered after {:.1?}", asked.took));
-    stage.demand_outcome("the answer", &asked, Outcome::Hop);
-    Ok(stage.end(asked.outcome))
+    session.announced_timeout = Some(seconds);
+    let reply = stage.send(&mut session, Shape::Text).await;
+    let tries = reply.turn.requests.len();
+    stage.require(tries == 1, || format!("answered at the {tries}th try"));
+    stage.require(reply.took < Duration::from_secs(seconds), || format!("answered after {:.1?}", reply.took));
+    stage.require_outcome("the answer", &reply, Outcome::Hop);
+    Ok(stage.end(reply.outcome))
 }
 
 async fn leaves(client: Client, traced: bool) -> anyhow::Result<Run> {
@@ -764,18 +764,18 @@ async fn leaves(client: Client, traced: bool) -> anyhow::Result<Run> {
     // A second text event has come by then, and the client has its content.
     let mut session = stage.session("one");
     let left = tokio::time::timeout(Duration::from_secs(13), session.ask(question, true)).await;
-    stage.demand(left.is_err(), || "the answer was over before the client left".into());
+    stage.require(left.is_err(), || "the answer was over before the client left".into());
     drop(session);
     tokio::time::sleep(MOMENT).await;
     let begun = Instant::now();
     let turn = tokio::time::timeout(LONGEST_TURN, stage.session("one").ask(question, true)).await;
-    let asked = Asked::new(turn, begun, &stage.world);
-    stage.check(question, &asked);
-    stage.demand_outcome("the same again", &asked, Outcome::Passed);
-    Ok(stage.end(asked.outcome))
+    let reply = Reply::new(turn, begun, &stage.world);
+    stage.check(question, &reply);
+    stage.require_outcome("the same again", &reply, Outcome::Passed);
+    Ok(stage.end(reply.outcome))
 }
 
-/// A primary that minds the form of what it is sent, as Anthropic does.
+/// Checks the form of a request as strictly as Anthropic.
 fn minds_form(request: &Received) -> Result<(), String> {
     let body = request.json();
     let plain = |id: &str| !id.is_empty() && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
@@ -810,11 +810,11 @@ async fn fork(damage: Damage, client: Client, traced: bool) -> anyhow::Result<Ru
         session.agent = agent;
         session.history = damage.history();
         for turn in ["the first turn", "the second turn"] {
-            let asked = stage.ask(&mut session, Shape::Text).await;
-            stage.demand_outcome(turn, &asked, Outcome::Passed);
-            let tries = asked.turn.requests.len();
-            stage.demand(tries == 1, || format!("{turn}: the client had to ask {tries} times"));
-            outcome = asked.outcome;
+            let reply = stage.send(&mut session, Shape::Text).await;
+            stage.require_outcome(turn, &reply, Outcome::Passed);
+            let tries = reply.turn.requests.len();
+            stage.require(tries == 1, || format!("{turn}: the client needed {tries} requests"));
+            outcome = reply.outcome;
             tokio::time::sleep(MOMENT).await;
         }
     }
