@@ -41,8 +41,8 @@ impl Client {
 
     fn user_agent(self) -> &'static str {
         match self {
-            Self::Interactive => "claude-cli/2.1.330 (external, cli)",
-            Self::Print => "claude-cli/2.1.330 (external, sdk-cli)",
+            Self::Interactive => "claude-cli/2.1.332 (external, cli)",
+            Self::Print => "claude-cli/2.1.332 (external, sdk-cli)",
             Self::Program => "Anthropic/Python 2.12.0",
         }
     }
@@ -64,6 +64,19 @@ const SILENCE: Duration = Duration::from_secs(300);
 
 /// Longest time with pings and nothing else.
 const PINGS_ONLY: Duration = Duration::from_secs(600);
+
+/// Beta features of Claude Code 2.1.332, the first to be left out last.
+const BETAS: [&str; 6] = [
+    "claude-code-20250219",
+    "interleaved-thinking-2025-05-14",
+    "effort-2025-11-24",
+    "advanced-tool-use-2025-11-20",
+    "thinking-display-updates-2026-08-18",
+    "thinking-token-count-2026-05-13",
+];
+
+/// What a title request of 2.1.332 asks for in addition.
+const TITLE_BETA: &str = "structured-outputs-2025-12-15";
 
 /// How often Claude Code asks for the rest of an answer in a row.
 const RESUMES: u32 = 3;
@@ -121,8 +134,9 @@ impl Got {
         u64::from_str_radix(self.header("x-hotspare-request-id")?.strip_prefix("hs_")?, 16).ok()
     }
 
+    /// Whether the client reads the body as events. The label does not matter (measured with 2.1.330): the clients read what they asked for.
     fn is_stream(&self) -> bool {
-        self.header("content-type").is_some_and(|kind| kind.starts_with("text/event-stream"))
+        self.streaming && self.status == 200
     }
 
     fn message(&self) -> String {
@@ -162,6 +176,16 @@ pub(crate) struct Session {
     pub agent: Option<String>,
     /// What the client asks for, without the question: earlier turns.
     pub history: Vec<Value>,
+    /// Longest wait for the first content; `None` for the client's own limits.
+    pub patience: Option<Duration>,
+    /// Seconds in `x-stainless-timeout`; `None` for what Claude Code says by default.
+    pub announced_timeout: Option<u64>,
+    /// Whether it is a side request: a title, without tools, in a format of its own.
+    pub title: bool,
+    /// Results of tools that go before the question.
+    pub results: Vec<Value>,
+    /// Beta features left out of the request after refusals (measured with 2.1.330).
+    dropped_betas: usize,
     sender: Option<http1::SendRequest<Full<Bytes>>>,
     connection: Option<AbortHandle>,
     requests: Vec<Got>,
@@ -201,6 +225,11 @@ impl Session {
             model: "claude-opus-5-5",
             agent: None,
             history: Vec::new(),
+            patience: None,
+            announced_timeout: None,
+            title: false,
+            results: Vec::new(),
+            dropped_betas: 0,
             sender: None,
             connection: None,
             requests: Vec::new(),
@@ -246,7 +275,8 @@ impl Session {
                     if !text.is_empty() {
                         said.push(json!({"role": "assistant", "content": [{"type": "text", "text": text}]}));
                     }
-                    said.push(json!({"role": "user", "content": words}));
+                    // Wrapped so since 2.1.331.
+                    said.push(json!({"role": "user", "content": format!("<system-reminder>\n{words}\n</system-reminder>")}));
                 }
                 Part::Rest(_) => return Err("API Error: the answer ended three times before its end".into()),
                 Part::Again if retries < self.client.retries() => {
@@ -264,7 +294,7 @@ impl Session {
                 Part::NotStreaming => return Err(format!("API Error: {} {}", got.status, got.message())),
                 Part::Error(message) if message.starts_with("heal ") && variants < 5 => {
                     variants += 1;
-                    self.heal(&message, variants);
+                    self.heal(&message);
                 }
                 Part::Error(message) => return Err(message),
             }
@@ -272,7 +302,7 @@ impl Session {
     }
 
     /// The client knows some refusals and sends the request again in another form.
-    fn heal(&mut self, message: &str, variant: u32) {
+    fn heal(&mut self, message: &str) {
         if message.contains("signature") {
             for turn in &mut self.history {
                 if let Some(blocks) = turn["content"].as_array_mut() {
@@ -280,8 +310,7 @@ impl Session {
                 }
             }
         } else {
-            self.history.retain(|turn| turn["role"] != "variant");
-            self.history.insert(0, json!({"role": "variant", "content": variant}));
+            self.dropped_betas += 1;
         }
     }
 
@@ -333,6 +362,7 @@ impl Session {
     fn judge(&self, got: &Got, stream_errors: u32) -> Part {
         let should_retry = got.header("x-should-retry");
         match got.status {
+            200 if got.end == End::Silent && got.reading.blocks.is_empty() && self.patience.is_some() => Part::Again,
             200 if got.is_stream() => self.judge_stream(got, stream_errors),
             200 if !got.streaming && is_message(&got.body) => Part::Whole,
             200 => Part::NotStreaming,
@@ -384,18 +414,26 @@ impl Session {
 
     fn body(&self, question: Question, said: &[Value], streaming: bool) -> Bytes {
         let mut messages = self.history.clone();
-        messages.push(json!({"role": "user", "content": question.prompt()}));
+        if self.results.is_empty() {
+            messages.push(json!({"role": "user", "content": question.prompt()}));
+        } else {
+            let words = json!({"type": "text", "text": question.prompt()});
+            messages.push(json!({"role": "user", "content": self.results.iter().cloned().chain([words]).collect::<Vec<_>>()}));
+        }
         messages.extend_from_slice(said);
         let max_tokens = if streaming { 128_000 } else { 64_000 };
-        json!({
+        let mut body = json!({
             "model": self.model, "max_tokens": max_tokens, "system": [{"type": "text", "text": "You answer."}],
             "messages": messages, "stream": streaming,
-        })
-        .to_string()
-        .into()
+        });
+        if self.title {
+            body["max_tokens"] = 32_000.into();
+            body["output_config"] = json!({"format": {"type": "json_schema", "schema": {"type": "object"}}});
+        }
+        body.to_string().into()
     }
 
-    fn request(&self, body: Bytes) -> Request<Full<Bytes>> {
+    fn request(&self, body: Bytes, streaming: bool) -> Request<Full<Bytes>> {
         let mut request = Request::post("/v1/messages?beta=true")
             .header(header::HOST, self.door.host())
             .header(header::USER_AGENT, self.client.user_agent())
@@ -407,7 +445,18 @@ impl Session {
         if let Some(agent) = &self.agent {
             request = request.header("x-claude-code-agent-id", agent);
         }
+        // Claude Code's own limits: seconds with and without streaming (2.1.330).
+        let timeout = self.announced_timeout.unwrap_or(if streaming { 600 } else { 300 });
+        request = request.header("x-stainless-timeout", timeout);
+        if self.client != Client::Program {
+            request = request.header("anthropic-beta", self.betas());
+        }
         request.body(Full::new(body)).expect("the request is made of valid parts")
+    }
+
+    fn betas(&self) -> String {
+        let title = self.title.then_some(TITLE_BETA);
+        BETAS[..BETAS.len().saturating_sub(self.dropped_betas).max(1)].iter().copied().chain(title).collect::<Vec<_>>().join(",")
     }
 
     async fn sender(&mut self) -> anyhow::Result<http1::SendRequest<Full<Bytes>>> {
@@ -436,20 +485,27 @@ impl Session {
             reading: Reading::default(),
             body: Bytes::new(),
         };
+        let gives_up = self.patience.map(|patience| tokio::time::Instant::now() + patience);
         if let Ok(mut sender) = self.sender().await {
-            let request = self.request(body);
-            match tokio::time::timeout(HEAD_WAIT, sender.send_request(request)).await {
+            let request = self.request(body, streaming);
+            let wait = self.patience.unwrap_or(HEAD_WAIT);
+            match tokio::time::timeout(wait, sender.send_request(request)).await {
                 Err(_) => got.end = End::Silent,
                 Ok(Err(_)) => {}
                 Ok(Ok(response)) => {
                     let (head, incoming) = response.into_parts();
                     got.status = head.status.as_u16();
                     got.headers = head.headers;
-                    got.end = read(incoming, &mut got).await;
+                    got.end = read(incoming, &mut got, gives_up).await;
                     if got.end == End::Proper {
                         self.sender = Some(sender);
                     }
                 }
+            }
+            if got.end == End::Silent
+                && let Some(connection) = self.connection.take()
+            {
+                connection.abort();
             }
         }
         let reason = got.reading.stop_reason.as_deref().unwrap_or("-");
@@ -459,12 +515,14 @@ impl Session {
 }
 
 /// Reads a body to its end, as long as the client has patience.
-async fn read(mut incoming: Incoming, got: &mut Got) -> End {
+async fn read(mut incoming: Incoming, got: &mut Got, gives_up: Option<tokio::time::Instant>) -> End {
     let stream = got.is_stream();
     let mut body = Vec::new();
     let mut progress = tokio::time::Instant::now();
     let end = loop {
-        let frame = match tokio::time::timeout(SILENCE, incoming.frame()).await {
+        let silent_at = tokio::time::Instant::now() + SILENCE;
+        let until = gives_up.filter(|_| got.reading.blocks.is_empty() && body.is_empty()).map_or(silent_at, |at| at.min(silent_at));
+        let frame = match tokio::time::timeout_at(until, incoming.frame()).await {
             Err(_) => break End::Silent,
             Ok(None) => break End::Proper,
             Ok(Some(Err(_))) => break End::Broken,
@@ -506,6 +564,7 @@ fn take_in(got: &Got, answer: &mut Answer) {
     }
 }
 
-fn is_message(body: &[u8]) -> bool {
+/// Whether a whole answer is one for the clients.
+pub(crate) fn is_message(body: &[u8]) -> bool {
     serde_json::from_slice::<Value>(body).is_ok_and(|body| body["type"] == "message" && body["stop_reason"].is_string())
 }

@@ -195,6 +195,18 @@ fn limited(headers: &[(&str, &str)]) -> Script {
     Script::new().body(429, &all, body)
 }
 
+/// A usage window that ends after so long, told by the provider's own clock alone.
+pub(crate) fn window_used_up(provider_now: u64, ends_in: Duration) -> Script {
+    let at = (provider_now + ends_in.as_secs()).to_string();
+    limited(&[
+        ("anthropic-ratelimit-unified-status", "rejected"),
+        ("anthropic-ratelimit-unified-5h-status", "rejected"),
+        ("anthropic-ratelimit-unified-5h-reset", &at),
+        ("anthropic-ratelimit-unified-reset", &at),
+        ("anthropic-ratelimit-unified-representative-claim", "five_hour"),
+    ])
+}
+
 /// Credit is used up, and only who unpacks the body can know it.
 fn gzipped() -> Script {
     let body = r#"{"type":"error","error":{"type":"invalid_request_error","message":"Your credit balance is too low"}}"#;
@@ -422,7 +434,7 @@ pub(crate) fn broken(events: &[Event], fault: StreamFault, position: Position, v
             writer.finish(Script::hang)
         }
         StreamFault::Garbage => {
-            writer.write(b"data: {\"type\":\"content_bl\xff\xfe\n\n");
+            writer.write(b"event: content_block_delta\ndata: {\"type\":\"content_bl\xff\xfe\n\n");
             writer.write_all(&rest);
             writer.finish(Script::end)
         }

@@ -2,10 +2,13 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a tool that talks to the developer who runs it")]
 
 mod client;
+mod dates;
 mod faults;
+mod labels;
 mod matrix;
 mod question;
 mod reading;
+mod refusals;
 mod sim;
 mod soak;
 mod sockets;
@@ -21,6 +24,7 @@ fn main() -> ExitCode {
         ["matrix"] => matrix::run(false),
         ["matrix", "--check"] => matrix::run(true),
         ["matrix", "--cell", name] => matrix::replay(name),
+        ["matrix", "--only", prefix] => matrix::run_only(prefix),
         ["sim"] => sim::run(None),
         ["sim", "--seeds", count] if count.parse::<u64>().is_ok() => sim::run(count.parse().ok()),
         ["sim", "--seed", seed] if seed.parse::<u64>().is_ok() => sim::replay(seed.parse().unwrap_or_default()),
@@ -29,7 +33,7 @@ fn main() -> ExitCode {
         ["sockets", "--lossy"] => sockets::run_lossy(),
         ["provider", signal, position] => sockets::provider(signal, position),
         _ => {
-            eprintln!("usage: cargo xtask matrix [--check | --cell NAME]");
+            eprintln!("usage: cargo xtask matrix [--check | --cell NAME | --only PREFIX]");
             eprintln!("       cargo xtask sim [--seeds COUNT | --seed SEED]");
             eprintln!("       cargo xtask sockets");
             eprintln!("       cargo xtask soak --minutes MINUTES [--dev]");

@@ -1,10 +1,12 @@
 //! The deterministic fault matrix: every fault at every place, for every client and fleet, through the real proxy on a paused clock. Says what
 //! each cell must come to (the tables of the design) and what it came to; never loosens one to fit the other.
 
+mod alone;
 mod cell;
 mod expect;
 mod report;
 mod run;
+mod story;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -25,23 +27,17 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
     let cells = all();
     let applicable: Vec<Cell> = cells.iter().copied().filter(|cell| cell.applies()).collect();
     let verdicts = judge(&applicable)?;
-    let failed: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.failures.is_empty()).collect();
-    for verdict in &failed {
-        for failure in verdict.failures.iter().take(3) {
-            println!("FAILED {}: {failure}", verdict.cell);
-        }
-        println!("       replay: cargo xtask matrix --cell {}", verdict.cell);
-    }
+    let failed = show_failed(&verdicts);
     let errors: usize = verdicts.iter().map(|verdict| verdict.visible_errors).sum();
     let runs: usize = verdicts.iter().map(|verdict| verdict.runs).sum();
     println!(
         "matrix: {} cells, {} applicable ({runs} turns of a client), {} failed, client-visible errors while a healthy profile is left: {errors}, {:.1} s",
         cells.len(),
         applicable.len(),
-        failed.len(),
+        failed,
         begun.elapsed().as_secs_f64()
     );
-    ensure!(failed.is_empty(), "{} cells of the fault matrix failed", failed.len());
+    ensure!(failed == 0, "{failed} cells of the fault matrix failed");
     let table = report::markdown(&cells, &verdicts);
     if check {
         let kept = std::fs::read_to_string(FILE).unwrap_or_default();
@@ -51,6 +47,30 @@ pub(crate) fn run(check: bool) -> anyhow::Result<()> {
         println!("matrix: wrote {FILE}");
     }
     Ok(())
+}
+
+/// Runs the cells whose name begins so, and writes nothing.
+pub(crate) fn run_only(prefix: &str) -> anyhow::Result<()> {
+    let begun = Instant::now();
+    let chosen: Vec<Cell> = all().into_iter().filter(|cell| cell.applies() && cell.to_string().starts_with(prefix)).collect();
+    ensure!(!chosen.is_empty(), "no cell's name begins with `{prefix}`");
+    let verdicts = judge(&chosen)?;
+    let failed = show_failed(&verdicts);
+    println!("matrix: {} of {} cells failed, {:.1} s", failed, chosen.len(), begun.elapsed().as_secs_f64());
+    ensure!(failed == 0, "{failed} cells of the fault matrix failed");
+    Ok(())
+}
+
+/// Prints what failed, and counts the cells.
+fn show_failed(verdicts: &[Verdict]) -> usize {
+    let failed: Vec<&Verdict> = verdicts.iter().filter(|verdict| !verdict.failures.is_empty()).collect();
+    for verdict in &failed {
+        for failure in verdict.failures.iter().take(3) {
+            println!("FAILED {}: {failure}", verdict.cell);
+        }
+        println!("       replay: cargo xtask matrix --cell {}", verdict.cell);
+    }
+    failed.len()
 }
 
 /// Runs one cell and shows everything that happened in it.

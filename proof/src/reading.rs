@@ -2,6 +2,10 @@
 
 use serde_json::Value;
 
+/// The events whose data the SDKs parse (`@anthropic-ai/sdk` 1.12.0 and `anthropic` 2.12.0 for Python); a ping is none of them.
+const READ_EVENTS: [&str; 7] =
+    ["message_start", "content_block_start", "content_block_delta", "content_block_stop", "message_delta", "message_stop", "error"];
+
 /// What a block holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -67,7 +71,10 @@ impl Reading {
     }
 
     fn event(&mut self, event: &[u8]) -> bool {
-        let Some(data) = event.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"data: ")) else { return false };
+        let field = |name: &[u8]| event.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(name));
+        // The SDKs go by the event's name and parse the data of these alone.
+        let read = field(b"event: ").is_some_and(|name| READ_EVENTS.iter().any(|known| known.as_bytes() == name));
+        let Some(data) = field(b"data: ").filter(|_| read) else { return false };
         let Ok(data) = serde_json::from_slice::<Value>(data) else {
             self.garbage = true;
             return true;
@@ -150,9 +157,10 @@ impl Reading {
         calls.map(|block| (block.name.clone(), block.content.clone())).collect()
     }
 
-    /// Whether the answer is whole for a client: a stop reason came.
+    /// Whether the answer is whole for a client: a message began, and a stop reason came. The SDKs raise an error on a block before the
+    /// message.
     pub(crate) fn is_whole(&self) -> bool {
-        self.stop_reason.is_some()
+        self.starts > 0 && self.stop_reason.is_some()
     }
 }
 

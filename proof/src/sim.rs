@@ -2,6 +2,7 @@
 //! follows from a seed, through the real proxy code; the same seed is the same run to the letter.
 
 mod agreement;
+mod blocks;
 mod diary;
 mod invariants;
 mod people;
@@ -33,6 +34,9 @@ const TWICE_EVERY: u64 = 20;
 /// Every so many seeds the exchanges are remembered on disk too; a file for each seed costs more than the seed.
 const LEDGER_EVERY: u64 = 4;
 
+/// Most that a provider's clock is ahead of ours or behind it, in seconds: a day, as a machine has it whose date is wrong.
+const MOST_SKEW: i64 = 86_400;
+
 /// Longest simulated time: nobody asks for so long.
 const LONGEST: Duration = Duration::from_secs(48 * 3600);
 
@@ -45,6 +49,12 @@ pub(crate) struct Scene {
     pub login: bool,
     /// Nothing ever breaks but one person's own requests.
     pub calm: bool,
+    /// The primary fails every request on the small model, which is for side requests alone.
+    pub small_fails: bool,
+    /// People's pauses are long, so that the day has hours of traffic.
+    pub long: bool,
+    /// Each provider's clock against ours, in seconds.
+    pub skew: Vec<i64>,
     /// The machine sleeps now and then, and its wall clock jumps.
     pub sleeps: bool,
     /// With nobody left the client is told at once and for good, instead of to wait.
@@ -68,12 +78,18 @@ impl Scene {
             chains.push(json!({"match": {"model": "claude-haiku*"}, "profiles": other}));
         }
         chains.push(json!({"profiles": names}));
+        let calm = dice.random_bool(0.05);
+        let skewed = dice.random_bool(0.3);
+        let skew = names.iter().map(|_| if skewed { dice.random_range(-MOST_SKEW..=MOST_SKEW) } else { 0 }).collect();
         let on_exhausted = ["wait", "wait", "wait", "hold", "fail"][dice.random_range(0..5)];
         let hedge = dice.random_bool(0.2);
         Self {
             anchor,
             login: dice.random_bool(0.25),
-            calm: dice.random_bool(0.05),
+            calm,
+            small_fails: calm && dice.random_bool(0.6),
+            long: dice.random_bool(0.05),
+            skew,
             sleeps: dice.random_bool(0.3),
             holds: on_exhausted == "hold",
             fails: on_exhausted == "fail",
@@ -126,7 +142,7 @@ pub(crate) fn run(seeds: Option<u64>) -> anyhow::Result<()> {
     let total = total.into_inner().expect("nobody panics with the lock");
     let failed = failed.into_inner().expect("nobody panics with the lock");
     println!(
-        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I14, \
+        "sim: {seeds} seeds, {} turns, {} requests of clients, {} upstream, {} faults met, {} aborts, {} violations of I1-I16, \
          client-visible errors while a healthy profile is left: {}, {} moves, silent ones: {}, {} seeds failed, {:.1} s",
         total.turns,
         total.requests,
@@ -194,8 +210,10 @@ fn live(seed: u64, traced: bool) -> Outcome {
 async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
     let scene = Arc::new(Scene::of_seed(seed));
     let sky = Arc::new(Sky::new(&scene));
-    let profile =
-        |name: &'static str| Profile { login: scene.login && name == scene.names[0], ..Profile::new(name, weather::play(name, &sky)) };
+    let profile = |name: &'static str| Profile {
+        login: scene.login && name == scene.names[0],
+        ..Profile::new(name, weather::play(name, &scene, &sky))
+    };
     let profiles = scene.names.iter().map(|name| profile(name)).collect();
     let ledger = seed.is_multiple_of(LEDGER_EVERY).then(tempfile::tempdir).transpose()?;
     let folder = ledger.as_ref().map(|folder| folder.path().to_owned());
@@ -215,6 +233,7 @@ async fn days(seed: u64, traced: bool) -> anyhow::Result<Outcome> {
     let mut violations = invariants::check(&world, &scene, &sky, &diary);
     let (moves, silent) = listener.check(&scene, &world.told());
     violations.extend(silent);
+    violations.extend(blocks::check(&scene, &world.told()));
     violations.extend(agreement::check(&world, folder.as_deref()).await);
     if lived.is_err() {
         violations.push("somebody waits for ever".into());

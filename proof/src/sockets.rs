@@ -101,13 +101,15 @@ fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
 
 /// Whether real sockets can play the cell, in a time that somebody waits for.
 fn is_real(cell: Cell) -> bool {
-    let backup = cell.fleet() == Fleet::Backup && cell.applies();
+    let backup = cell.fleet() == Some(Fleet::Backup) && cell.applies();
     backup
         && match cell {
             Cell::Head { fault, .. } => matches!(fault.dial(), Dial::Works | Dial::Refused),
             Cell::Stream { fault, .. } => {
                 fault.kills() && fault != StreamFault::StallWithPings || matches!(fault, StreamFault::Oversize | StreamFault::Garbage)
             }
+            Cell::Refusal { streaming, .. } | Cell::Label { streaming, .. } => streaming,
+            Cell::Story(_) | Cell::Alone(_) => false,
         }
 }
 

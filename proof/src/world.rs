@@ -32,7 +32,7 @@ use crate::trace::Trace;
 pub(crate) const TOKEN: &str = "hs-proof";
 
 /// Where the wall clock stands when a world begins: the runs of a seed must not depend on the day.
-const WALL: Duration = Duration::from_secs(1_800_000_000);
+pub(crate) const WALL: Duration = Duration::from_secs(1_800_000_000);
 
 /// Decides what a provider does with a request.
 pub(crate) type Play = Arc<dyn Fn(&Received) -> Script + Send + Sync>;
@@ -139,6 +139,8 @@ pub(crate) struct Door {
 enum Way {
     Memory(Arc<Gateway>),
     Socket(SocketAddr),
+    /// To a host of the network in memory, with no gateway in between.
+    Direct(Network, String),
 }
 
 impl Door {
@@ -152,6 +154,7 @@ impl Door {
         match &self.way {
             Way::Memory(gateway) => gateway.local().to_string(),
             Way::Socket(address) => address.to_string(),
+            Way::Direct(_, host) => host.clone(),
         }
     }
 
@@ -168,7 +171,30 @@ impl Door {
                 stream.set_nodelay(true)?;
                 Ok(Box::new(stream))
             }
+            Way::Direct(network, host) => {
+                let pipe = network.connect(host).await.map_err(|dial| std::io::Error::other(format!("{dial:?}")))?;
+                Ok(Box::new(pipe))
+            }
         }
+    }
+}
+
+/// A client's way to one provider with no gateway in between, in memory.
+pub(crate) struct Bare {
+    pub network: Network,
+    pub door: Door,
+    _provider: Upstream,
+}
+
+impl Bare {
+    /// One provider, as a world with a gateway would hold it.
+    pub(crate) fn new(name: &'static str, play: Play) -> Self {
+        let network = Network::new();
+        let host = host(name);
+        network.set_dial(&host, Dial::Works);
+        let provider = Upstream::in_memory(&network, &host, move |request| play(request));
+        let door = Door { way: Way::Direct(network.clone(), host), token: TOKEN.to_owned(), trace: Trace::begin(false) };
+        Self { network, door, _provider: provider }
     }
 }
 

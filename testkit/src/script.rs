@@ -96,6 +96,21 @@ impl Script {
         self.raw(format!("HTTP/1.1 {status} {}\r\n{fields}\r\n", reason(status)))
     }
 
+    /// Adds a field to the first head that is written.
+    #[must_use]
+    pub fn field(mut self, name: &str, value: &str) -> Self {
+        let first = self.steps.iter_mut().find_map(|step| match step {
+            Step::Write(bytes) if bytes.starts_with(b"HTTP/1.1 ") => Some(bytes),
+            _ => None,
+        });
+        if let Some(bytes) = first
+            && let Some(end) = bytes.windows(2).position(|pair| pair == b"\r\n")
+        {
+            *bytes = [&bytes[..end + 2], format!("{name}: {value}\r\n").as_bytes(), &bytes[end + 2..]].concat().into();
+        }
+        self
+    }
+
     /// Writes the head of an event stream.
     #[must_use]
     pub fn sse(self) -> Self {
@@ -248,5 +263,18 @@ fn reason(status: u16) -> &'static str {
         503 => "Service Unavailable",
         529 => "Overloaded",
         _ => "Scripted",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn field_of_a_reply_stands_behind_its_status_line() {
+        let script = Script::new().body(200, &[("Content-Type", "text/plain")], "x").after(Duration::from_secs(1)).field("Date", "now");
+        let written: Vec<&[u8]> =
+            script.steps.iter().filter_map(|step| if let Step::Write(bytes) = step { Some(&bytes[..]) } else { None }).collect();
+        assert_eq!(written.concat(), b"HTTP/1.1 200 OK\r\nDate: now\r\nContent-Type: text/plain\r\nContent-Length: 1\r\n\r\nx");
     }
 }

@@ -18,7 +18,8 @@ usage: cargo xtask COMMAND
   bench [OPTIONS]   what hotspare costs, beside nginx and no proxy at all (not part of ci)
                     --quick · --only latency|memory|hop|commands · --without hotspare|nginx · --hotspare BINARY (another build)
   matrix [--check]  every fault at every place on a paused clock; writes docs/fault-matrix.md, or says whether it is
-                    up to date; `--cell NAME` runs one cell and shows all that happens in it
+                    up to date; `--cell NAME` runs one cell and shows all that happens in it, `--only PREFIX` runs those
+                    whose name begins so and writes nothing
   sim               1,000 simulated days from as many seeds, with the design's invariants checked;
                     `--seeds COUNT`, or `--seed SEED` for one day with all that happens in it
   sockets           the matrix's cells that real sockets can play, and providers stopped or killed as processes

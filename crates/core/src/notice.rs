@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::drill::DrillMark;
 use crate::exchange::Outcome;
+use crate::facts::ModelFamily;
 use crate::failure::Failure;
 use crate::record::{AttemptEntry, ExchangeRecord, words};
 
@@ -311,10 +312,11 @@ fn server(record: &ExchangeRecord) -> Option<&str> {
     }
 }
 
-/// What stays with one profile: a session's own chain. A sub-agent with another model may be elsewhere all the time.
+/// What stays with one profile: a session's own chain and model family. A sub-agent or a side request may be elsewhere all the time.
 fn key(record: &ExchangeRecord) -> String {
     let (session, agent) = (record.session.as_deref().unwrap_or_default(), record.agent.as_deref().unwrap_or_default());
-    format!("{session}\n{agent}\n{}", record.chain)
+    let family = record.model.as_deref().map(ModelFamily::of);
+    format!("{session}\n{agent}\n{}\n{family:?}", record.chain)
 }
 
 fn of_attempt(attempt: &AttemptEntry, record: &ExchangeRecord) -> Left {

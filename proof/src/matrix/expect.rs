@@ -3,7 +3,9 @@
 use super::cell::{Cell, Fleet};
 use crate::client::Client;
 use crate::faults::{HeadFault, Position, StreamFault};
+use crate::labels::Label;
 use crate::question::Shape;
+use crate::refusals::{Blame, Refusal};
 
 /// What became of a turn's first request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -42,53 +44,102 @@ impl Outcome {
 /// What the first request of a turn may come to.
 pub(crate) fn outcomes(cell: Cell, client: Client) -> Vec<Outcome> {
     match cell {
-        Cell::Head { fault, fleet: Fleet::NoneHealthy, .. } => all_failed(fault).to_vec(),
-        Cell::Head { fault, fleet, .. } => head(fault, fleet, client),
+        Cell::Head { fault, fleet: Fleet::NoneHealthy, .. } => vec![all_failed(fault)],
+        Cell::Head { fault, fleet, .. } => vec![head(fault, fleet, client)],
         Cell::Stream { fault, position, shape, fleet } => {
             let outcomes = stream(fault, position, shape, client);
             outcomes.into_iter().flat_map(|outcome| in_fleet(outcome, fault, fleet)).collect()
         }
+        Cell::Refusal { refusal, fleet, .. } => vec![refused(refusal, fleet)],
+        Cell::Label { label, fleet, .. } => vec![labelled(label, fleet)],
+        // They judge themselves.
+        Cell::Story(_) | Cell::Alone(_) => Vec::new(),
     }
 }
 
-fn head(fault: HeadFault, fleet: Fleet, client: Client) -> Vec<Outcome> {
+/// Whether the refusal that the client gets is the request's own fault, so that the user sees it although a healthy profile may be left.
+pub(crate) fn is_request_bound(cell: Cell) -> bool {
+    match cell {
+        Cell::Head { fault: HeadFault::S413, .. } | Cell::Head { fault: HeadFault::Plain400, fleet: Fleet::TwoBackups, .. } => true,
+        Cell::Refusal { refusal, fleet, .. } => is_relayed(refusal, fleet),
+        _ => false,
+    }
+}
+
+/// Whether the client gets the primary's own words, byte for byte.
+pub(crate) fn is_relayed(refusal: &Refusal, fleet: Fleet) -> bool {
+    match refusal.blame {
+        Blame::Request => fleet.hits_primary(),
+        // Two profiles say the same of it.
+        Blame::Unknown => matches!(fleet, Fleet::TwoBackups | Fleet::NoneHealthy),
+        Blame::Profile(_) => false,
+    }
+}
+
+fn refused(refusal: &Refusal, fleet: Fleet) -> Outcome {
+    match (refusal.blame, fleet) {
+        _ if is_relayed(refusal, fleet) => Outcome::Refused(refusal.status),
+        // A spare's words are never the client's: it gets the primary's overload.
+        (_, Fleet::OnlySpare) => Outcome::Refused(529),
+        (Blame::Profile(none_left), Fleet::NoneHealthy) => Outcome::Refused(none_left),
+        _ => Outcome::Hop,
+    }
+}
+
+fn labelled(label: Label, fleet: Fleet) -> Outcome {
+    match fleet {
+        _ if label.is_answer() => {
+            if fleet.hits_primary() {
+                Outcome::Passed
+            } else {
+                Outcome::Hop
+            }
+        }
+        Fleet::OnlySpare => Outcome::Refused(529),
+        // What the words inside stand for, where there are any.
+        Fleet::NoneHealthy => Outcome::Refused(match label {
+            Label::ErrorAsStream => 529,
+            Label::UnnamedError => 424,
+            Label::BaseResponse => 503,
+            _ => 502,
+        }),
+        _ => Outcome::Hop,
+    }
+}
+
+fn head(fault: HeadFault, fleet: Fleet, client: Client) -> Outcome {
     use Outcome::{Hop, Passed, Refused};
     match fault {
         // The request's own fault: no other profile is asked, and the client reads the provider's words.
-        HeadFault::Plain400 => vec![Refused(400)],
-        HeadFault::S413 => vec![Refused(413)],
+        HeadFault::S413 => Refused(413),
+        // Unknown words: a second profile is asked, and where it refuses too, the client reads the primary's words.
+        HeadFault::Plain400 if fleet == Fleet::TwoBackups => Refused(400),
         // From the primary: Claude Code heals itself on the wording; for a program the request is repaired.
-        HeadFault::ProviderBound400 if fleet != Fleet::TwoBackups && client == Client::Program => vec![Passed],
-        HeadFault::ProviderBound400 if fleet != Fleet::TwoBackups => vec![Refused(400)],
-        // One hop only in one exchange; the client's own retry goes on to the third.
-        HeadFault::S429Short | HeadFault::S429Bare if fleet == Fleet::TwoBackups => vec![Hop, Refused(429)],
-        HeadFault::HeadStall if fleet == Fleet::TwoBackups => vec![Hop, Refused(504)],
-        _ => vec![Hop],
+        HeadFault::ProviderBound400 if fleet != Fleet::TwoBackups && client == Client::Program => Passed,
+        HeadFault::ProviderBound400 if fleet != Fleet::TwoBackups => Refused(400),
+        _ => Hop,
     }
 }
 
 /// What the client hears when every profile has the fault.
-fn all_failed(fault: HeadFault) -> &'static [Outcome] {
+fn all_failed(fault: HeadFault) -> Outcome {
     use HeadFault as F;
-    use Outcome::Refused;
-    match fault {
-        F::UnknownName | F::Refused | F::Unreachable | F::ConnectTimeout | F::TlsAlert | F::TlsStall => &[Refused(503)],
-        F::Closed | F::Reset => &[Refused(503)],
-        F::BadCertificate | F::S307 => &[Refused(424)],
-        F::HeadStall => &[Refused(504)],
-        F::HalfHead => &[Refused(502), Refused(503)],
-        F::BadStatusLine | F::Html200 => &[Refused(502)],
-        F::S500 => &[Refused(500)],
-        F::S502Html | F::S503 => &[Refused(503)],
-        F::S504 => &[Refused(503), Refused(504)],
-        F::S529 => &[Refused(529)],
-        F::S429Short | F::S429Bare => &[Refused(429)],
-        F::S429Quota => &[Refused(503)],
-        F::S401 | F::S403 | F::Credit | F::GzippedError => &[Refused(424)],
-        F::S404 => &[Refused(404)],
-        F::ProviderBound400 | F::Plain400 => &[Refused(400)],
-        F::S413 => &[Refused(413)],
-    }
+    Outcome::Refused(match fault {
+        F::UnknownName | F::Refused | F::Unreachable | F::ConnectTimeout | F::TlsAlert | F::TlsStall => 503,
+        F::Closed | F::Reset | F::HalfHead => 503,
+        F::BadCertificate | F::S307 => 424,
+        F::HeadStall => 504,
+        F::BadStatusLine | F::Html200 => 502,
+        F::S500 => 500,
+        F::S502Html | F::S503 | F::S504 => 503,
+        F::S529 => 529,
+        F::S429Short | F::S429Bare => 429,
+        F::S429Quota => 503,
+        F::S401 | F::S403 | F::Credit | F::GzippedError => 424,
+        F::S404 => 404,
+        F::ProviderBound400 | F::Plain400 => 400,
+        F::S413 => 413,
+    })
 }
 
 fn stream(fault: StreamFault, position: Position, shape: Shape, client: Client) -> Vec<Outcome> {
@@ -140,17 +191,18 @@ fn death(position: Position, shape: Shape, client: Client) -> Vec<Outcome> {
     }
 }
 
-/// What the fleet makes of it: who would go on may have the same fault.
+/// What the fleet makes of it: the next profile may have the same fault.
 fn in_fleet(outcome: Outcome, fault: StreamFault, fleet: Fleet) -> Vec<Outcome> {
-    let slow = matches!(fault, StreamFault::Stall | StreamFault::StallWithPings | StreamFault::Drip);
-    match (outcome, fleet) {
-        // Two providers in a row that never come to their content use up the time for which a head may be held back.
-        (Outcome::Hop, Fleet::TwoBackups) if slow => vec![Outcome::Hop, Outcome::Cut, Outcome::Refused(503), Outcome::Refused(504)],
-        (Outcome::Hop, Fleet::NoneHealthy) if slow => {
-            [Outcome::Hop, Outcome::Cut].into_iter().chain([503, 504].map(Outcome::Refused)).collect()
-        }
-        (Outcome::Resume, Fleet::TwoBackups | Fleet::NoneHealthy) => vec![Outcome::Resume, Outcome::Cut],
-        (Outcome::Hop, Fleet::NoneHealthy) => [500, 502, 503, 504, 529].map(Outcome::Refused).to_vec(),
-        (outcome, _) => vec![outcome],
+    use Outcome::{Cut, Hop, Refused, Resume};
+    match (outcome, fleet, fault) {
+        // Two providers in a row that never come to their content use up the time for which a head may be held back. The client's next try
+        // reaches the third; if the time is enough for the third at once, so much the better.
+        (Hop, Fleet::TwoBackups, StreamFault::Stall) => vec![Hop, Refused(503)],
+        (Hop, Fleet::TwoBackups, StreamFault::StallWithPings) => vec![Hop, Cut],
+        (Hop, Fleet::NoneHealthy, StreamFault::StallWithPings) => vec![Cut],
+        (Hop, Fleet::NoneHealthy, fault) if fault != StreamFault::Drip => vec![Refused(503)],
+        // The answer that goes on breaks as well.
+        (Resume, Fleet::TwoBackups | Fleet::NoneHealthy, _) => vec![Cut],
+        _ => vec![outcome],
     }
 }

@@ -4,10 +4,13 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
+use super::alone::Trouble;
 use super::cell::{Cell, Fleet};
 use super::run::Verdict;
 use crate::faults::{HeadFault, Position, StreamFault};
+use crate::labels::Label;
 use crate::question::Shape;
+use crate::refusals::REFUSALS;
 
 const HEAD: &str = "\
 # The fault matrix
@@ -22,7 +25,7 @@ where the request itself is refused or a provider's bytes are passed on as they 
 - **hand back**: the message ended as if its length were used up; Claude Code asked for the rest, which came from the next profile.
 - **resume**: the next profile went on in the same message.
 - **as is**: what the provider sent, broken as it came: Claude Code then asks without streaming, a program raises it to its caller.
-- **400**, **413**: the request's own fault, relayed word for word.
+- **400**, **413**: the request's own fault, relayed word for word: the client mends it by these words, or two profiles refuse it.
 - `–`: answers of this shape have no such place, or the fault cannot come there. Clients that differ are named in the order interactive · `-p` · program.
 ";
 
@@ -37,6 +40,10 @@ pub(crate) fn markdown(cells: &[Cell], verdicts: &[Verdict]) -> String {
         verdicts.len()
     );
     heads(&mut text, verdicts);
+    refusals(&mut text, verdicts);
+    labels(&mut text, verdicts);
+    stories(&mut text, verdicts);
+    alone(&mut text, verdicts);
     for shape in Shape::ALL {
         stream(&mut text, shape, verdicts);
     }
@@ -54,6 +61,65 @@ fn heads(text: &mut String, verdicts: &[Verdict]) {
             words(&chosen)
         };
         let _ = writeln!(text, "| {} | {} | {} |", fault.word(), with(true), with(false));
+    }
+}
+
+fn refusals(text: &mut String, verdicts: &[Verdict]) {
+    *text += "\n## Refusals in the words of other companies\n\nStreaming and not. With a spare: the primary refuses so, and the spare is healthy. \
+              From two: so do both, and a third is healthy. From a spare: the primary is overloaded, the first spare refuses so, and a second is \
+              healthy or there is none.\n\n";
+    *text +=
+        "| refusal | with a spare | from two | from a spare | from the only spare | from all |\n| --- | --- | --- | --- | --- | --- |\n";
+    for refusal in &REFUSALS {
+        let with = |fleet: Fleet| {
+            words(&verdicts.iter().filter(
+                move |verdict| matches!(verdict.cell, Cell::Refusal { refusal: this, fleet: of, .. } if this == refusal && of == fleet),
+            ))
+        };
+        let columns = [Fleet::Backup, Fleet::TwoBackups, Fleet::FirstSpare, Fleet::OnlySpare, Fleet::NoneHealthy].map(with);
+        let _ = writeln!(text, "| {} | {} |", refusal.word, columns.join(" | "));
+    }
+}
+
+fn labels(text: &mut String, verdicts: &[Verdict]) {
+    *text += "\n## Answers under odd labels\n\nThe same columns.\n\n";
+    *text +=
+        "| answer | with a spare | from two | from a spare | from the only spare | from all |\n| --- | --- | --- | --- | --- | --- |\n";
+    for label in Label::ALL {
+        let with =
+            |fleet: Fleet| {
+                words(&verdicts.iter().filter(
+                    move |verdict| matches!(verdict.cell, Cell::Label { label: this, fleet: of, .. } if this == label && of == fleet),
+                ))
+            };
+        let columns = [Fleet::Backup, Fleet::TwoBackups, Fleet::FirstSpare, Fleet::OnlySpare, Fleet::NoneHealthy].map(with);
+        let _ = writeln!(text, "| {} | {} |", label.word(), columns.join(" | "));
+    }
+}
+
+fn stories(text: &mut String, verdicts: &[Verdict]) {
+    *text += "\n## Several requests in a row\n\nThe last column is what the turn in question came to.\n\n";
+    *text += "| situation | what must be | turn |\n| --- | --- | --- |\n";
+    for verdict in verdicts {
+        if let Cell::Story(story) = verdict.cell {
+            let _ = writeln!(text, "| {story} | {} | {} |", story.must(), words(&std::iter::once(verdict)));
+        }
+    }
+}
+
+fn alone(text: &mut String, verdicts: &[Verdict]) {
+    *text += "\n## Short outages of the only profile\n\nSeconds until the client has its answer, without hotspare and with it: at most 1.1 times as \
+              long. Interactive Claude Code, then a program; `-p` is as the former. `–`: the client alone sees an error.\n\n";
+    *text += "| outage | client | 1 s | 5 s | 25 s | 60 s | 120 s |\n| --- | --- | --- | --- | --- | --- | --- |\n";
+    for trouble in Trouble::ALL {
+        for client in ["interactive", "program"] {
+            let of_trouble = verdicts.iter().filter(|verdict| matches!(verdict.cell, Cell::Alone(outage) if outage.trouble == trouble));
+            let times = of_trouble.map(|verdict| match verdict.times.get(client).copied().flatten() {
+                Some((direct, through)) => format!("{:.1} → {:.1}", direct.as_secs_f64(), through.as_secs_f64()),
+                None => "–".to_owned(),
+            });
+            let _ = writeln!(text, "| {} | {client} | {} |", trouble.word(), times.collect::<Vec<_>>().join(" | "));
+        }
     }
 }
 

@@ -8,21 +8,29 @@ use std::time::Duration;
 use anyhow::Context;
 use hotspare_testkit::{Dial, Script};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 
 use super::cell::{Cell, Fleet};
 use super::expect::{self, Outcome};
-use crate::client::{Client, End, Got, Session, Turn};
+use super::{alone, story};
+use crate::client::{Client, End, Got, Session, Turn, is_message};
 use crate::faults::{self, ERROR_TYPES, HeadFault, Position, StreamFault};
 use crate::question::{Question, Shape};
 use crate::reading::without_pings;
+use crate::refusals::{Blame, Refusal};
 use crate::world::{Plan, Play, Profile, Told, World};
 
 /// Longest that a turn may take on the paused clock: no client waits so long.
-const LONGEST_TURN: Duration = Duration::from_secs(24 * 3600);
+pub(super) const LONGEST_TURN: Duration = Duration::from_secs(24 * 3600);
+
+/// Interval at which a profile that is known to refuse is tried as the last resort.
+const LAST_RESORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What a cell came to.
 pub(crate) struct Verdict {
     pub cell: Cell,
+    /// Of an outage: how long the turn took without a gateway and with one; `None` where the client alone sees an error.
+    pub times: BTreeMap<&'static str, Option<(Duration, Duration)>>,
     /// By client, and for every variant of the fault.
     pub outcomes: BTreeMap<&'static str, Vec<Outcome>>,
     pub failures: Vec<String>,
@@ -33,7 +41,15 @@ pub(crate) struct Verdict {
 
 impl Verdict {
     fn new(cell: Cell) -> Self {
-        Self { cell, outcomes: BTreeMap::new(), failures: Vec::new(), visible_errors: 0, runs: 0, trace: String::new() }
+        Self {
+            cell,
+            times: BTreeMap::new(),
+            outcomes: BTreeMap::new(),
+            failures: Vec::new(),
+            visible_errors: 0,
+            runs: 0,
+            trace: String::new(),
+        }
     }
 
     fn add(&mut self, client: Client, kind: &str, run: Run) {
@@ -57,12 +73,25 @@ pub(crate) fn judge(cell: Cell, traced: bool) -> anyhow::Result<Verdict> {
     let mut verdict = Verdict::new(cell);
     for client in Client::ALL {
         for (variant, kind) in ERROR_TYPES.iter().enumerate().take(variants(cell)) {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()?;
-            let run = runtime.block_on(in_memory(cell, client, variant, traced)).with_context(|| format!("cell {cell}"))?;
-            verdict.add(client, kind, run);
+            let context = || format!("cell {cell}");
+            match cell {
+                Cell::Story(story) if !story.has(client) => {}
+                Cell::Story(story) => verdict.add(client, "", paused()?.block_on(story::run(story, client, traced)).with_context(context)?),
+                Cell::Alone(outage) => {
+                    let direct = paused()?.block_on(alone::direct(outage, client));
+                    let (run, through) = paused()?.block_on(alone::through(outage, client, direct, traced)).with_context(context)?;
+                    verdict.times.insert(client.word(), direct.map(|direct| (direct, through)));
+                    verdict.add(client, "", run);
+                }
+                _ => verdict.add(client, kind, paused()?.block_on(in_memory(cell, client, variant, traced)).with_context(context)?),
+            }
         }
     }
     Ok(verdict)
+}
+
+fn paused() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build()
 }
 
 /// Runs one cell on real sockets; no turn may take longer than `longest`.
@@ -83,11 +112,11 @@ pub(crate) async fn judge_on_sockets(cell: Cell, longest: Duration) -> anyhow::R
 /// The primary's first body.
 type Sent = Arc<Mutex<Option<Vec<u8>>>>;
 
-struct Run {
-    outcome: Outcome,
-    failures: Vec<String>,
-    visible_error: bool,
-    trace: String,
+pub(super) struct Run {
+    pub outcome: Outcome,
+    pub failures: Vec<String>,
+    pub visible_error: bool,
+    pub trace: String,
 }
 
 async fn in_memory(cell: Cell, client: Client, variant: usize, traced: bool) -> anyhow::Result<Run> {
@@ -100,7 +129,10 @@ async fn in_memory(cell: Cell, client: Client, variant: usize, traced: bool) -> 
 async fn turn(world: &Arc<World>, cell: Cell, client: Client, sent: &Sent, longest: Duration) -> Run {
     let shape = if let Cell::Stream { shape, .. } = cell { shape } else { Shape::Text };
     let question = Question { number: 17, shape };
-    let streaming = !matches!(cell, Cell::Head { streaming: false, .. });
+    let streaming = !matches!(
+        cell,
+        Cell::Head { streaming: false, .. } | Cell::Refusal { streaming: false, .. } | Cell::Label { streaming: false, .. }
+    );
     let mut session = Session::new(&world.door, client, client.word());
     if let Cell::Head { fault: HeadFault::ProviderBound400, .. } = cell {
         session.history = earlier_thinking();
@@ -125,11 +157,14 @@ fn earlier_thinking() -> Vec<Value> {
 fn profiles(cell: Cell, variant: usize, sent: &Sent) -> Vec<Profile> {
     let faulty = |name, primary| Profile { dial: dial(cell), ..Profile::new(name, faulty(cell, variant, primary, sent.clone())) };
     let healthy = |name, delay| Profile::new(name, healthy(delay));
-    match cell.fleet() {
+    let overloaded = || Profile::new("a", Arc::new(|_| HeadFault::S529.script()));
+    match cell.fleet().unwrap_or(Fleet::NoneHealthy) {
         Fleet::Backup => vec![faulty("a", true), healthy("b", Duration::ZERO)],
         Fleet::SlowBackup => vec![faulty("a", true), healthy("b", Duration::from_secs(3))],
         Fleet::TwoBackups => vec![faulty("a", true), faulty("b", false), healthy("c", Duration::ZERO)],
         Fleet::NoneHealthy => vec![faulty("a", true), faulty("b", false)],
+        Fleet::FirstSpare => vec![overloaded(), faulty("b", false), healthy("c", Duration::ZERO)],
+        Fleet::OnlySpare => vec![overloaded(), faulty("b", false)],
     }
 }
 
@@ -157,6 +192,16 @@ fn faulty(cell: Cell, variant: usize, primary: bool, sent: Sent) -> Play {
                 _ => faults::answer(question, &said, streaming, Duration::ZERO),
             },
             Cell::Head { fault, .. } => fault.script(),
+            Cell::Refusal { refusal, .. } => refusal.script(if primary { "a" } else { "b" }),
+            Cell::Label { label, streaming: asked, .. } if streaming == asked => {
+                let (script, body) = label.script(question, &said);
+                if primary {
+                    sent.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(body);
+                }
+                script
+            }
+            Cell::Label { .. } => faults::answer(question, &said, streaming, Duration::ZERO),
+            Cell::Story(_) | Cell::Alone(_) => Script::not_found(),
             // The fault is the stream's; asked without one, this provider is plainly down.
             Cell::Stream { .. } if !streaming => HeadFault::S500.script(),
             Cell::Stream { fault, position, .. } => {
@@ -186,11 +231,36 @@ fn compare(cell: Cell, client: Client, question: Question, world: &World, turn: 
             failures.push("the client's bytes are not the primary's".into());
         }
     }
+    if let Cell::Refusal { refusal, fleet, .. } = cell {
+        judge_refusal(refusal, fleet, world, turn, &mut failures);
+    }
     for got in &turn.requests {
         judge_request(cell, got, &mut failures);
     }
     failures.extend(world.strayed_credentials().into_iter().map(|stray| format!("a credential strayed: {stray}")));
     Run { outcome, failures, visible_error, trace: world.trace.text() }
+}
+
+/// Relayed words are the primary's, byte for byte; and no other profile is asked more often than it can help.
+fn judge_refusal(refusal: &Refusal, fleet: Fleet, world: &World, turn: &Turn, failures: &mut Vec<String>) {
+    let asked = world.providers.get("b").map(|provider| provider.messages().len()).unwrap_or_default();
+    let times: Vec<Instant> = world.told().values().flat_map(|told| told.times.clone()).collect();
+    let took = times.iter().max().zip(times.iter().min()).map_or(Duration::ZERO, |(last, first)| *last - *first);
+    let relayed = expect::is_relayed(refusal, fleet);
+    if relayed && turn.requests.iter().any(|got| got.status == refusal.status && got.body != refusal.body_of("a")) {
+        failures.push("the client's bytes are not the primary's".into());
+    }
+    let most = match (refusal.blame, fleet) {
+        (Blame::Request, _) if relayed => 0,
+        (Blame::Unknown, _) if relayed => 1,
+        // What a page of the way stands for passes by itself.
+        (Blame::Profile(503), Fleet::OnlySpare) => return,
+        (_, Fleet::OnlySpare) => 2 + usize::try_from(took.as_secs() / LAST_RESORT_INTERVAL.as_secs()).unwrap_or_default(),
+        _ => return,
+    };
+    if asked > most {
+        failures.push(format!("{asked} requests to `b` in {took:.0?}, at most {most} can help"));
+    }
 }
 
 fn kills(cell: Cell) -> bool {
@@ -202,12 +272,12 @@ fn words(outcomes: &[Outcome]) -> String {
 }
 
 /// What a request came to, as seen from both sides.
-fn observed(got: &Got, world: &World) -> Outcome {
+pub(super) fn observed(got: &Got, world: &World) -> Outcome {
     if got.status != 200 {
         return Outcome::Refused(got.status);
     }
     let resumed = got.exchange().and_then(|id| world.told().get(&id).map(Told::resumes)).unwrap_or(false);
-    let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper);
+    let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper && is_message(&got.body));
     if got.reading.garbage {
         Outcome::AsIs
     } else if got.reading.stop_reason.as_deref() == Some("max_tokens") {
@@ -225,7 +295,7 @@ fn observed(got: &Got, world: &World) -> Outcome {
 
 /// Whether the turn ended as it must. True: the user saw an error that a healthy profile could have spared them.
 fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, outcome: Outcome, failures: &mut Vec<String>) -> bool {
-    let request_bound = matches!(cell, Cell::Head { fault: HeadFault::Plain400 | HeadFault::S413, .. });
+    let request_bound = expect::is_request_bound(cell);
     // A program that is given a provider's garbage raises it to its caller; the design passes it on as it came.
     let as_is = outcome == Outcome::AsIs && client == Client::Program;
     // A doubled event of the provider's is the provider's answer.
@@ -243,7 +313,7 @@ fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, out
             }
             false
         }
-        Err(error) if cell.fleet().has_healthy() && !request_bound && !as_is => {
+        Err(error) if cell.has_healthy() && !request_bound && !as_is => {
             failures.push(format!("visible error: {error}"));
             true
         }

@@ -1,4 +1,4 @@
-//! Judges a simulated run by what both sides saw: the invariants I1 to I12 of the design. Never looks into the proxy.
+//! Judges a simulated run by what both sides saw: the invariants I1 to I12 of the design, and I16. Never looks into the proxy.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Scene;
 use super::diary::{Diary, Page};
+use super::people::is_side;
 use super::weather::{Mood, POISONED, Served, Sky};
 use crate::client::{Client, End, Got};
 use crate::faults::HeadFault;
@@ -19,6 +20,12 @@ const MOST_ATTEMPTS: usize = 4;
 
 /// Most upstream requests for one recognised request within [`KEY_TIME`].
 const MOST_PER_KEY: usize = 12;
+
+/// Interval at which every blocked profile is tried.
+const HOURLY: Duration = Duration::from_secs(3600);
+
+/// Least time between two trials of a blocked profile as the last resort.
+const LAST_RESORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a request is recognised.
 const KEY_TIME: Duration = Duration::from_secs(120);
@@ -44,10 +51,10 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
     per_key(&pages, &told, &mut wrong);
     wrong.extend(world.strayed_credentials().into_iter().map(|stray| format!("I4: {stray}")));
     if !scene.sleeps {
-        hard_blocks(scene, &served, &mut wrong);
+        hard_blocks(scene, &told, &served, &mut wrong);
     }
     if scene.calm {
-        calm(&pages, &mut wrong);
+        calm(&pages, scene, &mut wrong);
     }
     wrong
 }
@@ -174,8 +181,32 @@ fn per_key(pages: &[Page], told: &BTreeMap<u64, Told>, wrong: &mut Vec<String>) 
     }
 }
 
-/// I9: a profile that said no for long is not asked before that time is over.
-fn hard_blocks(scene: &Scene, served: &[Served], wrong: &mut Vec<String>) {
+/// When a blocked profile was tried although it was, because every other profile had failed the same request or was skipped.
+fn last_resorts(scene: &Scene, told: &BTreeMap<u64, Told>, name: &str) -> Vec<Instant> {
+    let mut found = Vec::new();
+    for told in told.values() {
+        let Some(Event::Over(record)) = told.events.last() else { continue };
+        let asked = |event: &Event| if let Event::Asked { profile, .. } = event { Some(profile.to_string()) } else { None };
+        let mut before: Vec<String> = record.skipped.iter().map(|skipped| skipped.profile.clone()).collect();
+        for (event, at) in told.events.iter().zip(&told.times) {
+            let Some(profile) = asked(event) else { continue };
+            if profile == name && scene.names.iter().all(|other| *other == name || before.iter().any(|gone| gone == other)) {
+                found.push(*at);
+            }
+            before.push(profile);
+        }
+    }
+    found
+}
+
+/// I9: a profile that refused for long is not tried before that time is over, but as the last resort, once a minute.
+fn hard_blocks(scene: &Scene, told: &BTreeMap<u64, Told>, served: &[Served], wrong: &mut Vec<String>) {
+    let resorts: BTreeMap<&str, Vec<Instant>> = scene.names.iter().map(|name| (*name, last_resorts(scene, told, name))).collect();
+    // From the attempt to the provider's record of it: a connection over a slow network.
+    let is_resort = |name: &str, at: Instant| {
+        let near = |resort: &Instant| *resort <= at && at.duration_since(*resort) < Duration::from_secs(5);
+        resorts.get(name).is_some_and(|resorts| resorts.iter().any(near))
+    };
     let began = served.first().map(|served| served.at);
     for (at, block) in served.iter().enumerate() {
         // A login of the client's is another credential with each client that sends another.
@@ -185,10 +216,12 @@ fn hard_blocks(scene: &Scene, served: &[Served], wrong: &mut Vec<String>) {
         let Mood::Head(fault) = block.mood else { continue };
         let time = match fault {
             HeadFault::S401 => Duration::from_secs(15 * 60),
-            HeadFault::S403 | HeadFault::Credit | HeadFault::GzippedError => Duration::from_secs(3600),
+            HeadFault::S403 | HeadFault::Credit | HeadFault::GzippedError => HOURLY,
             HeadFault::S307 => Duration::from_secs(600),
+            // However far its end, a block is tried once an hour.
             HeadFault::S429Quota => {
-                Duration::from_secs(7200).saturating_sub(began.map_or(Duration::ZERO, |began| block.at - began + Duration::from_secs(600)))
+                let left = Duration::from_secs(7200).saturating_sub(began.map_or(Duration::ZERO, |began| block.at - began));
+                left.saturating_sub(Duration::from_secs(600)).min(HOURLY)
             }
             _ => continue,
         };
@@ -196,7 +229,8 @@ fn hard_blocks(scene: &Scene, served: &[Served], wrong: &mut Vec<String>) {
         let earlier = served[..at].iter().any(|other| other.profile == block.profile && block.at - other.at < Duration::from_secs(600));
         let again = served[at + 1..].iter().find(|other| {
             let after = other.at - block.at;
-            other.profile == block.profile && after > Duration::from_secs(1) && after + Duration::from_secs(1) < time
+            let last_resort = after >= LAST_RESORT_INTERVAL && is_resort(other.profile, other.at);
+            other.profile == block.profile && after > Duration::from_secs(1) && after + Duration::from_secs(1) < time && !last_resort
         });
         if let (Some(again), false) = (again, earlier) {
             wrong.push(format!("I9: `{}` said {}, and was asked again {:?} later", block.profile, fault.word(), again.at - block.at));
@@ -204,14 +238,17 @@ fn hard_blocks(scene: &Scene, served: &[Served], wrong: &mut Vec<String>) {
     }
 }
 
-/// I11: what one person's own request is to blame for moves nobody.
-fn calm(pages: &[Page], wrong: &mut Vec<String>) {
-    for got in
-        pages.iter().filter(|page| page.question.number < POISONED).filter_map(|page| page.turn.as_ref()).flat_map(|turn| &turn.requests)
-    {
-        let attempts = got.headers.get("x-hotspare-attempts").map(http::HeaderValue::as_bytes);
-        if attempts != Some(b"1") {
-            wrong.push(format!("I11: nothing is broken, and `{}` answered after {attempts:?} attempts", got.profile()));
+/// I11: what one person's own request is to blame for moves nobody. I16: nor does a side request that fails on a model of its own.
+fn calm(pages: &[Page], scene: &Scene, wrong: &mut Vec<String>) {
+    for page in pages.iter().filter(|page| page.question.number < POISONED && !(scene.small_fails && is_side(page.question))) {
+        for got in page.turn.iter().flat_map(|turn| &turn.requests) {
+            let attempts = got.headers.get("x-hotspare-attempts").map(http::HeaderValue::as_bytes);
+            if attempts != Some(b"1") {
+                wrong.push(format!("I11: nothing is broken, and `{}` answered after {attempts:?} attempts", got.profile()));
+            }
+            if scene.small_fails && got.profile() != scene.names[0] {
+                wrong.push(format!("I16: a side request failed, and {} was answered by `{}`", page.person, got.profile()));
+            }
         }
     }
 }

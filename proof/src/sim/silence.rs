@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use hotspare_core::{ExchangeRecord, Outcome};
+use hotspare_core::{ExchangeRecord, ModelFamily, Outcome};
 use hotspare_gateway::notices::Told as Notice;
 use hotspare_gateway::{Event, Gateway};
 use tokio::time::Instant;
@@ -18,6 +18,9 @@ const QUIET: Duration = Duration::from_secs(600);
 
 /// Who gave way, and to whom.
 type Move = (String, Option<String>);
+
+/// Session, agent, chain and model family.
+type Home<'a> = (Option<&'a str>, Option<&'a str>, &'a str, Option<ModelFamily>);
 
 /// Everything that was told, and when.
 #[derive(Clone, Default)]
@@ -74,9 +77,11 @@ fn moves(scene: &Scene, told: &BTreeMap<u64, Told>) -> BTreeMap<Move, u64> {
         .collect();
     over.sort_by_key(|(at, ..)| *at);
     let mut made: BTreeMap<Move, u64> = BTreeMap::new();
-    let mut homes: BTreeMap<(Option<&str>, Option<&str>, &str), String> = BTreeMap::new();
+    // A side request on another model family has a home of its own.
+    let mut homes: BTreeMap<Home, String> = BTreeMap::new();
     for (_, told, record) in over {
-        let session = (record.session.as_deref(), record.agent.as_deref(), record.chain.as_str());
+        let session =
+            (record.session.as_deref(), record.agent.as_deref(), record.chain.as_str(), record.model.as_deref().map(ModelFamily::of));
         for way in within(scene, told, record, homes.get(&session)) {
             *made.entry(way).or_default() += 1;
         }

@@ -10,9 +10,18 @@ use rand::{RngExt, SeedableRng};
 use tokio::time::Instant;
 
 use super::Scene;
+use crate::dates;
 use crate::faults::{self, HeadFault, Position, StreamFault};
+use crate::labels::Label;
 use crate::question::Question;
-use crate::world::{Play, World, host};
+use crate::refusals::{Blame, REFUSALS, Refusal};
+use crate::world::{Play, WALL, World, host};
+
+/// Questions from here on, up to the refused ones, are side requests.
+pub(crate) const SIDE: u64 = 500_000;
+
+/// The model of side requests.
+pub(crate) const SMALL: &str = "claude-haiku-5-5";
 
 /// Questions from here on are refused by every provider: the request's own fault.
 pub(crate) const POISONED: u64 = 900_000;
@@ -28,6 +37,10 @@ pub(crate) enum Mood {
     Slow(u64),
     Head(HeadFault),
     Stream(StreamFault, Position, usize),
+    /// Refuses in the words of another company, which speak of the profile.
+    Refuses(&'static Refusal),
+    /// Answers under an odd label, or in a wrapping that no client takes for an answer.
+    Labels(Label),
 }
 
 /// What a provider did with one request.
@@ -76,22 +89,41 @@ pub(crate) fn person_of(request: &Received) -> String {
     format!("{session}/{}", request.header("x-claude-code-agent-id").unwrap_or_default())
 }
 
+/// Longest that a usage window lasts which is told in the provider's own time.
+const QUOTA: Duration = Duration::from_secs(7200);
+
+fn refuses_a_field() -> Script {
+    Script::error(400, "invalid_request_error", "messages.0.content: Field required")
+}
+
 /// A provider under this sky.
-pub(crate) fn play(name: &'static str, sky: &Arc<Sky>) -> Play {
+pub(crate) fn play(name: &'static str, scene: &Scene, sky: &Arc<Sky>) -> Play {
     let sky = sky.clone();
+    let begun = Instant::now();
+    let small_fails = scene.small_fails && name == scene.names[0];
+    let skew = scene.names.iter().position(|known| *known == name).and_then(|at| scene.skew.get(at)).copied().unwrap_or_default();
     Arc::new(move |request| {
         let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
         let mut inside = sky.inside();
-        let mood = inside.moods.get(name).copied().unwrap_or(Mood::Well);
-        let (script, sent) = act(mood, question, &said, streaming);
+        let mood = match inside.moods.get(name).copied().unwrap_or(Mood::Well) {
+            _ if small_fails && request.json()["model"] == SMALL => Mood::Head(HeadFault::S529),
+            mood => mood,
+        };
+        let now = (WALL + begun.elapsed()).as_secs().saturating_add_signed(skew);
+        let (script, sent) = match mood {
+            // Without a wait in seconds the end of the window is in the provider's own time.
+            Mood::Head(HeadFault::S429Quota) if skew != 0 && question.number < POISONED => (faults::window_used_up(now, QUOTA), Vec::new()),
+            mood => act(mood, question, &said, streaming),
+        };
         inside.served.push(Served { profile: name, person: person_of(request), at: Instant::now(), mood, sent });
-        script
+        if skew == 0 { script } else { script.field("Date", &dates::http(now)) }
     })
 }
 
 fn act(mood: Mood, question: Question, said: &str, streaming: bool) -> (Script, Vec<u8>) {
+    // Half of them in words that name the request, half in words that nobody knows.
     if question.number >= POISONED {
-        return (HeadFault::Plain400.script(), Vec::new());
+        return (if question.number.is_multiple_of(2) { HeadFault::Plain400.script() } else { refuses_a_field() }, Vec::new());
     }
     let well = || {
         let events = question.rest(said).unwrap_or_default();
@@ -105,6 +137,9 @@ fn act(mood: Mood, question: Question, said: &str, streaming: bool) -> (Script, 
             (script.after(Duration::from_secs(seconds)), sent)
         }
         Mood::Head(fault) => (fault.script(), Vec::new()),
+        Mood::Refuses(refusal) => (refusal.script("somebody"), Vec::new()),
+        Mood::Labels(label) if label.fits(streaming) && question.rest(said).is_some() => label.script(question, said),
+        Mood::Labels(_) => well(),
         Mood::Stream(..) if !streaming => (HeadFault::S500.script(), Vec::new()),
         Mood::Stream(fault, position, variant) => match question.rest(said) {
             None => well(),
@@ -166,9 +201,22 @@ fn sever(world: &World, name: &'static str, severed: bool) {
 
 /// Any mood; being well is the most frequent. What the request itself is to blame for is no weather.
 fn mood(dice: &mut SmallRng) -> Mood {
-    match dice.random_range(0..10) {
+    match dice.random_range(0..12) {
         0..3 => Mood::Well,
         3 => Mood::Slow(dice.random_range(1..30)),
+        // What a second profile must judge, or the client alone, is for the matrix.
+        10 => loop {
+            let refusal = &REFUSALS[dice.random_range(0..REFUSALS.len())];
+            if matches!(refusal.blame, Blame::Profile(_)) {
+                break Mood::Refuses(refusal);
+            }
+        },
+        11 => loop {
+            let label = Label::ALL[dice.random_range(0..Label::ALL.len())];
+            if label != Label::NoBlock {
+                break Mood::Labels(label);
+            }
+        },
         4..7 => loop {
             let fault = HeadFault::ALL[dice.random_range(0..HeadFault::ALL.len())];
             if !matches!(fault, HeadFault::Plain400 | HeadFault::S413 | HeadFault::ProviderBound400) {

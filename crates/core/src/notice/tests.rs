@@ -86,6 +86,17 @@ fn a_switch_is_told_once_and_then_counted() {
     assert_eq!(switch(&mut scene), ["work>spare:overloaded×1"], "as new again");
 }
 
+/// A title request on a small model is served elsewhere; the conversation itself has not moved.
+#[test]
+fn side_request_on_another_family_is_no_move_of_the_session() {
+    let mut scene = Scene::new();
+    let main = json!({ "model": "claude-opus-5-5" });
+    let title = json!({ "model": "claude-haiku-5-5" });
+    assert!(scene.exchange("s", &[], Some("work"), &main).is_empty());
+    assert_eq!(scene.exchange("s", &[("work", "overloaded")], Some("spare"), &title), ["work>spare:overloaded×1"]);
+    assert!(scene.exchange("s", &[], Some("work"), &main).is_empty());
+}
+
 #[test]
 fn another_reason_and_another_profile_are_told_apart() {
     let mut scene = Scene::new();
