@@ -15,6 +15,7 @@ mod lab;
 mod logins;
 mod plugin;
 mod presence;
+mod renewal;
 mod sdk;
 mod systemd;
 mod talk;
@@ -180,6 +181,8 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
     let [print, interactive] = MODES.map(|mode| mode.label(Lead::Base));
     let mut table = vec![
         Run::new(logins::NAME, print, logins::run(tools)),
+        Run::new(renewal::RENEWED, print, renewal::renewed(tools)),
+        Run::new(renewal::ENDED, print, renewal::ended(tools)),
         Run::new(plugin::NAME, interactive, plugin::run(tools)),
         Run::new(presence::NAME, interactive, presence::run(tools, Lead::Base)),
         Run::new(presence::NAME, Mode::Interactive.label(Lead::Full), presence::run(tools, Lead::Full)),

@@ -38,7 +38,7 @@ use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations, Trust
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use hotspare_upstream::connect::Connector;
-use hotspare_upstream::proxy;
+use hotspare_upstream::{ClaudeClient, Renewals, proxy};
 use tokio::runtime::Runtime;
 
 use crate::cli;
@@ -139,8 +139,8 @@ pub(crate) fn rest(time: Duration) {
 
 /// Every profile that some chain asks must be able to authenticate now, or nothing is started: a spare without a key is no spare. A login
 /// that has run out comes back by itself: it is told of, as long as somebody else can be asked.
-pub(crate) async fn check_credentials(config: &Config) -> Result<(), CliError> {
-    let snapshot = Snapshot::compile(config);
+pub(crate) async fn check_credentials(config: &Config, renewals: &Arc<Renewals>) -> Result<(), CliError> {
+    let snapshot = Snapshot::compile_with(config, renewals);
     let missing = snapshot.missing_credentials().await;
     for (name, error) in &missing.passing {
         output::talk(&format!("profile `{name}` cannot be asked now: {error}"));
@@ -221,6 +221,16 @@ pub(crate) fn connector(outward: &Outward) -> Connector {
     Connector::new(roots).through_proxy(outward.proxy.as_deref(), outward.no_proxy.as_deref())
 }
 
+/// The user's Claude Code on that way out, which renews the logins of folders.
+pub(crate) fn claude_client(outward: &Outward) -> ClaudeClient {
+    ClaudeClient::default().through(outward.variables())
+}
+
+/// Renewals by that Claude Code.
+pub(crate) fn renewals(outward: &Outward) -> Arc<Renewals> {
+    Renewals::by(claude_client(outward))
+}
+
 /// Why nothing will get out on that way.
 pub(crate) fn unusable(outward: &Outward) -> Option<String> {
     proxy::check(outward.proxy.as_deref()?).err().map(|why| why.to_string())
@@ -228,7 +238,16 @@ pub(crate) fn unusable(outward: &Outward) -> Option<String> {
 
 /// The same for a command that asks once.
 pub(crate) fn connector_here() -> Connector {
-    connector(&locations(None).map(|locations| outward(&locations)).unwrap_or_default())
+    connector(&outward_here())
+}
+
+/// Like [`renewals`], for a command that renews at most once.
+pub(crate) fn renewals_here() -> Arc<Renewals> {
+    renewals(&outward_here())
+}
+
+fn outward_here() -> Outward {
+    locations(None).map(|locations| outward(&locations)).unwrap_or_default()
 }
 
 /// The file of further certificate authorities that this process trusts.

@@ -44,6 +44,8 @@ pub struct Auth {
     pub header: AuthHeader,
     /// Of a command, how long it may take and how long its answer is used.
     pub command: CommandLimits,
+    /// True if a login that has run out is renewed by Claude Code, run in its folder. Matters for [`AuthSource::ClaudeConfigDir`] alone.
+    pub renew: bool,
 }
 
 /// The bounds of a credential's program.
@@ -68,7 +70,7 @@ impl Auth {
     }
 
     fn of(source: AuthSource) -> Self {
-        Self { source, header: AuthHeader::Auto, command: CommandLimits::default() }
+        Self { source, header: AuthHeader::Auto, command: CommandLimits::default(), renew: true }
     }
 }
 
@@ -87,7 +89,7 @@ pub enum AuthSource {
     Command(Vec<String>),
     /// The operating system keeps it under this name.
     Keychain(String),
-    /// The login that Claude Code keeps in this folder; read when it is needed, never refreshed, copied or written.
+    /// The login that Claude Code keeps in this folder; read when it is needed, never copied or written. Claude Code itself renews it.
     ClaudeConfigDir(PathBuf),
     /// It stands in the configuration itself.
     Value(SecretString),
@@ -113,7 +115,11 @@ pub(crate) fn read(
     home: &Path,
     findings: &mut Findings,
 ) -> Option<Auth> {
+    let renew = profile.take("renew");
     let Some(field) = profile.take("auth") else {
+        if let Some(field) = &renew {
+            renewal(field, &AuthSource::Client, findings);
+        }
         if platform.is_native() {
             return Some(Auth::client());
         }
@@ -143,7 +149,22 @@ pub(crate) fn read(
     if auth.header == AuthHeader::Auto {
         auth.header = platforms::header(platform);
     }
+    if let Some(field) = &renew {
+        auth.renew = renewal(field, &auth.source, findings)?;
+    }
     Some(auth)
+}
+
+/// Reads `renew` of a profile; warns where the profile uses no login of a folder. `None` if it is not true or false.
+fn renewal(field: &Field<'_>, source: &AuthSource, findings: &mut Findings) -> Option<bool> {
+    let renew = field.bool(findings)?;
+    if !matches!(source, AuthSource::ClaudeConfigDir(_)) {
+        let title = format!("`{}` has no effect: only the login of a folder is renewed", field.path);
+        findings
+            .warning(codes::RENEW_WITHOUT_FOLDER, &field.key_at, title, "no login of a folder is used here")
+            .help(r#"remove it, or use `"auth": { "claude_config_dir": "~/.claude-other" }`"#);
+    }
+    Some(renew)
 }
 
 fn object(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option<Auth> {
@@ -170,7 +191,7 @@ fn object(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option<Aut
     let foreign_keys = findings.errors.len() > before;
     let mut given = sources.into_iter().flatten();
     match (given.next(), given.next()) {
-        (Some(source), None) => Some(Auth { source: source?, header: header?, command: command? }),
+        (Some(source), None) => Some(Auth { source: source?, header: header?, command: command?, renew: true }),
         (Some(_), Some(_)) => not_one(field, "names more than one place", findings),
         (None, _) if foreign_keys => None,
         (None, _) => not_one(field, "names no place", findings),
@@ -231,7 +252,8 @@ fn claude_config_dir(field: &Field<'_>, home: &Path, findings: &mut Findings) ->
         )
         .help("read the provider's terms first: Anthropic's say that logins of Free, Pro and Max plans are for its own applications")
         .note(
-            "it is read when it is needed, and never refreshed, copied or written; when it runs out, use Claude Code with this folder once",
+            "it is read when it is needed, and never copied or written; when it runs out, Claude Code is run with this folder to renew it \
+             (off: `\"renew\": false`)",
         );
     Some(AuthSource::ClaudeConfigDir(folder))
 }

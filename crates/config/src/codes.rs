@@ -111,6 +111,8 @@ codes! {
         "nothing, if you mean it: the gateway sees your login";
     LOGIN_OF_A_FOLDER = "HS0408", "the login that Claude Code keeps in a folder is used by hotspare",
         "nothing, if you mean it: mind the provider's terms for a login that is used so";
+    RENEW_WITHOUT_FOLDER = "HS0409", "`renew` stands beside a credential that is not the login of a folder",
+        "remove `renew`: only the login of a folder of Claude Code's is renewed";
 
     // Units.
     BAD_DURATION = "HS0501", "the text is not a duration in the allowed range",

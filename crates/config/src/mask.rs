@@ -35,6 +35,7 @@ const HARMLESS_KEYS: &[&str] = &[
     "preset",
     "keychain",
     "claude_config_dir",
+    "renew",
     "timeout",
     "ttl",
     "base_url",

@@ -101,7 +101,9 @@ impl<'a> Narrow<'a> {
             let Member { name, name_at, node } = member;
             let node = object(node, |member| {
                 let lowers = member.name == "budget" && lowers_budget(&member.node, known.member("budget").map(|budget| &budget.node));
-                if lowers { Some(member) } else { self.refuse(&member, &path, &[]) }
+                // A login that is not renewed is one profile less: the project may drop the profile as well.
+                let narrows = lowers || member.name == "renew" && is(&member.node, false);
+                if narrows { Some(member) } else { self.refuse(&member, &path, &[]) }
             });
             let is_empty = matches!(&node.value, Value::Object(members) if members.is_empty());
             (!is_empty).then_some(Member { name, name_at, node })

@@ -321,6 +321,9 @@ struct Profile {
     supports: Option<Supports>,
     /// How much money it may take, as estimated from tokens and list prices. Then another profile is asked.
     budget: Option<Budget>,
+    /// Whether a login of a folder (`auth.claude_config_dir`) that has run out is renewed, by running your own Claude Code in that folder.
+    /// Default: true.
+    renew: Option<bool>,
 }
 
 /// Limits in US dollars, from 0 to a million, with at most six digits behind the point.
@@ -451,8 +454,8 @@ struct AuthKeychain {
 #[derive(JsonSchema)]
 #[schemars(deny_unknown_fields)]
 struct AuthClaudeConfigDir {
-    /// A folder of Claude Code's whose login is used: read when it is needed, never refreshed, copied or written. Read the provider's
-    /// terms first.
+    /// A folder of Claude Code's whose login is used: read when it is needed, never copied or written; renewed by Claude Code itself (see
+    /// `renew`). Read the provider's terms first.
     #[schemars(regex(pattern = "^(/|~/|~$)"), example = &"~/.claude-personal")]
     claude_config_dir: String,
     /// How it is sent. Default: as the platform and the credential suggest.

@@ -33,6 +33,9 @@ pub const MOVED: &str = "moved";
 /// No move yet: a profile has spent its budget, and is not asked until that begins anew.
 pub const BUDGET_REACHED: &str = "budget_reached";
 
+/// No move yet: the login of a profile has ended, and the profile is skipped until the user logs in again.
+pub const LOGIN_ENDED: &str = "login_ended";
+
 /// Who gave way to whom, and why: what is told once in a while.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Move {
@@ -40,7 +43,7 @@ pub struct Move {
     pub from: String,
     /// Who serves now; none: nobody could.
     pub to: Option<String>,
-    /// A failure's word, [`WELL_AGAIN`], [`MOVED`], [`BUDGET_REACHED`], or why `from` was not asked.
+    /// A failure's word, [`WELL_AGAIN`], [`MOVED`], [`BUDGET_REACHED`], [`LOGIN_ENDED`], or why `from` was not asked.
     pub reason: String,
     /// What `to` was asked for, where that is another model than the client's own.
     pub model: Option<String>,
@@ -233,6 +236,12 @@ impl Watch {
     /// A profile has spent its budget.
     pub fn budget_reached(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
         let what = Move { from: profile.to_owned(), to: None, reason: BUDGET_REACHED.to_owned(), model: None };
+        self.quiet.note(now, quiet, what, detail, id)
+    }
+
+    /// The login of a profile has ended.
+    pub fn login_ended(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
+        let what = Move { from: profile.to_owned(), to: None, reason: LOGIN_ENDED.to_owned(), model: None };
         self.quiet.note(now, quiet, what, detail, id)
     }
 

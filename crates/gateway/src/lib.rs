@@ -19,6 +19,7 @@ pub mod hooks;
 pub mod identity;
 pub mod intercept;
 pub mod lasting;
+mod logins;
 pub mod metrics;
 pub mod notices;
 pub mod outside;

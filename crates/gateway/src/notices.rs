@@ -2,13 +2,14 @@
 //! runs the gateway, and for the client's own hooks.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hotspare_core::DrillMark;
-use hotspare_core::notice::{BUDGET_REACHED, MOVED, Move, Notice, WELL_AGAIN, Watch};
+use hotspare_core::notice::{BUDGET_REACHED, LOGIN_ENDED, MOVED, Move, Notice, WELL_AGAIN, Watch};
 use hotspare_core::record::{client_id, id_text};
-use hotspare_upstream::{Credential, clock};
+use hotspare_upstream::{Credential, clock, login_command};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Notify;
@@ -43,7 +44,7 @@ pub struct Told {
     pub from: String,
     /// Who serves now; none: nobody could.
     pub to: Option<String>,
-    /// A failure's word, `well_again`, `moved`, `budget_reached`, or why `from` was not asked.
+    /// A failure's word, `well_again`, `moved`, `budget_reached`, `login_ended`, or why `from` was not asked.
     pub reason: String,
     /// What `to` was asked for, where that is another model than the client's own.
     #[serde(default)]
@@ -121,6 +122,13 @@ impl Gateway {
             Event::Arrived { .. } | Event::Asked { .. } | Event::Ending { .. } => return,
         };
         self.tell_notices(&snapshot, notices);
+    }
+
+    /// Reports that the login of a profile has ended.
+    pub(crate) fn notice_ended_login(&self, snapshot: &Snapshot, id: u64, profile: &str, folder: &Path) {
+        let (quiet, command) = (snapshot.notify.quiet, login_command(folder));
+        let notices = self.lock().watch.login_ended(clock::now(), quiet, id, profile, command);
+        self.tell_notices(snapshot, notices);
     }
 
     /// Everything that is kept, the oldest first.
@@ -210,6 +218,7 @@ impl Gateway {
             Some(_) => "drill, nothing real: ",
         };
         let text = match to {
+            None if reason == LOGIN_ENDED => format!("the login of {from} has ended; log in again{because}"),
             None if reason == BUDGET_REACHED => format!("{from} is not asked any more, its budget is used up{because}"),
             None => format!("no profile could answer{again}; {from}{because}{}. Run: hotspare why last", self.asked_again(snapshot, from)),
             Some(to) if to == from => {

@@ -1,4 +1,4 @@
-//! What a gateway takes from outside itself: the wall clock, chance and the network. Never more than that, so that a test which gives its
+//! What a gateway takes from outside itself: the wall clock, chance, the network and the user's Claude Code. Never more than that, so that a test which gives its
 //! own sees the same run every time.
 
 use std::fmt;
@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use hotspare_upstream::connect::Network;
+use hotspare_upstream::{ClaudeClient, Renewals};
 
 /// Sources of all that is not in a request, an answer or the configuration. The default is the real world.
 #[derive(Clone)]
@@ -13,11 +14,17 @@ pub struct Outside {
     wall: Arc<dyn Fn() -> SystemTime + Send + Sync>,
     dice: Arc<dyn Fn() -> f64 + Send + Sync>,
     network: Option<Arc<dyn Network>>,
+    renewals: Arc<Renewals>,
 }
 
 impl Default for Outside {
     fn default() -> Self {
-        Self { wall: Arc::new(SystemTime::now), dice: Arc::new(rand::random), network: None }
+        Self {
+            wall: Arc::new(SystemTime::now),
+            dice: Arc::new(rand::random),
+            network: None,
+            renewals: Renewals::by(ClaudeClient::default()),
+        }
     }
 }
 
@@ -38,6 +45,17 @@ impl Outside {
     #[must_use]
     pub fn with_network(self, network: Arc<dyn Network>) -> Self {
         Self { network: Some(network), ..self }
+    }
+
+    /// With other renewals of the logins of folders than by the Claude Code that is found by itself.
+    #[must_use]
+    pub fn with_renewals(self, renewals: Arc<Renewals>) -> Self {
+        Self { renewals, ..self }
+    }
+
+    /// The renewals of the logins of folders.
+    pub(crate) fn renewals(&self) -> &Arc<Renewals> {
+        &self.renewals
     }
 
     pub(crate) fn network(&self) -> Option<Arc<dyn Network>> {

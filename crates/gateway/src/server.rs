@@ -15,7 +15,7 @@ use hotspare_config::{Config, Folders, Hook, HookCall};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_store::Store;
 use hotspare_upstream::connect::{Connector, Network};
-use hotspare_upstream::{Upstreams, clock};
+use hotspare_upstream::{Renewals, Upstreams, clock};
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::Body;
 use hyper::body::Incoming;
@@ -154,6 +154,8 @@ pub struct Gateway {
     local: SocketAddr,
     pub(crate) max_connections: usize,
     started: Instant,
+    /// When the logins of spares were last looked at, to renew them ahead of need.
+    pub(crate) looked_at_logins: Mutex<Option<Instant>>,
 }
 
 /// Counts an exchange as long as it lives.
@@ -219,7 +221,7 @@ impl Gateway {
     pub fn at(config: &Config, local: SocketAddr, options: Options) -> Result<Arc<Self>, ServeError> {
         Self::check(config, local)?;
         let identities = Identities::default();
-        let snapshot = snapshot_at(config, local, &identities)?;
+        let snapshot = snapshot_at(config, local, &identities, options.outside.renewals())?;
         let network = options.outside.network().unwrap_or_else(|| Arc::new(Connector::new(options.extra_roots).without_proxy_at(local)));
         let config_state = ConfigState::new(config, options.outside.wall());
         let gateway = Arc::new(Self {
@@ -252,6 +254,7 @@ impl Gateway {
             local,
             max_connections: config.server.max_connections,
             started: clock::now(),
+            looked_at_logins: Mutex::default(),
         });
         gateway.recall();
         Ok(gateway)
@@ -294,6 +297,7 @@ impl Gateway {
             local: base.local,
             max_connections: base.max_connections,
             started: base.started,
+            looked_at_logins: Mutex::default(),
         })
     }
 
@@ -324,7 +328,7 @@ impl Gateway {
 
     /// Compiles another configuration for this gateway, without putting it in place. What is known of a profile holds in it too.
     pub fn compile(&self, config: &Config) -> Result<Arc<Snapshot>, ServeError> {
-        snapshot_at(config, self.local, &self.identities)
+        snapshot_at(config, self.local, &self.identities, self.outside.renewals())
     }
 
     /// Puts a snapshot in place for every exchange that begins from now on.
@@ -482,7 +486,9 @@ impl Gateway {
         self.keep_learned(failed);
         self.keep_mints();
         self.forget_old();
+        let id = record.id;
         self.tell(&Event::Over(record));
+        self.look_after_logins(id);
     }
 
     /// An exchange of a drill is over. It says nothing of any profile's health, and nothing of it lasts; a live one has moved a real request.
@@ -678,9 +684,9 @@ fn leads_elsewhere(config: &Config, local: SocketAddr) -> Result<(), ServeError>
 }
 
 /// Compiles; a profile that leads back to this very port is refused.
-fn snapshot_at(config: &Config, local: SocketAddr, identities: &Identities) -> Result<Arc<Snapshot>, ServeError> {
+fn snapshot_at(config: &Config, local: SocketAddr, identities: &Identities, renewals: &Arc<Renewals>) -> Result<Arc<Snapshot>, ServeError> {
     leads_elsewhere(config, local)?;
-    Ok(Arc::new(Snapshot::with_identities(config, identities)))
+    Ok(Arc::new(Snapshot::with_identities(config, identities, renewals)))
 }
 
 fn too_large(limit: u64) -> Response<ClientBody> {

@@ -11,7 +11,7 @@ use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{
     Budget, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
 };
-use hotspare_upstream::{Credential, CredentialError, HeaderForm, Keychain, Limits, Presence, Source, Target};
+use hotspare_upstream::{ClaudeClient, Credential, CredentialError, HeaderForm, Keychain, Limits, Presence, Renewals, Source, Target};
 
 use crate::identity::Identities;
 
@@ -58,11 +58,16 @@ pub struct Missing {
 impl Snapshot {
     /// Compiles a configuration that nothing was learned of before.
     pub fn compile(config: &Config) -> Self {
-        Self::with_identities(config, &Identities::default())
+        Self::compile_with(config, &Renewals::by(ClaudeClient::default()))
     }
 
-    /// Compiles a configuration; profiles known from earlier ones keep their numbers.
-    pub fn with_identities(config: &Config, identities: &Identities) -> Self {
+    /// Like [`Snapshot::compile`], with these renewals for the logins of folders.
+    pub fn compile_with(config: &Config, renewals: &Arc<Renewals>) -> Self {
+        Self::with_identities(config, &Identities::default(), renewals)
+    }
+
+    /// Compiles a configuration; profiles known from earlier ones keep their numbers, and folders what is known of their logins.
+    pub fn with_identities(config: &Config, identities: &Identities, renewals: &Arc<Renewals>) -> Self {
         let ids = identities.of(config);
         let mut rules = config.rules.clone();
         for rule in &mut rules {
@@ -77,7 +82,7 @@ impl Snapshot {
             policy: Arc::new(config.policy.clone()),
             rules,
             origins: config.origins.clone(),
-            profiles: ids.into_iter().zip(config.profiles.iter().map(profile)).collect(),
+            profiles: ids.into_iter().zip(config.profiles.iter().map(|config| profile(config, renewals))).collect(),
             hooks: config.hooks.clone(),
             config_file: config.sources.first().map(|file| file.display().to_string()),
             max_body: config.server.max_body,
@@ -177,7 +182,7 @@ impl Snapshot {
             match target.credential.presence().await {
                 Presence::Missing(error) if error.passes() => missing.passing.push((target.name.clone(), error)),
                 Presence::Missing(error) => missing.lasting.push((target.name.clone(), error)),
-                Presence::NotOurs | Presence::There | Presence::Unasked => able = true,
+                Presence::NotOurs | Presence::There | Presence::Unasked | Presence::Renewable => able = true,
             }
         }
         if !able {
@@ -222,6 +227,9 @@ impl Snapshot {
         let client_login = profile.target.credential.is_client();
         if client_login && facts.own_credential.is_none() {
             return Fit::Cannot(SkipReason::NoClientCredential);
+        }
+        if let Some(ended) = profile.target.credential.ended() {
+            return Fit::Cannot(SkipReason::NoCredential(ended.to_string().into()));
         }
         let asked = entry.model.as_ref().or(facts.model.as_ref());
         let model = match asked.map(|model| profile.models.map(model)) {
@@ -271,7 +279,7 @@ fn hashed(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn profile(config: &hotspare_config::Profile) -> Profile {
+fn profile(config: &hotspare_config::Profile, renewals: &Arc<Renewals>) -> Profile {
     let target = Target {
         name: config.name.clone(),
         platform: config.platform,
@@ -279,7 +287,7 @@ fn profile(config: &hotspare_config::Profile) -> Profile {
         host: config.base_url.host.clone(),
         port: config.base_url.port,
         prefix: config.base_url.prefix.clone(),
-        credential: Arc::new(credential(&config.auth)),
+        credential: Arc::new(credential(&config.auth, renewals)),
     };
     Profile {
         target: Arc::new(target),
@@ -290,7 +298,7 @@ fn profile(config: &hotspare_config::Profile) -> Profile {
     }
 }
 
-fn credential(auth: &Auth) -> Credential {
+fn credential(auth: &Auth, renewals: &Arc<Renewals>) -> Credential {
     let form = match auth.header {
         AuthHeader::ApiKey => Some(HeaderForm::ApiKey),
         AuthHeader::Bearer => Some(HeaderForm::Bearer),
@@ -306,5 +314,6 @@ fn credential(auth: &Auth) -> Credential {
         AuthSource::ClaudeConfigDir(folder) => Source::ClaudeConfigDir(folder.clone()),
         AuthSource::Value(value) => Source::Value(value.clone()),
     };
-    Credential::limited(source, form, Limits { timeout: auth.command.timeout, ttl: auth.command.ttl })
+    let credential = Credential::limited(source, form, Limits { timeout: auth.command.timeout, ttl: auth.command.ttl });
+    if auth.renew { credential.renewed_by(renewals.clone()) } else { credential }
 }

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use hotspare_config::{Config, Server};
 use hotspare_core::health::Report;
 use hotspare_core::pause::left_out;
-use hotspare_core::{ChainEntry, FailbackAt, Outcome, Pause, Policy, ProfileId, UsageWindow, WindowStatus, World};
+use hotspare_core::{ChainEntry, FailbackAt, FailureKind, Outcome, Pause, Policy, ProfileId, UsageWindow, WindowStatus, World};
 use hotspare_store::Store;
-use hotspare_upstream::clock;
+use hotspare_upstream::{clock, login_command};
 
 use crate::drill::DrillStatus;
 use crate::metrics::Present;
@@ -198,6 +198,9 @@ pub struct ProfileStatus {
     /// Seconds until the login that it uses runs out, 0 when it has; none: it has no such end, or none that is known.
     #[serde(default)]
     pub login_ends_in_s: Option<u64>,
+    /// The renewal of the login of a folder. `None` if that is off, or the profile uses another credential.
+    #[serde(default)]
+    pub login: Option<LoginStatus>,
     /// What its answers told of its limits.
     #[serde(default)]
     pub windows: Vec<WindowReport>,
@@ -219,6 +222,24 @@ pub struct ProfileStatus {
     /// A login is used, whose plan pays.
     #[serde(default)]
     pub on_plan: bool,
+}
+
+/// The renewal of a login that Claude Code keeps in a folder.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct LoginStatus {
+    /// Seconds since this gateway last saw it renewed; `None` if it has not since its start.
+    pub renewed_ago_s: Option<u64>,
+    /// Why the last renewal failed; `None` if it did not, or the folder has changed since.
+    pub problem: Option<String>,
+    /// The command that makes the login again, where it has ended (its refresh token is dead); the profile is skipped until then.
+    pub log_in: Option<String>,
+}
+
+impl ProfileStatus {
+    /// Whether the login that the profile uses has ended, so that only the user can make it usable.
+    pub fn has_ended_login(&self) -> bool {
+        self.login.as_ref().is_some_and(|login| login.log_in.is_some())
+    }
 }
 
 /// A profile's budget of a day, in millionths of a US dollar.
@@ -294,6 +315,7 @@ impl Gateway {
             let mut profile = profile_status(now, name, state, report, self.glance(now, name));
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
+            self.add_login(&snapshot, *id, &mut profile);
             self.add_money(&snapshot, *id, &mut profile);
             profiles.push(profile);
         }
@@ -341,6 +363,23 @@ impl Gateway {
             snapshot.ids().flat_map(of).collect()
         });
         Present { states, windows }
+    }
+
+    /// Adds what is known of the renewal of the profile's login.
+    fn add_login(&self, snapshot: &Snapshot, id: ProfileId, profile: &mut ProfileStatus) {
+        let Some(target) = snapshot.target(id) else { return };
+        let Some(renewed) = target.credential.renewed() else { return };
+        let ago = |at: SystemTime| self.outside().wall().duration_since(at).unwrap_or_default().as_secs();
+        let has_ended = target.credential.has_ended();
+        if has_ended {
+            "blocked".clone_into(&mut profile.state);
+            profile.because = Some(FailureKind::NoCredential.word().to_owned());
+        }
+        profile.login = Some(LoginStatus {
+            renewed_ago_s: renewed.at.map(ago),
+            problem: renewed.failed.map(|why| why.to_string()),
+            log_in: target.credential.folder().filter(|_| has_ended).map(login_command),
+        });
     }
 
     /// What the profile has spent, and who pays.
@@ -428,6 +467,7 @@ fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance
         last_failure_ago_s: report.last_failure.as_ref().map(|(at, _)| seconds_since(now, *at)),
         last_success_ago_s: report.last_success.map(|at| seconds_since(now, at)),
         login_ends_in_s: None,
+        login: None,
         windows: report.windows.iter().map(|window| window_report(now, window)).collect(),
         ttft_p50_ms: glance.first_content.map(|(p50, _)| millis(p50)),
         ttft_p95_ms: glance.first_content.map(|(_, p95)| millis(p95)),

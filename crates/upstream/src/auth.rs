@@ -4,9 +4,10 @@ pub mod claude_dir;
 mod command;
 mod files;
 pub mod keychain;
+pub mod renewal;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -14,8 +15,10 @@ use http::{HeaderName, HeaderValue, header};
 use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 
+use claude_dir::Standing;
 use command::Cache;
 use keychain::Keychain;
+use renewal::{CLIENT_RENEWS_BEFORE, NotRenewed, RENEW_BEFORE, Renewals, Renewed};
 
 /// Longest that a credential's program may run, unless the profile says otherwise.
 const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
@@ -87,6 +90,8 @@ pub struct Own {
     limits: Limits,
     /// What a program last answered.
     cache: Cache,
+    /// Renew the login of a folder; `None` if it is not to be renewed.
+    renewals: Option<Arc<Renewals>>,
 }
 
 impl fmt::Debug for Credential {
@@ -160,16 +165,40 @@ pub enum CredentialError {
         /// How long ago.
         since: Duration,
     },
+    /// The login has run out, and Claude Code did not renew it.
+    #[error("the login in `{}` ran out {} and is not renewed: {why}", folder.display(), ago(*since))]
+    LoginNotRenewed {
+        /// Which folder.
+        folder: PathBuf,
+        /// How long ago.
+        since: Duration,
+        /// Why not.
+        why: NotRenewed,
+    },
+    /// The login has ended: its refresh token is dead or gone.
+    #[error("the login in `{}` has ended; log in again: `{}`", folder.display(), login_command(folder))]
+    LoginEnded {
+        /// Which folder.
+        folder: PathBuf,
+    },
     /// There is nothing in it, or bytes that no header can hold.
     #[error("the credential from {0} is empty or holds bytes that a header cannot")]
     Unusable(&'static str),
 }
 
 impl CredentialError {
-    /// Whether it comes back without any change here: a login that has run out, which Claude Code renews when it is used.
+    /// Whether it comes back without any change of the configuration: the login of a folder, which is read at each attempt.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::LoginExpired { .. })
+        matches!(self, Self::LoginExpired { .. } | Self::LoginNotRenewed { .. } | Self::LoginEnded { .. })
     }
+}
+
+/// The command that makes the login of a folder again.
+pub fn login_command(folder: &Path) -> String {
+    let folder = folder.display().to_string();
+    let is_plain = folder.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@,:".contains(&byte));
+    let folder = if is_plain { folder } else { format!("'{}'", folder.replace('\'', r"'\''")) };
+    format!("CLAUDE_CONFIG_DIR={folder} claude auth login")
 }
 
 fn ago(since: Duration) -> String {
@@ -188,6 +217,8 @@ pub enum Presence {
     NotOurs,
     /// It can be read.
     There,
+    /// The login of a folder has run out, and is renewed when it is needed.
+    Renewable,
     /// It cannot be had.
     Missing(CredentialError),
     /// Only a program can tell, and it may ask the user: it was not run.
@@ -228,7 +259,16 @@ impl Credential {
 
     /// The same, with bounds for its program.
     pub fn limited(source: Source, form: Option<HeaderForm>, limits: Limits) -> Self {
-        Self::Own(Own { source, form, limits, cache: Cache::default() })
+        Self::Own(Own { source, form, limits, cache: Cache::default(), renewals: None })
+    }
+
+    /// With the login of a folder renewed where it has run out.
+    #[must_use]
+    pub fn renewed_by(mut self, renewals: Arc<Renewals>) -> Self {
+        if let Self::Own(own) = &mut self {
+            own.renewals = Some(renewals);
+        }
+        self
     }
 
     /// Whether the client's own is passed on.
@@ -254,6 +294,54 @@ impl Credential {
     pub async fn header(&self) -> Result<Option<AuthHeader>, CredentialError> {
         let Self::Own(own) = self else { return Ok(None) };
         own.header(&own.find().await?).map(Some)
+    }
+
+    /// Like [`Credential::header`], for an attempt: the login of a folder that has run out is renewed first.
+    ///
+    /// # Errors
+    ///
+    /// When it cannot be had, or no header can hold it.
+    pub async fn header_renewed(&self) -> Result<Option<AuthHeader>, CredentialError> {
+        let Self::Own(own) = self else { return Ok(None) };
+        own.renew_at_need().await?;
+        own.header(&own.find().await?).map(Some)
+    }
+
+    /// Renews the login of a folder after a delay, where it runs out within minutes.
+    pub fn renew_ahead(&self, delay: Duration) {
+        let Some((folder, renewals)) = self.renewal() else { return };
+        if claude_dir::standing(folder, SystemTime::now()).is_login_within(CLIENT_RENEWS_BEFORE) && renewals.can_renew(folder).is_ok() {
+            renewals.renew_later(folder, delay);
+        }
+    }
+
+    /// What is known of the renewal of the login of a folder; `None` if that is off, or this is another credential.
+    pub fn renewed(&self) -> Option<Renewed> {
+        self.renewal().map(|(folder, renewals)| renewals.of(folder))
+    }
+
+    /// The folder whose login this is.
+    pub fn folder(&self) -> Option<&Path> {
+        match self {
+            Self::Own(Own { source: Source::ClaudeConfigDir(folder), .. }) => Some(folder),
+            _ => None,
+        }
+    }
+
+    /// Whether the login of a folder has ended, as its file says.
+    pub fn has_ended(&self) -> bool {
+        self.folder().is_some_and(|folder| claude_dir::standing(folder, SystemTime::now()) == Standing::Ended)
+    }
+
+    /// Why the login of a folder cannot be used before the user logs in again; `None` if it may be used. The file is not read for it.
+    pub fn ended(&self) -> Option<CredentialError> {
+        let (folder, renewals) = self.renewal()?;
+        (renewals.of(folder).failed? == NotRenewed::Ended).then(|| CredentialError::LoginEnded { folder: folder.to_owned() })
+    }
+
+    fn renewal(&self) -> Option<(&Path, &Arc<Renewals>)> {
+        let Self::Own(own) = self else { return None };
+        self.folder().zip(own.renewals.as_ref())
     }
 
     /// The provider has rejected this credential: reads it again, at most once for all who ask at the same time. True: it is another one
@@ -291,6 +379,7 @@ impl Credential {
         }
         match self.header().await {
             Ok(_) => Presence::There,
+            Err(error @ CredentialError::LoginExpired { .. }) => own.renewability(error),
             Err(error) => Presence::Missing(error),
         }
     }
@@ -305,6 +394,34 @@ impl Credential {
 }
 
 impl Own {
+    /// Renews the login of a folder if its token has run out or is about to.
+    async fn renew_at_need(&self) -> Result<(), CredentialError> {
+        let (Source::ClaudeConfigDir(folder), Some(renewals)) = (&self.source, &self.renewals) else { return Ok(()) };
+        match claude_dir::standing(folder, SystemTime::now()) {
+            Standing::Ended => {
+                renewals.note_ended(folder);
+                Err(CredentialError::LoginEnded { folder: folder.clone() })
+            }
+            Standing::RanOut(since) => renewals.renew(folder).await.map_err(|why| not_renewed(folder, since, why)),
+            standing if standing.is_login_within(RENEW_BEFORE) => {
+                // The token is still good: an attempt with it comes before a renewal that fails.
+                let _ = renewals.renew(folder).await;
+                Ok(())
+            }
+            Standing::Lives(_) | Standing::NoLogin => Ok(()),
+        }
+    }
+
+    fn renewability(&self, error: CredentialError) -> Presence {
+        match (error, &self.renewals) {
+            (CredentialError::LoginExpired { folder, since }, Some(renewals)) => match renewals.can_renew(&folder) {
+                Ok(()) => Presence::Renewable,
+                Err(why) => Presence::Missing(not_renewed(&folder, since, why)),
+            },
+            (error, _) => Presence::Missing(error),
+        }
+    }
+
     async fn find(&self) -> Result<Found, CredentialError> {
         let plain = |secret, from| Found { secret, form: None, from };
         match &self.source {
@@ -320,6 +437,7 @@ impl Own {
             }
             Source::ClaudeConfigDir(folder) => match claude_dir::read(folder, SystemTime::now())? {
                 claude_dir::Kept::Secret(secret, form) => Ok(Found { secret, form: Some(form), from: "Claude Code's folder" }),
+                claude_dir::Kept::Login(secret, _) => Ok(Found { secret, form: Some(HeaderForm::Bearer), from: "Claude Code's folder" }),
                 claude_dir::Kept::Helper(argv) => Ok(plain(self.cache.run(&argv, self.limits).await?, "`apiKeyHelper`")),
             },
             Source::Value(value) => Ok(plain(value.clone(), "the configuration")),
@@ -328,6 +446,14 @@ impl Own {
 
     fn header(&self, found: &Found) -> Result<AuthHeader, CredentialError> {
         header_of(&found.secret, self.form.or(found.form), found.from)
+    }
+}
+
+fn not_renewed(folder: &Path, since: Duration, why: NotRenewed) -> CredentialError {
+    let folder = folder.to_owned();
+    match why {
+        NotRenewed::Ended => CredentialError::LoginEnded { folder },
+        why => CredentialError::LoginNotRenewed { folder, since, why },
     }
 }
 

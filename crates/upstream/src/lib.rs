@@ -1,6 +1,7 @@
 //! Talks to providers: connections, TLS, credentials. Never decides what a failure means, and never lets a credential leave its origin.
 
 pub mod auth;
+mod claude;
 pub mod clock;
 pub mod connect;
 mod descriptors;
@@ -14,6 +15,8 @@ pub mod tls;
 
 pub use auth::claude_dir::{ClaudeAuth, ClaudeFolder, describe as describe_claude_folder};
 pub use auth::keychain::{Keychain, Place};
-pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Presence, Source};
+pub use auth::renewal::{NotRenewed, Renewals, Renewed};
+pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Presence, Source, login_command};
+pub use claude::ClaudeClient;
 pub use headers::ClientCredential;
 pub use send::{Connected, Outgoing, Received, Target, UpstreamBody, Upstreams};

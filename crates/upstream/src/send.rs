@@ -181,7 +181,7 @@ where
 
     /// Sends one attempt and waits for the head of its answer. Dropping the future closes the connection.
     pub async fn send(&self, target: &Target, outgoing: Outgoing<'_, B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
-        let own = match target.credential.header().await {
+        let own = match target.credential.header_renewed().await {
             Ok(own) => own,
             // A program or a file that cannot be opened now says nothing about the profile's set-up.
             Err(error) => {

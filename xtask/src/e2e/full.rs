@@ -19,7 +19,7 @@ pub(super) const NAME: &str = "what asks no model, and other hosts, with a login
 
 /// The host that is terminated, and the one where the client renews its login.
 const PROVIDER: &str = "api.anthropic.com";
-const OTHER: &str = "platform.claude.com";
+pub(super) const OTHER: &str = "platform.claude.com";
 
 /// Where a client's model is asked.
 const MODEL: &str = "/v1/messages";
@@ -86,14 +86,18 @@ fn line(request: &Received) -> String {
 }
 
 /// A host with a certificate in its name, and what it was asked.
-struct Host {
-    address: SocketAddr,
-    upstream: Upstream,
+pub(super) struct Host {
+    pub(super) address: SocketAddr,
+    pub(super) upstream: Upstream,
 }
 
 impl Host {
     async fn start(name: &str, authority: &Authority) -> Result<Self> {
-        let upstream = Upstream::start(|_| Script::not_found()).await?;
+        Self::in_front_of(Upstream::start(|_| Script::not_found()).await?, name, authority).await
+    }
+
+    /// A host whose requests this upstream answers.
+    pub(super) async fn in_front_of(upstream: Upstream, name: &str, authority: &Authority) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (address, behind, acceptor) = (listener.local_addr()?, upstream.addr(), authority.acceptor(&[name])?);
         tokio::spawn(async move {
@@ -112,13 +116,13 @@ impl Host {
 }
 
 /// A company's proxy: it leads to these hosts, and lets nothing else out.
-struct Company {
-    address: SocketAddr,
+pub(super) struct Company {
+    pub(super) address: SocketAddr,
     heads: Arc<Mutex<String>>,
 }
 
 impl Company {
-    async fn start(hosts: Vec<(&'static str, SocketAddr)>) -> Result<Self> {
+    pub(super) async fn start(hosts: Vec<(&'static str, SocketAddr)>) -> Result<Self> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let address = listener.local_addr()?;
         let (heads, hosts) = (Arc::<Mutex<String>>::default(), Arc::new(hosts));
@@ -133,7 +137,7 @@ impl Company {
     }
 
     /// It saw tunnels alone, and no credential.
-    fn has_learned_nothing(&self) -> Result<()> {
+    pub(super) fn has_learned_nothing(&self) -> Result<()> {
         let heads = self.heads.lock().unwrap_or_else(PoisonError::into_inner).to_ascii_lowercase();
         ensure!(
             !heads.contains("proxy-authorization") && !heads.contains("sk-ant"),

@@ -10,6 +10,7 @@ use std::time::SystemTime;
 
 use hotspare_config::{BaseUrl, Config, Context, Fingerprint, Locations, Mode};
 use hotspare_gateway::{Authority, Gateway, Options, Outside, Snapshot, Terminator};
+use hotspare_upstream::{ClaudeClient, Renewals};
 use rustix::process::{Pid, Signal, kill_process};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::net::TcpListener;
@@ -78,11 +79,12 @@ async fn protect(
         .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?
         .with_kept(Outward::kept(&locations.state_dir));
     adopt_base_url(&mut config, &user)?;
-    commands::check_credentials(&config).await?;
+    let outward = user.outward();
+    let renewals = Renewals::by(claude_client(&command, &outward));
+    commands::check_credentials(&config, &renewals).await?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let token = state::new_token()?;
     let store = commands::store(locations, &config);
-    let outward = user.outward();
     if let Some(why) = commands::unusable(&outward) {
         output::talk(&format!("hotspare: {why}; no provider beyond this machine can be reached"));
     }
@@ -91,7 +93,7 @@ async fn protect(
         token: token.clone(),
         extra_roots: None,
         observer: None,
-        outside: Outside::default().with_network(Arc::new(network)),
+        outside: Outside::default().with_network(Arc::new(network)).with_renewals(renewals),
         store: Some(store),
     };
     let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;
@@ -133,6 +135,16 @@ impl From<cli::Mode> for Mode {
             cli::Mode::Base => Self::Base,
             cli::Mode::Full => Self::Full,
         }
+    }
+}
+
+/// The Claude Code that renews logins: the one that is run here, where its path is given.
+fn claude_client(command: &[OsString], outward: &Outward) -> ClaudeClient {
+    let client = commands::claude_client(outward);
+    let given = command.first().map(PathBuf::from).filter(|path| path.is_absolute() && path.file_name() == Some("claude".as_ref()));
+    match given {
+        Some(program) => client.first_at(program),
+        None => client,
     }
 }
 

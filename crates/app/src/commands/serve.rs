@@ -63,7 +63,9 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     commands::allow_connections(config.server.max_connections);
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
-        if let Err(missing) = commands::check_credentials(&config).await {
+        let outward = commands::outward(&locations);
+        let renewals = commands::renewals(&outward);
+        if let Err(missing) = commands::check_credentials(&config, &renewals).await {
             if !arguments.service {
                 return Err(missing);
             }
@@ -76,7 +78,6 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
         let token = state::lasting_token(&locations.state_dir)?;
         let store = commands::store(&locations, &config);
-        let outward = commands::outward(&locations);
         if let Some(why) = commands::unusable(&outward) {
             output::talk(&format!("hotspare: {why}; no provider beyond this machine can be reached"));
         }
@@ -85,7 +86,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
             token: token.clone(),
             extra_roots: None,
             observer: None,
-            outside: Outside::default().with_network(Arc::new(network)),
+            outside: Outside::default().with_network(Arc::new(network)).with_renewals(renewals),
             store: Some(store),
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use hotspare_gateway::Status;
 use hotspare_gateway::drill::DrillStatus;
-use hotspare_gateway::status::{ConfigStatus, ProfileStatus};
+use hotspare_gateway::status::{ConfigStatus, LoginStatus, ProfileStatus};
 use hotspare_store::{Reader, Total};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -139,7 +139,10 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
         told.push(("last", Style::Dim, format!("{}: {}; {to}, {}", last.from, last.why, ago(last.ago_s))));
     }
     for profile in &status.profiles {
-        match profile.login_ends_in_s {
+        if let Some((style, words)) = profile.login.as_ref().and_then(|login| login_words(login, profile.login_ends_in_s)) {
+            told.push(("login", style, format!("{}: {words}", profile.name)));
+        }
+        match profile.login_ends_in_s.filter(|_| profile.login.is_none()) {
             Some(0) => {
                 told.push(("login", Style::Yellow, format!("{}: it has run out; start Claude Code with its folder once", profile.name)));
             }
@@ -170,8 +173,23 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
     lines.join("\n")
 }
 
+/// The state of a login that Claude Code renews. `None` if it was not renewed yet and needs nothing.
+fn login_words(login: &LoginStatus, ends_in_s: Option<u64>) -> Option<(Style, String)> {
+    if let Some(command) = &login.log_in {
+        return Some((Style::Red, format!("it has ended; log in again: {command}")));
+    }
+    if let Some(problem) = &login.problem {
+        return Some((Style::Yellow, format!("it was not renewed: {problem}")));
+    }
+    match (login.renewed_ago_s, ends_in_s) {
+        (Some(seconds), _) => Some((Style::Dim, format!("renewed {}", ago(seconds)))),
+        (None, Some(0)) => Some((Style::Dim, "it has run out, and is renewed at need".to_owned())),
+        (None, _) => None,
+    }
+}
+
 fn is_held(profile: &ProfileStatus) -> bool {
-    profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
+    profile.has_ended_login() || profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
 }
 
 /// Whether the next request may fail at a profile that still serves.
@@ -207,7 +225,7 @@ fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
         (look.sign("○", "o"), "Failover is off", Style::Yellow)
     } else if status.profiles.iter().all(is_held) {
         (look.sign("✖", "x"), "No profile is usable", Style::Red)
-    } else if status.profiles.iter().filter(|profile| profile.state != "paused").count() < 2 {
+    } else if status.profiles.iter().filter(|profile| profile.state != "paused" && !profile.has_ended_login()).count() < 2 {
         (look.sign("○", "o"), "No spare", Style::Yellow)
     } else if status.serving == primary && status.profiles.first().is_some_and(is_failing) {
         (look.sign("⚠", "!"), "Primary is failing", Style::Yellow)

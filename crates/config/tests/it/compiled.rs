@@ -66,6 +66,7 @@ fn every_key_takes_effect() {
     assert!(matches!(&kept.auth.source, AuthSource::Keychain(name) if name == "kept"));
     assert_eq!((asked.auth.command.timeout, asked.auth.command.ttl), (Duration::from_secs(3), Duration::from_secs(3600)));
     assert!(matches!(&personal.auth.source, AuthSource::ClaudeConfigDir(path) if path == Path::new("/home/me/.claude-personal")));
+    assert!(!personal.auth.renew && work.auth.renew);
     assert!(matches!(console.auth.source, AuthSource::Value(_)));
     assert!(matches!(plan.auth.source, AuthSource::Client));
     assert!(matches!(&env.auth.source, AuthSource::Env(name) if name == "KEY"));

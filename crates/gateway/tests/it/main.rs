@@ -28,5 +28,7 @@ mod reload;
 mod remembered;
 mod renewal;
 mod smuggling;
+#[cfg(unix)]
+mod spare_logins;
 mod streams;
 mod upstream_heads;

@@ -1,9 +1,12 @@
-//! Reads what Claude Code would use in one of its folders: a token or key of its settings, its helper, or its stored login. Never writes,
-//! refreshes or copies any of it: only Claude Code itself renews a login.
+//! Reads what Claude Code would use in one of its folders: a token or key of its settings, its helper, or its stored login.
+//!
+//! Invariant: none of it is written, copied or sent to renew it. Of a refresh token it is read whether there is one, and no more.
 
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
@@ -14,6 +17,8 @@ use super::{CredentialError, HeaderForm};
 pub(super) enum Kept {
     /// The credential itself, and how Claude Code sends it.
     Secret(SecretString, HeaderForm),
+    /// The token of a stored login, and how long it lives; `None` if that is not known.
+    Login(SecretString, Option<Duration>),
     /// The program that prints it.
     Helper(Vec<String>),
 }
@@ -48,6 +53,9 @@ struct Credentials {
 #[serde(rename_all = "camelCase")]
 struct Login {
     access_token: SecretText,
+    /// Whether there is a refresh token. The client empties it when the provider has refused it (measured, 2.1.332).
+    #[serde(rename = "refreshToken", default, deserialize_with = "is_given")]
+    is_renewable: bool,
     /// Milliseconds since 1970.
     #[serde(default)]
     expires_at: Option<u64>,
@@ -73,8 +81,59 @@ pub struct ClaudeFolder {
     pub auth: ClaudeAuth,
     /// The subscription's plan, such as `max`.
     pub plan: Option<String>,
-    /// When the login runs out; Claude Code renews it when it runs.
+    /// When the login's token runs out; Claude Code renews it when it runs.
     pub expires: Option<SystemTime>,
+}
+
+/// How long the stored login of a folder is good for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Standing {
+    /// The settings name another credential, or there is no login that can be read.
+    NoLogin,
+    /// The token lives for this long; `None` if that is not known.
+    Lives(Option<Duration>),
+    /// The token ran out this long ago.
+    RanOut(Duration),
+    /// There is no token that lives, and none to renew it with.
+    Ended,
+}
+
+impl Standing {
+    /// Whether the token lives for less than this, and may be renewed.
+    pub(super) fn is_login_within(self, left: Duration) -> bool {
+        match self {
+            Self::RanOut(_) => true,
+            Self::Lives(lives) => lives.is_some_and(|lives| lives < left),
+            Self::NoLogin | Self::Ended => false,
+        }
+    }
+}
+
+/// Describes how long the stored login of a folder is good for.
+pub(super) fn standing(folder: &Path, now: SystemTime) -> Standing {
+    match read(folder, now) {
+        Ok(Kept::Login(_, lives)) => Standing::Lives(lives),
+        Err(CredentialError::LoginExpired { since, .. }) => Standing::RanOut(since),
+        Err(CredentialError::LoginEnded { .. }) => Standing::Ended,
+        Ok(Kept::Secret(..) | Kept::Helper(_)) | Err(_) => Standing::NoLogin,
+    }
+}
+
+/// The file of a folder in which Claude Code keeps its login.
+pub(super) fn credentials_file(folder: &Path) -> PathBuf {
+    folder.join(".credentials.json")
+}
+
+/// The variables that the settings of a folder set for Claude Code. Others than texts are left out.
+pub(crate) fn variables(folder: &Path) -> BTreeMap<String, String> {
+    #[derive(Deserialize, Default)]
+    struct Variables {
+        #[serde(default)]
+        env: BTreeMap<String, serde_json::Value>,
+    }
+    let variables: Variables = serde_json::from_slice(&settings_text(folder)).unwrap_or_default();
+    let text = |(name, value): (String, serde_json::Value)| Some((name, value.as_str()?.to_owned()));
+    variables.env.into_iter().filter_map(text).collect()
 }
 
 /// Longest plan that is told: a word.
@@ -122,10 +181,16 @@ pub(super) fn read(folder: &Path, now: SystemTime) -> Result<Kept, CredentialErr
         return Ok(Kept::Secret(token, HeaderForm::Bearer));
     }
     let login = login(folder)?.ok_or_else(|| CredentialError::NoLogin { folder: folder.to_owned() })?;
-    if let Some(since) = login.expiry().and_then(|expiry| now.duration_since(expiry).ok()) {
-        return Err(CredentialError::LoginExpired { folder: folder.to_owned(), since });
+    let since = login.expiry().and_then(|expiry| now.duration_since(expiry).ok());
+    let is_gone = login.access_token.0.expose_secret().is_empty();
+    if !login.is_renewable && (is_gone || since.is_some()) {
+        return Err(CredentialError::LoginEnded { folder: folder.to_owned() });
     }
-    Ok(Kept::Secret(login.access_token.0, HeaderForm::Bearer))
+    if is_gone || since.is_some() {
+        return Err(CredentialError::LoginExpired { folder: folder.to_owned(), since: since.unwrap_or_default() });
+    }
+    let lives = login.expiry().and_then(|expiry| expiry.duration_since(now).ok());
+    Ok(Kept::Login(login.access_token.0, lives))
 }
 
 /// Whether a program must be run for it.
@@ -146,15 +211,22 @@ impl Login {
 
 /// Settings are the user's own and may hold anything; what cannot be read there is not for us.
 fn settings(folder: &Path) -> Settings {
+    serde_json::from_slice(&settings_text(folder)).unwrap_or_default()
+}
+
+fn settings_text(folder: &Path) -> Zeroizing<Vec<u8>> {
     let file = folder.join("settings.json");
     let small = std::fs::metadata(&file).is_ok_and(|metadata| metadata.len() <= FILE_CAP as u64);
-    let text = if small { std::fs::read(&file).unwrap_or_default() } else { Vec::new() };
-    let text = secrecy::zeroize::Zeroizing::new(text);
-    serde_json::from_slice(&text).unwrap_or_default()
+    Zeroizing::new(if small { std::fs::read(&file).unwrap_or_default() } else { Vec::new() })
+}
+
+/// Whether a text is there, and not empty. The text itself is dropped.
+fn is_given<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<bool, D::Error> {
+    Ok(Option::<SecretText>::deserialize(deserializer)?.is_some_and(|text| !text.0.expose_secret().is_empty()))
 }
 
 fn login(folder: &Path) -> Result<Option<Login>, CredentialError> {
-    let file = folder.join(".credentials.json");
+    let file = credentials_file(folder);
     let Some(text) = files::text(&file, FILE_CAP)? else { return Ok(None) };
     let read = serde_json::from_str::<Credentials>(text.expose_secret());
     // The parser's words may quote the file.
@@ -211,6 +283,26 @@ mod tests {
         write(folder, ".credentials.json", &login_until(1000));
         let words = header(folder).await.expect_err("it ran out");
         assert!(words.contains("days ago") && words.contains("CLAUDE_CONFIG_DIR=") && !words.contains("sk-ant"), "{words}");
+    }
+
+    /// As Claude Code 2.1.332 leaves the file when the token endpoint has refused the refresh token.
+    #[tokio::test]
+    async fn emptied_login_is_to_be_made_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let folder = folder.path();
+        for ended in [
+            r#"{"claudeAiOauth":{"accessToken":"","refreshToken":"","expiresAt":0,"subscriptionType":"max"}}"#,
+            r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-test","refreshToken":null,"expiresAt":1000}}"#,
+            r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-test","expiresAt":1000}}"#,
+        ] {
+            write(folder, ".credentials.json", ended);
+            assert_eq!(standing(folder, SystemTime::now()), Standing::Ended, "{ended}");
+            let words = header(folder).await.expect_err("nothing can be sent");
+            assert!(words.contains(&format!("`CLAUDE_CONFIG_DIR={} claude auth login`", folder.display())), "{words}");
+        }
+        let unknown = r#"{"claudeAiOauth":{"accessToken":"sk-ant-oat01-test"}}"#;
+        write(folder, ".credentials.json", unknown);
+        assert_eq!(standing(folder, SystemTime::now()), Standing::Lives(None), "a token of a year's life has no end in the file");
     }
 
     #[tokio::test]

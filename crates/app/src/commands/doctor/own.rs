@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use hotspare_config::{AuthSource, Config, Errors, Locations, Trusted};
 use hotspare_gateway::{Snapshot, hooks};
 use hotspare_store::{FILE, Reader};
-use hotspare_upstream::Presence;
+use hotspare_upstream::{CredentialError, Presence, login_command};
 
 use super::Running;
 use super::check::Check;
@@ -88,21 +88,28 @@ pub(super) fn budget(config: &Config) -> Check {
 
 /// Whether each profile that is asked can say who it is.
 pub(super) async fn credentials(config: &Config) -> Vec<Check> {
-    let snapshot = Snapshot::compile(config);
+    let snapshot = Snapshot::compile_with(config, &commands::renewals_here());
     let missing = snapshot.missing_credentials().await;
     let missing = [missing.lasting, missing.passing].concat();
     let show = |name: &str| format!("hotspare profile show {name}");
     let mut checks: Vec<Check> = missing
         .iter()
         .map(|(name, error)| {
-            Check::fail("credentials", format!("{name}: {error}"), format!("{name} is left out of every chain"), show(name))
+            let command = match error {
+                CredentialError::LoginEnded { folder } => login_command(folder),
+                _ => show(name),
+            };
+            Check::fail("credentials", format!("{name}: {error}"), format!("{name} is left out of every chain"), command)
         })
         .collect();
     let now = SystemTime::now();
     let mut told = Vec::new();
     for id in snapshot.ids() {
         let Some(target) = snapshot.target(id).filter(|target| !missing.iter().any(|(name, _)| *name == target.name)) else { continue };
+        let is_renewed = target.credential.renewed().is_some();
         match target.credential.expires().map(|at| at.duration_since(now).unwrap_or_default()) {
+            Some(left) if is_renewed && left.is_zero() => told.push(format!("{} run out, renewed at need", target.name)),
+            Some(left) if is_renewed => told.push(format!("{} for {}, then renewed", target.name, words::span(left.as_secs()))),
             Some(left) if left < LOGIN_SOON => checks.push(Check::warn(
                 "credentials",
                 format!("{}: its login ends in {}", target.name, words::span(left.as_secs())),

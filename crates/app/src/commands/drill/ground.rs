@@ -51,7 +51,7 @@ impl Ground {
             token: token.clone(),
             extra_roots: None,
             observer: None,
-            outside: Outside::default().with_network(Arc::new(commands::connector_here())),
+            outside: Outside::default().with_network(Arc::new(commands::connector_here())).with_renewals(commands::renewals_here()),
             store: Some(commands::store(locations, &config)),
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(|error| CliError::new(Exit::Failed, error.to_string()))?;

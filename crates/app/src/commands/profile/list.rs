@@ -73,6 +73,7 @@ pub(super) fn credential(auth: &AuthReport, home: &Path, look: Look) -> Cell {
     };
     let (yes, no) = (look.sign("✔", "ok"), look.sign("✖", "missing"));
     match (auth.there, auth.ends_in_s) {
+        _ if auth.renewable => Cell::plain(format!("{text} {yes} renewed at need")),
         (Some(false), Some(0)) => Cell::styled(format!("{text} {}ran out", look.sign("✖ ", "")), Style::Red),
         (Some(false), _) => Cell::styled(format!("{text} {no}"), Style::Red),
         (_, Some(left)) if left < ENDS_SOON => Cell::styled(format!("{text} {yes} ends in {}", words::short_span(left)), Style::Yellow),

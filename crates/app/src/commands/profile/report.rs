@@ -71,6 +71,8 @@ pub(crate) struct AuthReport {
     pub(super) problem: Option<String>,
     /// Seconds until the login runs out, 0 when it has, where that is known.
     pub(super) ends_in_s: Option<u64>,
+    /// Whether the login has run out and is renewed when it is needed.
+    pub(super) renewable: bool,
 }
 
 /// One line of a model map.
@@ -126,7 +128,7 @@ pub(crate) struct AtGateway {
 /// Everything that is known of every profile.
 pub(super) fn gather(locations: &Locations, inspection: &Inspection) -> Result<ProfileList, CliError> {
     let config = &inspection.config;
-    let snapshot = Snapshot::compile(config);
+    let snapshot = Snapshot::compile_with(config, &commands::renewals_here());
     let instances = state::instances(&locations.state_dir);
     // A ledger that cannot be read is no reason to show nothing.
     let reader = commands::ledger(locations).ok().flatten();
@@ -250,10 +252,12 @@ async fn auth(profile: &Profile, snapshot: &Snapshot) -> AuthReport {
         there: None,
         problem: None,
         ends_in_s: None,
+        renewable: false,
     };
     let Some(target) = snapshot.id(&profile.name).and_then(|id| snapshot.target(id)) else { return report };
     match target.credential.presence().await {
         Presence::There => report.there = Some(true),
+        Presence::Renewable => (report.there, report.renewable) = (Some(true), true),
         Presence::Missing(error) => (report.there, report.problem) = (Some(false), Some(error.to_string())),
         Presence::NotOurs | Presence::Unasked => {}
     }

@@ -97,6 +97,7 @@ fn credential(auth: &AuthReport, home: &Path) -> String {
         None => ", not looked at: only its program can tell",
     };
     let ends = match auth.ends_in_s {
+        Some(0) if auth.renewable => ", run out, renewed at need".to_owned(),
         Some(0) => ", run out".to_owned(),
         Some(left) => format!(", ends in {}", words::span(left)),
         None => String::new(),

@@ -72,7 +72,7 @@ pub(super) fn test(arguments: &TestArgs) -> Result<ExitCode, CliError> {
     let locations = commands::locations(arguments.layers.config.clone())?;
     let inspection = inspect(&locations, &commands::context(&arguments.layers)?).map_err(|errors| commands::invalid(&errors))?;
     let config = inspection.config;
-    let snapshot = Snapshot::compile(&config);
+    let snapshot = Snapshot::compile_with(&config, &commands::renewals_here());
     let names: Vec<String> = config.profiles.iter().map(|profile| profile.name.to_string()).collect();
     let target = snapshot.id(&arguments.name).and_then(|id| snapshot.target(id)).cloned();
     let target = target.ok_or_else(|| CliError::new(Exit::Usage, unknown_profile(&arguments.name, &names)))?;
@@ -188,8 +188,12 @@ fn step(name: &str, outcome: &str, words: impl Into<String>, begun: Instant) -> 
 
 async fn credential(target: &Target) -> Result<Step, (Step, Exit)> {
     let begun = Instant::now();
-    match target.credential.header().await {
-        Ok(Some((name, _))) => Ok(step("credential", "ok", format!("there, sent as {name}"), begun)),
+    match target.credential.header_renewed().await {
+        Ok(Some((name, _))) => {
+            let is_renewed = target.credential.renewed().is_some_and(|renewed| renewed.at.is_some());
+            let renewed = if is_renewed { ", renewed by Claude Code just now" } else { "" };
+            Ok(step("credential", "ok", format!("there{renewed}, sent as {name}"), begun))
+        }
         Ok(None) if target.credential.is_client() => Ok(step("credential", "ok", "the client's own is passed on", begun)),
         Ok(None) => Ok(step("credential", "ok", "none is needed", begun)),
         Err(error) => Err((step("credential", "failed", error.to_string(), begun), Exit::LoginNeeded)),

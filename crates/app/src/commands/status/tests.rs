@@ -27,6 +27,7 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         last_failure_ago_s: None,
         last_success_ago_s: None,
         login_ends_in_s: None,
+        login: None,
         windows: Vec::new(),
         ttft_p50_ms: None,
         ttft_p95_ms: None,
@@ -165,6 +166,24 @@ fn the_spare_serves_and_it_is_said_why_and_how_it_ends() {
     insta::assert_snapshot!("spare_120", check(&on_the_spare(), Some(120), true));
     insta::assert_snapshot!("spare_80", check(&on_the_spare(), Some(80), true));
     insta::assert_snapshot!("spare_in_a_file_in_ascii", check(&on_the_spare(), None, false));
+}
+
+#[test]
+fn login_of_a_folder_is_shown_with_its_renewal() {
+    let shown = |login: LoginStatus, ends_in_s: u64| {
+        let second = ProfileStatus { login: Some(login), login_ends_in_s: Some(ends_in_s), ..profile("second", "ready") };
+        drawn(&report(vec![gateway("work", vec![profile("work", "serving"), second])]), look(None, true))
+    };
+    let fresh = LoginStatus { renewed_ago_s: None, problem: None, log_in: None };
+    assert!(!shown(fresh.clone(), 7_200).contains("login"), "nothing is to be done, and nothing was");
+    assert!(shown(fresh.clone(), 0).contains("login  second: it has run out, and is renewed at need"));
+    assert!(shown(LoginStatus { renewed_ago_s: Some(7_200), ..fresh.clone() }, 21_600).contains("login  second: renewed 2 h ago"));
+    let failed = LoginStatus { problem: Some("Claude Code could not renew it".to_owned()), ..fresh.clone() };
+    assert!(shown(failed, 0).contains("login  second: it was not renewed: Claude Code could not renew it"));
+    let ended = LoginStatus { log_in: Some("CLAUDE_CONFIG_DIR=/x claude auth login".to_owned()), ..fresh };
+    let text = shown(ended, 0);
+    assert!(text.contains("login  second: it has ended; log in again: CLAUDE_CONFIG_DIR=/x claude auth login"), "{text}");
+    assert!(text.contains("No spare"), "a login that has ended protects from nothing: {text}");
 }
 
 /// A bench that is over is no proof of health.
