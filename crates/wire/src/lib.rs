@@ -8,6 +8,7 @@ pub mod messages;
 pub mod mint;
 pub mod repair;
 pub mod resume;
+pub mod sniff;
 pub mod splice;
 pub mod sse;
 pub mod stream;

@@ -34,6 +34,8 @@ pub(super) enum Doing {
     Sending(Pin<Box<dyn Future<Output = Result<Received<RequestBody>, Failure>> + Send>>),
     /// Reading the body of a refusal.
     Refused(Box<Refused>),
+    /// Reading the first bytes of a body, which show what it is.
+    First(UpstreamBody<RequestBody>, Vec<Bytes>),
     /// Reading an event stream.
     Stream(UpstreamBody<RequestBody>),
     /// Reading a JSON document.
@@ -72,6 +74,8 @@ pub(super) struct Attempt {
     pub hold: Holdback,
     /// The client has bytes of it.
     pub on_wire: bool,
+    /// It is not an answer, and is passed on as it came.
+    pub relayed: bool,
     /// Where it goes on with another's answer.
     pub splicer: Option<Box<Splicer>>,
 }
@@ -86,6 +90,7 @@ impl Attempt {
             head: None,
             hold: Holdback::new(wants),
             on_wire: false,
+            relayed: false,
             splicer: None,
         }
     }
@@ -100,7 +105,7 @@ impl Attempt {
             }
             Doing::Sending(sending) => sending.as_mut().poll(cx).map(Happened::Head),
             Doing::Refused(refused) => refused.poll(cx).map(|()| Happened::RefusalRead),
-            Doing::Stream(body) | Doing::Whole(body, ..) | Doing::Opaque(body) => loop {
+            Doing::First(body, _) | Doing::Stream(body) | Doing::Whole(body, ..) | Doing::Opaque(body) => loop {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 match frame.map(|frame| frame.map(Frame::into_data)) {
                     Some(Ok(Ok(data))) => return Poll::Ready(Happened::Frame(Some(Ok(data)))),
