@@ -4,6 +4,7 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 /// The present, as the runtime's timers see it.
@@ -23,8 +24,8 @@ pub fn since(then: Instant) -> Duration {
 #[derive(Default)]
 pub struct Deadline {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// Pending until the runtime has looked at its sockets.
-    turn: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+    /// Runs until the runtime has looked at its sockets.
+    turn: Option<JoinHandle<()>>,
 }
 
 impl Deadline {
@@ -44,12 +45,18 @@ impl Deadline {
             self.turn = None;
             sleep.as_mut().reset(due);
         }
-        let turn = self.turn.get_or_insert_with(|| Box::pin(tokio::task::yield_now()));
-        ready!(turn.as_mut().poll(cx));
+        // Whatever becomes of the turn, it is over.
+        let _ = ready!(Pin::new(self.turn.get_or_insert_with(turn)).poll(cx));
         // Spent: the next deadline arms it again.
         *self = Self::default();
         Poll::Ready(())
     }
+}
+
+/// Ends once the runtime has looked at its sockets and timers. In a task of its own: whatever else wakes the waiting one would end its
+/// `yield_now` early.
+fn turn() -> JoinHandle<()> {
+    tokio::spawn(tokio::task::yield_now())
 }
 
 /// Runs work with a time limit; `None` if it is not done by then. Looks at the work once more, as [`Deadline`] does, before it gives up.
@@ -58,7 +65,7 @@ pub async fn timeout<F: Future>(limit: Duration, work: F) -> Option<F::Output> {
     if let Ok(done) = tokio::time::timeout(limit, work.as_mut()).await {
         return Some(done);
     }
-    tokio::task::yield_now().await;
+    let _ = turn().await;
     std::future::poll_fn(|cx| match work.as_mut().poll(cx) {
         Poll::Ready(done) => Poll::Ready(Some(done)),
         Poll::Pending => Poll::Ready(None),

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::failure;
-use crate::sse::{BOM, Event};
+use crate::sse::{BOM, Event, Scanner};
 
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -522,6 +522,17 @@ impl Fact {
     }
 }
 
+/// Whether a stream of which everything is here is an answer: it starts, has a block and ends.
+pub fn is_whole(text: &[u8]) -> bool {
+    let (mut usage, mut position, mut broken) = (UsageSoFar::default(), Position::default(), false);
+    Scanner::new().feed(text, |event| {
+        let fact = read(&event, &mut usage);
+        broken |= matches!(fact, Fact::Error { .. } | Fact::Malformed);
+        fact.apply(&mut position);
+    });
+    !broken && position.started && position.next_index > 0 && position.is_complete()
+}
+
 /// The events that hand a broken answer back to Claude Code: an open text block is closed, an open tool call or thinking block stays open
 /// (the client drops it), and the message ends as if its length were used up, so that the client asks for the rest.
 pub fn hand_back(position: &Position, usage: &UsageSoFar) -> String {
@@ -543,7 +554,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sse::Scanner;
 
     fn facts(stream: &str) -> (Vec<Fact>, Position, UsageSoFar) {
         let mut usage = UsageSoFar::default();
@@ -798,6 +808,18 @@ mod tests {
         assert_eq!(facts, [Fact::BlockStop, Fact::MessageDelta { stop: Some(StopReason::CutShort) }, Fact::Stop]);
         assert!(after.stopped);
         assert!(hand_back(&position, &usage).contains(r#""usage":{"input_tokens":9,"output_tokens":1}"#));
+    }
+
+    #[test]
+    fn whole_stream_starts_has_a_block_and_ends() {
+        let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+        let block = "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{}}\n\n";
+        let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        let odd = "event: message_stop\ndata: oops\n\n";
+        assert!(is_whole([start, block, stop].concat().as_bytes()));
+        for text in [[start, stop, ""], [block, stop, ""], [start, block, ""], [start, block, odd], ["{}", "", ""]] {
+            assert!(!is_whole(text.concat().as_bytes()), "{text:?}");
+        }
     }
 
     #[test]
