@@ -286,6 +286,13 @@ impl Exchange {
         }
     }
 
+    /// The first bytes of the body show what it is, whatever the head announced.
+    pub fn on_body(&mut self, id: AttemptId, body: BodyKind) {
+        if let Some(run) = self.run_mut(id).filter(|run| run.phase == Phase::Held) {
+            run.body = body;
+        }
+    }
+
     /// What an answer's head said of limits. Only those of questions count: counting tokens, for instance, has its own.
     pub fn on_limits(&mut self, now: Instant, id: AttemptId, reading: &LimitReading, at: &mut Surroundings<'_>) {
         let moves_health = self.facts.endpoint.moves_health();

@@ -24,7 +24,8 @@ use hotspare_core::{
     Action, AttemptId, Commitment, Ending, Endpoint, Exchange, Failure, FailureKind, Plan, Position, ProfileId, RequestFacts, Stage,
     Surroundings, Tokens,
 };
-use hotspare_upstream::{ClientCredential, clock};
+use hotspare_upstream::ClientCredential;
+use hotspare_upstream::clock::{self, Deadline};
 use hotspare_wire::messages::{self, EarlyModel};
 use hotspare_wire::{side_traffic, stream};
 use http::{Extensions, HeaderMap, Method, Response, StatusCode, response};
@@ -33,7 +34,7 @@ use tokio::time::Sleep;
 use xxhash_rust::xxh3::Xxh3;
 
 use self::answering::broken_body;
-use self::attempt::{Attempt, Doing, Outbox, Timer};
+use self::attempt::{Attempt, Doing, Outbox};
 use self::moments::Consulting;
 use self::report::Notes;
 use crate::answer;
@@ -106,7 +107,7 @@ pub struct Driver {
     /// The user's hooks are asked.
     consulting: Option<Consulting>,
     pause: Option<Pin<Box<Sleep>>>,
-    timer: Timer,
+    timer: Deadline,
     recorded: bool,
     _in_flight: InFlight,
 }
@@ -177,7 +178,7 @@ pub(crate) async fn serve(
         ending: None,
         consulting: None,
         pause: None,
-        timer: Timer::default(),
+        timer: Deadline::default(),
         recorded: false,
         _in_flight: in_flight,
     };

@@ -9,11 +9,11 @@ use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
+use hotspare_upstream::clock::{self, Deadline};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, Take};
-use tokio::time::Sleep;
 
 use crate::answer;
 
@@ -186,8 +186,16 @@ fn head_end(bytes: &[u8], from: usize) -> Result<Option<usize>, Refusal> {
     Ok(None)
 }
 
-fn head_timer() -> Pin<Box<Sleep>> {
-    Box::pin(tokio::time::sleep(HEAD_TIME))
+/// When a head that has begun must be whole.
+struct HeadTimer {
+    due: Instant,
+    deadline: Deadline,
+}
+
+impl HeadTimer {
+    fn new() -> Self {
+        Self { due: clock::now() + HEAD_TIME, deadline: Deadline::default() }
+    }
 }
 
 enum State {
@@ -213,7 +221,7 @@ pub struct Guarded<I> {
     /// How much of `pending` may pass.
     cleared: usize,
     /// Runs while a head is incomplete.
-    head_timer: Option<Pin<Box<Sleep>>>,
+    head_timer: Option<HeadTimer>,
     turn: Turn,
     /// The answer to the request that passed last has not gone out yet: what comes next is not looked at.
     in_turn: bool,
@@ -230,7 +238,7 @@ impl<I> fmt::Debug for Guarded<I> {
 impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
     /// Guards a fresh connection to `local`.
     pub fn new(io: I, local: SocketAddr) -> Self {
-        Self { head_timer: Some(head_timer()), ..Self::at(Place::Port(local), io) }
+        Self { head_timer: Some(HeadTimer::new()), ..Self::at(Place::Port(local), io) }
     }
 
     /// Guards what comes through a tunnel to `host`. It was opened with the token, and may be opened before there is anything to say.
@@ -344,10 +352,10 @@ impl<I: AsyncRead + AsyncWrite + Unpin> Guarded<I> {
             return Poll::Ready(outcome);
         }
         if !self.pending.is_empty() {
-            self.head_timer.get_or_insert_with(head_timer);
+            self.head_timer.get_or_insert_with(HeadTimer::new);
         }
         let Some(timer) = &mut self.head_timer else { return Poll::Pending };
-        ready!(timer.as_mut().poll(cx));
+        ready!(timer.deadline.poll(cx, timer.due));
         tracing::debug!("a request head took too long");
         self.state = State::Closed;
         Poll::Ready(Ok(()))

@@ -132,8 +132,8 @@ impl Holdback {
                 self.withheld_from.get_or_insert(self.last_event_end);
             }
             Fact::MessageDelta { .. } | Fact::Stop => self.withheld_from = None,
-            // An error is never passed on after the commit: what follows from it is decided, not relayed.
-            Fact::Error { .. } => {
+            // Neither is passed on after the commit: what follows is decided, not relayed.
+            Fact::Error { .. } | Fact::Malformed => {
                 self.barrier.get_or_insert(self.last_event_end);
             }
             _ => {}
@@ -163,6 +163,11 @@ impl Holdback {
     /// What the client has seen.
     pub fn delivered(&self) -> &Position {
         &self.delivered
+    }
+
+    /// What of the message has come and was judged, released or not.
+    pub fn received(&self) -> &Position {
+        &self.received
     }
 
     /// Whether the stream has grown past reading.

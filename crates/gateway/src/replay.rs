@@ -10,10 +10,9 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use hotspare_upstream::clock;
+use hotspare_upstream::clock::{self, Deadline};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio::time::Sleep;
 
 /// Most bytes of request bodies kept in all. Past it a body is passed on unkept, and its exchange cannot hop once bytes were sent.
 pub const KEPT_IN_ALL: usize = 512 * 1024 * 1024;
@@ -63,7 +62,7 @@ struct Shared<S> {
     limit: u64,
     began: Instant,
     last_passed: Option<Instant>,
-    alarm: Option<Pin<Box<Sleep>>>,
+    alarm: Deadline,
 }
 
 impl<S> Drop for Shared<S> {
@@ -98,7 +97,7 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
             limit,
             began: now,
             last_passed: None,
-            alarm: None,
+            alarm: Deadline::default(),
         };
         Self { shared: Arc::new(Mutex::new(shared)) }
     }
@@ -202,7 +201,7 @@ impl<S: Body<Data = Bytes> + Unpin> Shared<S> {
                 }
                 Poll::Ready(None) => {
                     self.source = None;
-                    self.alarm = None;
+                    self.alarm = Deadline::default();
                 }
                 Poll::Ready(Some(Err(_))) => return Poll::Ready(Some(Err(self.fail(Broken::Aborted)))),
                 Poll::Ready(Some(Ok(frame))) => {
@@ -246,16 +245,8 @@ impl<S: Body<Data = Bytes> + Unpin> Shared<S> {
 
     /// Ready when the body came too slowly for too long.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            let earned = Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
-            let due = self.began + SLOW_START + earned;
-            let alarm = self.alarm.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due.into())));
-            ready!(alarm.as_mut().poll(cx));
-            if alarm.deadline() >= due.into() {
-                return Poll::Ready(());
-            }
-            alarm.as_mut().reset(due.into());
-        }
+        let earned = Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
+        self.alarm.poll(cx, self.began + SLOW_START + earned)
     }
 }
 

@@ -21,6 +21,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tower_service::Service;
 
+use crate::clock;
 use crate::descriptors;
 use crate::dial::{DialError, Dialing, NoAddress, Outward, is_forbidden_name, was_forbidden};
 use crate::proxy::{Proxies, through};
@@ -115,16 +116,16 @@ impl Connector {
     }
 
     async fn open(&self, target: &Target, clocks: &Clocks) -> Result<Stream, Failure> {
-        let opened = tokio::time::timeout(clocks.connect, self.reach(target, clocks))
+        let opened = clock::timeout(clocks.connect, self.reach(target, clocks))
             .await
-            .unwrap_or_else(|_| Err(failure(FailureKind::ConnectTimeout, format!("no connection within {:?}", clocks.connect))))?;
+            .unwrap_or_else(|| Err(failure(FailureKind::ConnectTimeout, format!("no connection within {:?}", clocks.connect))))?;
         if !target.https {
             return Ok(opened.plain());
         }
         let handshake = self.handshake(target, opened);
-        tokio::time::timeout(clocks.tls, handshake)
+        clock::timeout(clocks.tls, handshake)
             .await
-            .unwrap_or_else(|_| Err(failure(FailureKind::TlsHandshake, format!("no TLS handshake within {:?}", clocks.tls))))
+            .unwrap_or_else(|| Err(failure(FailureKind::TlsHandshake, format!("no TLS handshake within {:?}", clocks.tls))))
     }
 
     async fn reach(&self, target: &Target, clocks: &Clocks) -> Result<Opened, Failure> {
@@ -200,10 +201,10 @@ impl Network for Connector {
     }
 
     fn dial<'a>(&'a self, host: &'a str, port: u16) -> Dialing<'a> {
-        let dialing = tokio::time::timeout(TUNNEL_CONNECT, self.tunnel_end(host, port));
+        let dialing = clock::timeout(TUNNEL_CONNECT, self.tunnel_end(host, port));
         Box::pin(async move {
             let late = || DialError::Failed(failure(FailureKind::ConnectTimeout, format!("no connection within {TUNNEL_CONNECT:?}")));
-            dialing.await.unwrap_or_else(|_| Err(late()))
+            dialing.await.unwrap_or_else(|| Err(late()))
         })
     }
 }

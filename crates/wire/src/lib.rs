@@ -10,6 +10,7 @@ mod refusal;
 pub mod repair;
 pub mod resume;
 pub mod side_traffic;
+pub mod sniff;
 pub mod splice;
 pub mod sse;
 pub mod stream;

@@ -74,6 +74,19 @@ pub fn peek(body: &[u8]) -> Option<Peek> {
     Some(peek)
 }
 
+/// Whether a stream is asked for; `None` if the body is not a JSON object. Cheap where `stream` is the last key, as Claude Code writes it.
+pub fn wants_stream(body: &[u8]) -> Option<bool> {
+    // Right before the brace that closes a JSON object stands one of its own fields.
+    let last = body.trim_ascii_end().strip_suffix(b"}")?.trim_ascii_end();
+    for (value, wanted) in [(&b"true"[..], true), (b"false", false)] {
+        let key = last.strip_suffix(value).and_then(|rest| rest.trim_ascii_end().strip_suffix(b":"));
+        if key.is_some_and(|key| key.trim_ascii_end().ends_with(b"\"stream\"")) {
+            return Some(wanted);
+        }
+    }
+    peek(body).map(|peek| peek.stream)
+}
+
 struct TopLevel<'a> {
     body: &'a [u8],
 }

@@ -8,7 +8,8 @@ use memchr::memchr2;
 /// Longest single event that is read. A longer one is passed on unread (security.md T14).
 pub const EVENT_CAP: usize = 16 * 1024 * 1024;
 
-const BOM: &[u8] = b"\xef\xbb\xbf";
+/// A byte order mark in UTF-8.
+pub(crate) const BOM: &[u8] = b"\xef\xbb\xbf";
 
 /// One event, borrowed from the scanner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,11 @@
-//! Says what one event of an answer means for the stream's grammar. Never judges, and never keeps an answer's text.
+//! Reads the events of an answer as the client's SDK reads them. Never keeps an answer's text.
+//!
+//! The name of an event decides whether its data is parsed at all, and the data's own `type` what it then is: `@anthropic-ai/sdk` 0.128.0,
+//! which Claude Code 2.1.330 to 2.1.332 carries, parses the events of a message and skips a `ping`, an unknown name and an event without
+//! one, whatever their data holds (measured with 2.1.332). A provider that leaves the names out has sent nothing to such a client.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 
 use hotspare_core::commitment::BlockKind;
 use hotspare_core::{Position, Tokens};
@@ -8,12 +13,12 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::failure;
-use crate::sse::Event;
+use crate::sse::{BOM, Event, Scanner};
 
 /// What an event says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Fact {
-    /// `ping`, or an event of an unknown type: it proves life, nothing more.
+    /// An event that the client does not read: `ping`, an unknown name or type. It proves life, nothing more.
     Sign,
     /// `message_start`.
     Start {
@@ -48,7 +53,7 @@ pub enum Fact {
         /// `error.message`, cut to what people read.
         message: Box<str>,
     },
-    /// Its data is no JSON object.
+    /// The client parses its data and cannot: it gives the whole answer up.
     Malformed,
 }
 
@@ -57,8 +62,41 @@ pub enum Fact {
 pub enum StopReason {
     /// `tool_use`: the client's turn goes on with the tool's result.
     ToolUse,
+    /// `end_turn`.
+    EndTurn,
+    /// The answer was ended from outside, perhaps before its first block: `refusal`, `max_tokens`, `stop_sequence`, `pause_turn`,
+    /// `model_context_window_exceeded`, `compaction`.
+    CutShort,
     /// Any other.
     Other,
+}
+
+/// Most output tokens of an answer without a block that the model itself meant to be empty. Anthropic's documentation counts two or three
+/// for it ("Handling stop reasons", 2026-08).
+const MAX_SILENT_TOKENS: u64 = 3;
+
+/// What an answer without any block is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Empty {
+    /// A whole answer: it was refused, or ended before its first block.
+    Meant,
+    /// The model had nothing to say. Claude Code asks for such answers itself after news from the background ("an empty reply is a valid,
+    /// complete turn", read in 2.1.332), and asks once more where it did not expect one.
+    Silent,
+    /// An answer whose content was lost.
+    Lost,
+}
+
+impl Empty {
+    /// Classifies an answer without a block by its stop reason and the tokens it counts.
+    pub fn of(stop: Option<StopReason>, usage: &UsageSoFar) -> Self {
+        let counted = usage.tokens().output.unwrap_or_default();
+        match stop {
+            Some(StopReason::CutShort) => Self::Meant,
+            Some(StopReason::EndTurn) if (1..=MAX_SILENT_TOKENS).contains(&counted) => Self::Silent,
+            Some(StopReason::EndTurn | StopReason::ToolUse | StopReason::Other) | None => Self::Lost,
+        }
+    }
 }
 
 /// Longest error message that is kept for people, in bytes.
@@ -118,9 +156,59 @@ struct Message<'a> {
     model: Option<Cow<'a, str>>,
 }
 
-/// The model that a whole answer names.
-pub fn model_of_whole(body: &[u8]) -> Option<String> {
-    serde_json::from_slice::<Message<'_>>(body).ok()?.model.map(Cow::into_owned)
+/// A whole answer, as far as it is judged.
+#[derive(Debug, Clone, Default)]
+pub struct WholeMessage {
+    /// The model that it names; empty where it names none.
+    pub model: String,
+    /// Whether its `content` holds a block.
+    pub has_block: bool,
+    /// Its stop reason.
+    pub stop: Option<StopReason>,
+    /// Its token counts.
+    pub usage: UsageSoFar,
+}
+
+impl WholeMessage {
+    /// Reads a whole answer; `None` if it is not an object whose `content` is a list. Nothing else is looked for: Claude Code 2.1.332
+    /// takes a message without `type` or behind a byte order mark.
+    pub fn read(body: &[u8]) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Whole<'a> {
+            #[serde(borrow)]
+            content: Vec<&'a RawValue>,
+            #[serde(borrow, default)]
+            model: Option<Cow<'a, str>>,
+            #[serde(borrow, default)]
+            stop_reason: Option<&'a RawValue>,
+            #[serde(borrow, default)]
+            usage: Option<&'a RawValue>,
+        }
+        let whole: Whole<'_> = serde_json::from_slice(body.strip_prefix(BOM).unwrap_or(body)).ok()?;
+        Some(Self {
+            model: whole.model.map(Cow::into_owned).unwrap_or_default(),
+            has_block: !whole.content.is_empty(),
+            stop: whole.stop_reason.map(stop_reason),
+            usage: UsageSoFar { start: whole.usage.map(ToOwned::to_owned), delta: None },
+        })
+    }
+}
+
+impl WholeMessage {
+    /// Whether it counts tokens: Claude Code 2.1.332 refuses a message that does not.
+    pub fn has_usage(&self) -> bool {
+        self.usage.start.as_ref().is_some_and(|usage| usage.get().starts_with('{'))
+    }
+}
+
+/// Whether a whole answer to a request for a count holds one.
+pub fn is_count(body: &[u8]) -> bool {
+    #[derive(Deserialize)]
+    struct Count {
+        #[serde(rename = "input_tokens")]
+        _input_tokens: f64,
+    }
+    serde_json::from_slice::<Count>(body.strip_prefix(BOM).unwrap_or(body)).is_ok()
 }
 
 /// The token counts that a stream has told so far, as the provider wrote them.
@@ -160,12 +248,6 @@ struct CacheCreation {
 }
 
 impl UsageSoFar {
-    /// The counts of a whole answer.
-    pub fn of_whole(body: &[u8]) -> Self {
-        let usage = serde_json::from_slice::<Message<'_>>(body).ok().and_then(|message| message.usage.map(ToOwned::to_owned));
-        Self { start: usage, delta: None }
-    }
-
     /// The counts as numbers: what a later event does not repeat is taken from `message_start`.
     pub fn tokens(&self) -> Tokens {
         let read = |usage: &Option<Box<RawValue>>| {
@@ -182,33 +264,109 @@ impl UsageSoFar {
     }
 }
 
+/// How the client's SDK treats an event, by its name.
+enum Reading {
+    Parsed,
+    Error,
+    /// Skipped, and without a name.
+    Nameless,
+    Skipped,
+}
+
+fn reading(name: &[u8]) -> Reading {
+    match name {
+        b"content_block_delta"
+        | b"content_block_start"
+        | b"content_block_stop"
+        | b"message_start"
+        | b"message_delta"
+        | b"message_stop"
+        | b"message"
+        | b"completion" => Reading::Parsed,
+        b"error" => Reading::Error,
+        b"" => Reading::Nameless,
+        _ => Reading::Skipped,
+    }
+}
+
 /// Reads one event; token counts go into `usage`.
 pub fn read(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
-    if let Some(delta) = PlainDelta::of(event.data) {
-        return delta.fact();
+    match reading(event.name) {
+        Reading::Parsed => match PlainDelta::of(event.data) {
+            Some(delta) => delta.fact(),
+            None => parsed(event.data, usage).0,
+        },
+        _ => unparsed(event),
     }
-    read_any(event, usage)
 }
 
-fn read_any(event: &Event<'_>, usage: &mut UsageSoFar) -> Fact {
-    serde_json::from_slice::<Raw<'_>>(event.data).map_or(Fact::Malformed, |raw| fact(&raw, event.name, usage))
-}
-
-/// The same, with the text that the event brings: of a text block alone, not of thinking or a tool call.
+/// Like [`read`], with the text that the event brings: of a text block alone, not of thinking or a tool call.
 pub fn read_with_text(event: &Event<'_>, usage: &mut UsageSoFar) -> (Fact, Option<String>) {
-    if let Some(delta) = PlainDelta::of(event.data) {
-        return (delta.fact(), delta.text());
+    match reading(event.name) {
+        Reading::Parsed => match PlainDelta::of(event.data) {
+            Some(delta) => (delta.fact(), delta.text()),
+            None => parsed(event.data, usage),
+        },
+        _ => (unparsed(event), None),
     }
-    read_any_with_text(event, usage)
 }
 
-fn read_any_with_text(event: &Event<'_>, usage: &mut UsageSoFar) -> (Fact, Option<String>) {
-    let Ok(raw) = serde_json::from_slice::<Raw<'_>>(event.data) else {
-        return (Fact::Malformed, None);
-    };
-    let text = raw.delta.as_ref().and_then(|delta| delta.text);
-    let fact = fact(&raw, event.name, usage);
-    let text = text.filter(|_| matches!(fact, Fact::Delta { .. }));
+/// An event that the client does not parse. A failure that a provider reports in one is a failure all the same.
+fn unparsed(event: &Event<'_>) -> Fact {
+    match reading(event.name) {
+        Reading::Error => error_event(event.data),
+        // Some providers send an error body without an event name.
+        Reading::Nameless => serde_json::from_slice::<Raw<'_>>(event.data)
+            .ok()
+            .filter(|raw| raw.error.is_some() && raw.kind.as_deref().is_none_or(|kind| kind == "error"))
+            .map_or(Fact::Sign, |raw| error(raw.error.as_ref())),
+        Reading::Parsed | Reading::Skipped => Fact::Sign,
+    }
+}
+
+/// An `error` event is one whatever its data holds.
+fn error_event(data: &[u8]) -> Fact {
+    let text = String::from_utf8_lossy(data);
+    match lenient(&text) {
+        Some(raw) => error(raw.error.as_ref()),
+        None => Fact::Error { kind: "api_error".into(), message: shortened(&text).into() },
+    }
+}
+
+fn parsed(data: &[u8], usage: &mut UsageSoFar) -> (Fact, Option<String>) {
+    if let Ok(raw) = serde_json::from_slice::<Raw<'_>>(data) {
+        return fact_with_text(&raw, usage);
+    }
+    let text = String::from_utf8_lossy(data);
+    match lenient(&text) {
+        Some(raw) => fact_with_text(&raw, usage),
+        // A list, a string or a number has no type, so the client skips it; `null` it cannot look into.
+        None if text.trim() != "null" && serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok() => (Fact::Sign, None),
+        None => (Fact::Malformed, None),
+    }
+}
+
+/// Reads what a browser's `JSON.parse` takes and a strict reader does not: broken UTF-8, a name twice, an index in quotes.
+fn lenient(text: &str) -> Option<Raw<'_>> {
+    let fields: HashMap<String, &RawValue> = serde_json::from_str(text).ok()?;
+    Some(Raw {
+        kind: field(&fields, "type"),
+        index: field(&fields, "index"),
+        content_block: field(&fields, "content_block"),
+        delta: field(&fields, "delta"),
+        error: field(&fields, "error"),
+        message: fields.get("message").copied(),
+        usage: fields.get("usage").copied(),
+    })
+}
+
+fn field<'a, T: Deserialize<'a>>(fields: &HashMap<String, &'a RawValue>, name: &str) -> Option<T> {
+    serde_json::from_str(fields.get(name)?.get()).ok()
+}
+
+fn fact_with_text(raw: &Raw<'_>, usage: &mut UsageSoFar) -> (Fact, Option<String>) {
+    let fact = fact(raw, usage);
+    let text = raw.delta.as_ref().and_then(|delta| delta.text).filter(|_| matches!(fact, Fact::Delta { .. }));
     (fact, text.and_then(|text| serde_json::from_str(text.get()).ok()))
 }
 
@@ -274,12 +432,8 @@ fn is_plain_string(quoted: &[u8]) -> bool {
     true
 }
 
-fn fact(raw: &Raw<'_>, name: &[u8], usage: &mut UsageSoFar) -> Fact {
-    let kind = match &raw.kind {
-        Some(kind) => kind.as_bytes(),
-        None => name,
-    };
-    match kind {
+fn fact(raw: &Raw<'_>, usage: &mut UsageSoFar) -> Fact {
+    match raw.kind.as_deref().unwrap_or_default().as_bytes() {
         b"content_block_delta" => Fact::Delta { substance: raw.delta.as_ref().is_some_and(has_substance) },
         b"content_block_start" => Fact::BlockStart {
             index: raw.index.unwrap_or_default(),
@@ -300,24 +454,17 @@ fn fact(raw: &Raw<'_>, name: &[u8], usage: &mut UsageSoFar) -> Fact {
         }
         b"message_stop" => Fact::Stop,
         b"error" => error(raw.error.as_ref()),
-        // Some providers send an error body without an event name or type.
-        _ if raw.kind.is_none() && raw.error.is_some() => error(raw.error.as_ref()),
         _ => Fact::Sign,
     }
 }
 
 fn stop_reason(json: &RawValue) -> StopReason {
-    if json.get() == "\"tool_use\"" { StopReason::ToolUse } else { StopReason::Other }
-}
-
-/// The stop reason of a whole answer.
-pub fn stop_of_whole(body: &[u8]) -> Option<StopReason> {
-    #[derive(Deserialize)]
-    struct Whole<'a> {
-        #[serde(borrow, default)]
-        stop_reason: Option<&'a RawValue>,
+    match json.get().trim_matches('"') {
+        "tool_use" => StopReason::ToolUse,
+        "end_turn" => StopReason::EndTurn,
+        "refusal" | "max_tokens" | "stop_sequence" | "pause_turn" | "model_context_window_exceeded" | "compaction" => StopReason::CutShort,
+        _ => StopReason::Other,
     }
-    serde_json::from_slice::<Whole<'_>>(body).ok()?.stop_reason.map(stop_reason)
 }
 
 fn error(body: Option<&ErrorBody<'_>>) -> Fact {
@@ -375,6 +522,17 @@ impl Fact {
     }
 }
 
+/// Whether a stream of which everything is here is an answer: it starts, has a block and ends.
+pub fn is_whole(text: &[u8]) -> bool {
+    let (mut usage, mut position, mut broken) = (UsageSoFar::default(), Position::default(), false);
+    Scanner::new().feed(text, |event| {
+        let fact = read(&event, &mut usage);
+        broken |= matches!(fact, Fact::Error { .. } | Fact::Malformed);
+        fact.apply(&mut position);
+    });
+    !broken && position.started && position.next_index > 0 && position.is_complete()
+}
+
 /// The events that hand a broken answer back to Claude Code: an open text block is closed, an open tool call or thinking block stays open
 /// (the client drops it), and the message ends as if its length were used up, so that the client asks for the rest.
 pub fn hand_back(position: &Position, usage: &UsageSoFar) -> String {
@@ -396,7 +554,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::sse::Scanner;
 
     fn facts(stream: &str) -> (Vec<Fact>, Position, UsageSoFar) {
         let mut usage = UsageSoFar::default();
@@ -410,8 +567,13 @@ mod tests {
         (facts, position, usage)
     }
 
+    /// An event of a message, as a provider names it.
     fn event(data: &str) -> Fact {
-        read(&Event { name: b"", data: data.as_bytes(), end: 0 }, &mut UsageSoFar::default())
+        named("message", data)
+    }
+
+    fn named(name: &str, data: &str) -> Fact {
+        read(&Event { name: name.as_bytes(), data: data.as_bytes(), end: 0 }, &mut UsageSoFar::default())
     }
 
     #[test]
@@ -441,11 +603,11 @@ mod tests {
         assert_eq!(event("[DONE]"), Fact::Malformed);
         assert_eq!(event("<html>"), Fact::Malformed);
         assert_eq!(
-            event(r#"{"error":{"type":"overloaded_error","message":"Overloaded"}}"#),
+            named("", r#"{"error":{"type":"overloaded_error","message":"Overloaded"}}"#),
             Fact::Error { kind: "overloaded_error".into(), message: "Overloaded".into() }
         );
         assert_eq!(
-            event(r#"{"error":{"code":402,"message":"no credits"},"id":"x"}"#),
+            named("", r#"{"error":{"code":402,"message":"no credits"},"id":"x"}"#),
             Fact::Error { kind: "billing_error".into(), message: "no credits".into() }
         );
     }
@@ -464,12 +626,89 @@ mod tests {
     }
 
     #[test]
-    fn a_stop_reason_says_whether_the_turn_goes_on() {
-        for (said, reason) in [("null", None), ("\"tool_use\"", Some(StopReason::ToolUse)), ("\"end_turn\"", Some(StopReason::Other))] {
+    fn stop_reason_is_read_from_a_message_delta() {
+        for (said, reason) in [
+            ("null", None),
+            ("\"tool_use\"", Some(StopReason::ToolUse)),
+            ("\"end_turn\"", Some(StopReason::EndTurn)),
+            ("\"refusal\"", Some(StopReason::CutShort)),
+            ("\"network_error\"", Some(StopReason::Other)),
+        ] {
             let told = event(&format!(r#"{{"type":"message_delta","delta":{{"stop_reason":{said}}}}}"#));
             assert_eq!(told, Fact::MessageDelta { stop: reason });
             assert_eq!(told.is_success(), reason.is_some());
-            assert_eq!(stop_of_whole(format!(r#"{{"type":"message","stop_reason":{said}}}"#).as_bytes()), reason);
+        }
+    }
+
+    #[test]
+    fn events_outside_the_message_are_not_parsed() {
+        let text = r#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":"x"}}"#;
+        for (name, data) in [
+            ("ping", "ping"),
+            ("ping", "{"),
+            ("keepalive", "not JSON"),
+            ("", "[DONE]"),
+            ("", "x"),
+            ("", text),
+            ("chunk", text),
+            ("ping", text),
+            ("ping ", "x"),
+            ("Message_start", r#"{"type":"message_start"}"#),
+        ] {
+            assert_eq!(named(name, data), Fact::Sign, "{name}: {data}");
+        }
+    }
+
+    #[test]
+    fn events_of_the_message_are_read_by_their_type() {
+        assert_eq!(named("message", r#"{"type":"content_block_stop","index":0}"#), Fact::BlockStop);
+        assert_eq!(named("message_stop", r#"{"type":"content_block_stop","index":0}"#), Fact::BlockStop);
+        for data in ["[]", "7", "\"x\"", "{}", r#"{"index":0}"#, r#"{"type":"new"}"#] {
+            assert_eq!(named("content_block_stop", data), Fact::Sign, "{data}");
+        }
+        for data in ["null", "{", "x", "{} {}", "{'type':1}"] {
+            assert_eq!(named("content_block_stop", data), Fact::Malformed, "{data}");
+        }
+    }
+
+    /// Each passes the client's own parser (measured with Claude Code 2.1.332 for the first two).
+    #[test]
+    fn json_that_the_client_takes_is_not_malformed() {
+        let delta =
+            |text: &[u8]| [br#"{"type":"content_block_delta","index":0,"delta":{"type":"text_delta","text":""#, text, br#""}}"#].concat();
+        for data in [
+            delta(br"half a pair \ud83d"),
+            delta(b"broken \xc3 UTF-8"),
+            br#"{"type":"content_block_delta","type":"content_block_delta","delta":{"text":"x"}}"#.to_vec(),
+            br#"{"type":"content_block_delta","index":"0","delta":{"text":"x"}}"#.to_vec(),
+            br#"{"type":"content_block_delta","index":-1,"delta":{"text":"x"}}"#.to_vec(),
+        ] {
+            let fact = read(&Event { name: b"content_block_delta", data: &data, end: 0 }, &mut UsageSoFar::default());
+            assert_eq!(fact, Fact::Delta { substance: true }, "{}", String::from_utf8_lossy(&data));
+        }
+    }
+
+    #[test]
+    fn error_event_needs_no_json() {
+        assert_eq!(named("error", "upstream gone"), Fact::Error { kind: "api_error".into(), message: "upstream gone".into() });
+        assert_eq!(named("error", r#"{"error":"gone"}"#), Fact::Error { kind: "api_error".into(), message: "".into() });
+        assert_eq!(named("error", "[]"), Fact::Error { kind: "api_error".into(), message: "[]".into() });
+    }
+
+    #[test]
+    fn empty_answer_is_judged_by_reason_and_tokens() {
+        let empty = |stop, output: &str| {
+            let mut usage = UsageSoFar::default();
+            let data = format!(r#"{{"type":"message_delta","delta":{{}},"usage":{{"output_tokens":{output}}}}}"#);
+            read(&Event { name: b"message_delta", data: data.as_bytes(), end: 0 }, &mut usage);
+            Empty::of(stop, &usage)
+        };
+        assert_eq!(empty(Some(StopReason::CutShort), "0"), Empty::Meant);
+        for (tokens, kind) in [("0", Empty::Lost), ("1", Empty::Silent), ("3", Empty::Silent), ("4", Empty::Lost), ("null", Empty::Lost)] {
+            assert_eq!(empty(Some(StopReason::EndTurn), tokens), kind, "{tokens}");
+        }
+        for stop in [Some(StopReason::ToolUse), Some(StopReason::Other), None] {
+            assert_eq!(empty(stop, "2"), Empty::Lost, "{stop:?}");
         }
     }
 
@@ -488,11 +727,10 @@ mod tests {
 
     #[test]
     fn an_error_is_known_by_its_event_s_name_too_and_its_words_are_cut_between_letters() {
-        let nameless = Event { name: b"error", data: br#"{"error":{"type":"overloaded_error"}}"#, end: 0 };
         let known = Fact::Error { kind: "overloaded_error".into(), message: "".into() };
-        assert_eq!(read(&nameless, &mut UsageSoFar::default()), known);
-        let told = Event { name: b"error", data: b"{}", end: 0 };
-        assert!(matches!(read(&told, &mut UsageSoFar::default()), Fact::Error { .. }));
+        assert_eq!(named("error", r#"{"error":{"type":"overloaded_error"}}"#), known);
+        assert!(matches!(named("error", "{}"), Fact::Error { .. }));
+        assert_eq!(event(r#"{"type":"error","error":{"type":"overloaded_error"}}"#), known);
         let other = event(r#"{"type":"something_new","error":{"type":"overloaded_error"}}"#);
         assert_eq!(other, Fact::Sign, "what names another type is no error");
         let long = format!("{}é", "x".repeat(MESSAGE_CAP - 1));
@@ -502,19 +740,18 @@ mod tests {
 
     #[test]
     fn an_answer_names_its_model_at_its_start() {
-        let named = |model: &str| Fact::Start { model: model.into() };
-        assert_eq!(event(r#"{"type":"message_start","message":{"id":"m","model":"glm-5"}}"#), named("glm-5"));
-        assert_eq!(event(r#"{"type":"message_start","message":{}}"#), named(""));
+        let start = |model: &str| Fact::Start { model: model.into() };
+        assert_eq!(event(r#"{"type":"message_start","message":{"id":"m","model":"glm-5"}}"#), start("glm-5"));
+        assert_eq!(event(r#"{"type":"message_start","message":{}}"#), start(""));
         assert_eq!(event(r#"{"type":"ping","message":{"model":"x"}}"#), Fact::Sign);
-        assert_eq!(model_of_whole(br#"{"type":"message","model":"glm-5"}"#).as_deref(), Some("glm-5"));
     }
 
     /// What both ways of reading say of an event.
     fn both_ways(data: &[u8]) -> [(Fact, Fact, Option<String>); 2] {
-        let event = Event { name: b"", data, end: 0 };
+        let event = Event { name: b"content_block_delta", data, end: 0 };
         let mut usage = UsageSoFar::default();
-        let (fast, slow) = (read_with_text(&event, &mut usage), read_any_with_text(&event, &mut usage));
-        [(read(&event, &mut usage), fast.0, fast.1), (read_any(&event, &mut usage), slow.0, slow.1)]
+        let (fast, slow) = (read_with_text(&event, &mut usage), parsed(data, &mut usage));
+        [(read(&event, &mut usage), fast.0, fast.1), (slow.0.clone(), slow.0, slow.1)]
     }
 
     #[test]
@@ -568,9 +805,21 @@ mod tests {
             "event: content_block_delta\ndata: {\"type\":\"content_block_delta\",\"index\":0,\"delta\":{\"type\":\"text_delta\",\"text\":\"Hi\"}}\n\n",
         ));
         let (facts, after, _) = facts(&hand_back(&position, &usage));
-        assert_eq!(facts, [Fact::BlockStop, Fact::MessageDelta { stop: Some(StopReason::Other) }, Fact::Stop]);
+        assert_eq!(facts, [Fact::BlockStop, Fact::MessageDelta { stop: Some(StopReason::CutShort) }, Fact::Stop]);
         assert!(after.stopped);
         assert!(hand_back(&position, &usage).contains(r#""usage":{"input_tokens":9,"output_tokens":1}"#));
+    }
+
+    #[test]
+    fn whole_stream_starts_has_a_block_and_ends() {
+        let start = "event: message_start\ndata: {\"type\":\"message_start\",\"message\":{}}\n\n";
+        let block = "event: content_block_start\ndata: {\"type\":\"content_block_start\",\"index\":0,\"content_block\":{}}\n\n";
+        let stop = "event: message_stop\ndata: {\"type\":\"message_stop\"}\n\n";
+        let odd = "event: message_stop\ndata: oops\n\n";
+        assert!(is_whole([start, block, stop].concat().as_bytes()));
+        for text in [[start, stop, ""], [block, stop, ""], [start, block, ""], [start, block, odd], ["{}", "", ""]] {
+            assert!(!is_whole(text.concat().as_bytes()), "{text:?}");
+        }
     }
 
     #[test]
@@ -580,19 +829,43 @@ mod tests {
         position.close();
         position.open(1, BlockKind::ToolCall);
         let (facts, _, _) = facts(&hand_back(&position, &UsageSoFar::default()));
-        assert_eq!(facts, [Fact::MessageDelta { stop: Some(StopReason::Other) }, Fact::Stop]);
+        assert_eq!(facts, [Fact::MessageDelta { stop: Some(StopReason::CutShort) }, Fact::Stop]);
     }
 
     #[test]
     fn what_is_written_to_the_cache_for_an_hour_is_counted_apart() {
         let tokens = |usage: &str| {
-            let body = format!(r#"{{"type":"message","usage":{usage}}}"#);
-            let tokens = UsageSoFar::of_whole(body.as_bytes()).tokens();
+            let body = format!(r#"{{"type":"message","content":[],"usage":{usage}}}"#);
+            let tokens = WholeMessage::read(body.as_bytes()).expect("a message").usage.tokens();
             (tokens.cache_write, tokens.cache_write_1h)
         };
         let both = r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":{"ephemeral_5m_input_tokens":2,"ephemeral_1h_input_tokens":7}}"#;
         assert_eq!(tokens(both), (Some(9), Some(7)));
         assert_eq!(tokens(r#"{"input_tokens":1,"cache_creation_input_tokens":9,"cache_creation":null}"#), (Some(9), None));
         assert_eq!(tokens(r#"{"input_tokens":1}"#), (None, None));
+    }
+
+    #[test]
+    fn whole_answer_is_an_object_with_a_list_of_content() {
+        let whole = r#"{"content":[{"type":"text","text":"x"}],"model":"glm-5","stop_reason":"tool_use","usage":{"output_tokens":4}}"#;
+        for body in [whole.to_owned(), format!("\u{feff}{whole}"), format!(" \n{whole}\n")] {
+            let message = WholeMessage::read(body.as_bytes()).expect("a message");
+            assert_eq!((&*message.model, message.has_block, message.stop), ("glm-5", true, Some(StopReason::ToolUse)));
+            assert_eq!(message.usage.tokens().output, Some(4));
+        }
+        assert!(!WholeMessage::read(br#"{"content":[]}"#).expect("a message").has_block);
+        for body in
+            ["", "{}", "[]", "\"x\"", "null", r#"{"content":null}"#, r#"{"content":"x"}"#, r#"{"code":500,"msg":"x"}"#, "event: ping\n\n"]
+        {
+            assert!(WholeMessage::read(body.as_bytes()).is_none(), "{body}");
+        }
+    }
+
+    #[test]
+    fn count_is_an_object_with_a_number() {
+        assert!(is_count(br#"{"input_tokens":42}"#) && is_count(b"\xef\xbb\xbf{\"input_tokens\":0,\"x\":1}"));
+        for body in ["{}", "42", r#"{"input_tokens":null}"#, r#"{"input_tokens":"42"}"#, r#"{"code":500}"#] {
+            assert!(!is_count(body.as_bytes()), "{body}");
+        }
     }
 }

@@ -25,6 +25,7 @@ mod run;
 mod serve;
 mod service;
 mod settings;
+mod standstill;
 mod statusline;
 mod user;
 mod wiring;

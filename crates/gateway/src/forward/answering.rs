@@ -93,7 +93,7 @@ impl Driver {
         match &self.attempts[place].doing {
             Doing::Nothing => Some(self.out.waiting() as u64),
             Doing::Opaque(_) => upstream.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok(),
-            Doing::Pausing(..) | Doing::Sending(_) | Doing::Refused(_) | Doing::Stream(_) | Doing::Whole(..) => None,
+            Doing::Pausing(..) | Doing::Sending(_) | Doing::Refused(_) | Doing::First(..) | Doing::Stream(_) | Doing::Whole(..) => None,
         }
     }
 

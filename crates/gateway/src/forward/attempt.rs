@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use hotspare_core::{AttemptId, AttemptPlan, Failure};
-use hotspare_upstream::{Received, Target, UpstreamBody, clock};
+use hotspare_upstream::clock::{self, Deadline};
+use hotspare_upstream::{Received, Target, UpstreamBody};
 use hotspare_wire::resume::Splice;
 use hotspare_wire::sse::Scanner;
 use http::response;
@@ -34,6 +35,8 @@ pub(super) enum Doing {
     Sending(Pin<Box<dyn Future<Output = Result<Received<RequestBody>, Failure>> + Send>>),
     /// Reading the body of a refusal.
     Refused(Box<Refused>),
+    /// Reading the first bytes of a body, which show what it is.
+    First(UpstreamBody<RequestBody>, Vec<Bytes>),
     /// Reading an event stream.
     Stream(UpstreamBody<RequestBody>),
     /// Reading a JSON document.
@@ -47,7 +50,9 @@ pub(super) struct Refused {
     pub head: response::Parts,
     pub body: UpstreamBody<RequestBody>,
     pub read: BytesMut,
-    patience: Pin<Box<Sleep>>,
+    /// When something of the body came last.
+    read_at: Instant,
+    patience: Deadline,
 }
 
 /// Something that happened to an attempt.
@@ -72,6 +77,8 @@ pub(super) struct Attempt {
     pub hold: Holdback,
     /// The client has bytes of it.
     pub on_wire: bool,
+    /// It is not an answer, and is passed on as it came.
+    pub relayed: bool,
     /// Where it goes on with another's answer.
     pub splicer: Option<Box<Splicer>>,
 }
@@ -86,6 +93,7 @@ impl Attempt {
             head: None,
             hold: Holdback::new(wants),
             on_wire: false,
+            relayed: false,
             splicer: None,
         }
     }
@@ -100,7 +108,7 @@ impl Attempt {
             }
             Doing::Sending(sending) => sending.as_mut().poll(cx).map(Happened::Head),
             Doing::Refused(refused) => refused.poll(cx).map(|()| Happened::RefusalRead),
-            Doing::Stream(body) | Doing::Whole(body, ..) | Doing::Opaque(body) => loop {
+            Doing::First(body, _) | Doing::Stream(body) | Doing::Whole(body, ..) | Doing::Opaque(body) => loop {
                 let frame = ready!(Pin::new(&mut *body).poll_frame(cx));
                 match frame.map(|frame| frame.map(Frame::into_data)) {
                     Some(Ok(Ok(data))) => return Poll::Ready(Happened::Frame(Some(Ok(data)))),
@@ -143,17 +151,17 @@ impl Attempt {
 
 impl Refused {
     pub(super) fn new(head: response::Parts, body: UpstreamBody<RequestBody>) -> Self {
-        Self { head, body, read: BytesMut::new(), patience: Box::pin(tokio::time::sleep(REFUSAL_IDLE)) }
+        Self { head, body, read: BytesMut::new(), read_at: clock::now(), patience: Deadline::default() }
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.read.len() <= ERROR_CAP {
             match Pin::new(&mut self.body).poll_frame(cx) {
-                Poll::Pending => return self.patience.as_mut().poll(cx),
+                Poll::Pending => return self.patience.poll(cx, self.read_at + REFUSAL_IDLE),
                 Poll::Ready(Some(Ok(frame))) => {
                     if let Some(data) = frame.data_ref() {
                         self.read.extend_from_slice(data);
-                        self.patience.as_mut().reset((clock::now() + REFUSAL_IDLE).into());
+                        self.read_at = clock::now();
                     }
                 }
                 Poll::Ready(Some(Err(_)) | None) => break,
@@ -219,30 +227,5 @@ impl Outbox {
             joined.extend_from_slice(&next);
         }
         joined.freeze()
-    }
-}
-
-/// One timer for moving deadlines: it is reset only to come earlier, and looks again when it comes too early.
-#[derive(Default)]
-pub(super) struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
-}
-
-impl Timer {
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
-        let due: tokio::time::Instant = due.into();
-        let sleep = self.sleep.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(due)));
-        if sleep.deadline() > due {
-            sleep.as_mut().reset(due);
-        }
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            if sleep.deadline() >= due {
-                // Spent: the next deadline arms it anew.
-                self.sleep = None;
-                return Poll::Ready(());
-            }
-            sleep.as_mut().reset(due);
-        }
     }
 }

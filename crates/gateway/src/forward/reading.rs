@@ -7,15 +7,17 @@ use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::exchange::BodyKind;
 use hotspare_core::{AttemptId, Endpoint, Failure, FailureKind, Stage};
 use hotspare_upstream::headers::beta_values;
-use hotspare_upstream::{Connected, Received, clock};
+use hotspare_upstream::{Connected, Received, UpstreamBody, clock};
 use hotspare_wire::mint::Mark;
-use hotspare_wire::stream::{Fact, StopReason, UsageSoFar};
-use hotspare_wire::{failure, limits, mint, stream};
+use hotspare_wire::sniff::{self, Form};
+use hotspare_wire::stream::{self, Empty, Fact, StopReason, WholeMessage};
+use hotspare_wire::{failure, limits, messages, mint};
 use http::{HeaderMap, StatusCode, header, response};
 
 use super::attempt::{Doing, Happened, Refused};
-use super::{Driver, Kept, asks_for_a_stream};
+use super::{Driver, Kept};
 use crate::history::Changed;
+use crate::holdback::{Holdback, Wants};
 use crate::record;
 use crate::replay::RequestBody;
 
@@ -29,6 +31,8 @@ const WHOLE_CAP: usize = 32 * 1024 * 1024;
 const SERVED_CAP: usize = 80;
 
 const BROKE: &str = "connection broke before the answer was complete";
+
+const EMPTY: &str = "an answer without content";
 
 impl Driver {
     /// Notes who has answered in this conversation, and which thinking is theirs, once anyone but Anthropic may be asked.
@@ -79,6 +83,7 @@ impl Driver {
             Happened::Head(outcome) => self.on_head(place, outcome),
             Happened::RefusalRead => self.finish_refusal(place),
             Happened::Frame(frame) => match self.attempts[place].doing {
+                Doing::First(..) => self.on_first_frame(place, frame),
                 Doing::Stream(_) => self.on_stream_frame(place, frame),
                 Doing::Whole(..) => self.on_whole_frame(place, frame),
                 Doing::Opaque(_) => self.on_opaque_frame(place, frame),
@@ -107,23 +112,145 @@ impl Driver {
             self.attempts[place].doing = Doing::Refused(Box::new(Refused::new(head, body)));
             return;
         }
-        let kind = body_kind(self.exchange.facts().endpoint, &head).filter(|kind| *kind == BodyKind::Stream || !self.has_head);
-        let Some(kind) = kind else {
-            let said = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("no content type");
-            let words = format!("{} with {}", head.status.as_u16(), said.split(';').next().unwrap_or_default());
-            return self.failed(id, Failure::new(FailureKind::WrongContent, Stage::Head, words));
-        };
+        let endpoint = self.exchange.facts().endpoint;
+        let kind = announced(endpoint, &head, || self.wants_stream());
         let attempt = &mut self.attempts[place];
         attempt.head = Some(head);
-        attempt.doing = match kind {
-            BodyKind::Stream => {
-                self.notes.stream = true;
-                Doing::Stream(body)
-            }
-            BodyKind::Whole => Doing::Whole(body, Vec::new(), 0),
-            BodyKind::Opaque => Doing::Opaque(body),
-        };
+        attempt.doing = if endpoint == Endpoint::Other { Doing::Opaque(body) } else { Doing::First(body, Vec::new()) };
         self.with_world(|exchange, at| exchange.on_head(now, id, kind, at));
+    }
+
+    /// Whether the client asked for a stream; `None` while its request has not come, or cannot be read.
+    fn wants_stream(&self) -> Option<bool> {
+        if self.exchange.facts().endpoint != Endpoint::Messages {
+            return Some(false);
+        }
+        messages::wants_stream(&self.request.body.whole_if_here()?)
+    }
+
+    fn on_first_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
+        let attempt = &mut self.attempts[place];
+        let id = attempt.id;
+        let Doing::First(_, pieces) = &mut attempt.doing else { return };
+        match frame {
+            Some(Ok(data)) => {
+                self.notes.of(id).bytes_down += data.len() as u64;
+                self.exchange.on_bytes(clock::now(), id);
+                pieces.push(data);
+                self.recognise(place);
+            }
+            Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
+            None => {
+                let body = pieces.concat().into();
+                attempt.stop();
+                self.judge_whole(place, body);
+            }
+        }
+    }
+
+    /// Finds out what the body is, once enough of it has come.
+    fn recognise(&mut self, place: usize) {
+        let attempt = &self.attempts[place];
+        let (Doing::First(_, pieces), Some(head)) = (&attempt.doing, &attempt.head) else { return };
+        let first = joined(pieces);
+        if let Some(coding) = limits::content_coding(&head.headers) {
+            return match sniff::fits_coding(coding, &first) {
+                None => {}
+                Some(true) if is_labelled_stream(head) => self.begin_opaque(place),
+                Some(true) => self.begin_whole(place),
+                Some(false) => {
+                    let words = format!("{} labelled {coding} that is not", head.status.as_u16());
+                    self.not_an_answer(place, Failure::new(FailureKind::WrongContent, Stage::Held, words));
+                }
+            };
+        }
+        let Some(form) = sniff::form(&first) else { return };
+        let wrong = |what: &str| Failure::new(FailureKind::WrongContent, Stage::Held, format!("{} with {what}", head.status.as_u16()));
+        match (form, self.wants_stream()) {
+            (Form::Markup, _) => self.not_an_answer(place, wrong("a web page")),
+            (Form::Events, Some(false)) => self.not_an_answer(place, wrong("an event stream where a whole answer was asked for")),
+            (Form::Json, _) | (Form::Other, Some(false)) => self.begin_whole(place),
+            (Form::Other, None) if !is_labelled_stream(head) => self.begin_whole(place),
+            (Form::Events | Form::Other, _) => self.begin_stream(place),
+        }
+    }
+
+    fn begin_stream(&mut self, place: usize) {
+        let Some((body, pieces)) = self.take_first(place) else { return };
+        let attempt = &mut self.attempts[place];
+        attempt.doing = Doing::Stream(body);
+        self.notes.stream = true;
+        self.exchange.on_body(attempt.id, BodyKind::Stream);
+        self.on_events(place, joined(&pieces));
+    }
+
+    fn begin_whole(&mut self, place: usize) {
+        if self.has_head {
+            // The client reads a stream already.
+            let words = "a whole answer where a stream goes on";
+            return self.failed(self.attempts[place].id, Failure::new(FailureKind::WrongContent, Stage::Held, words));
+        }
+        let Some((body, pieces)) = self.take_first(place) else { return };
+        let attempt = &mut self.attempts[place];
+        let size = pieces.iter().map(Bytes::len).sum();
+        attempt.doing = Doing::Whole(body, pieces, size);
+        self.exchange.on_body(attempt.id, BodyKind::Whole);
+    }
+
+    /// What came cannot be read on its way, and is passed on as it comes.
+    fn begin_opaque(&mut self, place: usize) {
+        let attempt = &mut self.attempts[place];
+        let id = attempt.id;
+        if self.has_head {
+            let words = "a packed answer where a stream goes on";
+            return self.failed(id, Failure::new(FailureKind::WrongContent, Stage::Held, words));
+        }
+        match std::mem::replace(&mut attempt.doing, Doing::Nothing) {
+            Doing::First(body, pieces) | Doing::Whole(body, pieces, _) => {
+                self.out.extend(pieces);
+                attempt.doing = Doing::Opaque(body);
+            }
+            Doing::Stream(body) => {
+                attempt.hold.lift_barrier();
+                attempt.hold.release_all(&mut self.out);
+                attempt.hold = Holdback::new(Wants::default());
+                attempt.doing = Doing::Opaque(body);
+            }
+            other => attempt.doing = other,
+        }
+        self.exchange.on_body(id, BodyKind::Whole);
+        self.with_world(|exchange, at| exchange.on_held_full(clock::now(), id, at));
+    }
+
+    fn take_first(&mut self, place: usize) -> Option<(UpstreamBody<RequestBody>, Vec<Bytes>)> {
+        match std::mem::replace(&mut self.attempts[place].doing, Doing::Nothing) {
+            Doing::First(body, pieces) => Some((body, pieces)),
+            other => {
+                self.attempts[place].doing = other;
+                None
+            }
+        }
+    }
+
+    /// The client could not read what came as an answer. A profile without a spare has it passed on as it came: Claude Code asks again
+    /// without a stream then, as it would without hotspare.
+    fn not_an_answer(&mut self, place: usize, failure: Failure) {
+        if self.relays_anything(place) {
+            self.attempts[place].relayed = true;
+            return self.begin_opaque(place);
+        }
+        self.failed(self.attempts[place].id, failure);
+    }
+
+    fn relays_anything(&self, place: usize) -> bool {
+        self.exchange.plan().lone && !self.has_head && !self.exchange.is_flowing(self.attempts[place].id)
+    }
+
+    /// Whether another profile could answer now.
+    fn another_is_usable(&mut self, id: AttemptId) -> bool {
+        let mut usable = false;
+        self.with_world(|exchange, at| usable = exchange.hides_limits(clock::now(), id, at));
+        usable
     }
 
     /// The refusal is as whole as it will be: it becomes a failure of its class, and is kept.
@@ -134,7 +261,7 @@ impl Driver {
         let id = attempt.id;
         let client_login = attempt.client_login;
         let body = read.freeze();
-        let unpacked = unpacked(&head.headers, &body);
+        let unpacked = unpacked(&head.headers, &body).unwrap_or_default();
         let endpoint = self.exchange.facts().endpoint;
         let mut failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
         let mut kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
@@ -156,31 +283,36 @@ impl Driver {
     }
 
     pub(super) fn on_stream_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
-        let now = clock::now();
-        let attempt = &mut self.attempts[place];
-        let id = attempt.id;
+        let id = self.attempts[place].id;
         match frame {
             Some(Ok(data)) => {
                 self.notes.of(id).bytes_down += data.len() as u64;
-                self.exchange.on_bytes(now, id);
-                attempt.receive(data);
-                let marks = attempt.hold.take_marks();
-                if !marks.is_empty() {
-                    self.note_answer(place, &marks);
-                }
-                let attempt = &mut self.attempts[place];
-                if attempt.splicer.as_ref().is_some_and(|splicer| splicer.splice.started_over()) {
-                    return self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "the rest began from the start"));
-                }
-                if attempt.hold.held() > hotspare_core::policy::HOLD_BYTES {
-                    self.with_world(|exchange, at| exchange.on_held_full(now, id, at));
-                }
-                if !self.judge_next_fact(place) {
-                    self.release();
-                }
+                self.exchange.on_bytes(clock::now(), id);
+                self.on_events(place, data);
             }
             Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
             None => self.on_end(place),
+        }
+    }
+
+    /// Takes the next bytes of an event stream in.
+    fn on_events(&mut self, place: usize, data: Bytes) {
+        let attempt = &mut self.attempts[place];
+        let id = attempt.id;
+        attempt.receive(data);
+        let marks = attempt.hold.take_marks();
+        if !marks.is_empty() {
+            self.note_answer(place, &marks);
+        }
+        let attempt = &mut self.attempts[place];
+        if attempt.splicer.as_ref().is_some_and(|splicer| splicer.splice.started_over()) {
+            return self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "the rest began from the start"));
+        }
+        if attempt.hold.held() > hotspare_core::policy::HOLD_BYTES {
+            self.with_world(|exchange, at| exchange.on_held_full(clock::now(), id, at));
+        }
+        if !self.judge_next_fact(place) {
+            self.release();
         }
     }
 
@@ -196,11 +328,12 @@ impl Driver {
         let Some(fact) = attempt.hold.next_fact() else { return false };
         match &fact {
             Fact::Error { kind, message } => self.on_error_event(place, kind, message),
-            Fact::Malformed if held => self.failed(id, Failure::new(FailureKind::Malformed, Stage::Held, "what came is no event stream")),
+            Fact::Malformed => {
+                self.not_an_answer(place, Failure::new(FailureKind::Malformed, Stage::Held, "an event whose data is not JSON"));
+            }
+            fact if held && fact.is_content() => self.judge_held(place, fact, doomed),
             Fact::MessageDelta { stop: Some(reason) } => self.succeed(id, *reason == StopReason::ToolUse),
             fact if fact.is_success() => self.succeed(id, false),
-            // An error that came along with the first content is still an error before the commit.
-            fact if fact.is_content() && held && !doomed => self.with_world(|exchange, at| exchange.on_first_content(clock::now(), id, at)),
             fact if fact.is_content() && !doomed => self.exchange.on_content(clock::now(), id),
             _ => {}
         }
@@ -208,10 +341,56 @@ impl Driver {
         true
     }
 
+    /// Judges an event that brings the answer on, of which the client has nothing yet: the order in which the client can read them, and
+    /// whether an answer that is over has any content.
+    fn judge_held(&mut self, place: usize, fact: &Fact, doomed: bool) {
+        let attempt = &self.attempts[place];
+        let id = attempt.id;
+        let (started, has_block) = (attempt.hold.received().started, attempt.hold.received().next_index > 0);
+        let disorder = |words: &str| Failure::new(FailureKind::Malformed, Stage::Held, words);
+        match fact {
+            _ if !started => self.not_an_answer(place, disorder("content before the start of its message")),
+            Fact::MessageDelta { stop: None } if !has_block => {}
+            Fact::MessageDelta { stop } if !has_block => self.judge_empty(place, *stop),
+            Fact::Stop if !has_block => self.judge_empty(place, None),
+            _ if !has_block => self.not_an_answer(place, disorder("content outside of any block")),
+            Fact::MessageDelta { stop: Some(reason) } => self.succeed(id, *reason == StopReason::ToolUse),
+            Fact::Stop => self.succeed(id, false),
+            // An error that came along with the first content is still an error before the commit.
+            _ if !doomed => self.with_world(|exchange, at| exchange.on_first_content(clock::now(), id, at)),
+            _ => {}
+        }
+    }
+
+    /// A stream is over without a block.
+    fn judge_empty(&mut self, place: usize, stop: Option<StopReason>) {
+        let id = self.attempts[place].id;
+        let empty = Empty::of(stop, self.attempts[place].hold.usage());
+        if self.is_good_empty(id, empty) {
+            self.succeed(id, false);
+        } else {
+            self.not_an_answer(place, Failure::new(FailureKind::Malformed, Stage::Held, EMPTY));
+        }
+    }
+
+    /// Whether an answer without a block goes to the client. From its own provider the client reads one that the model meant; a spare's is
+    /// taken only where no other profile can answer.
+    fn is_good_empty(&mut self, id: AttemptId, empty: Empty) -> bool {
+        match empty {
+            Empty::Meant => true,
+            Empty::Silent => self.is_primary(id) || !self.another_is_usable(id),
+            Empty::Lost => false,
+        }
+    }
+
+    fn is_primary(&self, id: AttemptId) -> bool {
+        self.exchange.attempts()[usize::from(id.0)].profile == self.exchange.plan().primary
+    }
+
     pub(super) fn on_error_event(&mut self, place: usize, kind: &str, message: &str) {
         let failure = failure::of_event(kind, message, Stage::Held);
         let id = self.attempts[place].id;
-        let from_primary = self.exchange.attempts()[usize::from(id.0)].profile == self.exchange.plan().primary;
+        let from_primary = self.is_primary(id);
         let attempt = &mut self.attempts[place];
         let bound_to_request = match failure.kind {
             FailureKind::BadRequest => true,
@@ -227,22 +406,17 @@ impl Driver {
     }
 
     pub(super) fn on_whole_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
-        let now = clock::now();
         let attempt = &mut self.attempts[place];
         let id = attempt.id;
         let Doing::Whole(_, pieces, size) = &mut attempt.doing else { return };
         match frame {
             Some(Ok(data)) => {
                 self.notes.of(id).bytes_down += data.len() as u64;
-                self.exchange.on_bytes(now, id);
+                self.exchange.on_bytes(clock::now(), id);
                 *size += data.len();
                 pieces.push(data);
-                if *size > WHOLE_CAP
-                    && let Doing::Whole(body, pieces, _) = std::mem::replace(&mut attempt.doing, Doing::Nothing)
-                {
-                    self.out.extend(pieces);
-                    attempt.doing = Doing::Opaque(body);
-                    self.with_world(|exchange, at| exchange.on_held_full(now, id, at));
+                if *size > WHOLE_CAP {
+                    self.begin_opaque(place);
                 }
             }
             Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
@@ -254,40 +428,67 @@ impl Driver {
         }
     }
 
-    /// A whole JSON answer is here: is it one?
+    /// A body that is not a stream is here.
     pub(super) fn judge_whole(&mut self, place: usize, body: Bytes) {
         let attempt = &self.attempts[place];
         let id = attempt.id;
         let headers = attempt.head.as_ref().map(|head| head.headers.clone()).unwrap_or_default();
         let unpacked = unpacked(&headers, &body);
-        let unreadable = unpacked.is_empty() && !body.is_empty();
-        if !unreadable && let Some(failure) = self.fault_of_whole(&unpacked) {
-            return self.failed(id, failure);
+        let message = unpacked.as_deref().and_then(WholeMessage::read);
+        // What is packed in a way that cannot be read is passed on as it is.
+        let fault = unpacked.as_deref().and_then(|text| self.fault_of_whole(id, text, message.as_ref()));
+        if let Some(fault) = fault {
+            if self.relays_anything(place) || (fault.relayed_alone && !self.has_head && !self.another_is_usable(id)) {
+                self.attempts[place].relayed = true;
+                self.out.push(body);
+                return self.on_end(place);
+            }
+            return self.failed(id, fault.failure);
         }
-        self.note_answer(place, &mint::marks_of_answer(&unpacked));
-        if let Some(served) = stream::model_of_whole(&unpacked).filter(|served| !served.is_empty()) {
-            self.note_model(id, &served);
+        self.note_answer(place, &mint::marks_of_answer(unpacked.as_deref().unwrap_or_default()));
+        let message = message.unwrap_or_default();
+        if !message.model.is_empty() {
+            self.note_model(id, &message.model);
         }
-        self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
-        let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
+        self.notes.of(id).tokens = message.usage.tokens();
         self.out.push(body);
-        self.succeed(id, mid_turn);
+        self.succeed(id, message.stop == Some(StopReason::ToolUse));
         self.on_end(place);
     }
 
-    pub(super) fn fault_of_whole(&self, body: &[u8]) -> Option<Failure> {
-        let wrong = |words: &str| Some(Failure::new(FailureKind::WrongContent, Stage::Head, words));
+    /// Why a whole body is not what the client asked for.
+    fn fault_of_whole(&mut self, id: AttemptId, body: &[u8], message: Option<&WholeMessage>) -> Option<WholeFault> {
+        let wrong = |words: &str| Some(Failure::new(FailureKind::WrongContent, Stage::Held, words).into());
+        let endpoint = self.exchange.facts().endpoint;
         if body.iter().all(u8::is_ascii_whitespace) {
             return wrong("200 with an empty body");
         }
-        if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() {
-            return wrong("200 with a body that is no JSON");
+        if let Some(failure) = failure::under_good_status(endpoint, body, self.gateway.outside().wall()) {
+            return Some(failure.into());
         }
-        if let Some(failure) = failure::under_good_status(self.exchange.facts().endpoint, body, self.gateway.outside().wall()) {
-            return Some(failure);
+        match (endpoint, message) {
+            // A stream that came packed under another label.
+            (Endpoint::Messages, None) if self.wants_stream() != Some(false) && stream::is_whole(body) => None,
+            (Endpoint::CountTokens, _) if !stream::is_count(body) => wrong("200 with a body that is not a count"),
+            (Endpoint::Models, _) if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() => {
+                wrong("200 with a body that is not JSON")
+            }
+            (Endpoint::Messages, None) => wrong("200 with a body that is not a message"),
+            (Endpoint::Messages, Some(_)) if self.wants_stream() == Some(true) => {
+                let failure = Failure::new(FailureKind::WrongContent, Stage::Held, "200 with a whole answer where a stream was asked for");
+                // Claude Code throws it away and asks without a stream at once.
+                Some(WholeFault { failure, relayed_alone: true })
+            }
+            (Endpoint::Messages, Some(message)) if self.exchange.facts().client.is_claude() && !message.has_usage() => {
+                wrong("200 with a message without usage")
+            }
+            (Endpoint::Messages, Some(message)) if !message.has_block => {
+                let empty = Empty::of(message.stop, &message.usage);
+                let lost = || Failure::new(FailureKind::Malformed, Stage::Held, EMPTY).into();
+                (!self.is_good_empty(id, empty)).then(lost)
+            }
+            _ => None,
         }
-        let streamed = self.exchange.facts().endpoint == Endpoint::Messages && asks_for_a_stream(&self.request.body);
-        if streamed { wrong("200 with a whole answer where a stream was asked for") } else { None }
     }
 
     pub(super) fn on_opaque_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
@@ -312,6 +513,16 @@ impl Driver {
             // It grew past reading: nothing says that it is not whole.
             self.succeed(id, false);
         }
+        if self.relays_anything(place) && !self.exchange.is_whole(id) {
+            // A stream that ended in order, without anything that the client reads.
+            let attempt = &mut self.attempts[place];
+            attempt.relayed = true;
+            attempt.hold.lift_barrier();
+            attempt.hold.release_all(&mut self.out);
+        }
+        if self.attempts[place].relayed {
+            self.with_world(|exchange, at| exchange.on_refusal(now, id, at));
+        }
         let position = self.position();
         if self.exchange.is_whole(id) {
             return self.with_world(|exchange, at| exchange.on_end(now, id, &position, at));
@@ -327,36 +538,55 @@ fn is_good(endpoint: Endpoint, status: StatusCode) -> bool {
     status.is_success() || (endpoint == Endpoint::Other && status == StatusCode::NOT_MODIFIED)
 }
 
-/// What a good head's body is to be taken for; none: it is not what was asked for.
-fn body_kind(endpoint: Endpoint, head: &response::Parts) -> Option<BodyKind> {
-    let kind = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let media = kind.split(';').next().unwrap_or_default().trim();
-    let packed = head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity");
+/// What a good head announces: it sets the clocks until the first bytes of the body show what it is.
+fn announced(endpoint: Endpoint, head: &response::Parts, wants_stream: impl FnOnce() -> Option<bool>) -> BodyKind {
     match endpoint {
-        Endpoint::Other => Some(BodyKind::Opaque),
-        // It was asked for unpacked; what comes packed all the same cannot be read on its way, and is passed on as it is.
-        Endpoint::Messages if media.eq_ignore_ascii_case("text/event-stream") && packed => Some(BodyKind::Opaque),
-        Endpoint::Messages if media.eq_ignore_ascii_case("text/event-stream") => Some(BodyKind::Stream),
-        Endpoint::Messages | Endpoint::CountTokens | Endpoint::Models if media.eq_ignore_ascii_case("application/json") => {
-            Some(BodyKind::Whole)
-        }
-        Endpoint::Messages | Endpoint::CountTokens | Endpoint::Models => None,
+        Endpoint::Other => BodyKind::Opaque,
+        Endpoint::CountTokens | Endpoint::Models => BodyKind::Whole,
+        Endpoint::Messages if is_labelled_stream(head) => BodyKind::Stream,
+        Endpoint::Messages if wants_stream() == Some(true) => BodyKind::Stream,
+        Endpoint::Messages => BodyKind::Whole,
     }
 }
 
-/// The body as it reads, up to a cap; empty where its coding is not known.
-fn unpacked(headers: &HeaderMap, body: &Bytes) -> Bytes {
+fn is_labelled_stream(head: &response::Parts) -> bool {
+    let label = head.headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    label.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
+}
+
+/// The pieces as one: nearly always there is only one.
+fn joined(pieces: &[Bytes]) -> Bytes {
+    match pieces {
+        [one] => one.clone(),
+        pieces => pieces.concat().into(),
+    }
+}
+
+/// Why a whole body is not an answer.
+struct WholeFault {
+    failure: Failure,
+    /// It is passed on all the same where no other profile can answer.
+    relayed_alone: bool,
+}
+
+impl From<Failure> for WholeFault {
+    fn from(failure: Failure) -> Self {
+        Self { failure, relayed_alone: false }
+    }
+}
+
+/// The body as it reads, up to a cap; `None` if its coding is not known. What a broken coding yields is read as far as it goes.
+fn unpacked(headers: &HeaderMap, body: &Bytes) -> Option<Bytes> {
     use std::io::Read;
     let mut text = Vec::new();
     let read = match limits::content_coding(headers) {
-        None => return body.clone(),
+        None => return Some(body.clone()),
         Some("gzip" | "x-gzip") => flate2::read::MultiGzDecoder::new(&body[..]).take(UNPACKED_CAP).read_to_end(&mut text),
         Some("deflate") => flate2::read::ZlibDecoder::new(&body[..]).take(UNPACKED_CAP).read_to_end(&mut text),
-        Some(_) => return Bytes::new(),
+        Some(_) => return None,
     };
-    // What came before a fault in the coding is still worth reading.
     if let Err(error) = read {
         tracing::debug!(%error, "an answer's coding is broken");
     }
-    text.into()
+    Some(text.into())
 }

@@ -8,7 +8,7 @@ use hotspare_testkit::{Script, Upstream};
 use serde_json::{Value, json};
 
 use crate::client::{Ask, Connection, End};
-use crate::proxy::{FROM_SPARE, Proxy, TOKEN, healthy, plays, wire};
+use crate::proxy::{FROM_SPARE, Proxy, TOKEN, healthy, plays, whole, wire};
 
 const MIB: usize = 1024 * 1024;
 
@@ -173,7 +173,8 @@ async fn t17_bodies_that_break_parsers_pass_unchanged() {
         "\0\0\0".to_owned(),
         "not json".to_owned(),
     ];
-    let primary = healthy("fine").await;
+    // None of them asks for a stream.
+    let primary = plays(whole("fine")).await;
     let spare = healthy(FROM_SPARE).await;
     let proxy = Proxy::pair(&primary, &spare).await;
     for (count, body) in bodies.iter().enumerate() {

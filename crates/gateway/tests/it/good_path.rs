@@ -93,7 +93,7 @@ async fn r45_a_provider_s_headers_come_down_but_those_that_bind_to_its_origin() 
         ("Connection", "x-hop"),
         ("X-Hop", "1"),
     ];
-    let primary = plays(Script::new().body(200, &fields, r#"{ "type":"message" }"#)).await;
+    let primary = plays(Script::new().body(200, &fields, r#"{ "content":[{}], "usage":{} }"#)).await;
     let proxy = Proxy::pair(&primary, &nobody().await).await;
     let answer = proxy.ask(&Ask::turn().body(WHOLE)).await;
     let names: Vec<&str> = answer.headers.iter().map(|(name, _)| name.as_str()).collect();
@@ -111,7 +111,7 @@ async fn r45_a_provider_s_headers_come_down_but_those_that_bind_to_its_origin() 
 
 #[tokio::test]
 async fn whole_answers_pass_byte_for_byte_with_their_length() {
-    let odd = "{ \"id\" : \"msg_1\",\n  \"type\":\"message\", \"n\": 1.0e2, \"content\":[ ]  }\n";
+    let odd = "{ \"id\" : \"msg_1\",\n  \"n\": 1.0e2, \"input_tokens\":3, \"usage\":{}, \"content\":[ {} ]  }\n";
     let primary = plays(Script::new().body(200, &[("Content-Type", "application/json")], odd)).await;
     let proxy = Proxy::pair(&primary, &nobody().await).await;
     for ask in [

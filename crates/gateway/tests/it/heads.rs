@@ -9,7 +9,7 @@ use hotspare_testkit::{Script, Upstream, refused_addr};
 use serde_json::json;
 
 use crate::client::{Answer, Ask, Connection, End, WHOLE};
-use crate::proxy::{FROM_SPARE, Proxy, healthy, options, plays, wire};
+use crate::proxy::{COUNT, FROM_SPARE, Proxy, healthy, options, plays, wire};
 
 /// Long enough for a loaded machine, short enough for a test.
 const SHORT: &str = "400ms";
@@ -136,13 +136,13 @@ async fn the_same_for_whole_answers() {
 #[tokio::test]
 async fn the_same_for_count_tokens_and_models() {
     for script in [Script::new().rst(), status(500, "api_error"), status(529, "overloaded_error"), status(401, "authentication_error")] {
-        for ask in [
-            Ask { target: "/v1/messages/count_tokens?beta=true".into(), ..Ask::turn() }.header("anthropic-test-wants", "whole"),
-            Ask::new("GET", "/v1/models").header("anthropic-test-wants", "whole").header("x-api-key", "sk-ant-test-client"),
-        ] {
+        let listing = Ask::new("GET", "/v1/models").header("anthropic-test-wants", "whole").header("x-api-key", "sk-ant-test-client");
+        for (ask, expected) in
+            [(Ask { target: "/v1/messages/count_tokens?beta=true".into(), ..Ask::turn() }, COUNT), (listing, &*message_json(FROM_SPARE))]
+        {
             let primary = plays(script.clone()).await;
             let (answer, _) = to_spare(&primary, &ask).await;
-            is_the_spare_s_own(&ask.target, &answer, &message_json(FROM_SPARE));
+            is_the_spare_s_own(&ask.target, &answer, expected);
         }
     }
 }

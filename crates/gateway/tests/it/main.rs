@@ -1,6 +1,7 @@
 //! The data path as clients and providers see it: a raw client on one side, scripted providers on the other, one proxy on a real socket
 //! between them. The names of tests begin with the threat they answer (security.md), or the row that they hold of docs/regressions.md.
 
+mod answers;
 mod bodies;
 mod breaks;
 mod bugs;

@@ -25,6 +25,9 @@ pub(crate) const SPARE_KEY: &str = "sk-ant-test-spare";
 /// What a healthy spare says.
 pub(crate) const FROM_SPARE: &str = "An answer from the spare.";
 
+/// A count of tokens.
+pub(crate) const COUNT: &str = r#"{"input_tokens":42}"#;
+
 /// A running gateway, ended when dropped.
 pub(crate) struct Proxy {
     pub addr: SocketAddr,
@@ -115,9 +118,11 @@ pub(crate) async fn plays(script: Script) -> Upstream {
 /// A provider that answers well, streamed or whole as it is asked.
 pub(crate) async fn healthy(words: &'static str) -> Upstream {
     // The body comes after the script is chosen, so the accept header cannot tell: the test's own does.
-    Upstream::start(
-        move |request| if request.header("anthropic-test-wants") == Some("whole") { whole(words) } else { streamed(&text(words)) },
-    )
+    Upstream::start(move |request| match request.header("anthropic-test-wants") {
+        _ if request.path().ends_with("/count_tokens") => Script::new().body(200, &[("Content-Type", "application/json")], COUNT),
+        Some("whole") => whole(words),
+        _ => streamed(&text(words)),
+    })
     .await
     .expect("started")
 }
