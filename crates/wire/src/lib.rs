@@ -11,3 +11,5 @@ pub mod resume;
 pub mod splice;
 pub mod sse;
 pub mod stream;
+pub mod tool_id;
+pub mod transcript;

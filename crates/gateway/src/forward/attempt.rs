@@ -11,6 +11,7 @@ use hotspare_core::{AttemptId, AttemptPlan, Failure};
 use hotspare_upstream::{Received, Target, UpstreamBody, clock};
 use hotspare_wire::resume::Splice;
 use hotspare_wire::sse::Scanner;
+use hotspare_wire::transcript::Transcript;
 use http::response;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
@@ -74,6 +75,10 @@ pub(super) struct Attempt {
     pub on_wire: bool,
     /// Where it goes on with another's answer.
     pub splicer: Option<Box<Splicer>>,
+    /// When its stream began, and what makes it valid in the client's transcript; the inner `None` if it goes on byte for byte.
+    pub transcript: Option<(Instant, Option<Box<Transcript>>)>,
+    /// Its clock for the first content.
+    pub first_content: Duration,
 }
 
 impl Attempt {
@@ -87,6 +92,8 @@ impl Attempt {
             hold: Holdback::new(wants),
             on_wire: false,
             splicer: None,
+            transcript: None,
+            first_content: plan.candidate.terms.clocks.first_content,
         }
     }
 

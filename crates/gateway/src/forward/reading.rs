@@ -66,11 +66,17 @@ impl Driver {
         let attempt = &self.attempts[place];
         let profile = self.exchange.attempts()[usize::from(attempt.id.0)].profile;
         let heals_itself = facts.client.is_claude() && profile == self.exchange.plan().primary && attempt.target.platform.is_native();
-        if heals_itself || facts.endpoint != Endpoint::Messages || self.request.body.whole_if_here().is_none() {
+        if heals_itself || facts.endpoint != Endpoint::Messages || self.request.body.text_if_here().is_none() {
             return false;
         }
         let betas = beta_values(&self.request.headers);
         self.gateway.histories().repair(self.conversation(), &attempt.target, refusal, &betas)
+    }
+
+    /// Whether a refusal of the request may be one that only this profile has. The words decide which change could help.
+    fn may_be_repaired(&self, place: usize, failure: &Failure) -> bool {
+        let is_foreign = !self.attempts[place].target.platform.is_native();
+        failure.kind == FailureKind::ProviderBound || is_foreign && failure.kind == FailureKind::BadRequest
     }
 
     pub(super) fn on_happened(&mut self, place: usize, happened: Happened) {
@@ -144,7 +150,7 @@ impl Driver {
                 self.gateway.histories().repair_failed(self.conversation(), &self.attempts[place].target);
                 kept = *first;
             }
-        } else if failure.kind == FailureKind::ProviderBound && self.repairs(place, &unpacked) {
+        } else if self.may_be_repaired(place, &failure) && self.repairs(place, &unpacked) {
             failure.repaired = true;
             self.before_repair = Some(Box::new(kept.clone()));
         }
@@ -163,8 +169,8 @@ impl Driver {
             Some(Ok(data)) => {
                 self.notes.of(id).bytes_down += data.len() as u64;
                 self.exchange.on_bytes(now, id);
-                attempt.receive(data);
-                let marks = attempt.hold.take_marks();
+                self.take_in(place, &data);
+                let marks = self.attempts[place].hold.take_marks();
                 if !marks.is_empty() {
                     self.note_answer(place, &marks);
                 }
@@ -270,6 +276,7 @@ impl Driver {
         }
         self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
         let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
+        let body = self.valid_whole(place, unpacked).unwrap_or(body);
         self.out.push(body);
         self.succeed(id, mid_turn);
         self.on_end(place);
@@ -305,6 +312,7 @@ impl Driver {
 
     pub(super) fn on_end(&mut self, place: usize) {
         let now = clock::now();
+        self.finish_transcript(place);
         let attempt = &mut self.attempts[place];
         attempt.stop();
         let id = attempt.id;
