@@ -12,6 +12,7 @@ mod reading;
 mod report;
 mod sending;
 mod settling;
+mod transcript;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
@@ -62,6 +63,8 @@ pub(crate) struct ClientRequest {
     pub credential: ClientCredential,
     pub body: Replay,
     pub length: Option<u64>,
+    /// True if the body is a Messages request, or one that counts its tokens.
+    pub is_messages: bool,
 }
 
 /// An upstream's refusal, kept in case it is the answer.
@@ -124,8 +127,8 @@ pub(crate) async fn serve(
         return broken_body(broken);
     }
     let key = if gateway.with_world(|world| world.retries.remembers_requests()) {
-        match request.body.whole().await {
-            Ok(whole) => Some(request_key(&facts, &request.path_and_query, &whole)),
+        match request.body.text().await {
+            Ok(text) => text.or_else(|| request.body.whole_if_here()).map(|text| request_key(&facts, &request.path_and_query, &text)),
             Err(broken) => return broken_body(broken),
         }
     } else {
@@ -197,22 +200,36 @@ async fn learn_facts(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Repla
     if !matches!(facts.endpoint, Endpoint::Messages | Endpoint::CountTokens) {
         return Ok(());
     }
-    let first = body.first_chunk().await?;
+    let first = if body.is_encoded() {
+        let text = body.text().await?;
+        facts.length = text.as_ref().map(|text| text.len() as u64);
+        text.unwrap_or_default()
+    } else {
+        body.first_chunk().await?
+    };
     facts.model = match messages::early_model(&first) {
         EarlyModel::Named(model) => Some(model.into()),
-        EarlyModel::NotYet if snapshot.routes_by_model() => {
-            messages::peek(&body.whole().await?).and_then(|peek| peek.model).map(Into::into)
-        }
-        EarlyModel::NotYet => body.whole_if_here().and_then(|whole| messages::peek(&whole)).and_then(|peek| peek.model).map(Into::into),
+        EarlyModel::NotYet if snapshot.routes_by_model() => model_of(body.text().await?),
+        EarlyModel::NotYet => model_of(body.text_if_here()),
     };
     if snapshot.policy.hedge && facts.endpoint == Endpoint::Messages {
-        facts.hedgeable = messages::peek(&body.whole().await?).is_some_and(|peek| peek.stream && !peek.acts);
+        let peek = body.text().await?.and_then(|text| messages::peek(&text));
+        facts.hedgeable = peek.is_some_and(|peek| peek.stream && !peek.acts);
+    }
+    // What is invalid by form is mended before the first profile is tried. The wait is short (the client is on this machine), and no clock
+    // of an attempt runs yet.
+    if facts.length.is_some_and(|length| body.has_room(length)) {
+        body.whole().await?;
     }
     Ok(())
 }
 
+fn model_of(text: Option<Bytes>) -> Option<Arc<str>> {
+    text.and_then(|text| messages::peek(&text)).and_then(|peek| peek.model).map(Into::into)
+}
+
 fn asks_for_a_stream(body: &Replay) -> bool {
-    body.whole_if_here().and_then(|whole| messages::peek(&whole)).is_some_and(|peek| peek.stream)
+    body.text_if_here().and_then(|text| messages::peek(&text)).is_some_and(|peek| peek.stream)
 }
 
 fn request_key(facts: &RequestFacts, path: &str, body: &Bytes) -> u64 {
@@ -434,7 +451,7 @@ impl Driver {
     /// Reads the body once; none while it has not come, or for other requests than for messages.
     fn question(&mut self) -> Option<Question> {
         if self.question.is_none() && self.exchange.facts().endpoint == Endpoint::Messages {
-            let whole = self.request.body.whole_if_here()?;
+            let whole = self.request.body.text_if_here().or_else(|| self.request.body.whole_if_here())?;
             let key = request_key(self.exchange.facts(), &self.request.path_and_query, &whole);
             let streamed = messages::peek(&whole).is_some_and(|peek| peek.stream);
             self.notes.stream |= streamed;
@@ -459,7 +476,7 @@ impl Driver {
         if !looks || self.request.body.received() > side_traffic::MAX_SIDE_BYTES as u64 {
             return;
         }
-        if self.request.body.whole_if_here().is_some_and(|whole| side_traffic::is_side_traffic(&whole)) {
+        if self.request.body.text_if_here().is_some_and(|whole| side_traffic::is_side_traffic(&whole)) {
             self.exchange.on_side_traffic();
         }
     }

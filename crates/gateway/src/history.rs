@@ -1,5 +1,8 @@
 //! Keeps who minted which thinking block, over a restart too, and for the time that the gateway lives what each profile has refused; and has requests changed
-//! accordingly. Never waits, never keeps a word of a conversation, and leaves a request alone as long as nobody but Anthropic has answered.
+//! accordingly. Never waits, and leaves a request alone as long as nobody but Anthropic has answered. Thinking that was left out of another
+//! company's answers is kept in memory alone ([`left_out`]).
+
+mod left_out;
 
 use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -11,10 +14,13 @@ use hotspare_core::lasting::Entry;
 use hotspare_core::policy::LONGEST_TRUST;
 use hotspare_core::{Endpoint, Failure, FailureKind, Stage};
 use hotspare_upstream::Target;
-use hotspare_wire::history::{self, Adapted};
+use hotspare_wire::history::{self, Adapted, Memory};
 use hotspare_wire::mint::{Issuer, Mark, MintBook};
 use hotspare_wire::repair::{Repair, RepairMemory};
+use hotspare_wire::transcript::Left;
 use serde::{Deserialize, Serialize};
+
+use left_out::LeftOuts;
 
 /// What was learned of all conversations.
 #[derive(Debug, Default)]
@@ -24,6 +30,7 @@ pub(crate) struct Histories(Mutex<Learned>);
 struct Learned {
     mints: MintBook,
     repairs: RepairMemory,
+    left_out: LeftOuts,
     /// What another company has minted and the store does not have yet.
     fresh: Vec<Minted>,
     /// Pairs of models, asked for and served, that people were told of.
@@ -67,6 +74,33 @@ impl Entry for Minted {
 
     fn ends_at_ms(&self) -> u64 {
         self.ends_at_ms
+    }
+}
+
+/// What [`history::adapt`] asks for, about one company.
+struct Recall<'a> {
+    learned: &'a Mutex<Learned>,
+    company: &'a str,
+}
+
+impl Recall<'_> {
+    fn left_out<T>(&self, call: &str, pick: impl Fn(&left_out::LeftOut) -> Option<T>) -> Option<T> {
+        let learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned.left_out.of(self.company, call).and_then(pick)
+    }
+}
+
+impl Memory for Recall<'_> {
+    fn issuer_of(&self, mark: Mark) -> Option<Issuer> {
+        self.learned.lock().unwrap_or_else(PoisonError::into_inner).mints.issuer_of(mark).cloned()
+    }
+
+    fn original_of(&self, call: &str) -> Option<String> {
+        self.left_out(call, |left| left.id.clone())
+    }
+
+    fn thoughts_before(&self, call: &str) -> Vec<(usize, String)> {
+        self.left_out(call, |left| left.thoughts.clone()).map(|thoughts| thoughts.to_vec()).unwrap_or_default()
     }
 }
 
@@ -131,8 +165,9 @@ impl Histories {
             return None;
         }
         let learned = self.lock();
-        let native = target.platform.is_native();
-        if native && thinks && model.is_none() && learned.mints.is_native() && learned.repairs.is_empty() {
+        // A conversation may be a fork, a resumed one or an agent's: only what the body holds tells whether others had a part in it.
+        let unmixed = target.platform.is_native() && learned.mints.is_native();
+        if unmixed && thinks && model.is_none() && learned.repairs.is_empty() {
             return None;
         }
         let conversation = conversation();
@@ -140,28 +175,49 @@ impl Histories {
         if !thinks {
             repair.get_or_insert_default().no_thinking = true;
         }
-        let unmixed = native && !learned.mints.may_hold_foreign(conversation);
         if unmixed && model.is_none() && repair.is_none() {
             return None;
         }
         Some(Adaptation { conversation, target: target.clone(), model: model.cloned(), repair })
     }
 
-    /// The body as it goes to the profile, and what was changed in it, for people.
-    pub(crate) fn adapt(&self, body: &Bytes, adaptation: &Adaptation) -> Result<(Vec<Bytes>, String), Failure> {
+    /// The body as it goes to the profile.
+    ///
+    /// # Errors
+    ///
+    /// If the request cannot be served there.
+    pub(crate) fn adapt(&self, body: &Bytes, adaptation: &Adaptation) -> Result<Adapted, Failure> {
         let Adaptation { target, model, repair, .. } = adaptation;
-        let to = history::Target { profile: &target.name, platform: target.platform, model: model.as_deref(), repair: repair.as_ref() };
-        let adapted = history::adapt(body, &to, |mark| self.lock().mints.issuer_of(mark).cloned());
-        match adapted.map_err(|unfit| Failure::new(FailureKind::ProviderBound, Stage::Connect, unfit.to_string()))? {
-            Adapted::Same => Ok((vec![body.clone()], String::new())),
-            Adapted::Changed(parts, changes) => {
-                // A resumed session has another name, and the same history.
-                let mut learned = self.lock();
-                for issuer in changes.issuers.iter().filter(|issuer| !issuer.native) {
-                    learned.note(adaptation.conversation, issuer, &[]);
-                }
-                Ok((parts, changes.to_string()))
+        let to = history::Target {
+            profile: &target.name,
+            company: &target.host,
+            platform: target.platform,
+            model: model.as_deref(),
+            repair: repair.as_ref(),
+        };
+        let adapted = history::adapt(body, &to, Recall { learned: &self.0, company: &target.host })
+            .map_err(|unfit| Failure::new(FailureKind::ProviderBound, Stage::Connect, unfit.to_string()))?;
+        if let Adapted::Changed(_, changes) = &adapted {
+            // A resumed session has another name, and the same history.
+            let mut learned = self.lock();
+            for issuer in changes.issuers.iter().filter(|issuer| !issuer.native) {
+                learned.note(adaptation.conversation, issuer, &[]);
             }
+        }
+        Ok(adapted)
+    }
+
+    /// Remembers what was left out of an answer, for the company that gave it.
+    pub(crate) fn remember_left(&self, target: &Target, left: Left) {
+        if left.thoughts.is_empty() && left.ids.is_empty() {
+            return;
+        }
+        let mut learned = self.lock();
+        for thoughts in left.thoughts {
+            learned.left_out.add(&target.host, &thoughts.call, |left| left.thoughts = Some(thoughts.blocks.into()));
+        }
+        for (call, original) in left.ids {
+            learned.left_out.add(&target.host, &call, |left| left.id = Some(original));
         }
     }
 

@@ -7,6 +7,7 @@ pub mod answer;
 mod body;
 mod bound;
 pub mod challenge;
+mod coding;
 mod connections;
 pub mod control;
 pub mod drill;

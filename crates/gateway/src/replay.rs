@@ -14,11 +14,17 @@ use hotspare_upstream::clock::{self, Deadline};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
+use crate::coding::Coding;
+
 /// Most bytes of request bodies kept in all. Past it a body is passed on unkept, and its exchange cannot hop once bytes were sent.
 pub const KEPT_IN_ALL: usize = 512 * 1024 * 1024;
 
 /// A body may start slowly for so long.
 const SLOW_START: Duration = Duration::from_secs(30);
+
+/// Like [`SLOW_START`], for a body that the client holds open while its user types (`x-claude-code-upload-ahead`, up to 120 s; read in
+/// Claude Code 2.1.332).
+const UPLOAD_AHEAD_START: Duration = Duration::from_secs(150);
 
 /// From then on it must bring this many bytes a second (security.md T15).
 const MIN_BYTES_PER_SECOND: u64 = 1024;
@@ -60,6 +66,10 @@ struct Shared<S> {
     lost: bool,
     broken: Option<Broken>,
     limit: u64,
+    coding: Option<Coding>,
+    /// The decoded body once it was asked for; the inner `None` if it cannot be decoded.
+    decoded: Option<Option<Bytes>>,
+    slow_start: Duration,
     began: Instant,
     last_passed: Option<Instant>,
     alarm: Deadline,
@@ -95,11 +105,30 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
             lost: false,
             broken: None,
             limit,
+            coding: None,
+            decoded: None,
+            slow_start: SLOW_START,
             began: now,
             last_passed: None,
             alarm: Deadline::default(),
         };
         Self { shared: Arc::new(Mutex::new(shared)) }
+    }
+
+    /// Declares how the body is compressed, so that [`Replay::text`] can decode it.
+    #[must_use]
+    pub(crate) fn with_coding(self, coding: Option<Coding>) -> Self {
+        self.lock().coding = coding;
+        self
+    }
+
+    /// Gives a body that the client holds open the time that it needs.
+    #[must_use]
+    pub fn with_upload_ahead(self, upload_ahead: bool) -> Self {
+        if upload_ahead {
+            self.lock().slow_start = UPLOAD_AHEAD_START;
+        }
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared<S>> {
@@ -163,6 +192,34 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
         Some(whole.freeze())
     }
 
+    /// The body as it reads, decoded if it is compressed, once all of it has come. `None` if it was not kept or cannot be decoded.
+    pub async fn text(&self) -> Result<Option<Bytes>, Broken> {
+        self.whole().await?;
+        Ok(self.text_if_here())
+    }
+
+    /// Like [`Replay::text`]; `None` also while some of the body has not come.
+    pub fn text_if_here(&self) -> Option<Bytes> {
+        let whole = self.whole_if_here()?;
+        let mut shared = self.lock();
+        match shared.coding {
+            None => Some(whole),
+            Some(coding) => shared.decoded(coding, &whole),
+        }
+    }
+
+    /// True if it is compressed.
+    pub fn is_encoded(&self) -> bool {
+        self.lock().coding.is_some()
+    }
+
+    /// True if `more` bytes of it can still be kept.
+    pub fn has_room(&self, more: u64) -> bool {
+        let shared = self.lock();
+        let kept_in_all = shared.kept_in_all.load(Ordering::Relaxed) as u64;
+        !shared.lost && kept_in_all.saturating_add(more) <= KEPT_IN_ALL as u64
+    }
+
     /// Whether some of it is gone, so that it cannot be sent again.
     pub fn is_lost(&self) -> bool {
         self.lock().lost
@@ -181,6 +238,26 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
     /// When a chunk last went out to an upstream.
     pub fn last_passed(&self) -> Option<Instant> {
         self.lock().last_passed
+    }
+}
+
+impl<S> Shared<S> {
+    /// Decodes the body once; the result counts as kept.
+    fn decoded(&mut self, coding: Coding, whole: &[u8]) -> Option<Bytes> {
+        if self.decoded.is_none() {
+            let decoded = coding.decode(whole).filter(|decoded| {
+                let length = decoded.len();
+                let fits = self.kept_in_all.fetch_add(length, Ordering::Relaxed) + length <= KEPT_IN_ALL;
+                if fits {
+                    self.kept += length;
+                } else {
+                    self.kept_in_all.fetch_sub(length, Ordering::Relaxed);
+                }
+                fits
+            });
+            self.decoded = Some(decoded);
+        }
+        self.decoded.clone().flatten()
     }
 }
 
@@ -246,7 +323,7 @@ impl<S: Body<Data = Bytes> + Unpin> Shared<S> {
     /// Ready when the body came too slowly for too long.
     fn poll_alarm(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let earned = Duration::from_secs(self.received / MIN_BYTES_PER_SECOND);
-        self.alarm.poll(cx, self.began + SLOW_START + earned)
+        self.alarm.poll(cx, self.began + self.slow_start + earned)
     }
 }
 

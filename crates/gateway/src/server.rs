@@ -27,6 +27,7 @@ use crate::answer;
 use crate::body::ClientBody;
 use crate::bound::Bound;
 use crate::challenge;
+use crate::coding::Coding;
 use crate::control;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
@@ -650,12 +651,14 @@ impl Gateway {
         if length.is_some_and(|length| length > limit) {
             return too_large(limit).map(|body| body.draining(request.into_body()));
         }
-        if let Some(coding) = unknown_coding(request.headers()) {
-            let message = format!("hotspare: request content-encoding `{coding}` is not known");
-            let mut response = answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", &message);
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
-            return response.map(|body| body.draining(request.into_body()));
-        }
+        let coding = match Coding::of(request.headers()) {
+            Ok(coding) => coding,
+            Err(unknown) => {
+                let response = unknown_coding(unknown);
+                return response.map(|body| body.draining(request.into_body()));
+            }
+        };
+        let upload_ahead = request.headers().contains_key("x-claude-code-upload-ahead");
         let facts = admission::facts(endpoint, request.headers(), &credential);
         let (head, body) = request.into_parts();
         let path_and_query = head.uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
@@ -665,8 +668,9 @@ impl Gateway {
             headers: head.headers,
             extensions: head.extensions,
             credential,
-            body: Replay::new(body, limit, self.kept_bodies.clone(), clock::now()),
+            body: Replay::new(body, limit, self.kept_bodies.clone(), clock::now()).with_coding(coding).with_upload_ahead(upload_ahead),
             length: length.filter(|length| *length > 0),
+            is_messages: matches!(endpoint, Endpoint::Messages | Endpoint::CountTokens),
         };
         let in_flight = self.in_flight();
         forward::serve(self, facts, client, in_flight).await
@@ -696,6 +700,9 @@ fn too_large(limit: u64) -> Response<ClientBody> {
     response
 }
 
-fn unknown_coding(headers: &http::HeaderMap) -> Option<&str> {
-    hotspare_wire::limits::content_coding(headers).filter(|coding| !matches!(*coding, "gzip" | "zstd" | "br"))
+fn unknown_coding(coding: &str) -> Response<ClientBody> {
+    let message = format!("hotspare: request content-encoding `{coding}` is not supported");
+    let mut response = answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", &message);
+    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    response
 }

@@ -79,6 +79,23 @@ fn is_private(name: &HeaderName) -> bool {
         || ["x-app", "anthropic-workspace-id", "anthropic-user-profile-id", "anthropic-dangerous-direct-browser-access"].contains(&text)
 }
 
+/// What describes the bytes of a body (RFC 9110, 8; RFC 9530; RFC 1864). It goes with the body to every profile, and away with any change.
+const BODY_DESCRIPTION: [HeaderName; 6] = [
+    header::CONTENT_ENCODING,
+    header::CONTENT_LANGUAGE,
+    HeaderName::from_static("content-digest"),
+    HeaderName::from_static("content-md5"),
+    HeaderName::from_static("repr-digest"),
+    HeaderName::from_static("digest"),
+];
+
+/// Removes what describes the client's own bytes, for a body that was decoded or changed. `content-type` and `content-language` still hold.
+pub fn drop_body_description(headers: &mut HeaderMap) {
+    for name in BODY_DESCRIPTION.iter().filter(|name| **name != header::CONTENT_LANGUAGE) {
+        headers.remove(name);
+    }
+}
+
 /// What a client of this API says in its head. Anything else is its user's own (`ANTHROPIC_CUSTOM_HEADERS`), and may well be what opens a
 /// gateway: like a credential, it goes where the client's own credential goes, and nowhere else.
 fn is_known(name: &HeaderName) -> bool {
@@ -94,7 +111,9 @@ fn is_known(name: &HeaderName) -> bool {
         "x-app",
     ];
     let text = name.as_str();
-    NAMES.contains(&text) || ["anthropic-", "x-anthropic-", "x-claude-", "x-stainless-"].iter().any(|start| text.starts_with(start))
+    BODY_DESCRIPTION.contains(name)
+        || NAMES.contains(&text)
+        || ["anthropic-", "x-anthropic-", "x-claude-", "x-stainless-"].iter().any(|start| text.starts_with(start))
 }
 
 /// The headers of one attempt.
@@ -330,6 +349,28 @@ mod tests {
             // A server of one's own that asks for no credential is another company too.
             assert_eq!(for_attempt(other, &client, &none, None, false), map(&[version, ("via", VIA)]));
         }
+    }
+
+    #[test]
+    fn body_description_goes_with_the_body_to_every_profile() {
+        let described = [
+            ("content-type", "application/json"),
+            ("content-encoding", "gzip"),
+            ("content-language", "en"),
+            ("content-md5", "Q2hlY2sgSW50ZWdyaXR5IQ=="),
+            ("digest", "sha-256=x"),
+        ];
+        let client = map(&described);
+        let none = ClientCredential::default();
+        for platform in [Platform::Anthropic, Platform::OpenRouter, Platform::Compatible(hotspare_core::Preset::Zai)] {
+            let headers = for_attempt(platform, &client, &none, Some(own(X_API_KEY, "k")), false);
+            for (name, value) in described {
+                assert_eq!(headers.get(name).map(HeaderValue::as_bytes), Some(value.as_bytes()), "{name}");
+            }
+        }
+        let mut changed = client;
+        drop_body_description(&mut changed);
+        assert_eq!(changed, map(&[("content-type", "application/json"), ("content-language", "en")]));
     }
 
     /// Five of five builds sent the client's identity to other companies (measured); litellm #20021: betas that they refuse.

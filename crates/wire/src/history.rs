@@ -7,13 +7,15 @@
 //!
 //! - `view` finds the places, `draft` gathers what becomes of them.
 //! - `thinking` judges thinking blocks and the `thinking` field; `content` all other blocks; `fields` what stands beside the messages;
-//!   `fold` messages of the system; `ids` the names of tool calls; `needs` tells beforehand who could take the request.
+//!   `fold` messages of the system; `ids` the names of tool calls; `form` finds what is invalid whoever minted it; `needs` tells beforehand
+//!   which profiles could take the request.
 
 mod content;
 mod draft;
 mod fields;
 mod fold;
-mod ids;
+mod form;
+pub(crate) mod ids;
 mod needs;
 mod paths;
 mod thinking;
@@ -28,7 +30,9 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::mint::{Issuer, Mark};
 use crate::repair::Repair;
+use crate::tool_id::Tag;
 
+pub use form::mend;
 pub use needs::needs;
 
 use draft::Draft;
@@ -39,6 +43,8 @@ use view::View;
 pub struct Target<'a> {
     /// The profile's name: what it minted itself it gets back.
     pub profile: &'a str,
+    /// Whose it is, by the host of its API: ids that this company minted are turned back.
+    pub company: &'a str,
     /// What it speaks.
     pub platform: Platform,
     /// The model it is asked for in place of the client's, if any.
@@ -121,30 +127,57 @@ pub enum Adapted {
     Changed(Vec<Bytes>, Changes),
 }
 
-/// Makes the body of a Messages request valid at the target. `issuer_of` tells who minted a thinking block, where that is known.
+/// What is known of a history beside the request itself.
+pub trait Memory {
+    /// The issuer of a thinking block. `None` if it is not known.
+    fn issuer_of(&self, mark: Mark) -> Option<Issuer>;
+
+    /// The id that the target minted for a call, where it cannot be read from the client's id.
+    fn original_of(&self, _call: &str) -> Option<String> {
+        None
+    }
+
+    /// The thinking of the target that led to a call and was left out of the answer: each block as JSON, with the number of visible blocks
+    /// between it and the call.
+    fn thoughts_before(&self, _call: &str) -> Vec<(usize, String)> {
+        Vec::new()
+    }
+}
+
+impl<F: Fn(Mark) -> Option<Issuer>> Memory for F {
+    fn issuer_of(&self, mark: Mark) -> Option<Issuer> {
+        self(mark)
+    }
+}
+
+/// Makes the body of a Messages request valid at the target.
 ///
 /// A body that is no such request stays as it came toward Anthropic's own API, which will say what is wrong with it.
 ///
 /// # Errors
 ///
 /// When the request cannot be served there without losing what it is about.
-pub fn adapt(body: &Bytes, target: &Target<'_>, issuer_of: impl Fn(Mark) -> Option<Issuer>) -> Result<Adapted, Unfit> {
+pub fn adapt(body: &Bytes, target: &Target<'_>, memory: impl Memory) -> Result<Adapted, Unfit> {
     let Some(view) = View::of(body) else {
         // What cannot be read cannot be cleaned of what must not leave its company.
         return if target.platform.is_native() { Ok(Adapted::Same) } else { Err(Unfit::Unreadable) };
     };
     let mut draft = Draft::new(&view);
     fields::model(&mut draft, target);
-    thinking::blocks(&mut draft, target, issuer_of);
-    if target.platform.is_native() {
-        content::empty_text(&mut draft);
-    } else {
+    thinking::blocks(&mut draft, target, |mark| memory.issuer_of(mark));
+    if !target.platform.is_native() {
         content::foreign_blocks(&mut draft, target)?;
         fields::private(&mut draft);
         fields::foreign(&mut draft, target)?;
     }
     if target.is_claude(&view) {
-        ids::valid(&mut draft);
+        form::by_form(&mut draft);
+    } else {
+        ids::restored(&mut draft, Tag::of(target.company), |call| memory.original_of(call));
+        content::empty_messages(&mut draft);
+    }
+    if !target.platform.is_native() && !target.repair.is_some_and(|repair| repair.strip_thinking) {
+        thinking::restored(&mut draft, |call| memory.thoughts_before(call));
     }
     if fold::is_needed(&draft, target) {
         fold::system_messages(&mut draft);

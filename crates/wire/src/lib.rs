@@ -14,3 +14,5 @@ pub mod sniff;
 pub mod splice;
 pub mod sse;
 pub mod stream;
+pub mod tool_id;
+pub mod transcript;

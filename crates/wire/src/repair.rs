@@ -23,6 +23,10 @@ pub struct Repair {
     pub strip_thinking: bool,
     /// The `thinking` field.
     pub no_thinking: bool,
+    /// Thinking, which is turned off: the profile demands its own thinking back, and the history has none.
+    pub thinking_off: bool,
+    /// More tokens of answer than this.
+    pub max_tokens: Option<u64>,
     /// Messages of the system as such.
     pub fold_system: bool,
     /// All betas.
@@ -56,10 +60,16 @@ impl Repair {
         ];
         const THINKING_FIELD: [&str; 2] = ["expected `thinking` or `redacted_thinking`", "input tag 'adaptive'"];
         const SYSTEM_ROLE: [&str; 2] = ["unexpected role \"system\"", "role: input should be 'user' or 'assistant'"];
+        const THINKING_BACK: [&str; 3] =
+            ["in the thinking mode must be passed back", "must be passed back in thinking mode", "reasoning_content is missing in"];
         let words = message.to_ascii_lowercase();
         let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
         let none = Self::default();
-        if says(&SIGNATURE) {
+        if says(&THINKING_BACK) {
+            Some(Self { thinking_off: true, ..none })
+        } else if let Some(limit) = max_tokens(&words) {
+            Some(Self { max_tokens: Some(limit), ..none })
+        } else if says(&SIGNATURE) {
             Some(Self { strip_thinking: true, ..none })
         } else if says(&THINKING_FIELD) {
             Some(Self { no_thinking: true, ..none })
@@ -99,6 +109,8 @@ impl Repair {
         let before = self.clone();
         self.strip_thinking |= other.strip_thinking;
         self.no_thinking |= other.no_thinking;
+        self.thinking_off |= other.thinking_off;
+        self.max_tokens = self.max_tokens.into_iter().chain(other.max_tokens).min();
         self.fold_system |= other.fold_system;
         self.no_betas |= other.no_betas;
         for (list, more) in [(&mut self.betas, &other.betas), (&mut self.fields, &other.fields)] {
@@ -118,8 +130,86 @@ impl Repair {
 
     /// Whether the body changes, and not only its header.
     pub fn changes_body(&self) -> bool {
-        self.strip_thinking || self.no_thinking || self.fold_system || !self.fields.is_empty()
+        let form = self.strip_thinking || self.no_thinking || self.thinking_off || self.fold_system;
+        form || self.max_tokens.is_some() || !self.fields.is_empty()
     }
+}
+
+/// Fewest and most tokens of an answer that are believed to be a limit.
+const LIMITS: std::ops::RangeInclusive<u64> = 256..=1_000_000;
+
+/// The limit on `max_tokens` that a refusal names, in lower case. `None` if it speaks of the prompt, or names no limit.
+///
+/// The wordings are those of Anthropic (`claude-code#24451`), DeepSeek, `OpenAI` (`code-gpt-docs#284`), Bedrock (`Roo-Code#248`), GLM,
+/// MiniMax, Groq and Cerebras: `max_tokens: 128001 > 64000, which is the maximum allowed`, `valid range of max_tokens is [1, 8192]`,
+/// `max_tokens is too large: 6000. this model supports at most 4096 completion tokens`, `exceed the model limit of 4096`,
+/// `max_tokens must be less than or equal to 16384`.
+fn max_tokens(words: &str) -> Option<u64> {
+    const SUBJECTS: [&str; 7] = [
+        "max_tokens",
+        "max_completion_tokens",
+        "max_output_tokens",
+        "maxtokens",
+        "maximum tokens you requested",
+        "max tokens",
+        "max_new_tokens",
+    ];
+    // What adds the prompt to it is about the window, and the client or another profile mends that.
+    const OF_THE_WINDOW: [&str; 6] = ["context l", "context w", "input length", "prompt", "credits", "in the messages"];
+    // What stands right before the number.
+    const BEFORE: [&str; 19] = [
+        "less than or equal to",
+        "smaller than or equal to",
+        "lower than or equal to",
+        "<=",
+        "≤",
+        "at most",
+        "not exceed",
+        "exceed the model limit of",
+        "exceeds the limit of",
+        "exceeds the model limit of",
+        "exceeds the maximum of",
+        "maximum allowed is",
+        "maximum allowed value is",
+        "maximum value is",
+        "maximum is",
+        "up to",
+        "cannot be greater than",
+        "can't be greater than",
+        "is >",
+    ];
+    let at = SUBJECTS.iter().filter_map(|subject| words.find(subject)).min()?;
+    if OF_THE_WINDOW.iter().any(|part| words.contains(part)) {
+        return None;
+    }
+    let rest = &words[at..];
+    let named = BEFORE.iter().find_map(|before| rest.find(before).and_then(|found| first_number(&rest[found + before.len()..])));
+    named.or_else(|| range_end(rest)).or_else(|| after_greater(rest)).filter(|limit| LIMITS.contains(limit))
+}
+
+/// The number that a text begins with, but for spaces, quotes and the name of a value.
+fn first_number(text: &str) -> Option<u64> {
+    let text = text.trim_start_matches(|letter: char| letter.is_whitespace() || matches!(letter, '`' | '"' | '\'' | ':' | '='));
+    let end = text.find(|letter: char| !letter.is_ascii_digit() && !matches!(letter, ',' | '_')).unwrap_or(text.len());
+    let digits: String = text[..end].chars().filter(char::is_ascii_digit).collect();
+    digits.parse().ok()
+}
+
+/// 8192 of `[1, 8192]` and of `between 1 and 8192`.
+fn range_end(text: &str) -> Option<u64> {
+    let within = |open: &str, middle: &str| {
+        let rest = &text[text.find(open)? + open.len()..];
+        let (low, high) = rest.split_once(middle)?;
+        first_number(low)?;
+        (low.len() < 12).then(|| first_number(high)).flatten()
+    };
+    within("[", ",").or_else(|| within("between ", " and "))
+}
+
+/// 64000 of `128000 > 64000`.
+fn after_greater(text: &str) -> Option<u64> {
+    let (before, after) = text.split_once(" > ")?;
+    before.ends_with(|letter: char| letter.is_ascii_digit()).then(|| first_number(after)).flatten()
 }
 
 /// The path with `*` for numbers; none where it is no path, or names what a request is made of.
@@ -269,6 +359,46 @@ mod tests {
             repair("messages.1.content.0.type: Expected `thinking` or `redacted_thinking`, but found `tool_use`")
                 .is_some_and(|r| r.no_thinking)
         );
+    }
+
+    #[test]
+    fn named_limit_of_max_tokens_is_read() {
+        for (message, limit) in [
+            ("max_tokens: 128000 > 64000, which is the maximum allowed number of output tokens for claude-opus-4-5-20251101", 64_000),
+            ("Invalid max_tokens value, the valid range of max_tokens is [1, 8192]", 8192),
+            ("max_tokens is too large: 6000. This model supports at most 4096 completion tokens, whereas you provided 6000.", 4096),
+            ("The maximum tokens you requested exceed the model limit of 4096. Try again with a lower value.", 4096),
+            ("`max_tokens` must be less than or equal to `16,384`, the maximum value for this model", 16_384),
+            ("max_completion_tokens: Input should be less than or equal to 32768", 32_768),
+            ("Invalid value for max_tokens: should be between 1 and 98304", 98_304),
+        ] {
+            assert_eq!(repair(message).and_then(|repair| repair.max_tokens), Some(limit), "{message}");
+        }
+        for message in [
+            "input length and `max_tokens` exceed context limit: 199999 + 8192 > 200000, decrease input length or `max_tokens`",
+            "Input token count + max_tokens parameter must be less than the context length of the model being queried.",
+            "This request requires more credits, or fewer max_tokens. You requested up to 32000 tokens, but can only afford 0.",
+            "prompt is too long: 210000 tokens > 200000 maximum",
+            "max_tokens: Field required",
+            "max_tokens must be greater than thinking.budget_tokens",
+            "max_tokens: 0 > 1, no",
+        ] {
+            assert_eq!(repair(message).and_then(|repair| repair.max_tokens), None, "{message}");
+        }
+        let mut both = Repair { max_tokens: Some(8192), ..Repair::default() };
+        assert!(!both.add(&Repair { max_tokens: Some(9000), ..Repair::default() }), "a higher limit brings nothing");
+        assert!(both.add(&Repair { max_tokens: Some(4096), ..Repair::default() }) && both.max_tokens == Some(4096));
+    }
+
+    #[test]
+    fn demand_for_thinking_turns_it_off() {
+        for message in [
+            "The `content[].thinking` in the thinking mode must be passed back to the API.",
+            "The reasoning_content in the thinking mode must be passed back to the API.",
+            "thinking is enabled but reasoning_content is missing in assistant tool call message at index 2",
+        ] {
+            assert_eq!(repair(message), Some(Repair { thinking_off: true, ..Repair::default() }), "{message}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ const ANTHROPIC: Platform = Platform::Anthropic;
 const OPENROUTER: Platform = Platform::OpenRouter;
 
 const fn target(profile: &'static str, platform: Platform, model: Option<&'static str>) -> Target<'static> {
-    Target { profile, platform, model, repair: None }
+    Target { profile, company: profile, platform, model, repair: None }
 }
 
 const TARGETS: [Target<'static>; 7] = [

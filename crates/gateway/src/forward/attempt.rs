@@ -12,6 +12,7 @@ use hotspare_upstream::clock::{self, Deadline};
 use hotspare_upstream::{Received, Target, UpstreamBody};
 use hotspare_wire::resume::Splice;
 use hotspare_wire::sse::Scanner;
+use hotspare_wire::transcript::Transcript;
 use http::response;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
@@ -81,6 +82,10 @@ pub(super) struct Attempt {
     pub relayed: bool,
     /// Where it goes on with another's answer.
     pub splicer: Option<Box<Splicer>>,
+    /// When its stream began, and what makes it valid in the client's transcript; the inner `None` if it goes on byte for byte.
+    pub transcript: Option<(Instant, Option<Box<Transcript>>)>,
+    /// Its clock for the first content.
+    pub first_content: Duration,
 }
 
 impl Attempt {
@@ -95,6 +100,8 @@ impl Attempt {
             on_wire: false,
             relayed: false,
             splicer: None,
+            transcript: None,
+            first_content: plan.candidate.terms.clocks.first_content,
         }
     }
 

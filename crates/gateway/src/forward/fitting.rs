@@ -12,7 +12,7 @@ use crate::replay::{Broken, Replay};
 pub(super) async fn look_first(plan: &Plan, facts: &mut RequestFacts, body: &Replay) -> Result<(), Broken> {
     let limited = plan.candidates.first().is_some_and(|first| first.terms.takes.asks_for_a_look(facts.length));
     if limited && facts.endpoint == Endpoint::Messages && !plan.lone {
-        facts.needs = history::needs(&body.whole().await?, has_foreign(plan));
+        facts.needs = body.text().await?.and_then(|text| history::needs(&text, has_foreign(plan)));
     }
     Ok(())
 }
@@ -28,7 +28,7 @@ impl Driver {
             return;
         }
         let elsewhere = has_foreign(self.exchange.plan());
-        let needs = self.request.body.whole_if_here().and_then(|whole| history::needs(&whole, elsewhere));
+        let needs = self.request.body.text_if_here().and_then(|text| history::needs(&text, elsewhere));
         if let Some(needs) = needs {
             self.exchange.on_needs(needs);
         }

@@ -70,11 +70,17 @@ impl Driver {
         let attempt = &self.attempts[place];
         let profile = self.exchange.attempts()[usize::from(attempt.id.0)].profile;
         let heals_itself = facts.client.is_claude() && profile == self.exchange.plan().primary && attempt.target.platform.is_native();
-        if heals_itself || facts.endpoint != Endpoint::Messages || self.request.body.whole_if_here().is_none() {
+        if heals_itself || facts.endpoint != Endpoint::Messages || self.request.body.text_if_here().is_none() {
             return false;
         }
         let betas = beta_values(&self.request.headers);
         self.gateway.histories().repair(self.conversation(), &attempt.target, refusal, &betas)
+    }
+
+    /// Whether a refusal of the request may be one that only this profile has. The words decide which change could help.
+    fn may_be_repaired(&self, place: usize, failure: &Failure) -> bool {
+        let is_foreign = !self.attempts[place].target.platform.is_native();
+        failure.kind == FailureKind::ProviderBound || is_foreign && failure.kind.is_refusal()
     }
 
     pub(super) fn on_happened(&mut self, place: usize, happened: Happened) {
@@ -181,7 +187,7 @@ impl Driver {
         attempt.doing = Doing::Stream(body);
         self.notes.stream = true;
         self.exchange.on_body(attempt.id, BodyKind::Stream);
-        self.on_events(place, joined(&pieces));
+        self.on_events(place, &joined(&pieces));
     }
 
     fn begin_whole(&mut self, place: usize) {
@@ -271,7 +277,7 @@ impl Driver {
                 self.gateway.histories().repair_failed(self.conversation(), &self.attempts[place].target);
                 kept = *first;
             }
-        } else if failure.kind == FailureKind::ProviderBound && self.repairs(place, &unpacked) {
+        } else if self.may_be_repaired(place, &failure) && self.repairs(place, &unpacked) {
             failure.repaired = true;
             self.before_repair = Some(Box::new(kept.clone()));
         }
@@ -288,7 +294,7 @@ impl Driver {
             Some(Ok(data)) => {
                 self.notes.of(id).bytes_down += data.len() as u64;
                 self.exchange.on_bytes(clock::now(), id);
-                self.on_events(place, data);
+                self.on_events(place, &data);
             }
             Some(Err(())) => self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, BROKE)),
             None => self.on_end(place),
@@ -296,11 +302,10 @@ impl Driver {
     }
 
     /// Takes the next bytes of an event stream in.
-    fn on_events(&mut self, place: usize, data: Bytes) {
-        let attempt = &mut self.attempts[place];
-        let id = attempt.id;
-        attempt.receive(data);
-        let marks = attempt.hold.take_marks();
+    fn on_events(&mut self, place: usize, data: &Bytes) {
+        let id = self.attempts[place].id;
+        self.take_in(place, data);
+        let marks = self.attempts[place].hold.take_marks();
         if !marks.is_empty() {
             self.note_answer(place, &marks);
         }
@@ -451,6 +456,7 @@ impl Driver {
             self.note_model(id, &message.model);
         }
         self.notes.of(id).tokens = message.usage.tokens();
+        let body = unpacked.and_then(|unpacked| self.valid_whole(place, unpacked)).unwrap_or(body);
         self.out.push(body);
         self.succeed(id, message.stop == Some(StopReason::ToolUse));
         self.on_end(place);
@@ -506,6 +512,7 @@ impl Driver {
 
     pub(super) fn on_end(&mut self, place: usize) {
         let now = clock::now();
+        self.finish_transcript(place);
         let attempt = &mut self.attempts[place];
         attempt.stop();
         let id = attempt.id;

@@ -2,9 +2,11 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use hotspare_core::{AttemptKind, AttemptPlan, ClientKind, Endpoint, Failure, FailureKind, MidStream, Stage};
-use hotspare_upstream::headers::keep_betas;
-use hotspare_upstream::{ClientCredential, Fingerprint, Outgoing};
+use hotspare_upstream::headers::{drop_body_description, keep_betas};
+use hotspare_upstream::{ClientCredential, Fingerprint, Outgoing, Target};
+use hotspare_wire::history::{self, Adapted, Unfit};
 use hotspare_wire::resume;
 use http::StatusCode;
 
@@ -72,15 +74,15 @@ impl Driver {
             {
                 return Err(Failure::new(FailureKind::Unauthorized, Stage::Connect, "401, and there is no other credential"));
             }
-            let (body, length, changed) = outgoing_body(&gateway, &request, adaptation.as_ref(), texts.as_deref()).await?;
-            let headers = match adaptation.filter(Adaptation::changes_betas) {
-                None => Cow::Borrowed(&request.headers),
-                Some(adaptation) => {
-                    let mut headers = request.headers.clone();
-                    keep_betas(&mut headers, |beta| adaptation.keeps_beta(beta));
-                    Cow::Owned(headers)
-                }
-            };
+            let OutgoingBody { body, length, changed, original } =
+                outgoing_body(&gateway, &request, &target, adaptation.as_ref(), texts.as_deref()).await?;
+            let mut headers = Cow::Borrowed(&request.headers);
+            if let Some(adaptation) = adaptation.filter(Adaptation::changes_betas) {
+                keep_betas(headers.to_mut(), |beta| adaptation.keeps_beta(beta));
+            }
+            if !original {
+                drop_body_description(headers.to_mut());
+            }
             let outgoing = Outgoing {
                 method: request.method.clone(),
                 path_and_query: request.path_and_query.clone(),
@@ -101,7 +103,7 @@ impl Driver {
 
     /// What tells this conversation from others: the client's session, else how it began.
     pub(super) fn conversation(&self) -> u64 {
-        let began = || self.request.body.whole_if_here().and_then(|whole| hotspare_wire::history::opening(&whole));
+        let began = || self.request.body.text_if_here().and_then(|text| hotspare_wire::history::opening(&text));
         self.exchange.facts().session.or_else(began).unwrap_or(0)
     }
 
@@ -112,27 +114,60 @@ impl Driver {
     }
 }
 
-/// The request's body as it goes to one profile, its length where it is known, and what was changed in it for people.
+/// A request's body as it goes to one profile.
+pub(super) struct OutgoingBody {
+    body: RequestBody,
+    /// `None` if it is not known.
+    length: Option<u64>,
+    /// What was changed, for people.
+    changed: String,
+    /// True if its bytes are the client's own, compressed or not.
+    original: bool,
+}
+
+/// The request's body for one profile.
+///
+/// The client's own bytes go out where nothing has to change. Otherwise the body is decoded first: what leaves then is plain. Other
+/// companies get the decoded body in any case, because few of their endpoints decode one.
 pub(super) async fn outgoing_body(
     gateway: &Gateway,
     request: &ClientRequest,
+    target: &Target,
     adaptation: Option<&Adaptation>,
     texts: Option<&[String]>,
-) -> Result<(RequestBody, Option<u64>, String), Failure> {
-    if adaptation.is_none() && texts.is_none() {
-        return Ok((RequestBody::Kept(request.body.reader()), request.length, String::new()));
-    }
-    let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
-    let mut whole = request.body.whole().await.map_err(broken)?;
-    if let Some(texts) = texts {
-        let parts = resume::request(&whole, texts)
-            .ok_or_else(|| Failure::new(FailureKind::CannotReplay, Stage::Connect, "nothing can be put behind this request"))?;
-        whole = parts.concat().into();
-    }
-    let (parts, changed) = match adaptation {
-        Some(adaptation) => gateway.histories().adapt(&whole, adaptation)?,
-        None => (vec![whole], String::new()),
+) -> Result<OutgoingBody, Failure> {
+    let mut text = match (adaptation, texts) {
+        (None, None) => request.body.text_if_here(),
+        _ => {
+            let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
+            request.body.text().await.map_err(broken)?
+        }
     };
-    let length = parts.iter().map(|part| part.len() as u64).sum();
-    Ok((RequestBody::Parts(parts.into()), Some(length), changed))
+    if let Some(texts) = texts {
+        let parts = text
+            .and_then(|text| resume::request(&text, texts))
+            .ok_or_else(|| Failure::new(FailureKind::CannotReplay, Stage::Connect, "nothing can be put behind this request"))?;
+        text = Some(parts.concat().into());
+    }
+    let adapted = match (adaptation, &text) {
+        (Some(adaptation), Some(text)) => gateway.histories().adapt(text, adaptation)?,
+        (Some(_), None) if !target.platform.is_native() => {
+            return Err(Failure::new(FailureKind::ProviderBound, Stage::Connect, Unfit::Unreadable.to_string()));
+        }
+        (None, Some(text)) if target.platform.is_native() && request.is_messages => history::mend(text),
+        _ => Adapted::Same,
+    };
+    let plain = |parts: Vec<Bytes>, changed: String| {
+        let length = parts.iter().map(|part| part.len() as u64).sum();
+        OutgoingBody { body: RequestBody::Parts(parts.into()), length: Some(length), changed, original: false }
+    };
+    Ok(match (adapted, text) {
+        (Adapted::Changed(parts, changes), _) => plain(parts, changes.to_string()),
+        (Adapted::Same, Some(text)) if texts.is_some() || request.body.is_encoded() && !target.platform.is_native() => {
+            plain(vec![text], String::new())
+        }
+        _ => {
+            OutgoingBody { body: RequestBody::Kept(request.body.reader()), length: request.length, changed: String::new(), original: true }
+        }
+    })
 }

@@ -135,7 +135,7 @@ async fn t15_connections_beyond_the_limit_are_closed_and_the_others_served() {
 async fn t16_an_unknown_packing_of_a_request_is_refused() {
     let primary = healthy("never asked").await;
     let proxy = Proxy::lone(&primary).await;
-    for coding in ["compress", "gzip, gzip", "x-evil", "deflate"] {
+    for coding in ["compress", "gzip, gzip", "x-evil"] {
         let answer = proxy.ask(&Ask::turn().header("Content-Encoding", coding)).await;
         assert_eq!(answer.status, 415, "{coding}");
     }

@@ -8,20 +8,63 @@ use serde_json::value::RawValue;
 use crate::splice::{self, Fate};
 
 use super::draft::Draft;
-use super::view::{self, Block, Object};
+use super::view::{self, Block, Content, Object};
 use super::{Target, Unfit};
 use crate::betas;
 
 /// Most results of one web search that are named in the text that stands for it.
 const MOST_RESULTS: usize = 20;
 
-/// Takes out blank text of the assistant: other models give it, and Claude refuses it.
+/// Stands for a user's turn that says nothing: Claude Code itself uses these words.
+const NOTHING_SAID: &str = r#"{"role":"user","content":"(no content)"}"#;
+
+/// Takes out blank text, which Claude refuses: of the assistant, the user, the system, and in results of tools.
 pub(super) fn empty_text(draft: &mut Draft<'_, '_>) {
-    for (index, message) in draft.view.messages.iter().enumerate().filter(|(_, message)| message.role == "assistant") {
-        for (block, fate) in message.blocks().iter().zip(&mut draft.blocks[index]) {
+    let view = draft.view;
+    for (index, message) in view.messages.iter().enumerate() {
+        for (place, block) in message.blocks().iter().enumerate() {
             if block.is_blank_text() {
-                *fate = Fate::Drop;
+                draft.blocks[index][place] = Fate::Drop;
+            } else if block.kind == "tool_result" {
+                empty_text_of_result(draft, block);
             }
+        }
+    }
+    let Some(system) = view.top("system") else { return };
+    let Some(blocks) = view::blocks(view.text, system.value) else { return };
+    if !blocks.is_empty() && blocks.iter().all(Block::is_blank_text) {
+        draft.drop_top("system");
+    } else {
+        drop_blank(draft, &blocks, view.span(system.value).end - 1);
+    }
+}
+
+fn empty_text_of_result(draft: &mut Draft<'_, '_>, block: &Block<'_>) {
+    let view = draft.view;
+    let Some(content) = block.fields.get("content").filter(|content| content.get().starts_with('[')) else { return };
+    let Some(inner) = view::blocks(view.text, content) else { return };
+    drop_blank(draft, &inner, view.span(content).end - 1);
+}
+
+fn drop_blank(draft: &mut Draft<'_, '_>, blocks: &[Block<'_>], close: usize) {
+    let fates: Vec<_> = blocks.iter().map(|block| if block.is_blank_text() { Fate::Drop } else { Fate::Keep }).collect();
+    if fates.contains(&Fate::Drop) {
+        let places: Vec<_> = blocks.iter().map(|block| block.at.clone()).collect();
+        draft.splices.list(&places, &fates, &[], close);
+    }
+}
+
+/// Puts words into a user's turn of which nothing is left, and takes out any other message that says nothing.
+pub(super) fn empty_messages(draft: &mut Draft<'_, '_>) {
+    let view = draft.view;
+    for (index, message) in view.messages.iter().enumerate() {
+        let empty = match &message.content {
+            Content::Text(text) => splice::string(text).is_some_and(|text| text.trim().is_empty()),
+            Content::Blocks(..) => !draft.is_left(index),
+            Content::Other => false,
+        };
+        if empty && draft.messages[index] == Fate::Keep {
+            draft.messages[index] = if message.role == "user" { Fate::Replace(NOTHING_SAID.to_owned()) } else { Fate::Drop };
         }
     }
 }

@@ -21,6 +21,10 @@ pub(super) struct Draft<'v, 'a> {
     pub(super) blocks: Vec<Vec<Fate>>,
     /// Blocks that come behind a message's own.
     pub(super) more: Vec<Vec<String>>,
+    /// Members that come behind the request's own.
+    pub(super) top_more: Vec<String>,
+    /// Messages that got thinking of the target back.
+    pub(super) restored: Vec<usize>,
     /// Members of objects, by the object's end.
     members: BTreeMap<usize, (Vec<Range<usize>>, Vec<Fate>)>,
     pub(super) changes: Changes,
@@ -35,6 +39,8 @@ impl<'v, 'a> Draft<'v, 'a> {
             messages: vec![Fate::Keep; view.messages.len()],
             blocks: view.messages.iter().map(|message| vec![Fate::Keep; message.blocks().len()]).collect(),
             more: vec![Vec::new(); view.messages.len()],
+            top_more: Vec::new(),
+            restored: Vec::new(),
             members: BTreeMap::new(),
             changes: Changes::default(),
         }
@@ -80,12 +86,15 @@ impl<'v, 'a> Draft<'v, 'a> {
         self.messages[message] != Fate::Drop && !said_nothing
     }
 
-    /// The changed body. Messages of which nothing is left go; those that came empty stay, for the provider to judge.
+    /// The changed body. Messages of which nothing is left go.
     pub(super) fn finish(mut self, body: &Bytes) -> Adapted {
         let Self { view, .. } = self;
         for (index, message) in view.messages.iter().enumerate() {
             let Content::Blocks(blocks, close) = &message.content else { continue };
             let places: Vec<_> = blocks.iter().map(|block| block.at.clone()).collect();
+            if self.messages[index] != Fate::Keep {
+                continue;
+            }
             if !blocks.is_empty() && !self.is_left(index) {
                 self.messages[index] = Fate::Drop;
             } else {
@@ -97,7 +106,7 @@ impl<'v, 'a> Draft<'v, 'a> {
         }
         let places: Vec<_> = view.messages.iter().map(|message| message.at.clone()).collect();
         self.splices.list(&places, &self.messages, &[], view.messages_close);
-        self.splices.list(&view.top.places(), &self.top, &[], view.top.close);
+        self.splices.list(&view.top.places(), &self.top, &self.top_more, view.top.close);
         if self.splices.is_empty() { Adapted::Same } else { Adapted::Changed(self.splices.apply(body), self.changes) }
     }
 }

@@ -8,7 +8,7 @@ use crate::splice::{self, Fate};
 
 use super::draft::Draft;
 use super::view::{self, Object};
-use super::{Target, Unfit, content, paths};
+use super::{Target, Unfit, content, paths, thinking};
 
 /// How the block begins in which Claude Code accounts for itself. Anthropic's API takes it out by its place; for others it is prompt.
 const BILLING: &str = "x-anthropic-billing-header";
@@ -43,21 +43,41 @@ pub(super) fn model(draft: &mut Draft<'_, '_>, target: &Target<'_>) {
     }
 }
 
-/// Keeps a request that goes to another model than the client has asked for within what that model takes.
-pub(super) fn bounds(draft: &mut Draft<'_, '_>, target: &Target<'_>) {
-    if target.is_unchanged() {
-        return;
+/// Most tokens of one answer, by how a model's name begins; only where the limit was seen in a refusal or is published for the model now. A
+/// model that is not here keeps the client's number, and a refusal that names a limit is repaired.
+const MAX_OUTPUT: [(&str, u64); 3] = [
+    // Refusal: `the valid range of max_tokens is [1, 393216]` (`MoonshotAI/kimi-code#509`, 2026-06).
+    ("deepseek-v4", 393_216),
+    // Model page of Vercel's gateway for the maker's own endpoint, 2026-11.
+    ("glm-4.5", 96_000),
+    // Model page of OpenRouter, 2026-11.
+    ("glm-5", 131_072),
+];
+
+/// Most tokens that a model answers with. `None` if it is not known.
+fn max_output(draft: &Draft<'_, '_>, target: &Target<'_>) -> Option<u64> {
+    if let Some(model) = target.claude_model(draft.view) {
+        return (!target.is_unchanged()).then(|| model.max_output());
     }
+    let name = target.model_of(draft.view)?.to_ascii_lowercase();
+    let name = name.rsplit('/').next().unwrap_or_default();
+    MAX_OUTPUT.iter().find(|(start, _)| name.starts_with(start)).map(|(_, limit)| *limit)
+}
+
+/// Keeps a request within what the model takes that it goes to, as far as that is known or was named in a refusal.
+pub(super) fn bounds(draft: &mut Draft<'_, '_>, target: &Target<'_>) {
     let view = draft.view;
-    let Some(model) = target.claude_model(view) else { return };
-    if !model.has_effort() {
+    if !target.is_unchanged() && target.claude_model(view).is_some_and(|model| !model.has_effort()) {
         paths::remove(draft, "output_config.effort");
     }
+    let named = target.repair.and_then(|repair| repair.max_tokens);
+    let Some(limit) = max_output(draft, target).into_iter().chain(named).min() else { return };
     if let Some(member) = view.top("max_tokens")
-        && member.value.get().parse().is_ok_and(|wanted: u64| wanted > model.max_output())
+        && member.value.get().parse().is_ok_and(|wanted: u64| wanted > limit)
     {
-        draft.splices.replace(view.span(member.value), model.max_output().to_string());
+        draft.splices.replace(view.span(member.value), limit.to_string());
         draft.note("max_tokens above the model's");
+        thinking::budget(draft, limit);
     }
 }
 

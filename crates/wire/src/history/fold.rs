@@ -23,7 +23,8 @@ pub(super) fn system_messages(draft: &mut Draft<'_, '_>) {
     let mut user = None;
     for (index, message) in view.messages.iter().enumerate() {
         match &*message.role {
-            "user" if draft.is_left(index) => user = Some(index),
+            "user" if draft.messages[index] == Fate::Keep && draft.is_left(index) => user = Some(index),
+            "user" => user = None,
             "system" => {
                 fold(draft, index, user);
                 draft.changes.folded += 1;

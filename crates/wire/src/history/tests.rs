@@ -68,7 +68,7 @@ fn request() -> impl Strategy<Value = Bytes> {
 }
 
 fn target() -> impl Strategy<Value = Target<'static>> {
-    let target = |profile, platform, model| Target { profile, platform, model, repair: None };
+    let target = |profile, platform, model| Target { profile, company: profile, platform, model, repair: None };
     proptest::sample::select(vec![
         target(WORK, Platform::Anthropic, None),
         target(WORK, Platform::Anthropic, Some("claude-haiku-4-5")),
@@ -182,7 +182,7 @@ proptest! {
         let request = json!({"model": "claude-opus-5-5", "thinking": {"type": "enabled"}, "safeguards": [], "messages": messages});
         let text = if space { serde_json::to_string_pretty(&request) } else { serde_json::to_string(&request) };
         let body = Bytes::from(text.expect("JSON"));
-        let target = Target { profile: WORK, platform: Platform::Anthropic, model: None, repair: None };
+        let target = Target { profile: WORK, company: WORK, platform: Platform::Anthropic, model: None, repair: None };
         let work = issuer(WORK);
         prop_assert_eq!(adapt(&body, &target, |mark| (mark != Mark::of_redacted("nobody knows")).then(|| work.clone())), Ok(Adapted::Same));
     }
