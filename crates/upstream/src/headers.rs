@@ -65,18 +65,75 @@ fn stays_behind(name: &HeaderName) -> bool {
     ];
     let text = name.as_str();
     NAMES.contains(name)
-        || text.starts_with("x-forwarded-")
         || text.starts_with("x-hotspare-")
         || text.starts_with("proxy-")
         || text.starts_with("sec-")
-        || text == "x-real-ip"
+        || names_the_user(text)
+        || names_the_peer(text)
+}
+
+/// True if the header holds the user's identity as a sign-in gateway asserts it. No provider takes part in that sign-in, so it goes to
+/// none, the client's own gateway included: a gateway sets these itself, from the session it has checked.
+fn names_the_user(text: &str) -> bool {
+    const PREFIXES: [&str; 8] = [
+        // Claude Code's own sign-in gateway (client 2.1.332).
+        "x-claude-gateway-user-",
+        // oauth2-proxy, Google IAP, AWS ALB, Azure App Service, Tailscale, Pomerium, Authelia and authentik.
+        "x-auth-request-",
+        "x-goog-authenticated-user-",
+        "x-amzn-oidc-",
+        "x-ms-client-principal",
+        "tailscale-user-",
+        "x-pomerium-",
+        "remote-",
+    ];
+    const NAMES: [&str; 7] = [
+        "x-goog-iap-jwt-assertion",
+        "cf-access-jwt-assertion",
+        "cf-access-authenticated-user-email",
+        "x-remote-user",
+        "x-authenticated-user",
+        "x-authentik-username",
+        "from",
+    ];
+    PREFIXES.iter().any(|prefix| text.starts_with(prefix)) || NAMES.contains(&text)
+}
+
+/// True if a proxy in front wrote the header about the connection it took: addresses, country, edge. It describes another hop.
+fn names_the_peer(text: &str) -> bool {
+    const NAMES: [&str; 14] = [
+        "x-real-ip",
+        "x-client-ip",
+        "x-cluster-client-ip",
+        "x-envoy-external-address",
+        "x-original-forwarded-for",
+        "x-original-host",
+        "x-amzn-trace-id",
+        "true-client-ip",
+        "fastly-client-ip",
+        "fly-client-ip",
+        "cf-connecting-ip",
+        "cf-connecting-ipv6",
+        "cf-pseudo-ipv4",
+        "cdn-loop",
+    ];
+    NAMES.contains(&text)
+        || text.starts_with("x-forwarded")
+        || ["cf-ray", "cf-visitor", "cf-worker", "cf-warp-tag-id"].contains(&text)
+        || text.starts_with("cf-ip")
+}
+
+/// True if the header means something for one account alone: a workspace, a person, or what the user chose at the account's usage limit
+/// (`anthropic-usage-limit: slow`, client 2.1.332). It goes with that account's credential and no other.
+fn belongs_to_the_account(name: &HeaderName) -> bool {
+    ["anthropic-workspace-id", "anthropic-organization-id", "anthropic-user-profile-id", "anthropic-usage-limit"].contains(&name.as_str())
 }
 
 /// Tells who the client is and what it runs on: for its own provider, and for no other company.
 fn is_private(name: &HeaderName) -> bool {
     let text = name.as_str();
     ["x-claude-code-", "x-stainless-", "x-claude-remote-"].iter().any(|start| text.starts_with(start))
-        || ["x-app", "anthropic-workspace-id", "anthropic-user-profile-id", "anthropic-dangerous-direct-browser-access"].contains(&text)
+        || ["x-app", "anthropic-dangerous-direct-browser-access"].contains(&text)
 }
 
 /// What describes the bytes of a body (RFC 9110, 8; RFC 9530; RFC 1864). It goes with the body to every profile, and away with any change.
@@ -128,7 +185,7 @@ pub fn for_attempt(
     let is_client_s = platform.is_native() && own.is_none();
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     for (name, value) in client {
-        let goes = is_client_s || is_known(name) && (platform.is_native() || !is_private(name));
+        let goes = is_client_s || is_known(name) && !belongs_to_the_account(name) && (platform.is_native() || !is_private(name));
         if goes && !stays_behind(name) && !named.iter().any(|hop| hop == name) {
             headers.append(name, value.clone());
         }
@@ -158,7 +215,9 @@ pub fn for_passing(client: &HeaderMap, is_ours: impl Fn(&HeaderValue) -> bool) -
     let named = named_in_connection(client);
     let mut headers = HeaderMap::with_capacity(client.len());
     for (name, value) in client {
-        if !is_of_this_hop(name) && !named.contains(name) && !name.as_str().starts_with("x-hotspare-") && !is_ours(value) {
+        let text = name.as_str();
+        let stays = is_of_this_hop(name) || names_the_user(text) || text.starts_with("x-hotspare-");
+        if !stays && !named.contains(name) && !is_ours(value) {
             headers.append(name, value.clone());
         }
     }
@@ -371,6 +430,52 @@ mod tests {
         let mut changed = client;
         drop_body_description(&mut changed);
         assert_eq!(changed, map(&[("content-type", "application/json"), ("content-language", "en")]));
+    }
+
+    /// A sign-in gateway in front of a shared hotspare adds the user's name and address: 0.1.0 passed the first on to every native profile.
+    #[test]
+    fn identity_of_the_user_or_the_peer_reaches_no_profile() {
+        let client = map(&[
+            ("x-claude-gateway-user-id", "u-1"),
+            ("x-claude-gateway-user-email", "me@company.example"),
+            ("x-forwarded-for", "10.0.0.1"),
+            ("x-forwarded", "10.0.0.1"),
+            ("x-real-ip", "10.0.0.1"),
+            ("cf-connecting-ip", "10.0.0.1"),
+            ("cf-ipcountry", "CH"),
+            ("true-client-ip", "10.0.0.1"),
+            ("x-amzn-oidc-identity", "me"),
+            ("x-amzn-trace-id", "Root=1"),
+            ("x-auth-request-email", "me@company.example"),
+            ("x-goog-iap-jwt-assertion", "e30"),
+            ("cf-access-jwt-assertion", "e30"),
+            ("remote-user", "me"),
+            ("from", "me@company.example"),
+            ("cookie", "session=1"),
+            // A service token that the user sends to the own gateway is a credential, not an identity.
+            ("cf-access-client-id", "gateway"),
+        ]);
+        let none = ClientCredential::default();
+        let own_profile = for_attempt(Platform::Anthropic, &client, &none, None, false);
+        assert_eq!(own_profile, map(&[("cf-access-client-id", "gateway"), ("via", VIA)]));
+        let spare = for_attempt(Platform::Anthropic, &client, &none, Some(own(X_API_KEY, "k")), false);
+        assert_eq!(spare, map(&[("x-api-key", "k"), ("via", VIA)]));
+        let other = for_attempt(Platform::OpenRouter, &client, &none, Some(own(header::AUTHORIZATION, "Bearer k")), false);
+        assert_eq!(other, map(&[("authorization", "Bearer k"), ("via", VIA)]));
+        let passed = for_passing(&client, |_| false);
+        assert!(passed.keys().all(|name| !name.as_str().starts_with("x-claude-gateway-user-")), "{passed:?}");
+    }
+
+    #[test]
+    fn account_headers_stay_with_the_account() {
+        let client = map(&[("anthropic-usage-limit", "slow"), ("anthropic-workspace-id", "w"), ("anthropic-version", "2023-06-01")]);
+        let none = ClientCredential::default();
+        let mut expected = client.clone();
+        expected.append(header::VIA, HeaderValue::from_static(VIA));
+        assert_eq!(for_attempt(Platform::Anthropic, &client, &none, None, false), expected);
+        let second_login = own(header::AUTHORIZATION, "Bearer sk-ant-oat01-test");
+        let spare = for_attempt(Platform::Anthropic, &client, &none, Some(second_login), false);
+        assert!(!spare.contains_key("anthropic-usage-limit") && !spare.contains_key("anthropic-workspace-id"), "{spare:?}");
     }
 
     /// Five of five builds sent the client's identity to other companies (measured); litellm #20021: betas that they refuse.

@@ -43,7 +43,7 @@ const ESCAPES: [&str; 26] = [
 const PLACES: [&str; 7] = ["/{}", "/{}/", "/{}/v1/messages", "/v1/{}/messages", "/v1/messages/{}", "/v1/messages/{}/x", "/v1/messages{}"];
 
 /// Forms that name another authority, or no path at all.
-const ELSEWHERE: [&str; 44] = [
+const ELSEWHERE: [&str; 40] = [
     "http://evil.example/",
     "http://evil.example/v1/messages",
     "https://evil.example/v1/messages",
@@ -75,10 +75,6 @@ const ELSEWHERE: [&str; 44] = [
     "/v1/messages\u{0}",
     "/v1/messages\t",
     "/v1/\r/messages",
-    "/v1/messages?x=%0d%0ahost:evil.example",
-    "/v1/messages?x=%00",
-    "/v1/messages?x=..%2f..%2f",
-    "/v1/messages?x=%5c",
     "/v1/messages?x=\\",
     "/v1/messages?u=http://evil.example//x",
     "/v1/messages?u=//evil.example",
@@ -91,7 +87,7 @@ const ELSEWHERE: [&str; 44] = [
 ];
 
 /// Ordinary targets: they must pass as they are.
-const ORDINARY: [&str; 16] = [
+const ORDINARY: [&str; 20] = [
     "/v1/messages",
     "/v1/messages?beta=true",
     "/v1/messages?a=1&a=2&b=%7B%22x%22%3A1%7D",
@@ -108,6 +104,10 @@ const ORDINARY: [&str; 16] = [
     "/v1/..x/.y",
     "/v1/a.b/c~d_e-f!$&'()*+,;=:@",
     "/v1/%41%7e%F0%9F%98%80",
+    "/v1/messages?x=%0d%0ahost:evil.example",
+    "/v1/messages?x=%00",
+    "/v1/messages?x=..%2f..%2f",
+    "/v1/messages?x=%5c",
 ];
 
 fn corpus() -> Vec<String> {
