@@ -73,7 +73,7 @@ impl Bench {
 
     /// One that was remembered over a restart.
     pub(crate) fn remembered(now: Instant, until: Instant, because: FailureKind, grip: Grip) -> Self {
-        Self { since: now, until, because, grip, credential: None, looked: now, told: false }
+        Self { since: now, until, because, grip, credential: None, looked: now, told: because == FailureKind::QuotaExhausted }
     }
 
     /// Whether it blocks and no request has looked for [`LOOK_INTERVAL`].
@@ -243,6 +243,12 @@ impl Health {
     pub fn is_look_due(&self, now: Instant, profile: ProfileId, family: ModelFamily, credential: Option<u64>) -> bool {
         let health = self.profiles.get(&profile);
         health.is_some_and(|health| health.holding(now, family, credential).any(|bench| bench.is_look_due(now)))
+    }
+
+    /// Whether waiting alone may not help the profile, for any model family.
+    pub fn is_blocked(&self, now: Instant, profile: ProfileId) -> bool {
+        let blocks = |bench: &Bench| bench.grip >= Grip::Hard && bench.until > now;
+        self.profiles.get(&profile).is_some_and(|health| health.benches.values().any(blocks))
     }
 
     /// Whether a blocked profile may be tried by a request that has no other candidate left.

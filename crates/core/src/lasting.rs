@@ -580,7 +580,11 @@ pub fn hear_of_spending(spending: &mut Spending, entries: &[LastingSpend], wall_
 /// The bench that an entry stands for: no stricter and no longer than its kind of failure can bench.
 fn believed(entry: &LastingBench, calendar: Calendar) -> Option<Bench> {
     let worst = Failure { retry_after: Some(LONGEST_TRUST), ..Failure::new(entry.because, Stage::Head, "") };
-    let (longest, strictest) = worst.verdict().bench?;
+    let (longest, strictest) = match entry.because {
+        // What follows from several of them, not from one.
+        FailureKind::BareRateLimit | FailureKind::Refused => (COOLDOWN_CAP, Grip::Loose),
+        _ => worst.verdict().bench?,
+    };
     if entry.grip >= Grip::Credential {
         return None;
     }

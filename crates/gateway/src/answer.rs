@@ -6,6 +6,7 @@ use hotspare_core::exchange::TOO_LONG_STATUS;
 use hotspare_core::route::{Plan, SkipReason};
 use hotspare_core::spend::{Period, Reached};
 use hotspare_core::{Failure, LocalAnswer, Misfit};
+use hotspare_wire::failure;
 use http::{HeaderValue, Response, StatusCode, header};
 
 use crate::body::ClientBody;
@@ -57,8 +58,12 @@ pub(crate) fn raw_error(status: u16, fields: &str, kind: &str, message: &str) ->
 /// The answer to a request that no profile could serve.
 pub fn exhausted(shape: LocalAnswer, snapshot: &Snapshot, plan: &Plan, attempts: &[AttemptRecord]) -> Response<ClientBody> {
     let status = StatusCode::from_u16(shape.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
-    let words = too_long(shape, plan).unwrap_or_else(|| sentence(shape, snapshot, plan, attempts));
-    let mut response = error(status, shape.error_type, &words);
+    let body = match too_long(shape, plan) {
+        Some(words) => error_json(shape.error_type, &words),
+        None if shape.status == TOO_LONG_STATUS => failure::shortening_body("no profile can take this request"),
+        None => error_json(shape.error_type, &sentence(shape, snapshot, plan, attempts)),
+    };
+    let mut response = json(status, body);
     if let Some(seconds) = shape.retry_after {
         response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }

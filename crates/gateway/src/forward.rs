@@ -136,6 +136,7 @@ pub(crate) async fn serve(
     };
     gateway.look_at_clocks();
     gateway.look_at_calendar(&snapshot);
+    gateway.look_at_credential_files(clock::now(), &snapshot);
     if facts.own_credential.is_some() {
         gateway.note_login(facts.on_plan);
     }

@@ -2,7 +2,7 @@
 //!
 //! To follow a request open [`forward`]; what is refused before it is in [`guard`] and [`admission`].
 
-pub mod admission;
+mod admission;
 pub mod answer;
 mod body;
 mod bound;
@@ -10,6 +10,7 @@ pub mod challenge;
 mod coding;
 mod connections;
 pub mod control;
+mod credential_files;
 pub mod drill;
 pub mod forward;
 pub mod guard;

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -29,6 +29,7 @@ use crate::bound::Bound;
 use crate::challenge;
 use crate::coding::Coding;
 use crate::control;
+use crate::credential_files::CredentialFiles;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
 use crate::history::Histories;
@@ -157,6 +158,7 @@ pub struct Gateway {
     started: Instant,
     /// When the logins of spares were last looked at, to renew them ahead of need.
     pub(crate) looked_at_logins: Mutex<Option<Instant>>,
+    credential_files: Mutex<CredentialFiles>,
 }
 
 /// Counts an exchange as long as it lives.
@@ -256,6 +258,7 @@ impl Gateway {
             max_connections: config.server.max_connections,
             started: clock::now(),
             looked_at_logins: Mutex::default(),
+            credential_files: Mutex::default(),
         });
         gateway.recall();
         Ok(gateway)
@@ -299,6 +302,7 @@ impl Gateway {
             max_connections: base.max_connections,
             started: base.started,
             looked_at_logins: Mutex::default(),
+            credential_files: Mutex::default(),
         })
     }
 
@@ -396,6 +400,10 @@ impl Gateway {
 
     pub(crate) fn histories(&self) -> &Histories {
         &self.histories
+    }
+
+    pub(crate) fn credential_files(&self) -> MutexGuard<'_, CredentialFiles> {
+        self.credential_files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Short, and never held across a wait.

@@ -320,6 +320,15 @@ impl Credential {
         self.renewal().map(|(folder, renewals)| renewals.of(folder))
     }
 
+    /// The file that holds the credential; `None` if it comes from elsewhere.
+    pub fn file(&self) -> Option<PathBuf> {
+        match self {
+            Self::Own(Own { source: Source::File(file), .. }) => Some(file.clone()),
+            Self::Own(Own { source: Source::ClaudeConfigDir(folder), .. }) => Some(claude_dir::credentials_file(folder)),
+            _ => None,
+        }
+    }
+
     /// The folder whose login this is.
     pub fn folder(&self) -> Option<&Path> {
         match self {

@@ -110,15 +110,12 @@ pub fn of_error_event(data: &[u8], stage: Stage, now: SystemTime) -> Failure {
     failure
 }
 
-/// A body that makes Claude Code shorten its conversation, for a request that no profile takes for its size. `None` if the kind is another.
+/// A body that makes Claude Code shorten its conversation, for a request that no profile takes for its size.
 ///
 /// The token is read by 2.1.330 and later whatever the other words say; 2.1.330's own wording stands first for the versions before.
-pub fn shortening_body(kind: FailureKind, words: &str) -> Option<String> {
-    if kind != FailureKind::TooLarge {
-        return None;
-    }
+pub fn shortening_body(words: &str) -> String {
     let message = format!("prompt is too long: {words} (capability_rejected: prompt_too_long)");
-    Some(serde_json::json!({ "type": "error", "error": { "type": "invalid_request_error", "message": message } }).to_string())
+    serde_json::json!({ "type": "error", "error": { "type": "invalid_request_error", "message": message } }).to_string()
 }
 
 /// The status and the error's type. A provider may put anything there, also the credential that it was told: only what can be the name of a
@@ -372,10 +369,9 @@ mod tests {
 
     #[test]
     fn size_refusal_gets_the_words_on_which_the_client_compacts() {
-        let body = shortening_body(FailureKind::TooLarge, "no profile takes 300000 tokens").expect("a size");
+        let body = shortening_body("no profile takes 300000 tokens");
         check(400, &[], &body, FailureKind::TooLarge);
         assert!(classify(400, &[], &body).client_mends);
-        assert_eq!(shortening_body(FailureKind::Billing, ""), None);
     }
 
     /// A clock a day behind made a day of two minutes.

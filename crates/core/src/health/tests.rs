@@ -484,3 +484,74 @@ proptest! {
         }
     }
 }
+
+// Looks and last resorts.
+
+#[test]
+fn blocked_profile_is_looked_at_every_hour() {
+    for kind in [FailureKind::Billing, FailureKind::QuotaExhausted] {
+        let mut clock = VirtualClock::new();
+        let mut health = Health::default();
+        let told = failure(kind).with_retry_after(Some(secs(5 * 3600)));
+        health.on_failure(clock.now(), &victim(P), &told, EVEN);
+        let early = clock.advance(LOOK_INTERVAL - secs(1));
+        assert!(matches!(health.standing(early, P, OPUS, None), Standing::Cooling { .. }), "{kind:?}");
+        let due = clock.advance(secs(1));
+        assert_eq!(health.standing(due, P, OPUS, None), Standing::Trial, "{kind:?}");
+        assert!(health.is_look_due(due, P, OPUS, None));
+        health.begin(due, P, OPUS);
+        assert!(matches!(health.standing(due, P, OPUS, None), Standing::Cooling { .. }), "{kind:?}: one request looks");
+        let next = clock.advance(LOOK_INTERVAL);
+        assert_eq!(health.standing(next, P, OPUS, None), Standing::Trial, "{kind:?}");
+    }
+}
+
+#[test]
+fn blocked_profile_is_a_last_resort_once_a_minute() {
+    let mut clock = VirtualClock::new();
+    let mut health = failed(clock.now(), FailureKind::Billing);
+    assert!(!health.is_last_resort(clock.now(), P, OPUS, None));
+    let due = clock.advance(LAST_RESORT_INTERVAL);
+    assert!(health.is_last_resort(due, P, OPUS, None));
+    health.begin(due, P, OPUS);
+    assert!(!health.is_last_resort(due, P, OPUS, None));
+    // An end that the provider named is waited for.
+    let mut told = Health::default();
+    told.on_failure(due, &victim(P), &failure(FailureKind::QuotaExhausted).with_retry_after(Some(secs(7_200))), EVEN);
+    assert!(!told.is_last_resort(due + LAST_RESORT_INTERVAL, P, OPUS, None));
+}
+
+#[test]
+fn bare_limits_of_different_requests_become_a_cooldown() {
+    let mut clock = VirtualClock::new();
+    let mut health = Health::default();
+    let limit = failure(FailureKind::BareRateLimit);
+    let of = |request, asked| Victim { request: Some(request), asked: Some(asked), ..victim(P) };
+    for _ in 0..3 {
+        let now = clock.advance(secs(1));
+        health.on_failure(now, &of(1, now), &limit, EVEN);
+    }
+    assert!(usable(&health, clock.now()), "the same request three times");
+    let first = clock.now();
+    let now = clock.advance(secs(1));
+    health.on_failure(now, &of(2, first - secs(1)), &limit, EVEN);
+    assert!(usable(&health, now), "sent before the first limit was known");
+    let now = clock.advance(secs(1));
+    health.on_failure(now, &of(3, now), &limit, EVEN);
+    assert!(!usable(&health, now));
+    health.on_success(now + secs(1), P, OPUS, now + secs(1), 1);
+    let now = clock.advance(secs(2));
+    health.on_failure(now, &of(4, now), &limit, EVEN);
+    assert!(usable(&health, now), "a good answer ends the row");
+}
+
+#[test]
+fn overruled_refusals_of_two_sessions_cool_the_profile() {
+    let now = VirtualClock::new().now();
+    let mut health = Health::default();
+    health.on_overruled(now, P, Some(1));
+    health.on_overruled(now, P, Some(1));
+    assert!(usable(&health, now), "one session alone");
+    health.on_overruled(now, P, Some(2));
+    assert!(!usable(&health, now));
+}

@@ -378,3 +378,37 @@ fn a_pause_of_everybody_has_no_effect_unless_it_holds_even_for_the_last() {
     pause(&mut world, A, None, false);
     assert_eq!(planned(now, &mut world, &off, &[A, B]).candidates.len(), 1, "with failover off the first is the last");
 }
+
+#[test]
+fn blocked_profiles_are_the_last_resort_once_a_minute() {
+    let start = VirtualClock::new().now();
+    let mut world = World::default();
+    let empty = Failure::new(FailureKind::Billing, Stage::Head, "402").with_status(402);
+    for profile in [A, B] {
+        let victim =
+            Victim { profile, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
+        world.health.on_failure(start, &victim, &empty, 0.5);
+    }
+    let candidates = |world: &mut World, now| {
+        let plan = planned(now, world, &Policy::default(), &[A, B]);
+        plan.candidates.iter().map(|candidate| (candidate.profile, candidate.last_resort)).collect::<Vec<_>>()
+    };
+    assert_eq!(candidates(&mut world, start + secs(59)), []);
+    assert_eq!(candidates(&mut world, start + secs(60)), [(A, true), (B, true)]);
+}
+
+#[test]
+fn due_look_at_the_primary_comes_before_a_session_s_spare() {
+    let start = VirtualClock::new().now();
+    let mut world = World::default();
+    let victim =
+        Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
+    let window = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_retry_after(Some(secs(18_000)));
+    world.health.on_failure(start, &victim, &window, 0.5);
+    for (mid_turn, first) in [(true, B), (false, A)] {
+        let now = start + secs(3_600);
+        world.affinity.on_served(now, SESSION, B, CACHE_LIFE, mid_turn);
+        let plan = planned(now, &mut world, &Policy::default(), &[A, B]);
+        assert_eq!(plan.candidates.first().map(|candidate| candidate.profile), Some(first), "mid_turn: {mid_turn}");
+    }
+}
