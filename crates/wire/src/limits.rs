@@ -106,7 +106,7 @@ pub fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
 
 /// The wait until a limit of a key has room again, of those that are used up; `None` if none is.
 ///
-/// `x-ratelimit-reset` (OpenAI, Groq, OpenRouter) tells seconds, a length or an epoch, `anthropic-ratelimit-*-reset` a date of RFC 3339.
+/// `x-ratelimit-reset` (`OpenAI`, Groq, `OpenRouter`) tells seconds, a length or an epoch, `anthropic-ratelimit-*-reset` a date of RFC 3339.
 pub(crate) fn bucket_reset(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     const KINDS: [&str; 6] = ["requests", "tokens", "input-tokens", "output-tokens", "requests-day", "tokens-minute"];
     let now = clock_of(headers, now);

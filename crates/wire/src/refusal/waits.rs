@@ -82,7 +82,7 @@ pub(crate) fn of_value(value: &str, now: SystemTime) -> Option<Duration> {
     }
     let lower = value.to_ascii_lowercase();
     length(&lower).filter(|(_, end)| *end == lower.len()).map(|(wait, _)| wait).or_else(|| {
-        let http = httpdate::parse_http_date(value).ok().map(|at| epoch_of(at));
+        let http = httpdate::parse_http_date(value).ok().map(epoch_of);
         http.or_else(|| date(&lower, 0)).and_then(|at| until(at, now))
     })
 }
