@@ -223,7 +223,7 @@ fn compare(cell: Cell, client: Client, question: Question, world: &World, turn: 
     if !expected.contains(&outcome) {
         failures.push(format!("first request: {}, expected {}", outcome.word(), words(&expected)));
     }
-    let visible_error = judge_answer(cell, client, question, turn, outcome, &mut failures);
+    let visible_error = judge_answer(cell, client, question, turn, &mut failures);
     if let (Outcome::Passed, Some(sent), Some(first)) = (outcome, sent, turn.requests.first()) {
         let had = without_pings(&first.reading.raw);
         let same = if kills(cell) { sent.starts_with(&had) } else { sent == had };
@@ -294,10 +294,8 @@ pub(super) fn observed(got: &Got, world: &World) -> Outcome {
 }
 
 /// Whether the turn ended as it must. True: the user saw an error that a healthy profile could have spared them.
-fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, outcome: Outcome, failures: &mut Vec<String>) -> bool {
+fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, failures: &mut Vec<String>) -> bool {
     let request_bound = expect::is_request_bound(cell);
-    // A program that is given a provider's garbage raises it to its caller; the design passes it on as it came.
-    let as_is = outcome == Outcome::AsIs && client == Client::Program;
     // A doubled event of the provider's is the provider's answer.
     let doubled = matches!(cell, Cell::Stream { fault: StreamFault::Duplicate, .. });
     match &turn.answer {
@@ -313,7 +311,7 @@ fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, out
             }
             false
         }
-        Err(error) if cell.has_healthy() && !request_bound && !as_is => {
+        Err(error) if cell.has_healthy() && !request_bound => {
             failures.push(format!("visible error: {error}"));
             true
         }

@@ -131,7 +131,7 @@ impl Driver {
         if self.exchange.facts().endpoint != Endpoint::Messages {
             return Some(false);
         }
-        messages::wants_stream(&self.request.body.whole_if_here()?)
+        messages::wants_stream(&self.request.body.text_if_here()?)
     }
 
     fn on_first_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
