@@ -266,9 +266,9 @@ impl StreamFault {
         }
     }
 
-    /// Whether the answer never becomes whole.
+    /// Whether the answer never becomes whole: the client gives an answer up at an event that it cannot parse.
     pub(crate) fn kills(self) -> bool {
-        !matches!(self, Self::Garbage | Self::Oversize | Self::Drip | Self::Duplicate)
+        !matches!(self, Self::Oversize | Self::Drip | Self::Duplicate)
     }
 }
 

@@ -105,9 +105,7 @@ fn is_real(cell: Cell) -> bool {
     backup
         && match cell {
             Cell::Head { fault, .. } => matches!(fault.dial(), Dial::Works | Dial::Refused),
-            Cell::Stream { fault, .. } => {
-                fault.kills() && fault != StreamFault::StallWithPings || matches!(fault, StreamFault::Oversize | StreamFault::Garbage)
-            }
+            Cell::Stream { fault, .. } => fault.kills() && fault != StreamFault::StallWithPings || fault == StreamFault::Oversize,
             Cell::Refusal { streaming, .. } | Cell::Label { streaming, .. } => streaming,
             Cell::Story(_) | Cell::Alone(_) => false,
         }

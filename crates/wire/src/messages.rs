@@ -80,7 +80,9 @@ pub fn wants_stream(body: &[u8]) -> Option<bool> {
     let last = body.trim_ascii_end().strip_suffix(b"}")?.trim_ascii_end();
     for (value, wanted) in [(&b"true"[..], true), (b"false", false)] {
         let key = last.strip_suffix(value).and_then(|rest| rest.trim_ascii_end().strip_suffix(b":"));
-        if key.is_some_and(|key| key.trim_ascii_end().ends_with(b"\"stream\"")) {
+        let before = key.and_then(|key| key.trim_ascii_end().strip_suffix(b"\"stream\""));
+        // An escaped quote would be part of a longer name.
+        if before.is_some_and(|before| !before.ends_with(b"\\")) {
             return Some(wanted);
         }
     }
@@ -195,6 +197,24 @@ pub fn with_model(body: &Bytes, model: &str) -> Vec<Bytes> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn wish_for_a_stream_is_read_wherever_it_stands() {
+        for (body, wish) in [
+            (r#"{"model":"m","stream":true}"#, Some(true)),
+            ("{\"model\":\"m\", \"stream\" : false }\n", Some(false)),
+            (r#"{"stream":true,"model":"m"}"#, Some(true)),
+            (r#"{"model":"m"}"#, Some(false)),
+            (r#"{"model":"m","x":{"stream":true}}"#, Some(false)),
+            (r#"{"x":"\"stream\":true"}"#, Some(false)),
+            (r#"{"x\"stream":true}"#, Some(false)),
+            ("", None),
+            ("not JSON", None),
+            ("[true]", None),
+        ] {
+            assert_eq!(wants_stream(body.as_bytes()), wish, "{body}");
+        }
+    }
     use proptest::prelude::*;
 
     #[test]

@@ -316,12 +316,20 @@ fn unparsed(event: &Event<'_>) -> Fact {
     match reading(event.name) {
         Reading::Error => error_event(event.data),
         // Some providers send an error body without an event name.
-        Reading::Nameless => serde_json::from_slice::<Raw<'_>>(event.data)
-            .ok()
-            .filter(|raw| raw.error.is_some() && raw.kind.as_deref().is_none_or(|kind| kind == "error"))
-            .map_or(Fact::Sign, |raw| error(raw.error.as_ref())),
+        Reading::Nameless => nameless_error(event.data).unwrap_or(Fact::Sign),
         Reading::Parsed | Reading::Skipped => Fact::Sign,
     }
+}
+
+/// An error body, or a code and a message without one.
+fn nameless_error(data: &[u8]) -> Option<Fact> {
+    let text = str::from_utf8(data).ok()?;
+    let raw = lenient(text)?;
+    if raw.kind.as_deref().is_some_and(|kind| kind != "error") {
+        return None;
+    }
+    let flat = || serde_json::from_str::<ErrorBody<'_>>(text).ok().filter(|flat| flat.code.is_some() && flat.message.is_some());
+    raw.error.or_else(flat).map(|told| error(Some(&told)))
 }
 
 /// An `error` event is one whatever its data holds.
@@ -605,6 +613,10 @@ mod tests {
         assert_eq!(
             named("", r#"{"error":{"type":"overloaded_error","message":"Overloaded"}}"#),
             Fact::Error { kind: "overloaded_error".into(), message: "Overloaded".into() }
+        );
+        assert_eq!(
+            named("", r#"{"message":"insufficient_user_quota","code":429}"#),
+            Fact::Error { kind: "rate_limit_error".into(), message: "insufficient_user_quota".into() }
         );
         assert_eq!(
             named("", r#"{"error":{"code":402,"message":"no credits"},"id":"x"}"#),

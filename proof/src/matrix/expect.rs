@@ -143,16 +143,13 @@ fn all_failed(fault: HeadFault) -> Outcome {
 }
 
 fn stream(fault: StreamFault, position: Position, shape: Shape, client: Client) -> Vec<Outcome> {
-    use Outcome::{AsIs, Hop, Passed};
+    use Outcome::{Hop, Passed};
     let held = position <= Position::InBlockStart;
     match fault {
         StreamFault::Oversize | StreamFault::Duplicate => vec![Passed],
         // The clocks may call a dripping start dead; both are right.
         StreamFault::Drip if held => vec![Passed, Hop],
         StreamFault::Drip => vec![Passed],
-        StreamFault::Garbage if held => vec![Hop],
-        // What the client has had stands, and what is garbage is garbage: it is not ours to judge.
-        StreamFault::Garbage => vec![AsIs],
         _ if held => vec![Hop],
         // Everything that counts has come.
         _ if position == Position::BeforeMessageStop => vec![Passed],

@@ -15,6 +15,7 @@ use super::expect::{self, Outcome};
 use super::{alone, story};
 use crate::client::{Client, End, Got, Session, Turn, is_message};
 use crate::faults::{self, ERROR_TYPES, HeadFault, Position, StreamFault};
+use crate::labels::Label;
 use crate::question::{Question, Shape};
 use crate::reading::without_pings;
 use crate::refusals::{Blame, Refusal};
@@ -223,7 +224,7 @@ fn compare(cell: Cell, client: Client, question: Question, world: &World, turn: 
     if !expected.contains(&outcome) {
         failures.push(format!("first request: {}, expected {}", outcome.word(), words(&expected)));
     }
-    let visible_error = judge_answer(cell, client, question, turn, outcome, &mut failures);
+    let visible_error = judge_answer(cell, client, question, turn, &mut failures);
     if let (Outcome::Passed, Some(sent), Some(first)) = (outcome, sent, turn.requests.first()) {
         let had = without_pings(&first.reading.raw);
         let same = if kills(cell) { sent.starts_with(&had) } else { sent == had };
@@ -294,10 +295,8 @@ pub(super) fn observed(got: &Got, world: &World) -> Outcome {
 }
 
 /// Whether the turn ended as it must. True: the user saw an error that a healthy profile could have spared them.
-fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, outcome: Outcome, failures: &mut Vec<String>) -> bool {
+fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, failures: &mut Vec<String>) -> bool {
     let request_bound = expect::is_request_bound(cell);
-    // A program that is given a provider's garbage raises it to its caller; the design passes it on as it came.
-    let as_is = outcome == Outcome::AsIs && client == Client::Program;
     // A doubled event of the provider's is the provider's answer.
     let doubled = matches!(cell, Cell::Stream { fault: StreamFault::Duplicate, .. });
     match &turn.answer {
@@ -313,7 +312,7 @@ fn judge_answer(cell: Cell, client: Client, question: Question, turn: &Turn, out
             }
             false
         }
-        Err(error) if cell.has_healthy() && !request_bound && !as_is => {
+        Err(error) if cell.has_healthy() && !request_bound => {
             failures.push(format!("visible error: {error}"));
             true
         }
@@ -344,7 +343,9 @@ fn judge_request(cell: Cell, got: &Got, failures: &mut Vec<String>) {
     if got.reading.error.is_some() {
         failures.push("an `error` event reached the client".into());
     }
-    if got.streaming && got.status == 200 && got.end == End::Proper && !got.reading.is_whole() && !got.reading.garbage {
+    // A primary that cannot stream goes on as it would without hotspare, where no other profile is usable: the client asks again without.
+    let unstreamed = matches!(cell, Cell::Label { label: Label::MessageForStream, .. });
+    if got.streaming && got.status == 200 && got.end == End::Proper && !got.reading.is_whole() && !got.reading.garbage && !unstreamed {
         failures.push("an incomplete answer ended properly".into());
     }
     let bare = matches!(cell, Cell::Head { fault: HeadFault::S429Bare, .. });

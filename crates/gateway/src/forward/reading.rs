@@ -131,7 +131,7 @@ impl Driver {
         if self.exchange.facts().endpoint != Endpoint::Messages {
             return Some(false);
         }
-        messages::wants_stream(&self.request.body.whole_if_here()?)
+        messages::wants_stream(&self.request.body.text_if_here()?)
     }
 
     fn on_first_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
@@ -352,7 +352,7 @@ impl Driver {
         let attempt = &self.attempts[place];
         let id = attempt.id;
         let (started, has_block) = (attempt.hold.received().started, attempt.hold.received().next_index > 0);
-        let disorder = |words: &str| Failure::new(FailureKind::Malformed, Stage::Held, words);
+        let disorder = |words: &str| Failure::new(FailureKind::WrongContent, Stage::Held, words);
         match fact {
             _ if !started => self.not_an_answer(place, disorder("content before the start of its message")),
             Fact::MessageDelta { stop: None } if !has_block => {}
@@ -443,7 +443,8 @@ impl Driver {
         // What is packed in a way that cannot be read is passed on as it is.
         let fault = unpacked.as_deref().and_then(|text| self.fault_of_whole(id, text, message.as_ref()));
         if let Some(fault) = fault {
-            if self.relays_anything(place) || (fault.relayed_alone && !self.has_head && !self.another_is_usable(id)) {
+            if self.relays_anything(place) || (fault.relayed_alone && !self.has_head && self.is_primary(id) && !self.another_is_usable(id))
+            {
                 self.attempts[place].relayed = true;
                 self.out.push(body);
                 return self.on_end(place);
@@ -475,11 +476,13 @@ impl Driver {
         match (endpoint, message) {
             // A stream that came packed under another label.
             (Endpoint::Messages, None) if self.wants_stream() != Some(false) && stream::is_whole(body) => None,
-            (Endpoint::CountTokens, _) if !stream::is_count(body) => wrong("200 with a body that is not a count"),
+            (Endpoint::CountTokens, _) if !stream::is_count(body) => {
+                Some(self.no_answer(id, body, "200 with a body that is not a count").into())
+            }
             (Endpoint::Models, _) if serde_json::from_slice::<serde::de::IgnoredAny>(body).is_err() => {
                 wrong("200 with a body that is not JSON")
             }
-            (Endpoint::Messages, None) => wrong("200 with a body that is not a message"),
+            (Endpoint::Messages, None) => Some(self.no_answer(id, body, "200 with a body that is not a message").into()),
             (Endpoint::Messages, Some(_)) if self.wants_stream() == Some(true) => {
                 let failure = Failure::new(FailureKind::WrongContent, Stage::Held, "200 with a whole answer where a stream was asked for");
                 // Claude Code throws it away and asks without a stream at once.
@@ -495,6 +498,14 @@ impl Driver {
             }
             _ => None,
         }
+    }
+
+    /// The class of a body that is not an answer: that of the error in it, if there is one.
+    fn no_answer(&self, id: AttemptId, body: &[u8], words: &str) -> Failure {
+        let head = self.attempts.iter().find(|attempt| attempt.id == id).and_then(|attempt| attempt.head.as_ref());
+        let headers = head.map(|head| head.headers.clone()).unwrap_or_default();
+        let failure = failure::of_no_answer(self.exchange.facts().endpoint, &headers, body, self.gateway.outside().wall());
+        if failure.kind == FailureKind::WrongContent { Failure::new(failure.kind, Stage::Held, words) } else { failure }
     }
 
     pub(super) fn on_opaque_frame(&mut self, place: usize, frame: Option<Result<Bytes, ()>>) {
@@ -572,7 +583,7 @@ fn joined(pieces: &[Bytes]) -> Bytes {
 /// Why a whole body is not an answer.
 struct WholeFault {
     failure: Failure,
-    /// It is passed on all the same where no other profile can answer.
+    /// The primary's is passed on all the same where no other profile can answer.
     relayed_alone: bool,
 }
 

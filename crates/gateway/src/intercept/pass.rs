@@ -11,7 +11,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use hotspare_core::{Clocks, Failure, FailureKind, Platform};
 use hotspare_upstream::headers::{for_passing, for_passing_back};
-use hotspare_upstream::{Credential, Received, Target, UpstreamBody};
+use hotspare_upstream::{Credential, Received, Target, UpstreamBody, clock};
 use http::{HeaderValue, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
@@ -95,7 +95,7 @@ pub(super) async fn pass(gateway: &Gateway, request: Request<Incoming>) -> Respo
             let clocks = Clocks::default();
             let passing = gateway.upstreams().pass(&ORIGIN, request, &clocks, fresh);
             let late = || Failure::new(FailureKind::HeadTimeout, hotspare_core::Stage::Head, format!("no answer within {HEAD_TIME:?}"));
-            tokio::time::timeout(HEAD_TIME, passing).await.unwrap_or_else(|_| Err(late()))
+            clock::timeout(HEAD_TIME, passing).await.unwrap_or_else(|| Err(late()))
         }
     };
     // What is kept alive may be dead. A request without a body can be asked again; one with a body gets a connection of its own.

@@ -9,7 +9,7 @@ use hotspare_testkit::answers::{Position, message_json, text, text_tool, upto};
 use hotspare_testkit::{Event, Script, Upstream};
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Ask, End, INTERACTIVE, PRINT, PROGRAM, WHOLE};
+use crate::client::{Answer, Ask, End, INTERACTIVE, PRINT, PROGRAM, STREAMED, WHOLE};
 use crate::proxy::{COUNT, FROM_SPARE, Proxy, SPARE_KEY, healthy, plays, together, wire};
 
 /// Labels under which providers and what stands before them send an event stream.
@@ -324,6 +324,17 @@ async fn message_passes_under_any_label() {
             }
         }
     }
+}
+
+/// The client's wish is read from a packed request too.
+#[tokio::test]
+async fn packed_request_for_a_stream_is_understood() {
+    let ask = Ask::turn().header("Content-Encoding", "gzip").body(gzip(STREAMED));
+    let (answer, _) = pair_answers(json_body(message_json("whole")), &ask).await;
+    is_the_spare_s("a message", &answer, &wire(&text(FROM_SPARE)));
+    let ask = Ask::turn().header("Content-Encoding", "gzip").body(gzip(WHOLE)).header("anthropic-test-wants", "whole");
+    let (answer, _) = pair_answers(sse(wire(&text("words"))), &ask).await;
+    is_the_spare_s("a stream", &answer, &message_json(FROM_SPARE));
 }
 
 #[tokio::test]

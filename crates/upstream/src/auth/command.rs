@@ -10,6 +10,7 @@ use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 
 use super::{CredentialError, Limits, SECRET_CAP};
+use crate::clock;
 
 /// What a program last answered.
 #[derive(Default)]
@@ -73,9 +74,9 @@ async fn run(argv: &[String], limits: Limits) -> Result<SecretString, Credential
         let status = child.wait().await.map_err(|error| failed(error.to_string()))?;
         Ok::<_, CredentialError>((status, output))
     };
-    let (status, output) = tokio::time::timeout(limits.timeout, work)
+    let (status, output) = clock::timeout(limits.timeout, work)
         .await
-        .map_err(|_| failed(format!("gave no answer within {} s", limits.timeout.as_secs_f64())))??;
+        .ok_or_else(|| failed(format!("gave no answer within {} s", limits.timeout.as_secs_f64())))??;
     if !status.success() {
         return Err(failed(format!("ended with {status}")));
     }
