@@ -29,10 +29,10 @@ impl Call {
     pub(super) fn new(request: &Received, folder: &Path) -> Self {
         let stable = |text: &[u8]| stable(&String::from_utf8_lossy(text), folder);
         let headers = request.headers.iter().map(|(name, value)| (name.to_ascii_lowercase(), stable(value)));
-        Self {
-            headers: headers.filter(|(name, _)| !VOLATILE.contains(&name.as_str())).collect(),
-            body: serde_json::from_str(&stable(&request.body)).unwrap_or_default(),
-        }
+        let headers = headers.filter(|(name, _)| !VOLATILE.contains(&name.as_str())).collect();
+        let mut body: Value = serde_json::from_str(&stable(&request.body)).unwrap_or_default();
+        body["messages"].as_array_mut().into_iter().flatten().for_each(join_texts);
+        Self { headers, body }
     }
 
     /// Every place where the two differ.
@@ -52,6 +52,16 @@ impl Call {
         compare(&self.body, &other.body, "body", &mut places);
         places
     }
+}
+
+/// Takes a message's texts as one, however the client cuts them into blocks.
+fn join_texts(message: &mut Value) {
+    let content = message["content"].take();
+    let is_text = |block: &&Value| block["type"] == "text";
+    let blocks = content.as_array().map(Vec::as_slice).unwrap_or_default();
+    let texts: Vec<&str> = blocks.iter().filter(is_text).filter_map(|block| block["text"].as_str()).chain(content.as_str()).collect();
+    message["text"] = texts.join("\n").into();
+    message["content"] = blocks.iter().filter(|block| !is_text(block)).cloned().collect();
 }
 
 fn compare(one: &Value, two: &Value, place: &str, places: &mut BTreeSet<String>) {

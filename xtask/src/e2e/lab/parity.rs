@@ -20,6 +20,9 @@ pub(super) const NAME: &str = "parity: direct, run, run in full mode, installed"
 /// The tool call: which names the environment has inside the Bash tool.
 const CALL: (&str, &str) = ("Bash", r#"{"command":"env | cut -d= -f1 | sort > environment.txt","description":"Lists names"}"#);
 
+/// What an organisation manages: full mode passes it through.
+const MANAGED: [&str; 2] = ["GET /api/claude_code/settings", "GET /api/claude_code/policy_limits"];
+
 /// The prompt of the second turn.
 const AGAIN: &str = "Once more.";
 
@@ -52,10 +55,9 @@ const ARTIFACTS: &str = "artifacts are off behind a base URL";
 const STREAMED_TOOLS: &str = "hotspare switches fine-grained tool streaming on";
 const ONE_MODEL: &str = "behind a base URL side requests go to the main model, not to Haiku";
 const TIMED: &str = "background work of the client may be over or not";
-const NO_PRECONNECT: &str = "behind a proxy the client does not connect in advance";
 
 /// Measured with Claude Code 2.1.332.
-const NAMED: [Named; 46] = [
+const NAMED: [Named; 37] = [
     named(ALL, "Main header accept-encoding", VIA),
     named(ALL, "Main header connection", VIA),
     named(ALL, "Main header via", VIA),
@@ -65,8 +67,7 @@ const NAMED: [Named; 46] = [
     named(ALL, "Quota header accept-encoding", VIA),
     named(ALL, "Quota header connection", VIA),
     named(ALL, "Quota header via", VIA),
-    named(RUN, "Main body.messages.*.content.*.text: - claude: ", NO_BACKGROUND),
-    named(RUN, "Main body.messages.*.content: - claude: ", NO_BACKGROUND),
+    named(RUN, "Main body.messages.*.text: - claude: ", NO_BACKGROUND),
     named(RUN, "environment ", PINNED),
     named(INSTALLED, "environment ANTHROPIC_BASE_URL", WIRED),
     named(INSTALLED, "environment ANTHROPIC_CUSTOM_HEADERS", WIRED),
@@ -86,22 +87,14 @@ const NAMED: [Named; 46] = [
     named(BASE, "Title body.system", BEHIND_URL),
     named(BASE, "Main body.tools.*.eager_input_streaming", STREAMED_TOOLS),
     named(BASE, "Main body.tools.Artifact", ARTIFACTS),
-    named(BASE, "Main body.messages.*.content.*.text: - artifact-", ARTIFACTS),
-    named(BASE, "Main body.messages.*.content: - artifact-", ARTIFACTS),
+    named(BASE, "Main body.messages.*.text: - artifact-", ARTIFACTS),
     named(BASE, "Title body.model", ONE_MODEL),
     named(BASE, "Quota body.model", ONE_MODEL),
     named(BASE, "request ", FIRST_PARTY),
-    named(FULL, "request HEAD /api/hello", NO_PRECONNECT),
-    named(FULL, "request GET /api/claude_code/organizations/metrics_enabled", TIMED),
-    named(FULL, "request GET /api/directory/server-urls", TIMED),
-    named(FULL, "request GET /api/frame/contract/latest", TIMED),
-    named(FULL, "request POST /api/event_logging/", TIMED),
-    named(ALL, "Main body.messages.*.content.*.text: The following MCP servers are still connecting", TIMED),
-    named(ALL, "Main body.messages.*.content.*.text: claude-artifacts", TIMED),
-    named(ALL, "Main body.messages.*.content.*.text: If the user's request might be served by one", TIMED),
-    named(ALL, "Main body.messages.*.content: The following MCP servers are still connecting", TIMED),
-    named(ALL, "Main body.messages.*.content: claude-artifacts", TIMED),
-    named(ALL, "Main body.messages.*.content: If the user's request might be served by one", TIMED),
+    named(FULL, "request ", TIMED),
+    named(ALL, "Main body.messages.*.text: The following MCP servers are still connecting", TIMED),
+    named(ALL, "Main body.messages.*.text: claude-artifacts", TIMED),
+    named(ALL, "Main body.messages.*.text: If the user's request might be served by one", TIMED),
 ];
 
 /// What one way showed.
@@ -134,6 +127,8 @@ pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
     let mut unnamed = Vec::new();
     for way in ALL {
         let other = seen(tools, mode, account, *way).await.with_context(|| format!("{way:?}"))?;
+        let lost: Vec<&&str> = MANAGED.iter().filter(|line| direct.side.contains(**line) && !other.side.contains(**line)).collect();
+        ensure!(*way != Way::Full || lost.is_empty(), "full mode lost {lost:?}");
         let mut reasons = BTreeSet::new();
         for place in direct.differences(&other) {
             match NAMED.iter().find(|named| named.ways.contains(way) && place.starts_with(named.place)) {

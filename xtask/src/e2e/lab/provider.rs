@@ -84,11 +84,16 @@ fn json_body(body: String) -> Script {
     Script::new().body(200, &[("content-type", "application/json")], body)
 }
 
+/// The user and the organisation of a login.
+pub(super) const ACCOUNT_ID: &str = "0a0a0a0a-0000-4000-8000-000000000001";
+pub(super) const ORGANISATION_ID: &str = "0b0b0b0b-0000-4000-8000-000000000001";
+pub(super) const EMAIL: &str = "user@example.test";
+
 fn profile() -> Value {
     json!({
-        "account": { "uuid": "0a0a0a0a-0000-4000-8000-000000000001", "email": "user@example.test", "has_claude_max": true, "has_claude_pro": false },
+        "account": { "uuid": ACCOUNT_ID, "email": EMAIL, "has_claude_max": true, "has_claude_pro": false },
         "organization": {
-            "uuid": "0b0b0b0b-0000-4000-8000-000000000001", "name": "Example", "organization_type": "claude_max",
+            "uuid": ORGANISATION_ID, "name": "Example", "organization_type": "claude_max",
             "rate_limit_tier": "default_claude_max_5x", "has_extra_usage_enabled": false, "billing_type": "stripe_subscription",
         },
     })

@@ -75,7 +75,8 @@ pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
     talked.context("with hotspare")?;
     lab.look_around()?;
 
-    let after = [turn("Last turn: go on.", "work done ")];
+    let works = TURNS.iter().filter(|name| **name == "work").count();
+    let after = [turn("Last turn: go on.", &done("work", works))];
     companies.only("work");
     let talked = lab.talk_with(mode, Way::Direct, &[&["-c"], &PERMISSIONS[..]].concat(), &after, |_| ()).await;
     ensure!(companies.faults().is_empty(), "refused without hotspare: {:#?}", companies.faults());
@@ -86,5 +87,14 @@ pub(super) async fn run(tools: &Tools, mode: Mode) -> Result<()> {
 }
 
 fn turns() -> Vec<Turn> {
-    TURNS.iter().enumerate().map(|(number, name)| turn(&format!("Turn {number}: go on."), &format!("{name} done "))).collect()
+    let turn_of = |(number, name): (usize, &&str)| {
+        let earlier = TURNS[..number].iter().filter(|other| *other == name).count();
+        turn(&format!("Turn {number}: go on."), &done(name, earlier))
+    };
+    TURNS.iter().enumerate().map(turn_of).collect()
+}
+
+/// How a company ends a turn after so many of its own: each takes two answers.
+fn done(name: &str, earlier: usize) -> String {
+    format!("{name} done {}.", 2 * earlier + 1)
 }

@@ -234,5 +234,13 @@ fn log_in(world: &World) -> Result<()> {
     let file = world.path("claude/.credentials.json");
     fs::write(&file, login.to_string())?;
     fs::set_permissions(&file, fs::Permissions::from_mode(0o600))?;
+    // As the client leaves it after a login; without it, the account's id comes at some time in the session.
+    let file = world.path("claude/.claude.json");
+    let mut state: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+    state["oauthAccount"] = json!({
+        "accountUuid": provider::ACCOUNT_ID, "emailAddress": provider::EMAIL,
+        "organizationUuid": provider::ORGANISATION_ID, "organizationName": "Example", "organizationRole": "admin",
+    });
+    fs::write(&file, state.to_string())?;
     Ok(())
 }
