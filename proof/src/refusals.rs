@@ -70,9 +70,10 @@ pub(crate) static REFUSALS: [Refusal; 39] = [
         r#"{"error":{"message":"{\"error\":{\"message\":\"{\\\"detail\\\":\\\"the lift is stuck at @who\\\"}\"}}","type":"upstream_error"}}"#,
     ),
     unknown("400-bare-string", 400, r#""out for lunch, @who""#),
-    unknown("407", 407, NO_SUCH_LUCK),
+    // A proxy on the way, and a retired model.
+    of_profile("407", 407, NO_SUCH_LUCK, 424),
+    of_profile("410", 410, NO_SUCH_LUCK, 410),
     unknown("409", 409, NO_SUCH_LUCK),
-    unknown("410", 410, NO_SUCH_LUCK),
     unknown("412", 412, NO_SUCH_LUCK),
     unknown("421", 421, NO_SUCH_LUCK),
     unknown("422", 422, NO_SUCH_LUCK),
@@ -119,7 +120,7 @@ pub(crate) static REFUSALS: [Refusal; 39] = [
         r#"{"error":{"message":"This service is not available in your region","code":"unsupported_country"}}"#,
         424,
     ),
-    of_profile("400-model", 400, r#"{"error":{"message":"The model `claude-x` does not exist here","code":"model_not_found"}}"#, 404),
+    of_profile("400-model", 400, r#"{"error":{"message":"The model `claude-x` does not exist here","code":"model_not_found"}}"#, 400),
     page("401-html", 401, "<html><body>Please sign in</body></html>", 503),
     page("403-html", 403, "<html><body>Access denied by the edge</body></html>", 503),
     Refusal {

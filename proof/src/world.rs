@@ -376,6 +376,11 @@ fn with_wall_and_dice(outside: Outside, seed: u64) -> (Outside, Arc<AtomicU64>) 
     (outside.with_wall(wall).with_dice(throw), ahead)
 }
 
+/// The profiles that an exchange skipped, with the reasons.
+fn skipped(record: &hotspare_core::ExchangeRecord) -> String {
+    record.skipped.iter().map(|skipped| format!(", {} skipped: {}", skipped.profile, skipped.reason)).collect()
+}
+
 struct Watch {
     trace: Trace,
     told: Mutex<BTreeMap<u64, Told>>,
@@ -390,7 +395,7 @@ impl Observer for Watch {
             Event::Committed { id, profile, .. } => (*id, format!("commits to {profile}")),
             Event::Ending { id, ending } => (*id, format!("ends: {ending:?}")),
             Event::BudgetReached { id, profile, reached } => (*id, format!("{profile} has no money left: {reached:?}")),
-            Event::Over(record) => (record.id, format!("over: {:?}", record.outcome)),
+            Event::Over(record) => (record.id, format!("over: {:?}{}", record.outcome, skipped(record))),
         };
         self.trace.line("gateway", format_args!("#{} {words}", id & 0xffff));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);

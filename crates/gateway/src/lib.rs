@@ -2,7 +2,7 @@
 //!
 //! To follow a request open [`forward`]; what is refused before it is in [`guard`] and [`admission`].
 
-mod admission;
+pub mod admission;
 pub mod answer;
 mod body;
 mod bound;

@@ -279,7 +279,7 @@ pub(super) fn observed(got: &Got, world: &World) -> Outcome {
     }
     let resumed = got.exchange().and_then(|id| world.told().get(&id).map(Told::resumes)).unwrap_or(false);
     let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper && is_message(&got.body));
-    if got.reading.garbage {
+    if got.reading.garbage || is_message_for_stream(got) {
         Outcome::AsIs
     } else if got.reading.stop_reason.as_deref() == Some("max_tokens") {
         Outcome::HandBack
@@ -292,6 +292,11 @@ pub(super) fn observed(got: &Got, world: &World) -> Outcome {
     } else {
         Outcome::Hop
     }
+}
+
+/// Whether a whole message came for a streaming request: Claude Code then sends the request without streaming.
+fn is_message_for_stream(got: &Got) -> bool {
+    got.streaming && is_message(&got.reading.raw)
 }
 
 /// Whether the turn ended as it must. True: the user saw an error that a healthy profile could have spared them.
@@ -343,9 +348,13 @@ fn judge_request(cell: Cell, got: &Got, failures: &mut Vec<String>) {
     if got.reading.error.is_some() {
         failures.push("an `error` event reached the client".into());
     }
-    // A primary that cannot stream goes on as it would without hotspare, where no other profile is usable: the client asks again without.
-    let unstreamed = matches!(cell, Cell::Label { label: Label::MessageForStream, .. });
-    if got.streaming && got.status == 200 && got.end == End::Proper && !got.reading.is_whole() && !got.reading.garbage && !unstreamed {
+    if got.streaming
+        && got.status == 200
+        && got.end == End::Proper
+        && !got.reading.is_whole()
+        && !got.reading.garbage
+        && !is_message_for_stream(got)
+    {
         failures.push("an incomplete answer ended properly".into());
     }
     let bare = matches!(cell, Cell::Head { fault: HeadFault::S429Bare, .. });

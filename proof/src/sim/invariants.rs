@@ -11,7 +11,7 @@ use super::Scene;
 use super::diary::{Diary, Page};
 use super::people::is_side;
 use super::weather::{Mood, POISONED, Served, Sky};
-use crate::client::{Client, End, Got};
+use crate::client::{Client, End, Got, is_message};
 use crate::faults::HeadFault;
 use crate::world::{Told, World};
 
@@ -110,7 +110,9 @@ fn answer(page: &Page, got: &Got, scene: &Scene, wrong: &mut Vec<String>) {
     if got.reading.error.is_some() {
         wrong.push(format!("I5: an error event reached {who}"));
     }
-    if got.status == 200 && got.streaming && got.end == End::Proper && !got.reading.is_whole() {
+    // With no other profile left a whole message goes to the client, which then sends the request without streaming.
+    let is_message = is_message(&got.reading.raw);
+    if got.status == 200 && got.streaming && got.end == End::Proper && !got.reading.is_whole() && !is_message {
         wrong.push(format!("I5: an incomplete answer to {who} ended properly"));
     }
     if got.reading.stop_reason.as_deref() == Some("max_tokens") && page.client == Client::Program {
@@ -227,10 +229,12 @@ fn hard_blocks(scene: &Scene, told: &BTreeMap<u64, Told>, served: &[Served], wro
         };
         // A request that was under way may still come, and its good answer counts.
         let earlier = served[..at].iter().any(|other| other.profile == block.profile && block.at - other.at < Duration::from_secs(600));
-        let again = served[at + 1..].iter().find(|other| {
+        // A good answer, as the last resort or on trial, ends the block.
+        let later = served[at + 1..].iter().filter(|other| other.profile == block.profile).take_while(|other| other.mood.refuses());
+        let again = later.into_iter().find(|other| {
             let after = other.at - block.at;
             let last_resort = after >= LAST_RESORT_INTERVAL && is_resort(other.profile, other.at);
-            other.profile == block.profile && after > Duration::from_secs(1) && after + Duration::from_secs(1) < time && !last_resort
+            after > Duration::from_secs(1) && after + Duration::from_secs(1) < time && !last_resort
         });
         if let (Some(again), false) = (again, earlier) {
             wrong.push(format!("I9: `{}` said {}, and was asked again {:?} later", block.profile, fault.word(), again.at - block.at));

@@ -43,6 +43,13 @@ pub(crate) enum Mood {
     Labels(Label),
 }
 
+impl Mood {
+    /// Whether every request is refused before an answer begins.
+    pub(crate) fn refuses(self) -> bool {
+        matches!(self, Self::Head(_) | Self::Refuses(_))
+    }
+}
+
 /// What a provider did with one request.
 #[derive(Debug, Clone)]
 pub(crate) struct Served {
@@ -106,6 +113,8 @@ pub(crate) fn play(name: &'static str, scene: &Scene, sky: &Arc<Sky>) -> Play {
         let Some((question, said, streaming)) = Question::asked_by(request) else { return Script::not_found() };
         let mut inside = sky.inside();
         let mood = match inside.moods.get(name).copied().unwrap_or(Mood::Well) {
+            // The request's own fault says nothing of the provider.
+            _ if question.number >= POISONED => Mood::Head(HeadFault::Plain400),
             _ if small_fails && request.json()["model"] == SMALL => Mood::Head(HeadFault::S529),
             mood => mood,
         };
