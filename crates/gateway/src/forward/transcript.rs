@@ -11,6 +11,7 @@ use hotspare_wire::transcript::{self, Rules, TakenIds, Transcript};
 use http::HeaderMap;
 
 use super::Driver;
+use crate::history::company;
 
 /// Longest that an answer is held while it only thinks and the client sees nothing of it. Until then another profile may still answer; the
 /// clock for the first content would run out some time later.
@@ -29,7 +30,7 @@ impl Driver {
         if !self.request.is_messages || native && (is_primary || target.host == ANTHROPIC) {
             return None;
         }
-        Some(Rules { tag: Tag::of(&target.host), foreign: !native })
+        Some(Rules { tag: Tag::of(&company(target)), foreign: !native })
     }
 
     fn taken_ids(&self) -> TakenIds {
