@@ -24,8 +24,9 @@ pub enum Company {
     Glm,
 }
 
-/// The betas that Claude Code 2.1.330 sends, in both of its modes.
-const BETAS: [&str; 18] = [
+/// The betas that Claude Code 2.1.332 sends, in both of its modes.
+const BETAS: [&str; 19] = [
+    "structured-outputs-2025-12-15",
     "claude-code-20250219",
     "interleaved-thinking-2025-05-14",
     "context-management-2025-06-27",
@@ -332,7 +333,7 @@ fn tool_pairs(messages: &[Value], claude: bool) -> Result<(), Refusal> {
                 Some("tool_use") => {
                     let id = block["id"].as_str().unwrap_or_default();
                     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
-                    if claude && (id.is_empty() || !id.chars().all(plain)) {
+                    if claude && (id.is_empty() || id.len() > 64 || !id.chars().all(plain)) {
                         return Err(bad(&format!("messages.{index}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")));
                     }
                     if !seen.insert(id) && claude {

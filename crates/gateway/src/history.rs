@@ -196,7 +196,7 @@ impl Histories {
             model: model.as_deref(),
             repair: repair.as_ref(),
         };
-        let adapted = history::adapt(body, &to, Recall { learned: &self.0, company: &company })
+        let adapted = history::adapt(body, &to, &Recall { learned: &self.0, company: &company })
             .map_err(|unfit| Failure::new(FailureKind::ProviderBound, Stage::Connect, unfit.to_string()))?;
         if let Adapted::Changed(_, changes) = &adapted {
             // A resumed session has another name, and the same history.

@@ -276,7 +276,7 @@ impl Driver {
         }
         self.notes.of(id).tokens = UsageSoFar::of_whole(&unpacked).tokens();
         let mid_turn = stream::stop_of_whole(&unpacked) == Some(StopReason::ToolUse);
-        let body = self.valid_whole(place, unpacked).unwrap_or(body);
+        let body = self.valid_whole(place, &unpacked).unwrap_or(body);
         self.out.push(body);
         self.succeed(id, mid_turn);
         self.on_end(place);

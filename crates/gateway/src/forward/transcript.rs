@@ -80,9 +80,9 @@ impl Driver {
     }
 
     /// A whole answer as the client gets it. `unpacked` is the body as it reads; an answer that changes goes on uncompressed.
-    pub(super) fn valid_whole(&mut self, place: usize, unpacked: Bytes) -> Option<Bytes> {
+    pub(super) fn valid_whole(&mut self, place: usize, unpacked: &Bytes) -> Option<Bytes> {
         let rules = self.rules(place)?;
-        let (body, left) = transcript::whole(&unpacked, rules, self.taken_ids())?;
+        let (body, left) = transcript::whole(unpacked, rules, self.taken_ids())?;
         let attempt = &mut self.attempts[place];
         self.gateway.histories().remember_left(&attempt.target, left);
         if let Some(head) = &mut attempt.head {
