@@ -341,7 +341,7 @@ fn tool_pairs(messages: &[Value], claude: bool) -> Result<(), Refusal> {
                 Some("tool_use") => {
                     let id = block["id"].as_str().unwrap_or_default();
                     let plain = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '-');
-                    if claude && (id.is_empty() || !id.chars().all(plain)) {
+                    if claude && (id.is_empty() || id.len() > 64 || !id.chars().all(plain)) {
                         return Err(bad(&format!("messages.{index}.content.tool_use.id: String should match pattern '^[a-zA-Z0-9_-]+$'")));
                     }
                     if !seen.insert(id) && claude {

@@ -188,14 +188,15 @@ impl Histories {
     /// If the request cannot be served there.
     pub(crate) fn adapt(&self, body: &Bytes, adaptation: &Adaptation) -> Result<Adapted, Failure> {
         let Adaptation { target, model, repair, .. } = adaptation;
+        let company = company(target);
         let to = history::Target {
             profile: &target.name,
-            company: &target.host,
+            company: &company,
             platform: target.platform,
             model: model.as_deref(),
             repair: repair.as_ref(),
         };
-        let adapted = history::adapt(body, &to, Recall { learned: &self.0, company: &target.host })
+        let adapted = history::adapt(body, &to, &Recall { learned: &self.0, company: &company })
             .map_err(|unfit| Failure::new(FailureKind::ProviderBound, Stage::Connect, unfit.to_string()))?;
         if let Adapted::Changed(_, changes) = &adapted {
             // A resumed session has another name, and the same history.
@@ -212,12 +213,13 @@ impl Histories {
         if left.thoughts.is_empty() && left.ids.is_empty() {
             return;
         }
+        let company = company(target);
         let mut learned = self.lock();
         for thoughts in left.thoughts {
-            learned.left_out.add(&target.host, &thoughts.call, |left| left.thoughts = Some(thoughts.blocks.into()));
+            learned.left_out.add(&company, &thoughts.call, |left| left.thoughts = Some(thoughts.blocks.into()));
         }
         for (call, original) in left.ids {
-            learned.left_out.add(&target.host, &call, |left| left.id = Some(original));
+            learned.left_out.add(&company, &call, |left| left.id = Some(original));
         }
     }
 
@@ -258,6 +260,12 @@ impl Histories {
     pub(crate) fn repair_failed(&self, conversation: u64, target: &Target) {
         self.lock().repairs.forget(conversation, &target.name);
     }
+}
+
+/// What tells companies apart: the host of the API, with its port where that is not the one of TLS.
+pub(crate) fn company(target: &Target) -> String {
+    const TLS: u16 = 443;
+    if target.port == TLS { target.host.clone() } else { format!("{}:{}", target.host, target.port) }
 }
 
 impl Adaptation {

@@ -56,6 +56,16 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
+/// A compressed body as it reads.
+enum Decoded {
+    /// It was not asked for.
+    NotYet,
+    /// It is damaged, or too large.
+    Unreadable,
+    /// It is kept.
+    Kept(Bytes),
+}
+
 struct Shared<S> {
     source: Option<S>,
     chunks: Vec<Bytes>,
@@ -67,8 +77,7 @@ struct Shared<S> {
     broken: Option<Broken>,
     limit: u64,
     coding: Option<Coding>,
-    /// The decoded body once it was asked for; the inner `None` if it cannot be decoded.
-    decoded: Option<Option<Bytes>>,
+    decoded: Decoded,
     slow_start: Duration,
     began: Instant,
     last_passed: Option<Instant>,
@@ -106,7 +115,7 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
             broken: None,
             limit,
             coding: None,
-            decoded: None,
+            decoded: Decoded::NotYet,
             slow_start: SLOW_START,
             began: now,
             last_passed: None,
@@ -244,20 +253,25 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
 impl<S> Shared<S> {
     /// Decodes the body once; the result counts as kept.
     fn decoded(&mut self, coding: Coding, whole: &[u8]) -> Option<Bytes> {
-        if self.decoded.is_none() {
-            let decoded = coding.decode(whole).filter(|decoded| {
-                let length = decoded.len();
-                let fits = self.kept_in_all.fetch_add(length, Ordering::Relaxed) + length <= KEPT_IN_ALL;
-                if fits {
-                    self.kept += length;
-                } else {
-                    self.kept_in_all.fetch_sub(length, Ordering::Relaxed);
-                }
-                fits
-            });
-            self.decoded = Some(decoded);
+        if matches!(self.decoded, Decoded::NotYet) {
+            let decoded = coding.decode(whole).filter(|decoded| self.reserve(decoded.len()));
+            self.decoded = decoded.map_or(Decoded::Unreadable, Decoded::Kept);
         }
-        self.decoded.clone().flatten()
+        match &self.decoded {
+            Decoded::Kept(decoded) => Some(decoded.clone()),
+            Decoded::NotYet | Decoded::Unreadable => None,
+        }
+    }
+
+    /// Counts bytes as kept. False if there is no room for them.
+    fn reserve(&mut self, length: usize) -> bool {
+        let fits = self.kept_in_all.fetch_add(length, Ordering::Relaxed) + length <= KEPT_IN_ALL;
+        if fits {
+            self.kept += length;
+        } else {
+            self.kept_in_all.fetch_sub(length, Ordering::Relaxed);
+        }
+        fits
     }
 }
 

@@ -199,7 +199,7 @@ pub fn for_attempt(
         }
     }
     if !platform.is_native() {
-        keep_betas(&mut headers, |beta| betas::may_go(platform, beta));
+        map_betas(&mut headers, |beta| betas::name_at(platform, beta));
     }
     if read_answer {
         // A compressed stream cannot be read on its way, and a compressed error cannot be told from another (peers.md R9).
@@ -261,9 +261,19 @@ fn fit_oauth_beta(headers: &mut HeaderMap, login: bool) {
 
 /// Takes out the betas that are not wanted; a header of which nothing is left goes.
 pub fn keep_betas(headers: &mut HeaderMap, wanted: impl Fn(&str) -> bool) {
+    map_betas(headers, |beta| wanted(beta).then_some(beta));
+}
+
+/// Gives each beta another name, or takes it out; a header of which nothing is left goes.
+fn map_betas(headers: &mut HeaderMap, name: impl Fn(&str) -> Option<&str>) {
     let all = beta_values(headers);
-    let kept: Vec<String> = all.iter().filter(|beta| wanted(beta)).cloned().collect();
-    if kept.len() < all.len() {
+    let mut kept: Vec<String> = Vec::with_capacity(all.len());
+    for beta in all.iter().filter_map(|beta| name(beta)) {
+        if !kept.iter().any(|known| known == beta) {
+            kept.push(beta.to_owned());
+        }
+    }
+    if kept != all {
         set_betas(headers, &kept);
     }
 }
@@ -487,7 +497,10 @@ mod tests {
             ("x-stainless-os", "Linux"),
             ("x-app", "cli"),
             ("anthropic-version", "2023-06-01"),
-            ("anthropic-beta", "claude-code-20250219,interleaved-thinking-2025-05-14,oauth-2025-04-20,new-thing-2027-01-01"),
+            (
+                "anthropic-beta",
+                "claude-code-20250219,interleaved-thinking-2025-05-14,oauth-2025-04-20,structured-outputs-2025-12-15,new-thing-2027-01-01",
+            ),
         ]);
         let key = || Some(own(header::AUTHORIZATION, "Bearer k"));
         let none = ClientCredential::default();
@@ -498,7 +511,10 @@ mod tests {
             ("authorization", "Bearer k"),
             ("via", VIA),
         ];
-        assert_eq!(openrouter, map(&[&common[..], &[("anthropic-beta", "interleaved-thinking-2025-05-14")]].concat()));
+        assert_eq!(
+            openrouter,
+            map(&[&common[..], &[("anthropic-beta", "interleaved-thinking-2025-05-14,structured-outputs-2025-11-13")]].concat())
+        );
         let glm = for_attempt(Platform::Compatible(hotspare_core::Preset::Zai), &client, &none, key(), false);
         assert_eq!(glm, map(&common));
     }

@@ -47,13 +47,21 @@ const LITELLM: [&str; 6] = [
     "structured-outputs-2025-11-13",
 ];
 
-/// Whether a beta may go to a platform.
-pub fn may_go(platform: Platform, beta: &str) -> bool {
+/// The name of a beta at a platform. `None` if it does not go there.
+///
+/// A platform that knows the family under another date gets the name that it knows: the client sends `structured-outputs-2025-12-15`
+/// (2.1.332) where `OpenRouter` documents `-2025-11-13`, and the fields of the body belong to the family.
+pub fn name_at(platform: Platform, beta: &str) -> Option<&str> {
+    table(platform).map_or(Some(beta), |known| known.iter().find(|known| family(known) == family(beta)).copied())
+}
+
+/// What a platform knows. `None` if it takes every beta.
+fn table(platform: Platform) -> Option<&'static [&'static str]> {
     match platform {
-        Platform::Anthropic => true,
-        Platform::OpenRouter => OPENROUTER.contains(&beta),
-        Platform::Compatible(Preset::LiteLlm) => LITELLM.contains(&beta),
-        Platform::Compatible(_) => false,
+        Platform::Anthropic => None,
+        Platform::OpenRouter => Some(&OPENROUTER),
+        Platform::Compatible(Preset::LiteLlm) => Some(&LITELLM),
+        Platform::Compatible(_) => Some(&[]),
     }
 }
 
@@ -88,12 +96,7 @@ pub fn families_within(field: &str) -> impl Iterator<Item = &'static str> {
 
 /// Whether a body may hold a place at a platform, as far as betas decide it: every place that needs one has one that goes there.
 pub fn allows(platform: Platform, field: &str) -> bool {
-    let table: &[&str] = match platform {
-        Platform::Anthropic => return true,
-        Platform::OpenRouter => &OPENROUTER,
-        Platform::Compatible(Preset::LiteLlm) => &LITELLM,
-        Platform::Compatible(_) => &[],
-    };
+    let Some(table) = table(platform) else { return true };
     let mut needed = families_of_field(field).peekable();
     needed.peek().is_none() || needed.any(|beta| table.iter().any(|kept| family(kept) == beta))
 }
@@ -102,8 +105,8 @@ pub fn allows(platform: Platform, field: &str) -> bool {
 mod tests {
     use super::*;
 
-    /// What Claude Code 2.1.330 sends in its two modes.
-    const SENT: [&str; 16] = [
+    /// What Claude Code 2.1.332 sends in its two modes, title requests included.
+    const SENT: [&str; 19] = [
         "claude-code-20250219",
         "interleaved-thinking-2025-05-14",
         "context-management-2025-06-27",
@@ -120,24 +123,52 @@ mod tests {
         "prompt-caching-scope-2026-01-05",
         "thinking-binding-controls-2026-08-01",
         "tool-provenance-2026-10-26",
+        "structured-outputs-2025-12-15",
+        "mid-conversation-system-clear-at-2026-08-21",
+        "cache-diagnosis-2026-04-07",
     ];
 
     fn kept(platform: Platform) -> Vec<&'static str> {
-        SENT.into_iter().filter(|beta| may_go(platform, beta)).collect()
+        SENT.into_iter().filter_map(|beta| name_at(platform, beta)).collect()
     }
 
     #[test]
     fn only_known_betas_go_to_another_company() {
         assert_eq!(kept(Platform::Anthropic), SENT);
-        assert_eq!(kept(Platform::OpenRouter), ["interleaved-thinking-2025-05-14"]);
+        assert_eq!(kept(Platform::OpenRouter), ["interleaved-thinking-2025-05-14", "structured-outputs-2025-11-13"]);
         assert_eq!(
             kept(Platform::Compatible(Preset::LiteLlm)),
-            ["interleaved-thinking-2025-05-14", "context-management-2025-06-27", "effort-2025-11-24"]
+            ["interleaved-thinking-2025-05-14", "context-management-2025-06-27", "effort-2025-11-24", "structured-outputs-2025-11-13"]
         );
         for (_, preset) in Preset::NAMED.into_iter().filter(|(_, preset)| *preset != Preset::LiteLlm) {
             assert_eq!(kept(Platform::Compatible(preset)), [""; 0]);
         }
-        assert!(!may_go(Platform::OpenRouter, "some-new-thing-2027-01-01"));
+        assert_eq!(name_at(Platform::OpenRouter, "some-new-thing-2027-01-01"), None);
+    }
+
+    /// The dates of our tables beside the client's own: a new difference must be looked at when the pinned client moves.
+    #[test]
+    fn dated_names_differ_from_the_client_s_where_known() {
+        let ours = OPENROUTER.iter().chain(&LITELLM);
+        let mut differences: Vec<(&str, &str)> = ours
+            .flat_map(|ours| {
+                SENT.into_iter().filter(move |sent| family(sent) == family(ours) && sent != ours).map(move |sent| (*ours, sent))
+            })
+            .collect();
+        differences.dedup();
+        assert_eq!(differences, [("structured-outputs-2025-11-13", "structured-outputs-2025-12-15")]);
+    }
+
+    #[test]
+    fn field_goes_where_its_beta_goes_under_any_date() {
+        for beta in SENT {
+            for field in fields_of(beta) {
+                for platform in [Platform::OpenRouter, Platform::Compatible(Preset::LiteLlm), Platform::Compatible(Preset::Zai)] {
+                    let goes = families_of_field(field).any(|family| name_at(platform, &format!("{family}-2031-01-01")).is_some());
+                    assert_eq!(allows(platform, field), goes, "{beta} {field}");
+                }
+            }
+        }
     }
 
     #[test]

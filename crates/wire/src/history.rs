@@ -157,7 +157,7 @@ impl<F: Fn(Mark) -> Option<Issuer>> Memory for F {
 /// # Errors
 ///
 /// When the request cannot be served there without losing what it is about.
-pub fn adapt(body: &Bytes, target: &Target<'_>, memory: impl Memory) -> Result<Adapted, Unfit> {
+pub fn adapt(body: &Bytes, target: &Target<'_>, memory: &impl Memory) -> Result<Adapted, Unfit> {
     let Some(view) = View::of(body) else {
         // What cannot be read cannot be cleaned of what must not leave its company.
         return if target.platform.is_native() { Ok(Adapted::Same) } else { Err(Unfit::Unreadable) };

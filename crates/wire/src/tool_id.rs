@@ -44,8 +44,8 @@ pub struct Tag([u8; TAG]);
 impl Tag {
     /// Of a company, by the host of its API.
     pub fn of(company: &str) -> Self {
-        let hash = xxh3_64(company.as_bytes());
-        Self(std::array::from_fn(|place| LETTERS[(hash >> (6 * place)) as usize % LETTERS.len()]))
+        let hash = xxh3_64(company.as_bytes()).to_le_bytes();
+        Self(std::array::from_fn(|place| LETTERS[usize::from(hash[place]) % LETTERS.len()]))
     }
 
     fn as_str(&self) -> &str {

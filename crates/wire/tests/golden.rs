@@ -51,7 +51,7 @@ fn mints(request: &Value) -> HashMap<Mark, Issuer> {
 
 fn adapted(body: &Bytes, target: &Target<'_>) -> Result<(Bytes, String), String> {
     let mints = mints(&serde_json::from_slice(body).expect("an example is JSON"));
-    match adapt(body, target, |mark| mints.get(&mark).cloned()) {
+    match adapt(body, target, &|mark| mints.get(&mark).cloned()) {
         Ok(Adapted::Same) => Ok((body.clone(), "as it came".to_owned())),
         Ok(Adapted::Changed(parts, changes)) => Ok((parts.concat().into(), changes.to_string())),
         Err(unfit) => Err(unfit.to_string()),
@@ -178,7 +178,7 @@ fn check(name: &str, target: &Target<'_>, request: &Value) {
 fn r44_r46_toward_the_company_that_signed_nothing_changes() {
     let bodies = examples();
     let tool_search = &bodies.iter().find(|(name, _)| name == "server_tools").unwrap().1;
-    assert_eq!(adapt(tool_search, &TARGETS[0], |_| None), Ok(Adapted::Same));
+    assert_eq!(adapt(tool_search, &TARGETS[0], &|_| None), Ok(Adapted::Same));
 }
 
 /// Claude Code 2.1.265, 2.1.275, 2.1.304: a field or beta that a new release brought was refused elsewhere.

@@ -457,7 +457,7 @@ impl Driver {
             self.note_model(id, &message.model);
         }
         self.notes.of(id).tokens = message.usage.tokens();
-        let body = unpacked.and_then(|unpacked| self.valid_whole(place, unpacked)).unwrap_or(body);
+        let body = unpacked.and_then(|unpacked| self.valid_whole(place, &unpacked)).unwrap_or(body);
         self.out.push(body);
         self.succeed(id, message.stop == Some(StopReason::ToolUse));
         self.on_end(place);

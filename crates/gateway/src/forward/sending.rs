@@ -136,12 +136,11 @@ pub(super) async fn outgoing_body(
     adaptation: Option<&Adaptation>,
     texts: Option<&[String]>,
 ) -> Result<OutgoingBody, Failure> {
-    let mut text = match (adaptation, texts) {
-        (None, None) => request.body.text_if_here(),
-        _ => {
-            let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
-            request.body.text().await.map_err(broken)?
-        }
+    let mut text = if adaptation.is_none() && texts.is_none() {
+        request.body.text_if_here()
+    } else {
+        let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
+        request.body.text().await.map_err(broken)?
     };
     if let Some(texts) = texts {
         let parts = text

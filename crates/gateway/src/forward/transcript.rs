@@ -11,6 +11,7 @@ use hotspare_wire::transcript::{self, Rules, TakenIds, Transcript};
 use http::HeaderMap;
 
 use super::Driver;
+use crate::history::company;
 
 /// Longest that an answer is held while it only thinks and the client sees nothing of it. Until then another profile may still answer; the
 /// clock for the first content would run out some time later.
@@ -29,7 +30,7 @@ impl Driver {
         if !self.request.is_messages || native && (is_primary || target.host == ANTHROPIC) {
             return None;
         }
-        Some(Rules { tag: Tag::of(&target.host), foreign: !native })
+        Some(Rules { tag: Tag::of(&company(target)), foreign: !native })
     }
 
     fn taken_ids(&self) -> TakenIds {
@@ -79,9 +80,9 @@ impl Driver {
     }
 
     /// A whole answer as the client gets it. `unpacked` is the body as it reads; an answer that changes goes on uncompressed.
-    pub(super) fn valid_whole(&mut self, place: usize, unpacked: Bytes) -> Option<Bytes> {
+    pub(super) fn valid_whole(&mut self, place: usize, unpacked: &Bytes) -> Option<Bytes> {
         let rules = self.rules(place)?;
-        let (body, left) = transcript::whole(&unpacked, rules, self.taken_ids())?;
+        let (body, left) = transcript::whole(unpacked, rules, self.taken_ids())?;
         let attempt = &mut self.attempts[place];
         self.gateway.histories().remember_left(&attempt.target, left);
         if let Some(head) = &mut attempt.head {

@@ -184,3 +184,59 @@ async fn t17_bodies_that_break_parsers_pass_unchanged() {
     }
     assert!(primary.messages().iter().all(|request| !String::from_utf8_lossy(&request.raw_head).contains(TOKEN)));
 }
+
+fn gzip(text: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(text).expect("in memory");
+    encoder.finish().expect("in memory")
+}
+
+/// Claude Code with `CLAUDE_CODE_GZIP_REQUEST_BODIES=1` behind a proxy (2.1.332).
+#[tokio::test]
+async fn compressed_body_goes_to_each_profile_in_a_form_that_it_reads() {
+    let overloaded = || Script::error(529, "overloaded_error", "Overloaded");
+    let (primary, second) = (plays(overloaded()).await, plays(overloaded()).await);
+    let glm = healthy(FROM_SPARE).await;
+    let key = json!({ "value": crate::proxy::SPARE_KEY });
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": ["second", "glm"] },
+        "profiles": {
+            "work": { "base_url": primary.url() },
+            "second": { "base_url": second.url(), "auth": key },
+            "glm": { "preset": "zai", "base_url": glm.url(), "auth": key, "models": { "claude-*": "glm-5" } },
+        },
+    }))
+    .await;
+    let text = json!({"model": "claude-opus-5-5", "messages": [{"role": "user", "content": "hello"}], "stream": true}).to_string();
+    let packed = gzip(text.as_bytes());
+    let ask = || Ask::turn().header("Content-Encoding", "gzip").header("Content-Language", "en");
+    let answer = proxy.ask(&ask().body(packed.clone())).await;
+    assert_eq!((answer.status, answer.profile()), (200, Some("glm")), "{}", answer.text());
+    for native in [&primary, &second] {
+        let got = &native.messages()[0];
+        assert_eq!(
+            (&got.body[..], got.header("content-encoding"), got.header("content-language")),
+            (&packed[..], Some("gzip"), Some("en"))
+        );
+    }
+    let got = &glm.messages()[0];
+    assert_eq!((got.json()["model"].as_str(), got.header("content-encoding")), (Some("glm-5"), None));
+    assert_eq!(got.header("content-length"), Some(&*got.body.len().to_string()));
+    // What cannot be decoded goes where nothing has to be changed in it, and nowhere else.
+    let answer = proxy.ask(&ask().body(packed[..packed.len() / 2].to_vec())).await;
+    assert_ne!(answer.status, 200);
+    assert_eq!((primary.messages().len() + second.messages().len() > 2, glm.messages().len()), (true, 1));
+}
+
+#[tokio::test]
+async fn compressed_body_that_is_invalid_by_form_is_mended_and_sent_plain() {
+    let primary = healthy("fine").await;
+    let proxy = Proxy::lone(&primary).await;
+    let text =
+        r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":[{"type":"text","text":""},{"type":"text","text":"x"}]}]}"#;
+    let answer = proxy.ask(&Ask::turn().header("Content-Encoding", "gzip").header("Digest", "sha-256=x").body(gzip(text.as_bytes()))).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let got = &primary.messages()[0];
+    assert_eq!((got.header("content-encoding"), got.header("digest")), (None, None));
+    assert_eq!(got.body, r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":[{"type":"text","text":"x"}]}]}"#);
+}

@@ -442,3 +442,76 @@ async fn r50_a_beta_that_a_spare_refuses_is_left_out_there_once_and_for_all() {
     let refused = proxy.ask(&ask("three")).await;
     assert!(refused.status == 400 && refused.text().contains(NEW), "{}", refused.text());
 }
+
+/// Claude Code 2.1.332: after one turn on a spare that mints `functions.Bash:0`, `claude -c` without hotspare ended in a 400 for good.
+#[tokio::test]
+async fn transcript_of_a_spare_is_valid_without_hotspare() {
+    let fleet = Fleet::start().await;
+    let mut client = Client::new("uninstalled");
+    for (name, words) in [("glm", "one"), ("openrouter", "two"), ("glm", "three")] {
+        fleet.only(name);
+        assert_eq!(client.turn(&fleet.proxy, words).await, [name, name]);
+    }
+    assert_eq!(fleet.faults(), Vec::<String>::new(), "each company got its own ids and its own thinking back");
+    client.messages.push(json!({"role": "user", "content": "four"}));
+    fleet.only("work");
+    let direct = Proxy { addr: fleet.upstreams[0].addr(), task: tokio::spawn(async {}).abort_handle() };
+    let answer = direct.ask(&client.request()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert_eq!(fleet.faults(), Vec::<String>::new());
+    let text = Value::from(client.messages.clone()).to_string();
+    assert!(!text.contains("functions.") && !text.contains("thinking"), "{text}");
+    let back = fleet.upstreams[2].messages();
+    assert!(back.last().is_some_and(|request| request.json().to_string().contains("functions.Bash:")), "the id that it minted");
+    assert!(back.last().is_some_and(|request| request.json().to_string().contains("A thought.")), "the thinking that it minted");
+}
+
+/// A fork has another session id and the same history; so has an agent. What is invalid is in the body, and only there.
+#[tokio::test]
+async fn bad_history_is_mended_at_home_in_every_turn_of_a_fork() {
+    let fleet = Fleet::start().await;
+    fleet.only("work");
+    let mut client = Client::new("fork");
+    let call = json!({"type": "tool_use", "id": "call|abc.1", "name": "Bash", "input": {}});
+    let empty = json!({"type": "text", "text": ""});
+    client.messages = vec![
+        json!({"role": "user", "content": "hi"}),
+        json!({"role": "assistant", "content": [{"type": "thinking", "thinking": "hm", "signature": ""}, empty, call]}),
+        json!({"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call|abc.1", "content": "a"}, empty]}),
+        json!({"role": "assistant", "content": []}),
+    ];
+    for (session, words) in [("fork", "one"), ("fork", "two"), ("again", "three")] {
+        client.session = Some(session.to_owned());
+        assert_eq!(client.turn(&fleet.proxy, words).await, ["work", "work"]);
+    }
+    assert_eq!(fleet.faults(), Vec::<String>::new());
+    let ids = |request: &hotspare_testkit::Received| request.json()["messages"][1]["content"][0]["id"].clone();
+    let sent = fleet.upstreams[0].messages();
+    assert!(sent.iter().all(|request| ids(request) == ids(&sent[0])), "the same id on every turn");
+}
+
+/// `router-for-me/CLIProxyAPI#599`: Claude Code asks for more tokens than the spare's model gives.
+#[tokio::test]
+async fn named_limit_of_tokens_is_kept_by_a_spare() {
+    let judge = |request: &hotspare_testkit::Received| match request.json()["max_tokens"].as_u64() {
+        Some(..=8192) => streamed(&hotspare_testkit::answers::text("short")),
+        _ => Script::error(400, "invalid_request_error", "Invalid max_tokens value, the valid range of max_tokens is [1, 8192]"),
+    };
+    let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
+    let spare = Upstream::start_reading(judge).await.expect("started");
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "spare" },
+        "profiles": {
+            "work": { "base_url": primary.url() },
+            "spare": { "platform": "anthropic_compatible", "base_url": spare.url(), "auth": { "value": SPARE_KEY }, "models": { "claude-*": "m" } },
+        },
+    }))
+    .await;
+    for (words, asked) in [("one", 2), ("two", 3)] {
+        let body =
+            json!({"model": "claude-opus-5-5", "max_tokens": 64_000, "messages": [{"role": "user", "content": words}], "stream": true});
+        let answer = proxy.ask(&Ask::turn().session("limits").body(body.to_string())).await;
+        assert_eq!((answer.status, answer.profile()), (200, Some("spare")), "{}", answer.text());
+        assert_eq!(spare.messages().len(), asked, "the next turn skips the failing try");
+    }
+}

@@ -114,6 +114,7 @@ fn has_unsigned_thinking(body: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
     use serde_json::{Value, json};
 
     fn request(messages: &Value) -> Bytes {
@@ -164,6 +165,75 @@ mod tests {
     fn anything_else_stays_as_it_came() {
         for body in ["", "[]", "{}", "\u{1f}\u{8b}", r#"{"messages":7,"content":[]}"#, r#"{"content":[]"#] {
             assert_eq!(mend(&Bytes::from(body)), Adapted::Same, "{body}");
+        }
+    }
+
+    /// One round of a tool loop: what the assistant says and calls, and the results.
+    fn round(ids: &[String], texts: &[&str], signature: Option<&str>) -> [Value; 2] {
+        let mut said: Vec<Value> = texts.iter().map(|text| json!({"type": "text", "text": text})).collect();
+        if let Some(signature) = signature {
+            said.insert(0, json!({"type": "thinking", "thinking": "hm", "signature": signature}));
+        }
+        said.extend(ids.iter().map(|id| json!({"type": "tool_use", "id": id, "name": "Bash", "input": {"text": ""}})));
+        let results =
+            ids.iter().rev().map(|id| json!({"type": "tool_result", "tool_use_id": id, "content": [{"type": "text", "text": ""}]}));
+        [json!({"role": "assistant", "content": said}), json!({"role": "user", "content": results.collect::<Vec<_>>()})]
+    }
+
+    /// What Anthropic minds by form, in the order in which it stands.
+    fn check(request: &Value) {
+        let (mut calls, mut open): (HashSet<String>, Vec<String>) = (HashSet::new(), Vec::new());
+        for message in request["messages"].as_array().expect("messages") {
+            let content = &message["content"];
+            assert!(content.as_str().is_none_or(|text| !text.trim().is_empty()), "{message}");
+            assert!(content.as_array().is_none_or(|blocks| !blocks.is_empty()), "{message}");
+            let mut answered = Vec::new();
+            for block in content.as_array().into_iter().flatten() {
+                let text = |key: &str| block[key].as_str().unwrap_or_default().to_owned();
+                match block["type"].as_str() {
+                    Some("text") => assert!(!text("text").trim().is_empty()),
+                    Some("thinking") => assert!(!text("signature").is_empty()),
+                    Some("tool_use") => {
+                        assert!(crate::tool_id::is_valid(&text("id")) && calls.insert(text("id")), "{block}");
+                        open.push(text("id"));
+                    }
+                    Some("tool_result") => answered.push(text("tool_use_id")),
+                    _ => {}
+                }
+            }
+            if message["role"] == "user" {
+                open.sort();
+                answered.sort();
+                assert_eq!(open, answered, "each call has its result");
+                open.clear();
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn mended_request_is_valid_and_stays_so(
+            rounds in proptest::collection::vec(
+                (
+                    proptest::collection::hash_set("[ab.:é]{0,3}|x{60,70}|toolu_[ab]", 0..3),
+                    proptest::collection::vec(proptest::sample::select(vec!["", " ", "\u{3000}", "a"]), 0..3),
+                    proptest::option::of(proptest::sample::select(vec!["", "sig"])),
+                ),
+                0..5,
+            ),
+        ) {
+            let mut messages = vec![json!({"role": "user", "content": [{"type": "text", "text": ""}, {"type": "text", "text": "go"}]})];
+            for (ids, texts, signature) in &rounds {
+                messages.extend(round(&ids.iter().cloned().collect::<Vec<_>>(), texts, *signature));
+            }
+            let body = request(&Value::from(messages));
+            let whole = |adapted, body: &Bytes| match adapted {
+                Adapted::Same => body.clone(),
+                Adapted::Changed(parts, _) => Bytes::from(parts.concat()),
+            };
+            let once = whole(mend(&body), &body);
+            check(&serde_json::from_slice(&once).expect("JSON"));
+            prop_assert_eq!(whole(mend(&once), &once), once);
         }
     }
 }

@@ -9,7 +9,7 @@ use std::collections::{HashMap, HashSet};
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::draft::Draft;
-use super::view::Block;
+use super::view::{Block, Message};
 use crate::tool_id::{self, Tag};
 
 /// Longest name of a tool, in bytes (Messages API, `tools.name`).
@@ -39,7 +39,7 @@ fn rename_calls(draft: &mut Draft<'_, '_>, mut new_name: impl FnMut(&str, &str) 
     let view = draft.view;
     // What the results that come next are called by.
     let mut current: HashMap<Cow<'_, str>, String> = HashMap::new();
-    for block in view.messages.iter().flat_map(|message| message.blocks()) {
+    for block in view.messages.iter().flat_map(Message::blocks) {
         match &*block.kind {
             "tool_use" => {
                 let Some(id) = block.fields.string("id") else { continue };
@@ -64,7 +64,7 @@ fn rename_calls(draft: &mut Draft<'_, '_>, mut new_name: impl FnMut(&str, &str) 
 /// A call of a tool that cannot exist keeps its place: the client has answered it with an error.
 fn tool_names(draft: &mut Draft<'_, '_>) {
     let view = draft.view;
-    for block in view.messages.iter().flat_map(|message| message.blocks()).filter(|block| block.kind == "tool_use") {
+    for block in view.messages.iter().flat_map(Message::blocks).filter(|block| block.kind == "tool_use") {
         let Some(name) = block.fields.string("name") else { continue };
         let valid = valid_tool_name(&name);
         if valid != name {

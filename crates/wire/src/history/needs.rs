@@ -32,7 +32,7 @@ pub fn needs(body: &Bytes, elsewhere: bool) -> Option<Needs> {
 /// Why it can go to no other company: the first that would be asked is as good as any.
 fn bound(body: &Bytes) -> Option<&'static str> {
     let anyone = Target { profile: "", company: "", platform: Platform::Compatible(Preset::Plain), model: None, repair: None };
-    adapt(body, &anyone, |_| None).err().map(super::Unfit::words)
+    adapt(body, &anyone, &|_| None).err().map(super::Unfit::words)
 }
 
 struct Survey<'a> {

@@ -83,7 +83,7 @@ fn parts(body: &Bytes, target: &Target<'_>) -> Vec<Bytes> {
         .iter()
         .flat_map(|by| (0..9).map(move |number| (Mark::of_signature(&format!("{by}-{number}")), issuer(by))))
         .collect();
-    match adapt(body, target, |mark| issuers.get(&mark).cloned()).expect("nothing here is bound to one place") {
+    match adapt(body, target, &|mark| issuers.get(&mark).cloned()).expect("nothing here is bound to one place") {
         Adapted::Same => vec![body.clone()],
         Adapted::Changed(parts, _) => parts,
     }
@@ -184,7 +184,7 @@ proptest! {
         let body = Bytes::from(text.expect("JSON"));
         let target = Target { profile: WORK, company: WORK, platform: Platform::Anthropic, model: None, repair: None };
         let work = issuer(WORK);
-        prop_assert_eq!(adapt(&body, &target, |mark| (mark != Mark::of_redacted("nobody knows")).then(|| work.clone())), Ok(Adapted::Same));
+        prop_assert_eq!(adapt(&body, &target, &|mark| (mark != Mark::of_redacted("nobody knows")).then(|| work.clone())), Ok(Adapted::Same));
     }
 
     #[test]
@@ -196,7 +196,7 @@ proptest! {
 
     #[test]
     fn any_bytes_are_adapted_without_a_panic(body in proptest::collection::vec(any::<u8>(), 0..300), target in target()) {
-        let _ = adapt(&Bytes::from(body), &target, |_| None);
+        let _ = adapt(&Bytes::from(body), &target, &|_| None);
     }
 
     #[test]
@@ -207,7 +207,7 @@ proptest! {
     ) {
         let text = json!({"messages": [{"role": "user", "content": content}]}).to_string();
         let body = format!("{},\"{key}\":{odd},\"tools\":{odd},\"thinking\":{odd}}}", &text[..text.len() - 1]);
-        if let Ok(Adapted::Changed(parts, _)) = adapt(&Bytes::from(body), &target, |_| None) {
+        if let Ok(Adapted::Changed(parts, _)) = adapt(&Bytes::from(body), &target, &|_| None) {
             prop_assert!(serde_json::from_slice::<serde::de::IgnoredAny>(&parts.concat()).is_ok());
         }
     }
