@@ -44,6 +44,8 @@ pub struct Auth {
     pub header: AuthHeader,
     /// Of a command, how long it may take and how long its answer is used.
     pub command: CommandLimits,
+    /// True if the configuration has an `auth` for the profile; false if it is the default of the platform.
+    pub is_written: bool,
 }
 
 /// The bounds of a credential's program.
@@ -68,7 +70,7 @@ impl Auth {
     }
 
     fn of(source: AuthSource) -> Self {
-        Self { source, header: AuthHeader::Auto, command: CommandLimits::default() }
+        Self { source, header: AuthHeader::Auto, command: CommandLimits::default(), is_written: false }
     }
 }
 
@@ -140,6 +142,7 @@ pub(crate) fn read(
             .note(r#"for a gateway that passes requests on to Anthropic, use `"platform": "anthropic"`"#);
         return None;
     }
+    auth.is_written = true;
     if auth.header == AuthHeader::Auto {
         auth.header = platforms::header(platform);
     }
@@ -170,7 +173,7 @@ fn object(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option<Aut
     let foreign_keys = findings.errors.len() > before;
     let mut given = sources.into_iter().flatten();
     match (given.next(), given.next()) {
-        (Some(source), None) => Some(Auth { source: source?, header: header?, command: command? }),
+        (Some(source), None) => Some(Auth { source: source?, header: header?, command: command?, is_written: true }),
         (Some(_), Some(_)) => not_one(field, "names more than one place", findings),
         (None, _) if foreign_keys => None,
         (None, _) => not_one(field, "names no place", findings),

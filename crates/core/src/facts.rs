@@ -141,6 +141,8 @@ pub struct RequestFacts {
     pub session: Option<u64>,
     /// Fingerprint of the credential that the client itself sent, if it sent one that is not our local token.
     pub own_credential: Option<u64>,
+    /// True if that credential has the form of Anthropic's keys and logins (`sk-ant-…`).
+    pub anthropic_credential: bool,
     /// Life of the prompt cache that the request asks for.
     pub cache_life: Duration,
     /// The client's session with all its agents, hashed: a budget's session.

@@ -164,6 +164,8 @@ pub enum SkipReason {
     NotServed,
     /// It passes the client's own credential on, and the client sent none.
     NoClientCredential,
+    /// It passes the client's own credential on, and that one was issued by another host; the text says which.
+    CredentialElsewhere(Arc<str>),
     /// Its own credential cannot be had; the text says why.
     NoCredential(Arc<str>),
     /// This machine's network is down.

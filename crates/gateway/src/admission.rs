@@ -173,6 +173,7 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             let values: Vec<_> = credential.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
             hashed(&values)
         }),
+        anthropic_credential: credential.has_anthropic_form(),
         cache_life: if text("anthropic-beta").is_some_and(|betas| betas.contains("extended-cache-ttl")) {
             CACHE_LIFE_LONG
         } else {

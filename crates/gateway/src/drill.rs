@@ -318,6 +318,7 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         client: ClientKind::Program,
         session: None,
         own_credential: Some(0),
+        anthropic_credential: true,
         cache_life: CACHE_LIFE,
         whole_session: None,
         on_plan: false,

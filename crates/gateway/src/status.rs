@@ -174,6 +174,9 @@ pub struct ProfileStatus {
     pub state: String,
     /// Seconds until it may be asked again.
     pub back_in_s: Option<u64>,
+    /// Why no request is sent there whatever its health is: the client's credential belongs to another host. `None` if requests may go there.
+    #[serde(default)]
+    pub left_out: Option<String>,
     /// What keeps it from being asked, as the failure table names it.
     #[serde(default)]
     pub because: Option<String>,
@@ -286,6 +289,10 @@ impl Gateway {
             let off = !policy.enabled && place > 0;
             let state = if out.contains(id) { "paused" } else { state(report, unreachable, off, name == serving) };
             let mut profile = profile_status(now, name, state, report, self.glance(now, name));
+            profile.left_out = snapshot.target(*id).and_then(|target| target.credential.withheld()).map(|why| why.to_string());
+            if profile.left_out.is_some() {
+                "blocked".clone_into(&mut profile.state);
+            }
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
             self.add_money(&snapshot, *id, &mut profile);
@@ -412,6 +419,7 @@ fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance
     ProfileStatus {
         name: name.to_owned(),
         state: state.to_owned(),
+        left_out: None,
         back_in_s: report.bench.as_ref().map(|bench| whole_seconds(bench.until.saturating_duration_since(now))),
         because: report.bench.as_ref().map(|bench| bench.because.word().to_owned()),
         family: report.bench.as_ref().and_then(|bench| bench.family).map(|family| family.word().to_owned()),

@@ -137,6 +137,7 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
         told.push(("last", Style::Dim, format!("{}: {}; {to}, {}", last.from, last.why, ago(last.ago_s))));
     }
     for profile in &status.profiles {
+        told.extend(profile.left_out.as_ref().map(|why| ("auth", Style::Yellow, format!("{} is left out: {why}", profile.name))));
         match profile.login_ends_in_s {
             Some(0) => {
                 told.push(("login", Style::Yellow, format!("{}: it has run out; start Claude Code with its folder once", profile.name)));
@@ -169,7 +170,7 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
 }
 
 fn is_held(profile: &ProfileStatus) -> bool {
-    profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
+    profile.back_in_s.is_some() || profile.left_out.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
 }
 
 /// Whether any profile may be asked, where the traffic goes, and for how long.

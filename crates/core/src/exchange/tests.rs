@@ -81,6 +81,7 @@ impl Rig {
             client: self.client,
             session: Some(7),
             own_credential: Some(1),
+            anthropic_credential: true,
             cache_life: CACHE_LIFE,
             whole_session: Some(70),
             on_plan: false,

@@ -26,6 +26,7 @@ fn facts() -> RequestFacts {
         client: ClientKind::ClaudeInteractive,
         session: Some(SESSION),
         own_credential: Some(1),
+        anthropic_credential: true,
         cache_life: CACHE_LIFE,
         whole_session: None,
         on_plan: false,

@@ -19,6 +19,7 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         state: state.to_owned(),
         back_in_s: None,
         because: None,
+        left_out: None,
         family: None,
         good_trials: None,
         last_failure: None,
