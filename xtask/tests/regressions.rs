@@ -3,13 +3,13 @@
 //! To write the table's last column anew: `HOTSPARE_WRITE=1 cargo nextest run -p xtask --test regressions`.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+
+mod sources;
+
+use sources::{root, sources, tests_below};
 
 /// The rows of the list.
 const ROWS: std::ops::RangeInclusive<u32> = 1..=70;
-
-/// Where tests are.
-const ROOTS: [&str; 4] = ["crates", "proof", "testkit", "xtask"];
 
 /// What must have a test that names it, beside the rows: the cases of which we know what went wrong.
 const FIELD: [(&str, &[u32]); 10] = [
@@ -34,47 +34,6 @@ struct Named {
     doc: String,
 }
 
-fn root() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
-}
-
-/// Every Rust source below a folder, with its path from the root.
-fn sources(folder: &str) -> Vec<(String, String)> {
-    let mut todo = vec![PathBuf::from(folder)];
-    let mut found = Vec::new();
-    while let Some(path) = todo.pop() {
-        let full = root().join(&path);
-        if full.is_dir() {
-            let entries = std::fs::read_dir(&full).expect("readable");
-            todo.extend(entries.map(|entry| path.join(entry.expect("an entry").file_name())).filter(|path| !path.ends_with("target")));
-        } else if path.extension().is_some_and(|extension| extension == "rs") {
-            found.push((path.display().to_string(), std::fs::read_to_string(&full).expect("UTF-8")));
-        }
-    }
-    found.sort();
-    found
-}
-
-/// Every test of a source: its name and its comment.
-fn tests(source: &str) -> Vec<(String, String)> {
-    let (mut found, mut doc, mut is_test) = (Vec::new(), Vec::new(), false);
-    for line in source.lines().map(str::trim) {
-        let declared = line.strip_prefix("async ").unwrap_or(line).strip_prefix("fn ");
-        if let Some(words) = line.strip_prefix("///") {
-            doc.push(words.trim());
-        } else if line.starts_with("#[") {
-            is_test |= line.starts_with("#[test]") || line.starts_with("#[tokio::test");
-        } else {
-            if let Some(rest) = declared.filter(|_| is_test) {
-                let name = rest.split(['(', '<']).next().unwrap_or_default();
-                found.push((name.to_owned(), doc.join(" ")));
-            }
-            (doc, is_test) = (Vec::new(), false);
-        }
-    }
-    found
-}
-
 /// The rows that a name begins with.
 fn rows(name: &str) -> Vec<u32> {
     let row = |part: &str| part.strip_prefix('r').and_then(|number| number.parse().ok());
@@ -82,9 +41,7 @@ fn rows(name: &str) -> Vec<u32> {
 }
 
 fn named() -> Vec<Named> {
-    let files = ROOTS.iter().flat_map(|folder| sources(folder));
-    let all = files.flat_map(|(path, source)| tests(&source).into_iter().map(move |(name, doc)| (path.clone(), name, doc)));
-    all.map(|(path, name, doc)| Named { rows: rows(&name), name, path, doc }).collect()
+    tests_below().map(|test| Named { rows: rows(&test.name), name: test.name, path: test.path, doc: test.doc }).collect()
 }
 
 /// The cases that a comment names: the number behind a `#` belongs to the last name before it; `CVE-…` is its own.

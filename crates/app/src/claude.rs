@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::wiring::outward::Outward;
 
+pub(crate) mod outer;
 mod presence;
 
 pub(crate) const BASE_URL: &str = "ANTHROPIC_BASE_URL";
@@ -184,6 +185,12 @@ impl UserSetup {
             setup.settings = with_text_in_env(settings);
         }
         Ok(setup)
+    }
+
+    /// The user settings file and an environment, as a client that is started there without a `--settings` would read them.
+    pub(crate) fn of_environment(environment: HashMap<OsString, OsString>, user_settings: &Path) -> Self {
+        let text = std::fs::read_to_string(user_settings).unwrap_or_default();
+        Self::lasting(serde_json::from_str(&text).unwrap_or_default(), environment)
     }
 
     /// What the client has set up for every session: the parts of its user settings, and the environment it is started in.

@@ -159,6 +159,13 @@ pub(crate) struct Layers {
     pub no_project: bool,
 }
 
+impl Layers {
+    /// True if the command line changes nothing.
+    pub(crate) fn is_default(&self) -> bool {
+        self.config.is_none() && self.set.is_empty() && !self.no_project
+    }
+}
+
 /// The file that is changed.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Target {

@@ -34,17 +34,19 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use hotspare_config::{Config, Context, Diagnostic, Fingerprint, Locations, TrustStore};
+use hotspare_config::{BaseUrl, ClientBaseUrl, Config, Context, Diagnostic, Fingerprint, Locations, TrustStore};
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use hotspare_upstream::connect::Connector;
 use hotspare_upstream::{ClaudeClient, Renewals, proxy};
 use tokio::runtime::Runtime;
 
+use crate::claude::UserSetup;
 use crate::cli;
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::wiring::outward::Outward;
+use crate::wiring::{self, receipt};
 
 /// `hotspare` alone: the status if there is a configuration, else what to do first.
 pub(crate) fn bare() -> Result<ExitCode, CliError> {
@@ -63,13 +65,40 @@ pub(crate) fn bare() -> Result<ExitCode, CliError> {
 
 /// Where everything is for this user.
 pub(crate) fn locations(config: Option<PathBuf>) -> Result<Locations, CliError> {
-    Locations::find(&|name| std::env::var_os(name), config).map_err(|errors| invalid(&errors))
+    let variable = |name: &str| match (std::env::var_os(name), name) {
+        // Containers and units of the system often have none. It is then what the password database has.
+        (None, "HOME") => std::env::home_dir().map(Into::into),
+        (value, _) => value,
+    };
+    Locations::find(&variable, config).map_err(|errors| invalid(&errors))
 }
 
 /// What a configuration is read for: this folder, this environment, these arguments.
 pub(crate) fn context(layers: &cli::Layers) -> Result<Context, CliError> {
-    let context = Context::new(std::env::current_dir()?).with_variables(std::env::vars_os()).with_assignments(layers.set.clone());
+    let locations = locations(layers.config.clone())?;
+    let user = UserSetup::of_environment(std::env::vars_os().collect(), &locations.claude_settings);
+    // A base URL that cannot be used is reported by the commands that serve.
+    context_for(layers, client_base_url(&user, &locations).unwrap_or_default())
+}
+
+/// Like [`context`], for a client whose own base URL is this one.
+pub(crate) fn context_for(layers: &cli::Layers, client: ClientBaseUrl) -> Result<Context, CliError> {
+    let context = Context::new(std::env::current_dir()?)
+        .with_variables(std::env::vars_os())
+        .with_assignments(layers.set.clone())
+        .with_client_base_url(client);
     Ok(if layers.no_project { context.without_projects() } else { context })
+}
+
+/// Where the client would send its requests without hotspare, which is the host that its credential belongs to.
+pub(crate) fn client_base_url(user: &UserSetup, locations: &Locations) -> Result<ClientBaseUrl, CliError> {
+    let current = user.existing_base_url().map(|url| {
+        BaseUrl::parse(url)
+            .map_err(|error| CliError::new(Exit::ConfigInvalid, format!("ANTHROPIC_BASE_URL `{url}` cannot be used: {error}")))
+    });
+    let receipt = receipt::look(&locations.state_dir).ok();
+    let before_install = receipt.and_then(|receipt| wiring::prior_base_url(&receipt, locations));
+    Ok(ClientBaseUrl { current: current.transpose()?, before_install: before_install.and_then(|url| BaseUrl::parse(&url).ok()) })
 }
 
 /// The configuration, whole and valid, with its warnings told.
@@ -193,20 +222,11 @@ pub(crate) fn fingerprint(locations: &Locations, context: &Context) -> Fingerpri
     Fingerprint::of(&hotspare_config::candidates(locations, context))
 }
 
-/// Keeps the gateway's configuration up to date. `adapt` fits a fresh one to this run.
-pub(crate) fn reload(
-    gateway: Arc<Gateway>,
-    locations: &Locations,
-    context: &Context,
-    adapt: impl Fn(&mut Config) -> Result<(), CliError> + Send + Sync + 'static,
-) -> Reload {
+/// Keeps the gateway's configuration up to date.
+pub(crate) fn reload(gateway: Arc<Gateway>, locations: &Locations, context: &Context) -> Reload {
     let (files_of, files_in) = (locations.clone(), context.clone());
     let (locations, context) = (locations.clone(), context.clone());
-    let load = move || {
-        let mut config = hotspare_config::load(&locations, &context).map_err(|errors| errors.render(false))?;
-        adapt(&mut config).map_err(|error| error.to_string())?;
-        Ok(config)
-    };
+    let load = move || hotspare_config::load(&locations, &context).map_err(|errors| errors.render(false));
     Reload::new(gateway, Arc::new(load), Arc::new(move || hotspare_config::candidates(&files_of, &files_in)))
 }
 

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::process::{Pid, test_kill_process};
@@ -52,6 +53,38 @@ fn kept_token(file: &Path) -> io::Result<Option<SecretString>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(io::Error::new(error.kind(), format!("`{}`: {error}", file.display()))),
     }
+}
+
+/// The folder where a process that serves keeps its token: the state folder, or one for this boot where that cannot be written.
+pub(crate) fn writable_dir(state_dir: &Path) -> io::Result<PathBuf> {
+    match lasting_token(state_dir) {
+        Ok(_) => Ok(state_dir.to_owned()),
+        Err(error) => stand_in().map_err(|_| error),
+    }
+}
+
+/// A private folder that stands in for a state folder on a read-only or full disk: `$XDG_RUNTIME_DIR/hotspare`, else `hotspare-UID` in the
+/// folder for temporary files. In the latter others may have made something of that name first, so it counts only as a real folder of
+/// this user's that nobody else may enter.
+fn stand_in() -> io::Result<PathBuf> {
+    let folder = stand_in_path();
+    if let Err(error) = fs::DirBuilder::new().mode(0o700).create(&folder)
+        && error.kind() != io::ErrorKind::AlreadyExists
+    {
+        return Err(error);
+    }
+    if is_private(&folder) { Ok(folder) } else { Err(io::Error::other(format!("`{}` is not private", folder.display()))) }
+}
+
+fn stand_in_path() -> PathBuf {
+    let runtime = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|folder| folder.is_absolute() && folder.is_dir());
+    let user = rustix::process::geteuid().as_raw();
+    runtime.map_or_else(|| std::env::temp_dir().join(format!("hotspare-{user}")), |folder| folder.join("hotspare"))
+}
+
+fn is_private(folder: &Path) -> bool {
+    let user = rustix::process::geteuid().as_raw();
+    fs::symlink_metadata(folder).is_ok_and(|seen| seen.is_dir() && seen.uid() == user && seen.mode() & 0o077 == 0)
 }
 
 /// Somebody else may know the token: whoever serves or asks next makes another. What runs keeps the one that it has.
@@ -118,16 +151,18 @@ impl Drop for Registration {
 pub(crate) fn register(state_dir: &Path, kind: &str, address: SocketAddr, token: &SecretString) -> io::Result<Registration> {
     let pid = std::process::id().cast_signed();
     let instance = Instance { version: 1, pid, kind: kind.to_owned(), address, token: token.expose_secret().to_owned() };
-    let file = state_dir.join("instances").join(format!("{pid}.json"));
-    write_private(&file, serde_json::to_string(&instance)?.as_bytes())?;
+    let content = serde_json::to_string(&instance)?;
+    let file = |folder: &Path| folder.join("instances").join(format!("{pid}.json"));
+    let entered = |folder: &Path| write_private(&file(folder), content.as_bytes()).map(|()| file(folder));
+    let file = entered(state_dir).or_else(|error| stand_in().and_then(|folder| entered(&folder)).map_err(|_| error))?;
     Ok(Registration { file, instance })
 }
 
 /// The gateways of this user that run now; entries of dead processes are removed.
 pub(crate) fn instances(state_dir: &Path) -> Vec<Instance> {
-    let Ok(entries) = fs::read_dir(state_dir.join("instances")) else {
-        return Vec::new();
-    };
+    let stand_in = Some(stand_in_path()).filter(|folder| is_private(folder));
+    let folders = [Some(state_dir.to_owned()), stand_in].into_iter().flatten();
+    let entries = folders.filter_map(|folder| fs::read_dir(folder.join("instances")).ok()).flatten();
     let mut running: Vec<Instance> = entries.flatten().filter_map(|entry| read_instance(&entry.path())).collect();
     running.sort_by_key(|instance| instance.pid);
     running
@@ -184,6 +219,10 @@ pub(crate) fn private_file(file: &Path) -> io::Result<fs::File> {
 #[cfg(unix)]
 fn private_mode(path: &Path, mode: u32) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
+    // On a read-only disk what is private already is as good as made private.
+    if fs::metadata(path)?.mode() & 0o777 == mode {
+        return Ok(());
+    }
     fs::set_permissions(path, fs::Permissions::from_mode(mode))
 }
 

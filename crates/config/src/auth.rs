@@ -46,6 +46,8 @@ pub struct Auth {
     pub command: CommandLimits,
     /// True if a login that has run out is renewed by Claude Code, run in its folder. Matters for [`AuthSource::ClaudeConfigDir`] alone.
     pub renew: bool,
+    /// True if the configuration has an `auth` for the profile; false if it is the default of the platform.
+    pub is_written: bool,
 }
 
 /// The bounds of a credential's program.
@@ -70,7 +72,7 @@ impl Auth {
     }
 
     fn of(source: AuthSource) -> Self {
-        Self { source, header: AuthHeader::Auto, command: CommandLimits::default(), renew: true }
+        Self { source, header: AuthHeader::Auto, command: CommandLimits::default(), renew: true, is_written: false }
     }
 }
 
@@ -146,6 +148,7 @@ pub(crate) fn read(
             .note(r#"for a gateway that passes requests on to Anthropic, use `"platform": "anthropic"`"#);
         return None;
     }
+    auth.is_written = true;
     if auth.header == AuthHeader::Auto {
         auth.header = platforms::header(platform);
     }
@@ -191,7 +194,7 @@ fn object(field: &Field<'_>, home: &Path, findings: &mut Findings) -> Option<Aut
     let foreign_keys = findings.errors.len() > before;
     let mut given = sources.into_iter().flatten();
     match (given.next(), given.next()) {
-        (Some(source), None) => Some(Auth { source: source?, header: header?, command: command?, renew: true }),
+        (Some(source), None) => Some(Auth { source: source?, header: header?, command: command?, renew: true, is_written: true }),
         (Some(_), Some(_)) => not_one(field, "names more than one place", findings),
         (None, _) if foreign_keys => None,
         (None, _) => not_one(field, "names no place", findings),

@@ -5,8 +5,11 @@ use std::path::{Path, PathBuf};
 use hotspare_core::route::ProfileId;
 use hotspare_core::{ChainEntry, ChainRule, Policy};
 
+use crate::auth::AuthSource;
+use crate::base_url::BaseUrl;
 use crate::chains::chain;
 use crate::codes;
+use crate::context::ClientBaseUrl;
 use crate::diagnostic::Diagnostic;
 use crate::hooks::{self, Hook};
 use crate::log::{self, Log};
@@ -46,6 +49,49 @@ pub struct Config {
     pub projects: Vec<Project>,
     /// No chain is configured: the client's own login is all that is asked, and nothing can take over from it.
     pub implicit: bool,
+    /// The client's own base URL; all `None` if unknown.
+    pub client: ClientBaseUrl,
+}
+
+/// Whose the client's credential is: it was issued for the host that the client's own base URL names, and no other host is sent it.
+///
+/// hotspare stands where that base URL pointed, so it has to be known from elsewhere. In this order: what the client's environment and
+/// settings name now; a profile that says `"auth": "client"` in so many words, first in its chain, which is the user's own statement; what
+/// stood in the settings before `install`; the first profile of the chain that takes the client's credential without saying so, because its
+/// `base_url` was moved there from the client's settings.
+impl Config {
+    /// Takes the client's own base URL over: as the address of the implicit profile, so that a gateway stays in the path.
+    pub(crate) fn adopt(&mut self, client: &ClientBaseUrl) {
+        let elsewhere = |url: &Option<BaseUrl>| url.clone().filter(|url| !url.points_at(self.server.listen));
+        self.client = ClientBaseUrl { current: elsewhere(&client.current), before_install: elsewhere(&client.before_install) };
+        let adopted = self.client.current.clone().or_else(|| self.client.before_install.clone());
+        if let (true, Some(url), Some(profile)) = (self.implicit, adopted, self.profiles.first_mut()) {
+            profile.base_url = url;
+        }
+    }
+
+    /// The host that the client's credential belongs to, if it is another one than the profile's, which then cannot use it; `None` if the
+    /// profile may have it, or takes no credential of the client's.
+    pub fn withheld_from(&self, profile: &Profile) -> Option<&BaseUrl> {
+        let takes_it = matches!(profile.auth.source, AuthSource::Client);
+        let owner = if takes_it { self.credential_owner()? } else { return None };
+        let same_host = owner.host == profile.base_url.host && owner.port == profile.base_url.port;
+        (!same_host).then_some(owner)
+    }
+
+    fn credential_owner(&self) -> Option<&BaseUrl> {
+        let first = self.first_with_client_credential();
+        let named = first.filter(|profile| profile.auth.is_written).map(|profile| &profile.base_url);
+        let client = &self.client;
+        client.current.as_ref().or(named).or(client.before_install.as_ref()).or(first.map(|profile| &profile.base_url))
+    }
+
+    /// The chain that holds always comes first, then the others in their order.
+    fn first_with_client_credential(&self) -> Option<&Profile> {
+        let rules = self.rules.last().into_iter().chain(&self.rules);
+        let mut profiles = rules.flat_map(|rule| &rule.chain.entries).filter_map(|entry| self.profiles.get(usize::from(entry.profile.0)));
+        profiles.find(|profile| matches!(profile.auth.source, AuthSource::Client))
+    }
 }
 
 /// Where a configuration comes from.
@@ -146,6 +192,7 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
         sources: Vec::new(),
         projects: Vec::new(),
         implicit,
+        client: ClientBaseUrl::default(),
     }
 }
 

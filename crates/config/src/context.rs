@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::base_url::BaseUrl;
 use crate::locations::Locations;
 use crate::trust::TrustStore;
 
@@ -19,6 +20,16 @@ pub struct Context {
     without_projects: bool,
     instead: Vec<(PathBuf, String)>,
     trusts_all: bool,
+    client: ClientBaseUrl,
+}
+
+/// Where the client would send its requests without hotspare.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ClientBaseUrl {
+    /// Its base URL as its environment and settings name it now; `None` if they name none, or hotspare.
+    pub current: Option<BaseUrl>,
+    /// What stood there before `install`, by the receipt.
+    pub before_install: Option<BaseUrl>,
 }
 
 impl Context {
@@ -39,6 +50,13 @@ impl Context {
     pub fn with_variables(mut self, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         self.variables = variables.filter_map(ours).collect();
         self.variables.sort();
+        self
+    }
+
+    /// With the client's own base URL, which says whose credential it brings.
+    #[must_use]
+    pub fn with_client_base_url(mut self, client: ClientBaseUrl) -> Self {
+        self.client = client;
         self
     }
 
@@ -76,6 +94,10 @@ impl Context {
 
     pub(crate) fn reads_projects(&self) -> bool {
         !self.without_projects && self.cwd.is_absolute()
+    }
+
+    pub(crate) fn client_base_url(&self) -> &ClientBaseUrl {
+        &self.client
     }
 
     pub(crate) fn assignments(&self) -> &[String] {

@@ -52,7 +52,7 @@ use std::path::{Path, PathBuf};
 pub use auth::{Auth, AuthHeader, AuthSource, CommandLimits};
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use compile::Config;
-pub use context::Context;
+pub use context::{ClientBaseUrl, Context};
 pub use diagnostic::{Diagnostic, Errors, Severity};
 pub use effective::{Effective, Inspection, Origin, inspect};
 pub use explain::{Explained, explain};
@@ -102,6 +102,7 @@ fn load_with_root(locations: &Locations, context: &Context) -> Result<(Config, O
     let gathered = layers::gather(locations, context, &mut findings)?;
     let origin = Setting { file: &locations.config_file, home: &locations.home, cwd: context.cwd() };
     let mut config = finish(gathered.root.as_ref(), &origin, findings)?;
+    config.adopt(context.client_base_url());
     config.sources = gathered.sources.into_iter().rev().collect();
     config.projects = gathered.projects;
     Ok((config, gathered.root))

@@ -144,6 +144,8 @@ pub struct Failure {
     pub client_mends: bool,
     /// Whether the request has been changed in just what the provider minds, so that it is worth one more try there.
     pub repaired: bool,
+    /// Whether the refusal offers slower service, or a request for it has to wait for room.
+    pub slow_service: bool,
     /// For people, short: `529 overloaded`. Holds no prompt, no answer and no secret.
     pub detail: Box<str>,
 }
@@ -160,6 +162,7 @@ impl Failure {
             no_retry: false,
             client_mends: false,
             repaired: false,
+            slow_service: false,
             detail: detail.into(),
         }
     }

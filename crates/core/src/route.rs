@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::affinity::Stay;
-use crate::facts::{ModelFamily, RequestFacts};
+use crate::facts::{ModelFamily, RequestFacts, SlowRequest};
 use crate::failure::{FailureKind, Grip};
 use crate::fit::{Misfit, Takes};
 use crate::health::Standing;
@@ -173,6 +173,8 @@ pub enum SkipReason {
     NotServed,
     /// It passes the client's own credential on, and the client sent none.
     NoClientCredential,
+    /// It passes the client's own credential on, and that one was issued by another host; the text says which.
+    CredentialElsewhere(Arc<str>),
     /// Its own credential cannot be had; the text says why.
     NoCredential(Arc<str>),
     /// This machine's network is down.
@@ -351,7 +353,8 @@ pub fn plan(
             refused.push(Candidate { last_resort: true, ..candidate });
             continue;
         }
-        match world.health.standing(now, entry.profile, family, facts.own_credential) {
+        let standing = world.health.standing(now, entry.profile, family, facts.own_credential);
+        match standing.for_slow(facts.slow, candidate.terms.client_login) {
             Standing::Usable if detours.avoids(now, entry.profile) => {
                 ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial: false, is_look: false, candidate });
             }
@@ -373,6 +376,10 @@ pub fn plan(
     // Stable: within one readiness the chain's order stays.
     ranked.sort_by_key(|ranked| ranked.readiness);
     prefer(now, policy, world, stay.as_ref(), &mut ranked);
+    if facts.slow == SlowRequest::Asked {
+        // The user has chosen the login over whatever the session has moved to.
+        ranked.sort_by_key(|ranked| !ranked.candidate.terms.client_login);
+    }
     plan.passed_over = passed_over(now, facts, world, &ranked);
     let only_trials = !ranked.is_empty() && !plan.lone && ranked.iter().all(|ranked| ranked.on_trial);
     if only_trials {

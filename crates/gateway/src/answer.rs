@@ -135,6 +135,7 @@ pub(crate) fn skip_words(reason: &SkipReason) -> String {
         SkipReason::UnknownModel => "not asked, its model map has no name for the model".to_owned(),
         SkipReason::NotServed => "not asked, it does not serve requests of this kind".to_owned(),
         SkipReason::NoClientCredential => "not asked, the client sent no login or key of its own".to_owned(),
+        SkipReason::CredentialElsewhere(why) => format!("left out, {why}"),
         SkipReason::NoCredential(why) => format!("not asked, {why}"),
         SkipReason::Budget(Reached { period: Period::Day, limit, .. }) => format!("daily budget {} reached", usd(*limit)),
         SkipReason::Budget(Reached { period: Period::Session, limit, .. }) => format!("budget {} of this session reached", usd(*limit)),

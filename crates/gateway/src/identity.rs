@@ -48,7 +48,8 @@ fn number(known: &mut Vec<Identity>, profile: &Profile) -> ProfileId {
 fn way(profile: &Profile) -> u64 {
     let mut hasher = DefaultHasher::new();
     // `Debug` names every part but a secret, which is taken for itself.
-    format!("{:?} {:?} {:?}", profile.platform, profile.base_url, profile.auth).hash(&mut hasher);
+    let auth = &profile.auth;
+    format!("{:?} {:?} {:?} {:?} {:?}", profile.platform, profile.base_url, auth.source, auth.header, auth.command).hash(&mut hasher);
     if let AuthSource::Value(value) = &profile.auth.source {
         value.expose_secret().hash(&mut hasher);
     }

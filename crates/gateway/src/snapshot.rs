@@ -44,7 +44,12 @@ struct Profile {
     clocks: ClockOverrides,
     supports: Supports,
     budget: Budget,
+    /// Anthropic's own API, which is sent no credential of another issuer.
+    is_anthropic: bool,
 }
+
+/// Why the client's credential is not sent to Anthropic.
+const NOT_ANTHROPICS: &str = "the client's credential is not one of Anthropic's (`sk-ant-…`)";
 
 /// Profiles without a credential, each with the reason.
 #[derive(Debug, Default)]
@@ -82,7 +87,7 @@ impl Snapshot {
             policy: Arc::new(config.policy.clone()),
             rules,
             origins: config.origins.clone(),
-            profiles: ids.into_iter().zip(config.profiles.iter().map(|config| profile(config, renewals))).collect(),
+            profiles: ids.into_iter().zip(config.profiles.iter().map(|one| profile(config, one, renewals))).collect(),
             hooks: config.hooks.clone(),
             config_file: config.sources.first().map(|file| file.display().to_string()),
             max_body: config.server.max_body,
@@ -225,11 +230,17 @@ impl Snapshot {
             return Fit::Cannot(SkipReason::NotServed);
         }
         let client_login = profile.target.credential.is_client();
+        if let Some(withheld) = profile.target.credential.withheld() {
+            return Fit::Cannot(SkipReason::CredentialElsewhere(withheld.to_string().into()));
+        }
         if client_login && facts.own_credential.is_none() {
             return Fit::Cannot(SkipReason::NoClientCredential);
         }
         if let Some(ended) = profile.target.credential.ended() {
             return Fit::Cannot(SkipReason::NoCredential(ended.to_string().into()));
+        }
+        if client_login && profile.is_anthropic && !facts.anthropic_credential {
+            return Fit::Cannot(SkipReason::CredentialElsewhere(NOT_ANTHROPICS.into()));
         }
         let asked = entry.model.as_ref().or(facts.model.as_ref());
         let model = match asked.map(|model| profile.models.map(model)) {
@@ -279,22 +290,27 @@ fn hashed(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-fn profile(config: &hotspare_config::Profile, renewals: &Arc<Renewals>) -> Profile {
+fn profile(config: &Config, one: &hotspare_config::Profile, renewals: &Arc<Renewals>) -> Profile {
+    let credential = match config.withheld_from(one) {
+        Some(owner) => Credential::Withheld(owner.authority().into()),
+        None => credential(&one.auth, renewals),
+    };
     let target = Target {
-        name: config.name.clone(),
-        platform: config.platform,
-        https: config.base_url.https,
-        host: config.base_url.host.clone(),
-        port: config.base_url.port,
-        prefix: config.base_url.prefix.clone(),
-        credential: Arc::new(credential(&config.auth, renewals)),
+        name: one.name.clone(),
+        platform: one.platform,
+        https: one.base_url.https,
+        host: one.base_url.host.clone(),
+        port: one.base_url.port,
+        prefix: one.base_url.prefix.clone(),
+        credential: Arc::new(credential),
     };
     Profile {
         target: Arc::new(target),
-        models: config.models.clone(),
-        clocks: config.clocks,
-        supports: config.supports,
-        budget: config.budget,
+        models: one.models.clone(),
+        clocks: one.clocks,
+        supports: one.supports,
+        budget: one.budget,
+        is_anthropic: one.base_url.is_anthropic(),
     }
 }
 

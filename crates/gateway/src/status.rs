@@ -180,6 +180,9 @@ pub struct ProfileStatus {
     /// Clients in a row that gave up on it after they had waited without any content.
     #[serde(default)]
     pub given_up: u32,
+    /// Why no request is sent there whatever its health is: the client's credential belongs to another host. `None` if requests may go there.
+    #[serde(default)]
+    pub left_out: Option<String>,
     /// What keeps it from being asked, as the failure table names it.
     #[serde(default)]
     pub because: Option<String>,
@@ -313,6 +316,10 @@ impl Gateway {
             let off = !policy.enabled && place > 0;
             let state = if out.contains(id) { "paused" } else { state(report, unreachable, off, name == serving) };
             let mut profile = profile_status(now, name, state, report, self.glance(now, name));
+            profile.left_out = snapshot.target(*id).and_then(|target| target.credential.withheld()).map(|why| why.to_string());
+            if profile.left_out.is_some() {
+                "blocked".clone_into(&mut profile.state);
+            }
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
             self.add_login(&snapshot, *id, &mut profile);
@@ -457,6 +464,7 @@ fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance
     ProfileStatus {
         name: name.to_owned(),
         state: state.to_owned(),
+        left_out: None,
         back_in_s: report.bench.as_ref().map(|bench| whole_seconds(bench.until.saturating_duration_since(now))),
         next_look_in_s: report.bench.as_ref().map(|bench| whole_seconds(bench.next_look.saturating_duration_since(now))),
         given_up: report.given_up,

@@ -76,6 +76,8 @@ impl Default for Limits {
 pub enum Credential {
     /// The client's own, passed through untouched and unstored.
     Client,
+    /// Nothing, and the profile is left out: the client's own credential belongs to this host and not to the profile's.
+    Withheld(Arc<str>),
     /// Nothing is sent.
     None,
     /// The profile's own.
@@ -97,7 +99,7 @@ pub struct Own {
 impl fmt::Debug for Credential {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Client => "client",
+            Self::Client | Self::Withheld(_) => "client",
             Self::None => "none",
             Self::Own(own) => match own.source {
                 Source::Env(_) => "env",
@@ -181,15 +183,22 @@ pub enum CredentialError {
         /// Which folder.
         folder: PathBuf,
     },
+    /// The client's own credential was issued by another host.
+    #[error("the client's credential belongs to {owner}, and is sent to no other host: give the profile its own `auth`")]
+    ClientElsewhere {
+        /// Host, with a port where it is not the usual one.
+        owner: Arc<str>,
+    },
     /// There is nothing in it, or bytes that no header can hold.
     #[error("the credential from {0} is empty or holds bytes that a header cannot")]
     Unusable(&'static str),
 }
 
 impl CredentialError {
-    /// Whether it comes back without any change of the configuration: the login of a folder, which is read at each attempt.
+    /// True if it may come back without any change of the configuration: the login of a folder, which is read at each attempt, or a client
+    /// that is started with another base URL.
     pub fn passes(&self) -> bool {
-        matches!(self, Self::LoginExpired { .. } | Self::LoginNotRenewed { .. } | Self::LoginEnded { .. })
+        matches!(self, Self::LoginExpired { .. } | Self::LoginNotRenewed { .. } | Self::LoginEnded { .. } | Self::ClientElsewhere { .. })
     }
 }
 
@@ -276,6 +285,14 @@ impl Credential {
         matches!(self, Self::Client)
     }
 
+    /// Why the client's own credential is not sent to this profile; `None` if it is, or the profile does not take it.
+    pub fn withheld(&self) -> Option<CredentialError> {
+        match self {
+            Self::Withheld(owner) => Some(CredentialError::ClientElsewhere { owner: owner.clone() }),
+            _ => None,
+        }
+    }
+
     /// Whether reading it anew may give another one.
     pub fn is_rereadable(&self) -> bool {
         matches!(self, Self::Own(own) if !matches!(own.source, Source::Env(_) | Source::Value(_)))
@@ -292,6 +309,9 @@ impl Credential {
     ///
     /// When it cannot be had, or no header can hold it.
     pub async fn header(&self) -> Result<Option<AuthHeader>, CredentialError> {
+        if let Some(withheld) = self.withheld() {
+            return Err(withheld);
+        }
         let Self::Own(own) = self else { return Ok(None) };
         own.header(&own.find().await?).map(Some)
     }
@@ -376,6 +396,9 @@ impl Credential {
 
     /// Whether it is there. No program is run for it.
     pub async fn presence(&self) -> Presence {
+        if let Some(withheld) = self.withheld() {
+            return Presence::Missing(withheld);
+        }
         let Self::Own(own) = self else { return Presence::NotOurs };
         let is_asked = match &own.source {
             Source::Command(_) => true,

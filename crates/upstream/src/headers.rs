@@ -37,6 +37,18 @@ impl ClientCredential {
     }
 }
 
+impl ClientCredential {
+    /// True if there is one and every header of it has the form of Anthropic's keys and logins. What a gateway has issued looks otherwise
+    /// (`LiteLLM`: `sk-…`), and Anthropic is no place for it.
+    pub fn has_anthropic_form(&self) -> bool {
+        let is_anthropics = |value: &HeaderValue| {
+            let value = value.as_bytes();
+            value.strip_prefix(b"Bearer ").unwrap_or(value).starts_with(b"sk-ant-")
+        };
+        !self.is_empty() && self.headers.iter().all(|(_, value)| is_anthropics(value))
+    }
+}
+
 /// How the header of a login begins.
 const LOGIN_BEARER: &[u8] = b"Bearer sk-ant-oat";
 
@@ -444,7 +456,7 @@ mod tests {
 
     /// A sign-in gateway in front of a shared hotspare adds the user's name and address: 0.1.0 passed the first on to every native profile.
     #[test]
-    fn identity_of_the_user_or_the_peer_reaches_no_profile() {
+    fn field_16_identity_headers_reach_no_profile() {
         let client = map(&[
             ("x-claude-gateway-user-id", "u-1"),
             ("x-claude-gateway-user-email", "me@company.example"),
@@ -474,6 +486,19 @@ mod tests {
         assert_eq!(other, map(&[("authorization", "Bearer k"), ("via", VIA)]));
         let passed = for_passing(&client, |_| false);
         assert!(passed.keys().all(|name| !name.as_str().starts_with("x-claude-gateway-user-")), "{passed:?}");
+    }
+
+    #[test]
+    fn anthropic_form_is_told_from_a_gateway_s() {
+        let of = |values: &[(HeaderName, &'static str)]| {
+            let headers = values.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))).collect();
+            ClientCredential { headers }.has_anthropic_form()
+        };
+        assert!(of(&[(X_API_KEY, "sk-ant-api03-test")]));
+        assert!(of(&[(header::AUTHORIZATION, "Bearer sk-ant-oat01-test")]));
+        assert!(!of(&[(header::AUTHORIZATION, "Bearer sk-gateway-test")]));
+        assert!(!of(&[(X_API_KEY, "sk-ant-api03-test"), (header::AUTHORIZATION, "Bearer sk-gateway-test")]));
+        assert!(!of(&[]));
     }
 
     #[test]

@@ -345,7 +345,9 @@ impl Wanted<'_> {
         let url = BaseUrl::parse(existing).map_err(|error| {
             CliError::new(Exit::ConfigInvalid, format!("`{BASE_URL}` is `{existing}` today, and no profile can go there: {error}"))
         })?;
-        if self.config.profiles.iter().any(|profile| profile.base_url == url) {
+        // Without a configuration the one profile is at that gateway only because the settings name it, which they then no longer do.
+        let is_configured = !self.config.implicit || url.is_anthropic();
+        if is_configured && self.config.profiles.iter().any(|profile| profile.base_url == url) {
             return Ok(());
         }
         Err(CliError::new(Exit::Failed, format!("Claude Code goes to `{existing}` today, and no profile of yours does"))

@@ -8,7 +8,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hotspare_config::{BaseUrl, Config, Context, Fingerprint, Locations, Mode};
+use hotspare_config::{Config, Context, Fingerprint, Locations, Mode};
 use hotspare_gateway::{Authority, Gateway, Options, Outside, Snapshot, Terminator};
 use hotspare_upstream::{ClaudeClient, Renewals};
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,7 +20,8 @@ use tokio::sync::Notify;
 
 use crate::authority;
 use crate::background::Background;
-use crate::claude::{self, Injection, Lead, UserSetup};
+use crate::claude::outer::Outer;
+use crate::claude::{Injection, Lead, UserSetup};
 use crate::cli::{self, Run};
 use crate::commands;
 use crate::error::{CliError, Exit};
@@ -37,11 +38,32 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     if let Some(background) = Background::of(&arguments.command) {
         return beside(&locations, background, &arguments.command);
     }
-    let context = commands::context(&arguments.layers)?;
+    let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
+    let user = UserSetup::read(&arguments.command, &environment, &locations.claude_settings)
+        .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?
+        .with_kept(Outward::kept(&locations.state_dir));
+    let names_another = arguments.mode.is_some() || !arguments.layers.is_default();
+    if let Some(outer) = Outer::of(&environment).filter(|_| !names_another)
+        && commands::runtime()?.block_on(outer.answers())
+    {
+        return within(&outer, user, &arguments.command);
+    }
+    let context = commands::context_for(&arguments.layers, commands::client_base_url(&user, &locations)?)?;
     let seen = commands::fingerprint(&locations, &context);
     let config = commands::load(&locations, &context)?;
     let mode = arguments.mode.map_or(config.server.mode, Mode::from);
-    commands::runtime()?.block_on(protect(&locations, &context, (config, seen), mode, arguments.command))
+    commands::runtime()?.block_on(protect(&locations, &context, (config, seen), mode, (user, arguments.command)))
+}
+
+/// Starts the command behind the hotspare that this process runs behind already. A second one in front of it would refuse the first as a
+/// loop, or go past it to the provider with a credential that may be a gateway's.
+fn within(outer: &Outer, user: UserSetup, command: &[OsString]) -> Result<ExitCode, CliError> {
+    output::talk(&format!("hotspare: already behind the hotspare on http://{}, which protects this command too", outer.address()));
+    let user = if Screen::of(command) == Screen::Theirs { with_presence(user) } else { user };
+    let folder = tempfile::Builder::new().prefix("hotspare-run-").tempdir()?;
+    // Whether a key is needed in the child's environment, the outer one has decided: it is there.
+    let injection = user.inject(outer.address(), outer.token(), true, outer.lead());
+    commands::runtime()?.block_on(run_child(injection, folder.path(), 0))
 }
 
 /// A session in the background outlives this run, so it is the service's, as every session where hotspare is installed; else nobody's, and
@@ -69,16 +91,11 @@ fn beside(locations: &Locations, background: Background<'_>, command: &[OsString
 async fn protect(
     locations: &Locations,
     context: &Context,
-    (mut config, seen): (Config, Fingerprint),
+    (config, seen): (Config, Fingerprint),
     mode: Mode,
-    command: Vec<OsString>,
+    (user, command): (UserSetup, Vec<OsString>),
 ) -> Result<ExitCode, CliError> {
     let screen = Screen::of(&command);
-    let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
-    let user = claude::UserSetup::read(&command, &environment, &locations.claude_settings)
-        .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?
-        .with_kept(Outward::kept(&locations.state_dir));
-    adopt_base_url(&mut config, &user)?;
     let outward = user.outward();
     let renewals = Renewals::by(claude_client(&command, &outward));
     commands::check_credentials(&config, &renewals).await?;
@@ -113,7 +130,7 @@ async fn protect(
     if let Some(switch) = user.bypass() {
         output::talk(&format!("hotspare: `{switch}` is set, so the client goes to that cloud and past hotspare; unset it to be protected"));
     }
-    let reload = commands::reload(gateway.clone(), locations, context, move |config| adopt_base_url(config, &user)).since(seen);
+    let reload = commands::reload(gateway.clone(), locations, context).since(seen);
     // The terminal's SIGHUP belongs to the child: here only saving a file counts.
     let watching = tokio::spawn(reload.watch(Arc::new(Notify::new())));
     let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
@@ -146,19 +163,6 @@ fn claude_client(command: &[OsString], outward: &Outward) -> ClaudeClient {
         Some(program) => client.first_at(program),
         None => client,
     }
-}
-
-/// Without a configuration the primary is wherever the user's client already goes: a company gateway stays in the path.
-fn adopt_base_url(config: &mut Config, user: &claude::UserSetup) -> Result<(), CliError> {
-    let Some(existing) = user.existing_base_url().filter(|_| config.implicit) else {
-        return Ok(());
-    };
-    let url = BaseUrl::parse(existing)
-        .map_err(|error| CliError::new(Exit::ConfigInvalid, format!("ANTHROPIC_BASE_URL `{existing}` cannot be used: {error}")))?;
-    if let Some(profile) = config.profiles.first_mut() {
-        profile.base_url = url;
-    }
-    Ok(())
 }
 
 fn greet(config: &Config) {

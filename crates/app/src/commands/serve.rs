@@ -21,6 +21,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::Notify;
 
 use crate::authority;
+use crate::claude::UserSetup;
 use crate::cli::Serve;
 use crate::commands;
 use crate::commands::service::notify;
@@ -53,7 +54,12 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         let _ = rustix::process::setsid();
     }
     let locations = commands::locations(arguments.layers.config.clone())?;
-    let context = commands::context(&arguments.layers)?;
+    let user = UserSetup::of_environment(std::env::vars_os().collect(), &locations.claude_settings);
+    let client = match commands::client_base_url(&user, &locations) {
+        Err(fault) if !arguments.service => return Err(fault),
+        client => client.unwrap_or_default(),
+    };
+    let context = commands::context_for(&arguments.layers, client)?;
     let seen = commands::fingerprint(&locations, &context);
     let (config, fault) = match commands::load(&locations, &context) {
         Ok(config) => (config, None),
@@ -76,7 +82,15 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         Gateway::check(&config, address).map_err(refused)?;
         let listener = listener(arguments, address).await?;
         Gateway::check(&config, listener.local_addr()?).map_err(refused)?;
-        let token = state::lasting_token(&locations.state_dir)?;
+        let state_dir = state::writable_dir(&locations.state_dir)?;
+        if state_dir != locations.state_dir {
+            output::talk(&format!(
+                "hotspare: `{}` cannot be written: what is learned and the ledger stay in memory, the token is in `{}`",
+                locations.state_dir.display(),
+                state_dir.display()
+            ));
+        }
+        let token = state::lasting_token(&state_dir)?;
         let store = commands::store(&locations, &config);
         if let Some(why) = commands::unusable(&outward) {
             output::talk(&format!("hotspare: {why}; no provider beyond this machine can be reached"));
@@ -91,10 +105,10 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
         let registration = registered(arguments, &locations, &gateway, &token)?;
-        announce(&gateway, &config, fault.as_ref(), &locations.state_dir);
-        offer_full_mode(&gateway, config.server.mode, &locations.state_dir)?;
+        announce(&gateway, &config, fault.as_ref(), &state_dir);
+        offer_full_mode(&gateway, config.server.mode, &state_dir)?;
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
-        let reload = commands::reload(gateway.clone(), &locations, &context, |_| Ok(())).since(seen);
+        let reload = commands::reload(gateway.clone(), &locations, &context).since(seen);
         if fault.is_some() {
             // It fails as it just has; `status` then says why.
             reload.now().await;
@@ -142,6 +156,9 @@ fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_
         Some(fault) => {
             output::talk(&format!("{fault}\n  everything is passed on to {} until that is mended", config.profiles[0].base_url));
         }
+    }
+    if config.implicit && !config.profiles[0].base_url.is_anthropic() {
+        output::talk(&format!("  to     {}, the client's own base URL", config.profiles[0].base_url));
     }
     output::talk(&format!(
         "  client ANTHROPIC_BASE_URL=http://{} ANTHROPIC_CUSTOM_HEADERS=\"x-hotspare-token: $(cat {})\"",

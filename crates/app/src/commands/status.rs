@@ -139,6 +139,7 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
         told.push(("last", Style::Dim, format!("{}: {}; {to}, {}", last.from, last.why, ago(last.ago_s))));
     }
     for profile in &status.profiles {
+        told.extend(profile.left_out.as_ref().map(|why| ("auth", Style::Yellow, format!("{} is left out: {why}", profile.name))));
         if let Some((style, words)) = profile.login.as_ref().and_then(|login| login_words(login, profile.login_ends_in_s)) {
             told.push(("login", style, format!("{}: {words}", profile.name)));
         }
@@ -189,7 +190,10 @@ fn login_words(login: &LoginStatus, ends_in_s: Option<u64>) -> Option<(Style, St
 }
 
 fn is_held(profile: &ProfileStatus) -> bool {
-    profile.has_ended_login() || profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused")
+    profile.has_ended_login()
+        || profile.left_out.is_some()
+        || profile.back_in_s.is_some()
+        || matches!(profile.state.as_str(), "offline" | "paused")
 }
 
 /// Whether the next request may fail at a profile that still serves.

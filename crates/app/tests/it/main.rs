@@ -11,6 +11,7 @@ mod editing;
 mod full;
 mod home;
 mod hooks;
+mod identity;
 mod importing;
 mod init;
 mod lasting;

@@ -12,6 +12,8 @@ use tokio::process::{Child, Command};
 
 use crate::user::{User, asks, signal, signalled, wait_for};
 
+const BODY: &str = r#"{"model":"claude-opus-5-5","max_tokens":9,"messages":[],"stream":true}"#;
+
 async fn stopped(child: Child, with: Signal) -> Option<i32> {
     signalled(child, with).await.code
 }
@@ -218,4 +220,41 @@ async fn a_hangup_has_everything_read_anew() {
     signal(&child, Signal::HUP);
     assert_eq!(until_fault(&user, |fault| fault.is_none()).await, "\"late\"");
     assert_eq!(stopped(child, Signal::TERM).await, Some(0));
+}
+
+/// A read-only home as a container has it. The state folder's parent is a file here: unlike permission bits that stops root too.
+#[tokio::test]
+async fn field_18_read_only_home_does_not_stop_serve() {
+    let primary = Upstream::start(|_| Script::new().sse().events(&text("served")).end()).await.expect("started");
+    let spare = Upstream::start(|_| Script::new().sse().events(&text("spare")).end()).await.expect("started");
+    let user = User::new().pair(&primary.url(), &spare.url()).file("home/.local/state", "");
+    let (child, address, said) = user.serves().await;
+    assert!(said.contains("cannot be written: what is learned and the ledger stay in memory"), "{said}");
+    let folder = said.split("the token is in `").nth(1).and_then(|rest| rest.split('`').next()).unwrap_or_else(|| panic!("{said}"));
+    let token = std::fs::read_to_string(std::path::Path::new(folder).join("token")).expect("made");
+    let answer = asks(address, &format!("x-hotspare-token: {token}\r\nx-api-key: sk-ant-test-client"), BODY).await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let seen = user.runs(&["status", "--json"]).await;
+    assert!(seen.stdout.contains(&address.to_string()), "{seen:?}");
+    let status: serde_json::Value = serde_json::from_str(&seen.stdout).expect("JSON");
+    assert!(status.to_string().contains("Not a directory"), "{status:#}");
+    signalled(child, Signal::TERM).await;
+}
+
+/// Like `serve`: no entry in the state folder, and the command runs.
+#[tokio::test]
+async fn field_18_read_only_home_does_not_stop_run() {
+    let user = User::new().file("home/.local/state", "");
+    let ended = user.runs(&["run", "--", "sh", "-c", &format!("{} status", env!("CARGO_BIN_EXE_hotspare"))]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.contains("run"), "{ended:?}");
+}
+
+/// Containers and system units start programs without `HOME`; the password database has the folder.
+#[tokio::test]
+async fn field_18_missing_home_is_in_the_password_database() {
+    let user = User::new().without("HOME");
+    let ended = user.runs(&["config", "path"]).await;
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.stdout.starts_with('/'), "{ended:?}");
 }

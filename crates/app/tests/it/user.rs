@@ -92,6 +92,11 @@ impl User {
         self
     }
 
+    pub(crate) fn without(mut self, name: &str) -> Self {
+        self.variables.remove(name);
+        self
+    }
+
     /// The user's own configuration.
     pub(crate) fn config(self, config: &str) -> Self {
         self.file("home/.config/hotspare/config.json", config)

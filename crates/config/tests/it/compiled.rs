@@ -147,3 +147,41 @@ fn order_in_the_file_is_order_of_the_profiles() {
     let config = parse(text, Path::new("c"), Path::new("/h")).expect("valid");
     assert_eq!(config.profiles.iter().map(|profile| &*profile.name).collect::<Vec<_>>(), ["z", "a", "m"]);
 }
+
+/// A configuration with two profiles that take the client's credential.
+fn shared(first: &str, second: &str, current: Option<&str>, before_install: Option<&str>) -> Vec<String> {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let env = |name: &str| (name == "HOME").then(|| home.path().into());
+    let file = home.path().join("config.json");
+    let text = format!(
+        r#"{{ "failover_policy": {{ "primary_profile": "a", "secondary_profile": "b" }}, "profiles": {{ "a": {first}, "b": {second} }} }}"#
+    );
+    std::fs::write(&file, text).expect("written");
+    let locations = hotspare_config::Locations::find(&env, Some(file)).expect("a home");
+    let url = |url: Option<&str>| url.map(|url| hotspare_config::BaseUrl::parse(url).expect("a URL"));
+    let client = hotspare_config::ClientBaseUrl { current: url(current), before_install: url(before_install) };
+    let config = hotspare_config::load(&locations, &hotspare_config::Context::default().with_client_base_url(client)).expect("valid");
+    config.profiles.iter().filter(|profile| config.withheld_from(profile).is_none()).map(|profile| profile.name.to_string()).collect()
+}
+
+#[test]
+fn client_credential_belongs_to_one_host() {
+    let at = |host: &str| format!(r#"{{ "base_url": "https://{host}" }}"#);
+    let written = |host: &str| format!(r#"{{ "base_url": "https://{host}", "auth": "client" }}"#);
+    let (x, y) = (at("x.example"), at("y.example"));
+    // Unknown: the first profile that takes it.
+    assert_eq!(shared(&x, &y, None, None), ["a"]);
+    assert_eq!(shared(&x, &at("x.example/other"), None, None), ["a", "b"], "the path does not matter");
+    assert_eq!(shared(&x, &at("x.example:8443"), None, None), ["a"], "the port does");
+    // The client's environment outranks all else.
+    assert_eq!(shared(&x, &y, Some("https://y.example"), None), ["b"]);
+    assert_eq!(shared(&written("x.example"), &y, Some("https://y.example"), None), ["b"]);
+    assert!(shared(&x, &y, Some("https://z.example"), None).is_empty());
+    // What `install` found outranks a profile that says nothing, and is outranked by one that does.
+    assert_eq!(shared(&x, &y, None, Some("https://y.example")), ["b"]);
+    assert_eq!(shared(&written("x.example"), &y, None, Some("https://y.example")), ["a"]);
+    // hotspare's own listener is nobody's gateway.
+    assert_eq!(shared(&x, &y, Some("http://127.0.0.1:4117"), None), ["a"]);
+    // A profile with its own credential is none of it.
+    assert_eq!(shared(r#"{ "auth": { "env": "KEY" } }"#, &y, None, None), ["a", "b"]);
+}

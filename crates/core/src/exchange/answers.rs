@@ -168,6 +168,7 @@ impl Exchange {
             | SkipReason::UnknownModel
             | SkipReason::NotServed
             | SkipReason::NoClientCredential
+            | SkipReason::CredentialElsewhere(_)
             | SkipReason::Paused
             | SkipReason::NoCredential(_)
             | SkipReason::Misfit(_)

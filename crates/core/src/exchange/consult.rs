@@ -196,6 +196,7 @@ impl Exchange {
                 | SkipReason::UnknownModel
                 | SkipReason::NotServed
                 | SkipReason::NoClientCredential
+                | SkipReason::CredentialElsewhere(_)
                 | SkipReason::NoCredential(_)
                 | SkipReason::Paused
                 | SkipReason::Misfit(_)

@@ -87,7 +87,7 @@ fn t7_a_path_that_two_readers_could_take_differently_is_refused() {
 
 /// Page tokens of the files and batches endpoints are base64 with padding, slashes and line ends, percent-encoded.
 #[test]
-fn encoded_bytes_in_a_query_pass() {
+fn field_17_encoded_bytes_in_a_query_pass() {
     for query in ["page=a%2Fb%3D", "page=%5C", "after_id=x%0Ay", "page=%0D%0A", "x=%00", "page=%252F"] {
         check(&[&format!("GET /v1/files?{query} HTTP/1.1"), HOST], Ok(Framing::Length(0)));
     }

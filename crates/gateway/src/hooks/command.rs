@@ -81,7 +81,7 @@ fn environment(names: &[String]) -> Vec<(String, OsString)> {
 
 /// Home: the folder that hotspare was started in may hold somebody else's files.
 fn folder() -> PathBuf {
-    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute() && home.is_dir()).unwrap_or_else(|| PathBuf::from("/"))
+    std::env::home_dir().filter(|home| home.is_absolute() && home.is_dir()).unwrap_or_else(|| PathBuf::from("/"))
 }
 
 /// The program and all that it started, as long as that has not left its group. Ends with this value.

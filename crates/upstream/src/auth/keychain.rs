@@ -39,7 +39,9 @@ impl Keychain {
     /// This user's: `keychain` in hotspare's state folder, found as the base directory specification says.
     pub fn of_user() -> Self {
         let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-        let state = absolute("XDG_STATE_HOME").or_else(|| absolute("HOME").map(|home| home.join(".local/state")));
+        // Without `HOME` it is what the password database has.
+        let home = || std::env::home_dir().filter(|home| home.is_absolute());
+        let state = absolute("XDG_STATE_HOME").or_else(|| home().map(|home| home.join(".local/state")));
         Self::in_folder(state.unwrap_or_default().join("hotspare/keychain"))
     }
 

@@ -21,6 +21,7 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         next_look_in_s: None,
         given_up: 0,
         because: None,
+        left_out: None,
         family: None,
         good_trials: None,
         last_failure: None,
