@@ -1,8 +1,10 @@
 //! Keeps the local token and the list of running gateways in the state folder. Never readable by others, never torn by a crash.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
@@ -85,6 +87,20 @@ fn stand_in_path() -> PathBuf {
 fn is_private(folder: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
     fs::symlink_metadata(folder).is_ok_and(|seen| seen.is_dir() && seen.uid() == user && seen.mode() & 0o077 == 0)
+}
+
+/// File that holds the place of Claude Code.
+const CLIENT: &str = "claude-path";
+
+/// Records where Claude Code is, for a service whose search path is shorter than the user's.
+pub(crate) fn keep_client(state_dir: &Path, program: &Path) -> io::Result<()> {
+    write_private(&state_dir.join(CLIENT), program.as_os_str().as_bytes())
+}
+
+/// Where Claude Code was when it was last recorded.
+pub(crate) fn kept_client(state_dir: &Path) -> Option<PathBuf> {
+    let program = PathBuf::from(OsString::from_vec(fs::read(state_dir.join(CLIENT)).ok()?));
+    program.is_absolute().then_some(program)
 }
 
 /// Somebody else may know the token: whoever serves or asks next makes another. What runs keeps the one that it has.
@@ -285,5 +301,15 @@ mod tests {
         assert!(!file.exists());
         drop(registration);
         assert!(instances(folder.path()).is_empty());
+    }
+
+    #[test]
+    fn place_of_the_client_is_found_again() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        assert_eq!(kept_client(folder.path()), None);
+        keep_client(folder.path(), Path::new("/home/me/.asdf/shims/claude")).expect("kept");
+        assert_eq!(kept_client(folder.path()), Some(PathBuf::from("/home/me/.asdf/shims/claude")));
+        keep_client(folder.path(), Path::new("node_modules/.bin/claude")).expect("kept");
+        assert_eq!(kept_client(folder.path()), None, "a place depends on no working directory");
     }
 }

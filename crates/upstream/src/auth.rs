@@ -349,6 +349,11 @@ impl Credential {
         }
     }
 
+    /// When this process last saw the login of a folder renewed.
+    pub(crate) fn renewed_at(&self) -> Option<SystemTime> {
+        self.renewed()?.at
+    }
+
     /// The folder whose login this is.
     pub fn folder(&self) -> Option<&Path> {
         match self {

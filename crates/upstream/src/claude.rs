@@ -120,23 +120,35 @@ impl ClaudeClient {
         self
     }
 
+    /// With a place that is looked at last.
+    #[must_use]
+    pub fn or_at(mut self, program: PathBuf) -> Self {
+        self.candidates.push(program);
+        self
+    }
+
     /// With these variables for the way out instead of those of this process.
     #[must_use]
     pub fn through(self, outward: impl IntoIterator<Item = (&'static str, String)>) -> Self {
         Self { outward: outward.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(), ..self }
     }
 
-    /// The first program that may be run.
-    pub(crate) fn find(&self) -> Result<PathBuf, String> {
-        self.found().map(|(program, _)| program)
+    /// Where the first program is that may be run. A link stays one: an update of the client leads it elsewhere.
+    pub fn place(&self) -> Option<&Path> {
+        self.found().ok().map(|found| found.place)
     }
 
-    fn found(&self) -> Result<(PathBuf, Metadata), String> {
+    /// The first program that may be run.
+    pub(crate) fn find(&self) -> Result<PathBuf, String> {
+        self.found().map(|found| found.program)
+    }
+
+    fn found(&self) -> Result<Found<'_>, String> {
         let mut refused = None;
         for path in &self.candidates {
             let Some(file) = std::fs::metadata(path).ok().filter(Metadata::is_file) else { continue };
             match trusted(path, &file) {
-                Ok(program) => return Ok((program, file)),
+                Ok(program) => return Ok(Found { place: path, program, file }),
                 Err(why) => refused = refused.or(Some(why)),
             }
         }
@@ -145,7 +157,7 @@ impl ClaudeClient {
 
     /// The program, once its version is known to do. It is asked once per version of the file.
     pub(crate) async fn checked(&self) -> Result<Runnable<'_>, String> {
-        let (program, file) = self.found()?;
+        let Found { program, file, .. } = self.found()?;
         let state = (file.modified().unwrap_or(SystemTime::UNIX_EPOCH), file.len());
         let mut checked = self.checked.lock().await;
         if checked.as_ref().is_none_or(|known| *known != (program.clone(), state)) {
@@ -163,7 +175,14 @@ impl ClaudeClient {
     }
 }
 
-/// A program that may be run.
+/// A program that may be run, and its file.
+struct Found<'a> {
+    place: &'a Path,
+    program: PathBuf,
+    file: Metadata,
+}
+
+/// A program that may be run, of a version that is known to do.
 pub(crate) struct Runnable<'a> {
     program: PathBuf,
     client: &'a ClaudeClient,

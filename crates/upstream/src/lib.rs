@@ -19,4 +19,4 @@ pub use auth::renewal::{NotRenewed, Renewals, Renewed};
 pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Presence, Source, login_command};
 pub use claude::ClaudeClient;
 pub use headers::ClientCredential;
-pub use send::{Connected, Outgoing, Received, Target, UpstreamBody, Upstreams};
+pub use send::{Connected, LoginRenewed, Outgoing, Received, Target, UpstreamBody, Upstreams};

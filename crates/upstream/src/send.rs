@@ -107,6 +107,10 @@ pub struct Outgoing<'a, B> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connected(pub Instant);
 
+/// In the extensions of an answer: the login was renewed while the attempt waited for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LoginRenewed;
+
 /// An upstream's answer. Its extensions hold the [`Fingerprint`] of the profile's own credential, if it was sent.
 pub type Received<B> = Response<UpstreamBody<B>>;
 
@@ -181,6 +185,7 @@ where
 
     /// Sends one attempt and waits for the head of its answer. Dropping the future closes the connection.
     pub async fn send(&self, target: &Target, outgoing: Outgoing<'_, B>, clocks: &Clocks, fresh: bool) -> Result<Received<B>, Failure> {
+        let renewed_before = target.credential.renewed_at();
         let own = match target.credential.header_renewed().await {
             Ok(own) => own,
             // A program or a file that cannot be opened now says nothing about the profile's set-up.
@@ -189,12 +194,16 @@ where
                 return Err(descriptors::failure_now().unwrap_or_else(missing));
             }
         };
+        let is_renewed = target.credential.renewed_at() != renewed_before;
         let fingerprint = own.as_ref().map(|(_, value)| Fingerprint::of(value));
         let lease = self.lease(target, clocks, fresh).await?;
         let connected = Connected(clock::now());
         let request = request(target, outgoing, own)?;
         let mut response = ask(lease, request).await?;
         response.extensions_mut().insert(connected);
+        if is_renewed {
+            response.extensions_mut().insert(LoginRenewed);
+        }
         if let Some(fingerprint) = fingerprint {
             response.extensions_mut().insert(fingerprint);
         }

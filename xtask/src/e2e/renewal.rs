@@ -128,6 +128,8 @@ pub(super) async fn renewed(tools: &Tools) -> Result<()> {
     ensure!(took <= usual + MAX_DETOUR, "the renewal cost {:.1} s", took.saturating_sub(usual).as_secs_f64());
     let (second, third) = (lab.second.messages().len(), lab.third.messages().len());
     ensure!((second, third, lab.renewals()) == (1, 0, 1), "{second} to the second login, {third} to the key, {} renewals", lab.renewals());
+    let why = fs::read_to_string(lab.world.path("said/why"))?;
+    ensure!(why.contains("login renewed by Claude Code"), "`why` does not name the renewal:\n{why}");
     Ok(())
 }
 

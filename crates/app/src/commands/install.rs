@@ -11,6 +11,7 @@ use std::process::ExitCode;
 
 use hotspare_config::{BaseUrl, Config, Locations, Settings};
 use hotspare_gateway::Gateway;
+use hotspare_upstream::ClaudeClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
@@ -129,6 +130,7 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     }
     let mut outcomes = Vec::new();
     if has(Part::Service) {
+        keep_client(locations, mode);
         outcomes = service::write_units(&mut receipt, locations, address, mode)?;
         if mode == Mode::Write {
             notes.extend(service_note(service::enable(locations, address)?, address));
@@ -162,6 +164,14 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
         in_place = false;
     }
     Ok(Wiring { report: Report::of(locations, &outcomes, notes), address, in_place, is_ours })
+}
+
+/// Records where Claude Code is. Without it a service looks in the usual places alone.
+fn keep_client(locations: &Locations, mode: Mode) {
+    let client = ClaudeClient::default();
+    if let Some(program) = client.place().filter(|_| mode == Mode::Write) {
+        let _ = state::keep_client(&locations.state_dir, program);
+    }
 }
 
 /// Whether the client shall be led by its proxy: by the user's word, else the configuration's, else as it is led already.

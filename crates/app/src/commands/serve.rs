@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use hotspare_config::{BaseUrl, Config, Folders, Locations, Mode};
 use hotspare_gateway::{Gateway, Options, Outside, ServeError, Terminator};
+use hotspare_upstream::{ClaudeClient, Renewals};
 use listenfd::ListenFd;
 use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
@@ -28,6 +29,7 @@ use crate::commands::service::notify;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
 use crate::wiring;
+use crate::wiring::outward::Outward;
 use crate::{output, state};
 
 /// In the foreground, answers in flight have so long to end: whoever pressed Ctrl-C waits for it.
@@ -70,7 +72,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     let address = arguments.listen.unwrap_or(config.server.listen);
     commands::runtime()?.block_on(async {
         let outward = commands::outward(&locations);
-        let renewals = commands::renewals(&outward);
+        let renewals = Renewals::by(claude_client(&outward, &locations.state_dir));
         if let Err(missing) = commands::check_credentials(&config, &renewals).await {
             if !arguments.service {
                 return Err(missing);
@@ -128,6 +130,15 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         watching.abort();
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// The Claude Code that renews logins: a service has not the search path that the user had at `install`.
+fn claude_client(outward: &Outward, state_dir: &Path) -> ClaudeClient {
+    let client = commands::claude_client(outward);
+    match state::kept_client(state_dir) {
+        Some(program) => client.or_at(program),
+        None => client,
+    }
 }
 
 /// Enters this process among those that `hotspare status` asks. A full disk shall not stop the service.

@@ -7,7 +7,7 @@ use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::exchange::BodyKind;
 use hotspare_core::{AttemptId, Endpoint, Failure, FailureKind, Stage};
 use hotspare_upstream::headers::beta_values;
-use hotspare_upstream::{Connected, Received, UpstreamBody, clock};
+use hotspare_upstream::{Connected, LoginRenewed, Received, UpstreamBody, clock};
 use hotspare_wire::mint::Mark;
 use hotspare_wire::sniff::{self, Form};
 use hotspare_wire::stream::{self, Empty, Fact, StopReason, WholeMessage};
@@ -108,6 +108,7 @@ impl Driver {
         note.status = Some(head.status.as_u16());
         note.connected = head.extensions.get::<Connected>().map(|connected| connected.0);
         note.changed.extend(head.extensions.get::<Changed>().map(|changed| changed.0.to_string()));
+        note.changed.extend(head.extensions.get::<LoginRenewed>().map(|_| "login renewed by Claude Code".to_owned()));
         let now = clock::now();
         if let Some(reading) = limits::reading(&head.headers, self.gateway.outside().wall()) {
             let before = self.windows_near(id);
