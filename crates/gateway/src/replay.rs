@@ -1,5 +1,5 @@
-//! Keeps a request body so that it can be sent again: chunks as they came, shared and but for small ones never copied. Never waits for the whole body before
-//! the first attempt starts, and never spools to disk.
+//! Keeps a request body so that it can be sent again: chunks as they came, shared and but for small ones never copied. A compressed body is
+//! decoded at most once. Nothing is spooled to disk.
 
 use std::collections::VecDeque;
 use std::fmt;
