@@ -88,6 +88,11 @@ pub(crate) fn type_of_number(number: u16) -> &'static str {
     }
 }
 
+/// Whether a code decides by itself what a failure is.
+pub(crate) fn is_known_name(code: &str) -> bool {
+    refusal::is_known_name(code)
+}
+
 /// The class of an `error` event inside a good answer: it counts as the status that its type stands for.
 pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
     let data = serde_json::json!({ "error": { "type": kind, "message": message } }).to_string();

@@ -406,6 +406,12 @@ fn of_name(name: &str) -> Option<FailureKind> {
     table::NAMES.iter().flat_map(|group| group.names).find(|(known, _)| *known == name).map(|(_, kind)| *kind)
 }
 
+/// Whether a name decides by itself.
+pub(crate) fn is_known_name(name: &str) -> bool {
+    let name = normalised(name);
+    of_name(&name).is_some() || of_number("code", &name).is_some()
+}
+
 /// The kind that a number under this field stands for: z.ai's under `code` and `type`, MiniMax's under `status_code`.
 fn of_number(field: &str, number: &str) -> Option<FailureKind> {
     let known = match field {

@@ -476,9 +476,12 @@ fn stop_reason(json: &RawValue) -> StopReason {
 }
 
 fn error(body: Option<&ErrorBody<'_>>) -> Fact {
+    let code = body.and_then(|error| error.code).map(|code| code.get().trim_matches('"'));
     // OpenRouter gives a status where Anthropic gives a type.
-    let number = || body.and_then(|error| error.code?.get().trim_matches('"').parse().ok()).map(failure::type_of_number);
-    let kind = body.and_then(|error| error.kind.as_deref()).or_else(number).unwrap_or("api_error");
+    let number = || code.and_then(|code| code.parse().ok()).map(failure::type_of_number);
+    // A generic type stands beside a code that says what it is.
+    let telling = code.filter(|code| failure::is_known_name(code));
+    let kind = telling.or_else(|| body?.kind.as_deref()).or_else(number).unwrap_or("api_error");
     let message = body.and_then(|error| error.message.as_deref()).unwrap_or_default();
     Fact::Error { kind: kind.into(), message: shortened(message).into() }
 }
@@ -621,6 +624,10 @@ mod tests {
         assert_eq!(
             named("", r#"{"error":{"code":402,"message":"no credits"},"id":"x"}"#),
             Fact::Error { kind: "billing_error".into(), message: "no credits".into() }
+        );
+        assert_eq!(
+            named("", r#"{"error":{"type":"api_error","code":"insufficient_quota","message":"no"}}"#),
+            Fact::Error { kind: "insufficient_quota".into(), message: "no".into() }
         );
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::exchange::BodyKind;
-use hotspare_core::{AttemptId, Endpoint, Failure, FailureKind, Stage};
+use hotspare_core::{AttemptId, Endpoint, Failure, FailureKind, NextStep, Stage};
 use hotspare_upstream::headers::beta_values;
 use hotspare_upstream::{Connected, LoginRenewed, Received, UpstreamBody, clock};
 use hotspare_wire::mint::Mark;
@@ -401,11 +401,7 @@ impl Driver {
         let id = self.attempts[place].id;
         let from_primary = self.is_primary(id);
         let attempt = &mut self.attempts[place];
-        let bound_to_request = match failure.kind {
-            FailureKind::BadRequest => true,
-            FailureKind::TooLarge | FailureKind::ProviderBound => from_primary,
-            _ => false,
-        };
+        let bound_to_request = failure.next_step(from_primary) == NextStep::Relay;
         if bound_to_request && !self.has_head && !self.exchange.is_flowing(id) {
             // The request's own fault, told inside a stream: the client gets the provider's words as they came.
             attempt.hold.lift_barrier();

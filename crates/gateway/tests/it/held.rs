@@ -87,13 +87,18 @@ async fn the_request_s_own_fault_in_a_stream_is_relayed_as_it_came() {
     }
 }
 
+/// A spare's refusal means "not here", also inside a stream, and also where it speaks of the request.
 #[tokio::test]
-async fn what_a_spare_alone_minds_in_a_stream_goes_on_to_the_next() {
-    let bound = r#"{"type":"error","error":{"type":"invalid_request_error","message":"messages.1.content.0: Invalid `signature` in `thinking` block"}}"#;
-    let (primary, spare) =
-        (plays(Script::error(529, "overloaded_error", "busy")).await, plays(Script::new().sse().event("error", bound).end()).await);
-    let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
-    assert_eq!((answer.status, spare.messages().len()), (529, 1), "the primary's own words: {}", answer.text());
+async fn spare_s_refusal_in_a_stream_goes_on_to_the_next() {
+    for message in
+        ["messages.1.content.0: Invalid `signature` in `thinking` block", "messages: at least one message is required", "flagged"]
+    {
+        let refusal = serde_json::json!({"type": "error", "error": {"type": "invalid_request_error", "message": message}}).to_string();
+        let spare = plays(Script::new().sse().event("error", &refusal).end()).await;
+        let primary = plays(Script::error(529, "overloaded_error", "busy")).await;
+        let answer = Proxy::pair(&primary, &spare).await.ask(&Ask::turn()).await;
+        assert_eq!((answer.status, spare.messages().len()), (529, 1), "{message}: {}", answer.text());
+    }
 }
 
 #[tokio::test]
