@@ -20,7 +20,7 @@ pub(crate) enum Outcome {
     HandBack,
     /// Another profile went on in the same message.
     Resume,
-    /// The primary's bytes, broken as they came.
+    /// A whole message for a streaming request, as it came.
     AsIs,
     /// A refusal.
     Refused(u16),
@@ -48,7 +48,12 @@ pub(crate) fn outcomes(cell: Cell, client: Client) -> Vec<Outcome> {
         Cell::Head { fault, fleet, .. } => vec![head(fault, fleet, client)],
         Cell::Stream { fault, position, shape, fleet } => {
             let outcomes = stream(fault, position, shape, client);
-            outcomes.into_iter().flat_map(|outcome| in_fleet(outcome, fault, fleet)).collect()
+            // A stream that ends without a byte is an empty answer, not one that broke.
+            let is_empty = fault == StreamFault::CleanEof && position == Position::AfterHead;
+            match fleet {
+                Fleet::NoneHealthy if is_empty => vec![Outcome::Refused(502)],
+                _ => outcomes.into_iter().flat_map(|outcome| in_fleet(outcome, fault, fleet)).collect(),
+            }
         }
         Cell::Refusal { refusal, fleet, .. } => vec![refused(refusal, fleet)],
         Cell::Label { label, fleet, .. } => vec![labelled(label, fleet)],

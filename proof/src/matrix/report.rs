@@ -18,13 +18,13 @@ const HEAD: &str = "\
 Written by `cargo xtask matrix`; `cargo xtask ci` fails when the code does something else. Each cell runs the real proxy in one process, with a
 primary that breaks in the cell's way, on a clock that is paused, for three clients: interactive Claude Code, `claude -p`, and a program on an
 SDK. In every cell with a healthy backup the client must end with the whole answer, no word of ours lost or doubled, and no error shown, but
-where the request itself is refused or a provider's bytes are passed on as they are.
+where the request itself is refused.
 
 - **hop**: another profile answered, and the client never knew. **primary**: the primary's own answer, byte for byte.
 - **cut**: the connection was cut without a proper end; the client asked again by itself and got the whole answer from the next profile.
 - **hand back**: the message ended as if its length were used up; Claude Code asked for the rest, which came from the next profile.
 - **resume**: the next profile went on in the same message.
-- **as is**: what the provider sent, broken as it came: Claude Code then asks without streaming, a program raises it to its caller.
+- **as is**: a whole message for a streaming request, with no other profile left: Claude Code then sends the request without streaming.
 - **400**, **413**: the request's own fault, relayed word for word: the client mends it by these words, or two profiles refuse it.
 - `–`: answers of this shape have no such place, or the fault cannot come there. Clients that differ are named in the order interactive · `-p` · program.
 ";

@@ -278,7 +278,7 @@ pub(super) fn observed(got: &Got, world: &World) -> Outcome {
     }
     let resumed = got.exchange().and_then(|id| world.told().get(&id).map(Told::resumes)).unwrap_or(false);
     let whole = got.reading.is_whole() || (!got.streaming && got.end == End::Proper && is_message(&got.body));
-    if got.reading.garbage || is_message_for_stream(got) {
+    if is_message_for_stream(got) {
         Outcome::AsIs
     } else if got.reading.stop_reason.as_deref() == Some("max_tokens") {
         Outcome::HandBack
@@ -340,20 +340,14 @@ fn judge_request(cell: Cell, got: &Got, failures: &mut Vec<String>) {
     if attempts.is_some_and(|attempts| attempts > 4) {
         failures.push(format!("{attempts:?} upstream requests for one of the client's"));
     }
-    let odd_upstream = matches!(cell, Cell::Stream { fault: StreamFault::Duplicate | StreamFault::Garbage, .. });
-    if !odd_upstream {
+    let is_doubled = matches!(cell, Cell::Stream { fault: StreamFault::Duplicate, .. });
+    if !is_doubled {
         failures.extend(got.reading.violations.iter().map(|violation| format!("stream grammar: {violation}")));
     }
     if got.reading.error.is_some() {
         failures.push("an `error` event reached the client".into());
     }
-    if got.streaming
-        && got.status == 200
-        && got.end == End::Proper
-        && !got.reading.is_whole()
-        && !got.reading.garbage
-        && !is_message_for_stream(got)
-    {
+    if got.streaming && got.status == 200 && got.end == End::Proper && !got.reading.is_whole() && !is_message_for_stream(got) {
         failures.push("an incomplete answer ended properly".into());
     }
     let bare = matches!(cell, Cell::Head { fault: HeadFault::S429Bare, .. });
