@@ -15,7 +15,6 @@ use super::expect::{self, Outcome};
 use super::{alone, story};
 use crate::client::{Client, End, Got, Session, Turn, is_message};
 use crate::faults::{self, ERROR_TYPES, HeadFault, Position, StreamFault};
-use crate::labels::Label;
 use crate::question::{Question, Shape};
 use crate::reading::without_pings;
 use crate::refusals::{Blame, Refusal};
