@@ -100,13 +100,11 @@ fn labelled(label: Label, fleet: Fleet) -> Outcome {
                 Outcome::Hop
             }
         }
-        // The client can still use it, after a request without streaming.
-        Fleet::OnlySpare | Fleet::NoneHealthy if label == Label::MessageForStream => Outcome::AsIs,
         Fleet::OnlySpare => Outcome::Refused(529),
         // What the words inside stand for, where there are any.
         Fleet::NoneHealthy => Outcome::Refused(match label {
             Label::UnnamedError => 424,
-            Label::ErrorAsStream | Label::BaseResponse | Label::CodeMessage | Label::NoMessageStart => 503,
+            Label::ErrorAsStream | Label::BaseResponse | Label::CodeMessage => 503,
             _ => 502,
         }),
         _ => Outcome::Hop,

@@ -24,7 +24,6 @@ where the request itself is refused.
 - **cut**: the connection was cut without a proper end; the client asked again by itself and got the whole answer from the next profile.
 - **hand back**: the message ended as if its length were used up; Claude Code asked for the rest, which came from the next profile.
 - **resume**: the next profile went on in the same message.
-- **as is**: a whole message for a streaming request, with no other profile left: Claude Code then sends the request without streaming.
 - **400**, **413**: the request's own fault, relayed word for word: the client mends it by these words, or two profiles refuse it.
 - `–`: answers of this shape have no such place, or the fault cannot come there. Clients that differ are named in the order interactive · `-p` · program.
 ";
