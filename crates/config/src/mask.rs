@@ -18,6 +18,7 @@ const HARMLESS_KEYS: &[&str] = &[
     "profiles",
     "profile",
     "on_exhausted",
+    "slow_service",
     "mid_stream",
     "failback",
     "after_good",

@@ -1,7 +1,7 @@
 //! Reads `failover_policy`: the pair, the triggers, the limits. Never holds a default of its own: those are the core's.
 
 use hotspare_core::policy::{ClockOverrides, Clocks, MAX_HOPS, TriggerName};
-use hotspare_core::{ChainEntry, ChainRule, Failback, FailbackAt, MidStream, OnExhausted, Policy, Triggers};
+use hotspare_core::{ChainEntry, ChainRule, Failback, FailbackAt, MidStream, OnExhausted, Policy, SlowService, Triggers};
 
 use crate::chains::{self, chain};
 use crate::codes;
@@ -36,6 +36,11 @@ pub(crate) fn read(
     let chain_list = table.take("chains");
     if let Some(answer) = table.take("on_exhausted").and_then(|field| on_exhausted(&field, findings)) {
         policy.on_exhausted = answer;
+    }
+    if let Some(field) = table.take("slow_service")
+        && let Some(answer) = field.word(&[("name", SlowService::Name), ("prefer", SlowService::Prefer)], &[], findings)
+    {
+        policy.slow_service = answer;
     }
     if let Some(field) = table.take("mid_stream")
         && let Some(ending) = field.word(&[("auto", MidStream::Auto), ("cut", MidStream::Cut)], &[], findings)

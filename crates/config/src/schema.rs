@@ -119,6 +119,8 @@ struct FailoverPolicy {
     more_chains: Option<Vec<Chain>>,
     /// What the client hears when no profile is left. Default: wait.
     on_exhausted: Option<OnExhausted>,
+    /// What happens when an account's 5-hour limit offers slower service (`/low-priority`). Default: name.
+    slow_service: Option<SlowService>,
     /// How an answer ends that breaks after the client has begun to read it. Default: auto.
     mid_stream: Option<MidStream>,
     /// When a session goes back to a better profile that is well again.
@@ -252,6 +254,15 @@ enum OnExhausted {
     Hold,
     /// An error at once, with a line for each profile.
     Fail,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum SlowService {
+    /// `status` and the notice name the offer, and the next profile answers.
+    Name,
+    /// In full mode an interactive client gets the refusal with the offer, so that the user can choose it over a paid spare.
+    Prefer,
 }
 
 #[derive(JsonSchema)]

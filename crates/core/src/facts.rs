@@ -128,6 +128,18 @@ fn contains_ignoring_case(text: &str, word: &str) -> bool {
     text.as_bytes().windows(word.len()).any(|part| part.eq_ignore_ascii_case(word.as_bytes()))
 }
 
+/// Whether a request can go on with slower service, which an account's 5-hour limit may offer (Claude Code 2.1.332).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SlowRequest {
+    /// Its client cannot ask for it: behind a base URL Claude Code sends no `anthropic-usage-limit`, and print mode has no commands.
+    #[default]
+    Unable,
+    /// Its client shows the offer, and asks for it once the user has agreed.
+    Able,
+    /// It asks for it: the user has agreed.
+    Asked,
+}
+
 /// What routing may know about one client request.
 #[derive(Debug, Clone)]
 pub struct RequestFacts {
@@ -143,6 +155,8 @@ pub struct RequestFacts {
     pub own_credential: Option<u64>,
     /// True if that credential has the form of Anthropic's keys and logins (`sk-ant-…`).
     pub anthropic_credential: bool,
+    /// Whether it can go on with slower service.
+    pub slow: SlowRequest,
     /// Life of the prompt cache that the request asks for.
     pub cache_life: Duration,
     /// The client's session with all its agents, hashed: a budget's session.

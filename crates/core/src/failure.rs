@@ -134,6 +134,8 @@ pub struct Failure {
     pub no_retry: bool,
     /// Whether the request has been changed in just what the provider minds, so that it is worth one more try there.
     pub repaired: bool,
+    /// Whether the refusal offers slower service, or a request for it has to wait for room.
+    pub slow_service: bool,
     /// For people, short: `529 overloaded`. Holds no prompt, no answer and no secret.
     pub detail: Box<str>,
 }
@@ -141,7 +143,8 @@ pub struct Failure {
 impl Failure {
     /// A failure without a status.
     pub fn new(kind: FailureKind, stage: Stage, detail: impl Into<Box<str>>) -> Self {
-        Self { kind, stage, status: None, retry_after: None, family_only: false, no_retry: false, repaired: false, detail: detail.into() }
+        let (family_only, no_retry, repaired, slow_service) = (false, false, false, false);
+        Self { kind, stage, status: None, retry_after: None, family_only, no_retry, repaired, slow_service, detail: detail.into() }
     }
 
     /// The same with the status it came as.

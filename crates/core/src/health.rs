@@ -11,7 +11,7 @@ pub use breaker::{CircuitBreaker, Permit};
 pub use latency::Latency;
 pub use network::{ClockWatch, Jump, Network};
 
-use crate::facts::ModelFamily;
+use crate::facts::{ModelFamily, SlowRequest};
 use crate::failure::{Failure, FailureKind, Grip, Scope, Strike, Verdict};
 use crate::policy::{
     COOLDOWN_CAP, COOLDOWN_CAP_ALONE, LONGEST_TRUST, PANIC_FORGETS, PANIC_INTERVAL, PANIC_TIME, PANIC_TRIALS, RESET_JITTER,
@@ -35,6 +35,18 @@ pub enum Standing {
         /// How strictly that is meant.
         grip: Grip,
     },
+}
+
+impl Standing {
+    /// Where a request that asks for slower service stands: it asks for what is left when the usage window is used up.
+    #[must_use]
+    pub fn for_slow(self, request: SlowRequest, client_login: bool) -> Self {
+        let asked = request == SlowRequest::Asked && client_login;
+        match self {
+            Self::Cooling { because: FailureKind::QuotaExhausted, .. } if asked => Self::Usable,
+            standing => standing,
+        }
+    }
 }
 
 /// Doublings after which a bench has surely reached its cap.

@@ -94,6 +94,16 @@ pub enum OnExhausted {
     Fail,
 }
 
+/// What happens to an offer of slower service at an account's 5-hour limit.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum SlowService {
+    /// `status` and the notice name it, and the next profile answers.
+    #[default]
+    Name,
+    /// The client that can take it gets the refusal with the offer, and the user decides. Any other request goes on.
+    Prefer,
+}
+
 /// When a session goes home to a better profile that is well again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Failback {
@@ -249,6 +259,8 @@ pub struct Policy {
     pub mid_stream: MidStream,
     /// What the client hears when nothing is left.
     pub on_exhausted: OnExhausted,
+    /// What happens to an offer of slower service.
+    pub slow_service: SlowService,
     /// The policy's clocks; a profile may override them.
     pub clocks: Clocks,
     /// Whether the user named the `head` clock: then it is not fitted to what was measured.
@@ -269,6 +281,7 @@ impl Default for Policy {
             max_hops: MAX_HOPS,
             mid_stream: MidStream::Auto,
             on_exhausted: OnExhausted::Wait,
+            slow_service: SlowService::Name,
             clocks: Clocks::default(),
             head_is_named: false,
             failback: Failback::default(),

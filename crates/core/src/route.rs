@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::affinity::Stay;
-use crate::facts::{ModelFamily, RequestFacts};
+use crate::facts::{ModelFamily, RequestFacts, SlowRequest};
 use crate::failure::{FailureKind, Grip};
 use crate::fit::{Misfit, Takes};
 use crate::health::Standing;
@@ -333,7 +333,8 @@ pub fn plan(
         }
         let candidate = Candidate { profile: entry.profile, terms: Arc::new(terms), insist: plan.lone };
         let family = candidate.family(facts);
-        match world.health.standing(now, entry.profile, family, facts.own_credential) {
+        let standing = world.health.standing(now, entry.profile, family, facts.own_credential);
+        match standing.for_slow(facts.slow, candidate.terms.client_login) {
             Standing::Usable if detours.avoids(now, entry.profile) => {
                 ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial: false, candidate });
             }
@@ -354,6 +355,10 @@ pub fn plan(
     // Stable: within one readiness the chain's order stays.
     ranked.sort_by_key(|ranked| ranked.readiness);
     prefer(now, policy, world, stay.as_ref(), &mut ranked);
+    if facts.slow == SlowRequest::Asked {
+        // The user has chosen the login over whatever the session has moved to.
+        ranked.sort_by_key(|ranked| !ranked.candidate.terms.client_login);
+    }
     plan.passed_over = passed_over(now, facts, world, &ranked);
     let only_trials = !ranked.is_empty() && !plan.lone && ranked.iter().all(|ranked| ranked.on_trial);
     if only_trials {

@@ -11,7 +11,7 @@ use hotspare_core::policy::CACHE_LIFE;
 use hotspare_core::route::{self, Fit};
 use hotspare_core::{
     Action, Answer, Chain, ChainEntry, ClientKind, Endpoint, Exchange, Failure, FailureKind, Policy, Position, ProfileId, RequestFacts,
-    Stage, Surroundings, Terms, World,
+    SlowRequest, Stage, Surroundings, Terms, World,
 };
 use hotspare_testkit::VirtualClock;
 
@@ -101,6 +101,7 @@ fn ask(now: Instant, user: u64, profiles: u16, fault: Option<FailureKind>, world
         session: Some(user.wrapping_mul(0x9e37_79b9_7f4a_7c15)),
         own_credential: None,
         anthropic_credential: false,
+        slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,
         whole_session: None,
         on_plan: false,
@@ -187,6 +188,7 @@ fn first_is_asked(now: Instant, user: u64, kind: FailureKind, world: &mut World,
         session: Some(user),
         own_credential: None,
         anthropic_credential: false,
+        slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,
         whole_session: None,
         on_plan: false,

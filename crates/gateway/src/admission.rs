@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 
 use hotspare_core::policy::{CACHE_LIFE, CACHE_LIFE_LONG};
-use hotspare_core::{ClientKind, Endpoint, RequestFacts};
+use hotspare_core::{ClientKind, Endpoint, RequestFacts, SlowRequest};
 use hotspare_upstream::ClientCredential;
 use hotspare_upstream::auth::X_API_KEY;
 use hotspare_upstream::headers::{LOCAL_TOKEN, VIA};
@@ -12,6 +12,7 @@ use subtle::ConstantTimeEq;
 
 use crate::answer;
 use crate::body::ClientBody;
+use crate::intercept;
 
 /// Where a request goes inside the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -174,6 +175,7 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             hashed(&values)
         }),
         anthropic_credential: credential.has_anthropic_form(),
+        slow: slow(headers),
         cache_life: if text("anthropic-beta").is_some_and(|betas| betas.contains("extended-cache-ttl")) {
             CACHE_LIFE_LONG
         } else {
@@ -184,6 +186,17 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
         length: text("content-length").and_then(|length| length.parse().ok()),
         needs: None,
         hedgeable: false,
+    }
+}
+
+/// The guard has seen to it that `host` names the terminated host within a tunnel alone: there the client knows no gateway in its way.
+fn slow(headers: &HeaderMap) -> SlowRequest {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let client = ClientKind::of_user_agent(text("user-agent"));
+    match text("anthropic-usage-limit") {
+        "slow" => SlowRequest::Asked,
+        _ if text("host") == intercept::HOST && client == ClientKind::ClaudeInteractive => SlowRequest::Able,
+        _ => SlowRequest::Unable,
     }
 }
 
@@ -266,6 +279,18 @@ mod tests {
         for (method, uri) in others.into_iter().chain([("GET", "/v1/models"), ("HEAD", "/api/hello"), ("GET", "/hotspare/status")]) {
             assert_eq!(asks(method, uri), None, "{method} {uri}");
         }
+    }
+
+    #[test]
+    fn slow_request_needs_a_client_that_can_take_the_offer() {
+        let cli = ("user-agent", "claude-cli/2.1.332 (external, cli)");
+        let slow = |pairs: &[(&'static str, &'static str)]| slow(&headers(pairs));
+        assert_eq!(slow(&[("host", "api.anthropic.com"), cli]), SlowRequest::Able);
+        assert_eq!(slow(&[("host", "127.0.0.1:4117"), cli]), SlowRequest::Unable);
+        let print = ("user-agent", "claude-cli/2.1.332 (external, sdk-cli)");
+        assert_eq!(slow(&[("host", "api.anthropic.com"), print]), SlowRequest::Unable);
+        assert_eq!(slow(&[("host", "127.0.0.1:4117"), print, ("anthropic-usage-limit", "slow")]), SlowRequest::Asked);
+        assert_eq!(slow(&[("host", "api.anthropic.com"), ("anthropic-usage-limit", "extended")]), SlowRequest::Unable);
     }
 
     #[test]

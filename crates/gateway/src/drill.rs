@@ -15,7 +15,7 @@ use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use hotspare_core::policy::CACHE_LIFE;
-use hotspare_core::{ClientKind, DrillMark, Endpoint, ExchangeRecord, Fault, Plan, ProfileId, RequestFacts, Switch};
+use hotspare_core::{ClientKind, DrillMark, Endpoint, ExchangeRecord, Fault, Plan, ProfileId, RequestFacts, SlowRequest, Switch};
 use hotspare_upstream::clock;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use schemars::JsonSchema;
@@ -319,6 +319,7 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         session: None,
         own_credential: Some(0),
         anthropic_credential: true,
+        slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,
         whole_session: None,
         on_plan: false,

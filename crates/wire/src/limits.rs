@@ -26,8 +26,8 @@ pub fn reading(headers: &HeaderMap, now: SystemTime) -> Option<LimitReading> {
     let mut reading = LimitReading::default();
     for (name, value) in headers {
         let Some(window) = name.as_str().strip_prefix(UNIFIED).and_then(|rest| rest.strip_suffix("-status")) else { continue };
-        // `overage` is policy, not a window (smithersai/smithers#1342).
-        if window == "overage" || window.len() > NAME_CAP {
+        // `overage` is policy, not a window (smithersai/smithers#1342); `slow` and `grace` are modes (Claude Code 2.1.332).
+        if ["overage", "slow", "grace"].contains(&window) || window.len() > NAME_CAP {
             continue;
         }
         reading.windows.push(WindowReading {
@@ -127,6 +127,24 @@ pub(crate) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
+/// What the service says of slower service at an account's 5-hour limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SlowService {
+    /// The user may continue now, slower and on the weekly limit: `/low-priority` in Claude Code.
+    Offered,
+    /// The request asked for it, and there is no room yet. The client waits `…-slow-retry-after` and sends it again.
+    Busy,
+}
+
+/// The offer in a refusal, as Claude Code 2.1.332 reads it: `…-slow-offer` is `treatment` or `control`, and `control` is not shown;
+/// `…-slow-status` answers a request that carried `anthropic-usage-limit: slow`.
+pub fn slow_service(headers: &HeaderMap) -> Option<SlowService> {
+    if text(headers, "anthropic-ratelimit-unified-slow-status") == Some("slot_busy") {
+        return Some(SlowService::Busy);
+    }
+    (text(headers, "anthropic-ratelimit-unified-slow-offer") == Some("treatment")).then_some(SlowService::Offered)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -169,6 +187,21 @@ mod tests {
         assert!(overage.is_some_and(|reading| !reading.rejected && reading.windows.is_empty()));
         let bare = read(&[("anthropic-ratelimit-unified-status", "rejected"), ("anthropic-ratelimit-unified-reset", "1000060")]).unwrap();
         assert_eq!((bare.rejected, bare.resets_in, bare.family_only), (true, Some(Duration::from_secs(60)), false));
+    }
+
+    /// Claude Code 2.1.332: at the 5-hour limit the service may offer slower service, and only one arm of its trial is shown.
+    #[test]
+    fn field_19_slow_service_is_read_as_the_client_reads_it() {
+        let offer = |value: &str| slow_service(&headers(&[("anthropic-ratelimit-unified-slow-offer", value)]));
+        assert_eq!((offer("treatment"), offer("control"), offer("")), (Some(SlowService::Offered), None, None));
+        let status = |value: &str| slow_service(&headers(&[("anthropic-ratelimit-unified-slow-status", value)]));
+        assert_eq!((status("slot_busy"), status("active"), status("weekly_limit")), (Some(SlowService::Busy), None, None));
+        let told = headers(&[
+            ("anthropic-ratelimit-unified-status", "rejected"),
+            ("anthropic-ratelimit-unified-slow-status", "off"),
+            ("anthropic-ratelimit-unified-grace-status", "rejected"),
+        ]);
+        assert!(reading(&told, now()).is_some_and(|reading| reading.windows.is_empty()), "a mode is not a window");
     }
 
     #[test]

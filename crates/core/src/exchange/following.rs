@@ -8,10 +8,10 @@ use super::run::Run;
 use super::{BodyKind, Exchange};
 use crate::attempt::AttemptKind;
 use crate::commitment::{self, Ending, Position, Repair};
-use crate::facts::Endpoint;
+use crate::facts::{Endpoint, SlowRequest};
 use crate::failure::{Failure, FailureKind, Grip, NextStep, Stage};
 use crate::health::Standing;
-use crate::policy::{BUDGET_STEP, HOLD_TIME, RETRY_IN_PLACE_CAP, WAIT_IN_PLACE};
+use crate::policy::{BUDGET_STEP, HOLD_TIME, RETRY_IN_PLACE_CAP, SlowService, WAIT_IN_PLACE};
 use crate::route::Candidate;
 use crate::world::Surroundings;
 
@@ -67,6 +67,9 @@ impl Exchange {
         // What cannot even be sent to the first profile was refused by nobody: there are no words of its own to relay.
         let unsendable = failure.kind == FailureKind::ProviderBound && !sent;
         let step = failure.kind.next_step(from_primary && !unsendable);
+        if failure.slow_service && self.policy.slow_service == SlowService::Prefer && self.facts.slow != SlowRequest::Unable {
+            return NextStep::Relay;
+        }
         // Unknown endpoints may have side effects, and a body that is gone cannot be sent again.
         let bound = sent && (self.facts.endpoint == Endpoint::Other || !self.replayable);
         if bound || !self.policy.triggers.fire(failure) { NextStep::Relay } else { step }
@@ -108,7 +111,8 @@ impl Exchange {
     }
 
     pub(super) fn standing(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> Standing {
-        at.world.health.standing(now, candidate.profile, candidate.family(&self.facts), self.facts.own_credential)
+        let standing = at.world.health.standing(now, candidate.profile, candidate.family(&self.facts), self.facts.own_credential);
+        standing.for_slow(self.facts.slow, candidate.terms.client_login)
     }
 
     pub(super) fn is_well(&self, now: Instant, candidate: &Candidate, at: &Surroundings<'_>) -> bool {

@@ -5,14 +5,15 @@ mod consult;
 
 use super::*;
 use crate::commitment::BlockKind;
-use crate::facts::{ClientKind, Endpoint, ModelFamily};
+use crate::facts::{ClientKind, Endpoint, ModelFamily, SlowRequest};
 use crate::failure::NextStep;
 use crate::fit::{Misfit, Needs, Takes};
 use crate::health::Victim;
 use crate::hook::Gates;
 use crate::platform::Platform;
 use crate::policy::{
-    BREAKER_FAILURES, CACHE_LIFE, CLIENT_PATIENCE, COOLDOWN_CAP, Clocks, HEDGE_DELAY, HOLD_TIME, MAX_HOPS, MidStream, OnExhausted, Triggers,
+    BREAKER_FAILURES, CACHE_LIFE, CLIENT_PATIENCE, COOLDOWN_CAP, Clocks, HEDGE_DELAY, HOLD_TIME, MAX_HOPS, MidStream, OnExhausted,
+    SlowService, Triggers,
 };
 use crate::price::Price;
 use crate::route::{self, Chain, ChainEntry, Fit, SkipReason, Terms};
@@ -38,6 +39,7 @@ struct Rig {
     endpoint: Endpoint,
     hedgeable: bool,
     /// What profile 1 takes.
+    slow: SlowRequest,
     takes: Takes,
     needs: Option<Needs>,
     /// What profile 1 costs, and may.
@@ -59,6 +61,7 @@ impl Rig {
             streamed: true,
             endpoint: Endpoint::Messages,
             hedgeable: false,
+            slow: SlowRequest::Unable,
             takes: Takes::default(),
             needs: None,
             price: Price::of(Platform::Anthropic, "claude-opus-5-5"),
@@ -82,6 +85,7 @@ impl Rig {
             session: Some(7),
             own_credential: Some(1),
             anthropic_credential: true,
+            slow: self.slow,
             cache_life: CACHE_LIFE,
             whole_session: Some(70),
             on_plan: false,
@@ -1165,5 +1169,44 @@ proptest! {
                 prop_assert!(!begins || home || asked, "{} {:?}", rig.trace[place], rig.trace);
             }
         }
+    }
+}
+
+/// Claude Code 2.1.332: behind a base URL it never sends `anthropic-usage-limit`, so only a client in full mode can take the offer; any
+/// other would lose its turn for nothing.
+#[test]
+fn field_19_preferred_slow_service_relays_the_offer() {
+    let refusal = || {
+        let mut failure = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(7200)));
+        failure.slow_service = true;
+        failure
+    };
+    let trace_of = |slow: SlowRequest, service: SlowService| {
+        let mut case = Rig::new(2).with(|case| (case.slow, case.policy.slow_service) = (slow, service)).begin();
+        case.fail(refusal());
+        case.trace.join(", ")
+    };
+    for (slow, service, goes_on) in [
+        (SlowRequest::Able, SlowService::Name, true),
+        (SlowRequest::Asked, SlowService::Name, true),
+        (SlowRequest::Unable, SlowService::Prefer, true),
+        (SlowRequest::Able, SlowService::Prefer, false),
+        (SlowRequest::Asked, SlowService::Prefer, false),
+    ] {
+        let trace = trace_of(slow, service);
+        assert_eq!(trace.contains("failover 1"), goes_on, "{slow:?} {service:?}: {trace}");
+        assert_eq!(trace.contains("relay #0"), !goes_on, "{slow:?} {service:?}: {trace}");
+    }
+}
+
+/// A request for slower service asks for what is left when the window is used up: the block of the window does not hold it.
+#[test]
+fn field_19_request_for_slow_service_passes_the_window_s_block() {
+    let mut case = Rig::new(2).begin();
+    case.fail(Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_status(429).with_retry_after(Some(secs(7200))));
+    for (slow, first) in [(SlowRequest::Able, 1), (SlowRequest::Asked, 0)] {
+        case.slow = slow;
+        let (_, plan) = case.plan();
+        assert_eq!(plan.candidates[0].profile, ProfileId(first), "{slow:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Who is asked in which order, and why somebody is passed over. Never sends anything.
 
 use super::*;
-use crate::facts::{ClientKind, Endpoint};
+use crate::facts::{ClientKind, Endpoint, SlowRequest};
 use crate::failure::{Failure, Stage};
 use crate::health::Victim;
 use crate::pause::Pause;
@@ -27,6 +27,7 @@ fn facts() -> RequestFacts {
         session: Some(SESSION),
         own_credential: Some(1),
         anthropic_credential: true,
+        slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,
         whole_session: None,
         on_plan: false,

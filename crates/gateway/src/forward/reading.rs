@@ -137,6 +137,9 @@ impl Driver {
         let unpacked = unpacked(&head.headers, &body);
         let endpoint = self.exchange.facts().endpoint;
         let mut failure = failure::of_response(endpoint, head.status, &head.headers, &unpacked, self.gateway.outside().wall());
+        if let Some(offer) = limits::slow_service(&head.headers) {
+            name_slow_service(&mut failure, offer);
+        }
         let mut kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
         if let Some(first) = self.before_repair.take() {
             if matches!(failure.kind, FailureKind::ProviderBound | FailureKind::BadRequest) {
@@ -359,4 +362,14 @@ fn unpacked(headers: &HeaderMap, body: &Bytes) -> Bytes {
         tracing::debug!(%error, "an answer's coding is broken");
     }
     text.into()
+}
+
+/// Adds the offer to the failure's words, which `status`, `why` and the notice show.
+fn name_slow_service(failure: &mut Failure, offer: limits::SlowService) {
+    failure.slow_service = true;
+    let words = match offer {
+        limits::SlowService::Offered => "slower service is offered: /low-priority in Claude Code",
+        limits::SlowService::Busy => "no room for slower service yet",
+    };
+    failure.detail = format!("{}; {words}", failure.detail).into();
 }
