@@ -114,8 +114,8 @@ pub(crate) struct ProfileHealth {
     /// Soft failures without a good answer between them: too few in a minute for a breaker to see.
     soft_streaks: HashMap<About, u32>,
     last_success: Option<Instant>,
-    /// Bare 429s in a row to different requests.
-    bare_limits: BareLimits,
+    /// Bare 429s in a row to different requests of a model family.
+    bare_limits: HashMap<ModelFamily, BareLimits>,
     /// Conversations that another profile served after this one had refused them.
     overruled: Vec<(Instant, Option<u64>)>,
     /// Clients in a row that left without any content after they had waited.
@@ -319,8 +319,9 @@ impl Health {
     pub fn on_failure(&mut self, now: Instant, victim: &Victim, failure: &Failure, dice: f64) {
         let mut verdict = failure.verdict();
         if failure.kind == FailureKind::BareRateLimit {
-            let cooldown = self.profiles.entry(victim.profile).or_default().bare_limits.add(now, victim);
+            let cooldown = self.profiles.entry(victim.profile).or_default().bare_limits.entry(victim.family).or_default().add(now, victim);
             verdict.bench = cooldown.map(|time| (time, Grip::Loose));
+            verdict.scope = if cooldown.is_some() { Scope::Family } else { verdict.scope };
         }
         if verdict == Verdict::NEUTRAL || self.is_not_to_blame(now, victim, failure, &verdict) {
             return self.abandon(victim.profile, victim.family);
@@ -395,7 +396,7 @@ impl Health {
         let health = self.profiles.entry(profile).or_default();
         health.last_success = Some(now);
         health.soft_streaks.clear();
-        health.bare_limits = BareLimits::default();
+        health.bare_limits.remove(&family);
         health.given_up = 0;
         for about in [None, Some(family)] {
             // What was learned after the request went out is newer than its answer.
@@ -514,7 +515,7 @@ impl Health {
                 health.benches.clear();
                 health.breakers.clear();
                 health.soft_streaks.clear();
-                health.bare_limits = BareLimits::default();
+                health.bare_limits.clear();
                 health.overruled.clear();
                 health.given_up = 0;
                 // A full window keeps new sessions away as well; the next answer tells what is true.

@@ -45,7 +45,7 @@ impl Clocks {
     #[must_use]
     pub fn as_patient_as_the_client(self, fits_head: bool) -> Self {
         let usual = Self::default();
-        let patient = |own: Duration, usual: Duration| if own == usual { CLIENT_PATIENCE } else { own };
+        let patient = |own: Duration, usual: Duration| if own == usual { CLIENT_SILENCE } else { own };
         Self {
             head: if fits_head { CLIENT_PATIENCE } else { self.head },
             first_content: patient(self.first_content, usual.first_content),
@@ -327,6 +327,9 @@ pub const HOLD_TIME: Duration = Duration::from_secs(240);
 
 /// Longest from the request's arrival to a head: the client gives up after 360 s (measured), and must hear of it before.
 pub const CLIENT_PATIENCE: Duration = Duration::from_secs(330);
+
+/// Longest silence of an answer that the client sits through (measured, 2.1.330).
+pub const CLIENT_SILENCE: Duration = Duration::from_secs(300);
 
 /// Most by which the waits told to several clients are set apart.
 pub const WAIT_JITTER: Duration = Duration::from_secs(5);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use super::Exchange;
 use super::run::{Phase, Run};
 use crate::commitment::Position;
-use crate::failure::{Failure, FailureKind, Stage, Strike};
+use crate::failure::{Failure, FailureKind, Grip, Stage, Strike};
 use crate::health::{Standing, Victim};
 use crate::policy::{DETOUR_CAP, IMPATIENCE_DETOUR, SESSION_DETOUR, SESSION_DETOUR_AFTER_THINKING};
 use crate::route::{Candidate, ProfileId};
@@ -89,8 +89,17 @@ impl Exchange {
             self.skip_for_conversation(now, run.candidate.profile, failure.kind, at);
         }
         let victim = Victim { asked: Some(run.began), ..self.victim(now, &run.candidate, at) };
-        at.world.health.on_failure(now, &victim, failure, at.dice);
         let verdict = failure.verdict();
+        let is_of_the_account = verdict.bench.is_some_and(|(_, grip)| grip >= Grip::Hard);
+        if self.facts.side && !is_of_the_account {
+            // A failed title says nothing of the turns beside it, whatever model it was for.
+            at.world.health.abandon(victim.profile, victim.family);
+            if let Some(key) = at.request_key {
+                at.world.retries.avoid_for_request(now, key, victim.profile, SESSION_DETOUR);
+            }
+            return;
+        }
+        at.world.health.on_failure(now, &victim, failure, at.dice);
         if verdict.bench.is_none() && verdict.strike == Strike::None {
             return;
         }

@@ -827,6 +827,7 @@ fn side_traffic_moves_no_session() {
     rig.overload().head().content().success();
     rig.expect(&["initial 0", "failover 1", "commit #1"]);
     assert!(rig.world.affinity.stay(rig.clock.now(), Some(SESSION)).is_none());
+    assert_eq!(standing_of_first(&rig), Standing::Usable, "a failed title cools no turn");
 }
 
 // The clocks.
