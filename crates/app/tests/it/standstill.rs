@@ -48,8 +48,9 @@ fn config(primary: &str, spare: &str) -> String {
     .to_string()
 }
 
+/// After SIGSTOP, a container pause or sleep the timers fire first, although the answer lies in the socket.
 #[tokio::test]
-async fn answer_that_arrived_during_a_standstill_is_used() {
+async fn field_21_answer_that_arrived_during_a_standstill_is_used() {
     for place in [Place::BeforeHead, Place::AfterEvents(1), Place::AfterEvents(3)] {
         let gate = Gate::new();
         let script = waits(place, &gate);

@@ -618,13 +618,3 @@ fn name_slow_service(failure: &mut Failure, offer: limits::SlowService) {
     };
     failure.detail = format!("{}; {words}", failure.detail).into();
 }
-
-/// Adds the offer to the failure's words, which `status`, `why` and the notice show.
-fn name_slow_service(failure: &mut Failure, offer: limits::SlowService) {
-    failure.slow_service = true;
-    let words = match offer {
-        limits::SlowService::Offered => "slower service is offered: /low-priority in Claude Code",
-        limits::SlowService::Busy => "no room for slower service yet",
-    };
-    failure.detail = format!("{}; {words}", failure.detail).into();
-}

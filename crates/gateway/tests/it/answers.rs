@@ -97,8 +97,9 @@ fn is_the_spare_s(name: &str, answer: &Answer, body: &str) {
     assert_eq!(answer.text(), body, "{name}");
 }
 
+/// Gateways label their streams `application/json` or `text/plain`; Claude Code does not look at the label.
 #[tokio::test]
-async fn stream_passes_under_any_label() {
+async fn field_06_stream_passes_under_any_label() {
     let body = wire(&text_tool("I look.", "Bash", r#"{"command":"ls"}"#));
     let mut cells = Vec::new();
     for client in [INTERACTIVE, PRINT, PROGRAM] {
@@ -178,9 +179,9 @@ async fn stream_split_at_any_byte_is_recognised() {
     }
 }
 
-/// Field case o07 and its kind: the client does not parse these, whatever they hold.
+/// A ping whose data is not JSON, and other events that the client does not parse, whatever they hold.
 #[tokio::test]
-async fn events_that_the_client_skips_never_harm() {
+async fn field_07_events_that_the_client_skips_never_harm() {
     let skipped = [
         event("ping", "ping"),
         event("ping", ""),
@@ -302,8 +303,9 @@ fn no_messages() -> Vec<(&'static str, Script)> {
     ]
 }
 
+/// A request without streaming answered 200 with an event stream, or with JSON that is no message: the client ends the turn on either.
 #[tokio::test]
-async fn what_is_not_a_message_goes_to_the_spare() {
+async fn field_05_what_is_not_a_message_goes_to_the_spare() {
     let cells = no_messages().into_iter().map(|(name, script)| async move {
         let ask = Ask::turn().body(WHOLE).header("anthropic-test-wants", "whole");
         let (answer, _) = pair_answers(script, &ask).await;

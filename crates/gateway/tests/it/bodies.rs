@@ -193,7 +193,7 @@ fn gzip(text: &[u8]) -> Vec<u8> {
 
 /// Claude Code with `CLAUDE_CODE_GZIP_REQUEST_BODIES=1` behind a proxy (2.1.332).
 #[tokio::test]
-async fn compressed_body_goes_to_each_profile_in_a_form_that_it_reads() {
+async fn field_11_compressed_body_is_readable_for_each_profile() {
     let overloaded = || Script::error(529, "overloaded_error", "Overloaded");
     let (primary, second) = (plays(overloaded()).await, plays(overloaded()).await);
     let glm = healthy(FROM_SPARE).await;

@@ -10,6 +10,7 @@ mod client;
 mod control;
 mod credentials;
 mod drill;
+mod field;
 mod fitting;
 mod full;
 mod good_path;

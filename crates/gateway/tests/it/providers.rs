@@ -445,7 +445,7 @@ async fn r50_a_beta_that_a_spare_refuses_is_left_out_there_once_and_for_all() {
 
 /// Claude Code 2.1.332: after one turn on a spare that mints `functions.Bash:0`, `claude -c` without hotspare ended in a 400 for good.
 #[tokio::test]
-async fn transcript_of_a_spare_is_valid_without_hotspare() {
+async fn field_13_transcript_of_a_spare_is_valid_at_home() {
     let fleet = Fleet::start().await;
     let mut client = Client::new("uninstalled");
     for (name, words) in [("glm", "one"), ("openrouter", "two"), ("glm", "three")] {

@@ -121,8 +121,9 @@ fn of_second(gateway: &Gateway) -> (String, Option<LoginStatus>) {
     (profile.state, profile.login)
 }
 
+/// A second login's token lives for 8 hours, so a spare login is nearly always expired when it is needed.
 #[tokio::test]
-async fn expired_second_login_is_renewed_at_the_hop_and_answers() {
+async fn field_20_expired_second_login_is_renewed_at_the_hop() {
     let lab = Lab::new("renew");
     let (primary, second, third) = (spent().await, second().await, third().await);
     let (proxy, gateway) = lab.proxy(&primary, &second, &third, json!({})).await;
