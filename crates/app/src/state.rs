@@ -86,7 +86,7 @@ fn stand_in_path() -> PathBuf {
 
 fn is_private(folder: &Path) -> bool {
     let user = rustix::process::geteuid().as_raw();
-    fs::symlink_metadata(folder).is_ok_and(|seen| seen.is_dir() && seen.uid() == user && seen.mode() & 0o077 == 0)
+    fs::symlink_metadata(folder).is_ok_and(|seen| seen.is_dir() && seen.uid() == user && seen.mode().trailing_zeros() >= 6)
 }
 
 /// File that holds the place of Claude Code.
