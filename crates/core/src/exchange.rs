@@ -250,11 +250,6 @@ impl Exchange {
         self.replayable = false;
     }
 
-    /// Records that the request is side traffic of the client.
-    pub fn on_side_traffic(&mut self) {
-        self.facts.side = true;
-    }
-
     /// What the request needs of whoever serves it has been found out.
     pub fn on_needs(&mut self, needs: Needs) {
         self.facts.needs = Some(needs);

@@ -168,8 +168,7 @@ pub struct RequestFacts {
     /// What it needs of whoever serves it, once a hop or a limited profile has asked for it: reading the whole body costs too much for a
     /// good answer.
     pub needs: Option<Needs>,
-    /// Whether it is side traffic of the client: a title, a summary, a quota check. Its outcome moves no session. Known once the body was
-    /// read.
+    /// Whether it is side traffic of the client: a title, a summary, a quota check. Its outcome moves no session.
     pub side: bool,
     /// How long the client waits for a response head before it gives up, where it says so (`x-stainless-timeout`).
     pub patience: Option<Duration>,
@@ -186,6 +185,11 @@ impl RequestFacts {
     /// Key of the session's affinity: session, agent and model family. One family's failures move no other family.
     pub fn stay_key(&self) -> Option<u64> {
         self.session.map(|session| (session & !FAMILY_BITS) | self.family() as u64)
+    }
+
+    /// Key of what the session avoids for a while. Side traffic has one of its own, so that its failures move no turn.
+    pub fn detour_key(&self) -> Option<u64> {
+        if self.side { self.session.map(|session| session | FAMILY_BITS) } else { self.stay_key() }
     }
 }
 

@@ -325,7 +325,7 @@ pub fn plan(
         blocked_login: None,
     };
     let stay = world.affinity.stay(now, facts.stay_key()).cloned();
-    let detours = world.retries.detours(now, facts.stay_key(), request_key);
+    let detours = world.retries.detours(now, facts.detour_key(), request_key);
     let mut ranked: Vec<Ranked> = Vec::with_capacity(entries.len());
     let mut closed: Vec<(Grip, Instant, Candidate)> = Vec::new();
     let mut refused: Vec<Candidate> = Vec::new();
@@ -355,8 +355,9 @@ pub fn plan(
         }
         let standing = world.health.standing(now, entry.profile, family, facts.own_credential);
         match standing.for_slow(facts.slow, candidate.terms.client_login) {
-            Standing::Usable if detours.avoids(now, entry.profile) => {
-                ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial: false, is_look: false, candidate });
+            standing @ (Standing::Usable | Standing::Trial) if detours.avoids(now, entry.profile) => {
+                let on_trial = standing == Standing::Trial;
+                ranked.push(Ranked { place, readiness: Readiness::Avoided, on_trial, is_look: false, candidate });
             }
             standing @ (Standing::Usable | Standing::Trial) => {
                 let is_look = world.health.is_look_due(now, entry.profile, family, facts.own_credential);
@@ -382,8 +383,9 @@ pub fn plan(
     }
     plan.passed_over = passed_over(now, facts, world, &ranked);
     let only_trials = !ranked.is_empty() && !plan.lone && ranked.iter().all(|ranked| ranked.on_trial);
+    let waits_for_trial = only_trials && !world.health.admit_trial(now);
     if only_trials {
-        ranked.truncate(usize::from(world.health.admit_trial(now)));
+        ranked.truncate(usize::from(!waits_for_trial));
     }
     plan.candidates.extend(ranked.into_iter().map(|ranked| ranked.candidate));
     closed.sort_by_key(|(_, until, _)| *until);
@@ -396,7 +398,7 @@ pub fn plan(
     if plan.candidates.is_empty() {
         plan.candidates.extend(in_panic(now, world, firm));
     }
-    if !comes_back {
+    if !comes_back && !waits_for_trial {
         add_last_resorts(now, facts, world, &mut plan, blocked, refused);
     }
     leave_out_unreachable(now, world, &mut plan);

@@ -126,6 +126,10 @@ pub(crate) async fn serve(
     if let Err(broken) = learn_facts(&snapshot, &mut facts, &request.body).await {
         return broken_body(broken);
     }
+    match is_side_traffic(&facts, &request.body).await {
+        Ok(side) => facts.side = side,
+        Err(broken) => return broken_body(broken),
+    }
     let key = if gateway.with_world(|world| world.retries.remembers_requests()) {
         match request.body.text().await {
             Ok(text) => text.or_else(|| request.body.whole_if_here()).map(|text| request_key(&facts, &request.path_and_query, &text)),
@@ -227,6 +231,15 @@ async fn learn_facts(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Repla
 
 fn model_of(text: Option<Bytes>) -> Option<Arc<str>> {
     text.and_then(|text| messages::peek(&text)).and_then(|peek| peek.model).map(Into::into)
+}
+
+/// Whether the request stands beside the conversation of its session. Turns are larger than what is looked at.
+async fn is_side_traffic(facts: &RequestFacts, body: &Replay) -> Result<bool, Broken> {
+    let may_be = facts.client.is_claude() && facts.endpoint == Endpoint::Messages;
+    if !may_be || facts.length.is_none_or(|length| length > side_traffic::MAX_SIDE_BYTES as u64) {
+        return Ok(false);
+    }
+    Ok(body.text().await?.is_some_and(|text| side_traffic::is_side_traffic(&text)))
 }
 
 fn asks_for_a_stream(body: &Replay) -> bool {
@@ -456,7 +469,6 @@ impl Driver {
             let key = request_key(self.exchange.facts(), &self.request.path_and_query, &whole);
             let streamed = messages::peek(&whole).is_some_and(|peek| peek.stream);
             self.notes.stream |= streamed;
-            self.find_side_traffic();
             self.question = Some(Question { key, streamed });
         }
         self.question
@@ -470,21 +482,8 @@ impl Driver {
         gateway.with_world(|world| act(exchange, &mut Surroundings { world, request_key, streamed: false, dice }));
     }
 
-    /// Looks whether the request stands beside the conversation of its session. Turns are larger than what is looked at.
-    fn find_side_traffic(&mut self) {
-        let facts = self.exchange.facts();
-        let looks = facts.client.is_claude() && facts.endpoint == Endpoint::Messages && !facts.side;
-        if !looks || self.request.body.received() > side_traffic::MAX_SIDE_BYTES as u64 {
-            return;
-        }
-        if self.request.body.text_if_here().is_some_and(|whole| side_traffic::is_side_traffic(&whole)) {
-            self.exchange.on_side_traffic();
-        }
-    }
-
     /// The answer is whole in meaning.
     fn succeed(&mut self, id: AttemptId, mid_turn: bool) {
-        self.find_side_traffic();
         self.with_world(|exchange, at| exchange.on_success(clock::now(), id, mid_turn, at));
     }
 

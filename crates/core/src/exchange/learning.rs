@@ -55,7 +55,7 @@ impl Exchange {
 
     /// Skips the profile for this conversation, or for this request where it is side traffic or has no session.
     fn skip_for_conversation(&self, now: Instant, profile: ProfileId, because: FailureKind, at: &mut Surroundings<'_>) {
-        match self.facts.stay_key().filter(|_| !self.facts.side) {
+        match self.facts.detour_key() {
             Some(session) => at.world.retries.refused_session(now, session, profile, because),
             None => {
                 if let Some(key) = at.request_key {
@@ -94,12 +94,9 @@ impl Exchange {
         if self.facts.side && !is_of_the_account {
             // A failed title says nothing of the turns beside it, whatever model it was for.
             at.world.health.abandon(victim.profile, victim.family);
-            if let Some(key) = at.request_key {
-                at.world.retries.avoid_for_request(now, key, victim.profile, SESSION_DETOUR);
-            }
-            return;
+        } else {
+            at.world.health.on_failure(now, &victim, failure, at.dice);
         }
-        at.world.health.on_failure(now, &victim, failure, at.dice);
         if verdict.bench.is_none() && verdict.strike == Strike::None {
             return;
         }
@@ -109,7 +106,7 @@ impl Exchange {
         if let Some(key) = at.request_key {
             at.world.retries.avoid_for_request(now, key, victim.profile, time);
         }
-        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.stay_key().filter(|_| !self.facts.side)) {
+        if let (Stage::Committed, Some(session)) = (failure.stage, self.facts.detour_key()) {
             at.world.retries.avoid_for_session(now, session, victim.profile, time);
         }
     }
