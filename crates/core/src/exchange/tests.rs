@@ -32,6 +32,11 @@ fn secs(seconds: u64) -> Duration {
 /// Its own stay key for Opus, the first family.
 const SESSION: u64 = 8;
 
+/// What fails at `profile` for Opus, with another profile usable.
+fn victim(profile: ProfileId) -> Victim {
+    Victim { profile, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None }
+}
+
 struct Rig {
     side: bool,
     patience: Option<Duration>,
@@ -128,15 +133,7 @@ impl Rig {
 
     /// Blocks a profile for an hour, as an empty account does.
     fn block(mut self, profile: u16) -> Self {
-        let victim = Victim {
-            profile: ProfileId(profile),
-            family: ModelFamily::Opus,
-            credential: None,
-            host: None,
-            another_usable: true,
-            asked: None,
-            request: None,
-        };
+        let victim = victim(ProfileId(profile));
         self.world.health.on_failure(self.clock.now(), &victim, &Failure::new(FailureKind::Billing, Stage::Head, "402"), EVEN);
         self
     }
@@ -654,15 +651,7 @@ fn what_cannot_even_be_sent_to_the_primary_goes_on() {
 #[test]
 fn a_profile_that_another_session_found_dead_in_the_meantime_is_passed_over() {
     let mut rig = Rig::new(3).begin();
-    let victim = Victim {
-        profile: ProfileId(1),
-        family: ModelFamily::Opus,
-        credential: None,
-        host: None,
-        another_usable: true,
-        asked: None,
-        request: None,
-    };
+    let victim = victim(ProfileId(1));
     let now = rig.clock.now();
     rig.world.health.on_failure(now, &victim, &Failure::new(FailureKind::ServerError, Stage::Head, "500"), EVEN);
     rig.overload();
@@ -1179,15 +1168,7 @@ fn the_slow_one_may_still_win_and_each_may_fail_alone() {
 /// The first profile's breaker has opened, and its time is up.
 fn on_trial(mut rig: Rig) -> Rig {
     let now = rig.clock.now();
-    let victim = Victim {
-        profile: ProfileId(0),
-        family: ModelFamily::Opus,
-        credential: None,
-        host: None,
-        another_usable: true,
-        asked: None,
-        request: None,
-    };
+    let victim = victim(ProfileId(0));
     for _ in 0..BREAKER_FAILURES {
         rig.world.health.on_failure(now, &victim, &Failure::new(FailureKind::ServerError, Stage::Head, "500"), EVEN);
     }

@@ -45,6 +45,11 @@ fn chain(profiles: &[ProfileId]) -> Chain {
     Chain { name: "default".into(), entries, on_exhausted: None }
 }
 
+/// What fails at `profile` for Opus, with another profile usable.
+fn victim(profile: ProfileId) -> Victim {
+    Victim { profile, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None }
+}
+
 fn terms(profile: ProfileId) -> Terms {
     Terms {
         model: None,
@@ -193,8 +198,7 @@ fn who_is_passed_over_is_told_with_the_reason() {
     assert_eq!(why(&mut world, now + secs(22)), Some(PassedOver::ComesBack));
     let mut world = World::default();
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
-    let victim =
-        Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
+    let victim = victim(A);
     world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
     assert_eq!(why(&mut world, now), Some(PassedOver::NearlyFull));
 }
@@ -215,8 +219,7 @@ fn new_sessions_begin_elsewhere_when_a_window_is_nearly_full_and_running_ones_st
     let now = VirtualClock::new().now();
     let mut world = World::default();
     let window = WindowReading { name: "5h".into(), status: None, used: Some(0.985), resets_in: Some(secs(900)) };
-    let victim =
-        Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
+    let victim = victim(A);
     world.health.on_limits(now, &victim, &LimitReading { windows: vec![window], ..LimitReading::default() }, 0.0);
     assert_eq!(order(now, &mut world), [B, C, A]);
     world.affinity.on_served(now, SESSION, A, CACHE_LIFE, false);
@@ -387,8 +390,7 @@ fn blocked_profiles_are_the_last_resort_once_a_minute() {
     let mut world = World::default();
     let empty = Failure::new(FailureKind::Billing, Stage::Head, "402").with_status(402);
     for profile in [A, B] {
-        let victim =
-            Victim { profile, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
+        let victim = victim(profile);
         world.health.on_failure(start, &victim, &empty, 0.5);
     }
     let candidates = |world: &mut World, now| {
@@ -403,8 +405,7 @@ fn blocked_profiles_are_the_last_resort_once_a_minute() {
 fn due_look_at_the_primary_comes_before_a_session_s_spare() {
     let start = VirtualClock::new().now();
     let mut world = World::default();
-    let victim =
-        Victim { profile: A, family: ModelFamily::Opus, credential: None, host: None, another_usable: true, asked: None, request: None };
+    let victim = victim(A);
     let window = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "429").with_retry_after(Some(secs(18_000)));
     world.health.on_failure(start, &victim, &window, 0.5);
     for (mid_turn, first) in [(true, B), (false, A)] {

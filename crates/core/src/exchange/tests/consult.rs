@@ -69,15 +69,7 @@ fn a_profile_that_the_policy_excludes_is_never_asked() {
         rig.expect(&["initial 0", "PreFailover 0→1 of 1,2", "failover 1"]);
     }
     let mut rig = gated(3, FAILOVER).begin();
-    let victim = Victim {
-        profile: ProfileId(2),
-        family: ModelFamily::Opus,
-        credential: None,
-        host: None,
-        another_usable: true,
-        asked: None,
-        request: None,
-    };
+    let victim = victim(ProfileId(2));
     let spent = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "limit").with_status(429);
     rig.world.health.on_failure(rig.clock.now(), &victim, &spent, EVEN);
     rig.overload().rules(profile(2));
@@ -88,15 +80,7 @@ fn a_profile_that_the_policy_excludes_is_never_asked() {
 fn what_was_learned_while_the_word_was_awaited_still_counts() {
     let mut rig = gated(3, FAILOVER).begin();
     rig.overload();
-    let victim = Victim {
-        profile: ProfileId(1),
-        family: ModelFamily::Opus,
-        credential: None,
-        host: None,
-        another_usable: true,
-        asked: None,
-        request: None,
-    };
+    let victim = victim(ProfileId(1));
     let spent = Failure::new(FailureKind::QuotaExhausted, Stage::Head, "limit").with_status(429);
     rig.world.health.on_failure(rig.clock.now(), &victim, &spent, EVEN);
     rig.rules(Ruling::Allow);
