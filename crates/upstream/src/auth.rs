@@ -204,6 +204,10 @@ impl CredentialError {
 
 /// The command that makes the login of a folder again.
 pub fn login_command(folder: &Path) -> String {
+    if crate::claude::is_default(folder) {
+        // Named, the same folder would be another login on macOS.
+        return "claude auth login".to_owned();
+    }
     let folder = folder.display().to_string();
     let is_plain = folder.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+@,:".contains(&byte));
     let folder = if is_plain { folder } else { format!("'{}'", folder.replace('\'', r"'\''")) };
@@ -322,6 +326,9 @@ impl Credential {
     ///
     /// When it cannot be had, or no header can hold it.
     pub async fn header_renewed(&self) -> Result<Option<AuthHeader>, CredentialError> {
+        if let Some(withheld) = self.withheld() {
+            return Err(withheld);
+        }
         let Self::Own(own) = self else { return Ok(None) };
         own.renew_at_need().await?;
         own.header(&own.find().await?).map(Some)

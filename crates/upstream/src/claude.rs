@@ -127,10 +127,13 @@ impl ClaudeClient {
         self
     }
 
-    /// With these variables for the way out instead of those of this process.
+    /// With these proxy variables and certificates instead of those of this process.
     #[must_use]
-    pub fn through(self, outward: impl IntoIterator<Item = (&'static str, String)>) -> Self {
-        Self { outward: outward.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect(), ..self }
+    pub fn through(mut self, outward: impl IntoIterator<Item = (&'static str, String)>) -> Self {
+        let is_replaced = |name: &str| name.to_ascii_lowercase().ends_with("_proxy") || name == "NODE_EXTRA_CA_CERTS";
+        self.outward.retain(|name, _| !is_replaced(name));
+        self.outward.extend(outward.into_iter().map(|(name, value)| (name.to_owned(), value.into())));
+        self
     }
 
     /// Where the first program is that may be run. A link stays one: an update of the client leads it elsewhere.
@@ -225,7 +228,7 @@ fn is_our_proxy(url: &str) -> bool {
 }
 
 /// Whether the client uses this folder where nothing names another.
-fn is_default(folder: &Path) -> bool {
+pub(crate) fn is_default(folder: &Path) -> bool {
     let default = std::env::home_dir().and_then(|home| home.join(".claude").canonicalize().ok());
     default.is_some_and(|default| folder.canonicalize().is_ok_and(|folder| folder == default))
 }
@@ -247,21 +250,30 @@ fn trusted(path: &Path, file: &Metadata) -> Result<PathBuf, String> {
     if file.mode() & EXECUTABLE == 0 {
         return refused("it is not executable");
     }
-    let working = std::env::current_dir().and_then(|folder| folder.canonicalize()).ok();
-    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
-    // A service starts at home or at the root: programs below those are the user's own.
-    let project = working.filter(|working| home.is_none_or(|home| !home.starts_with(working)));
-    if project.is_some_and(|project| path.starts_with(&project) || real.starts_with(&project)) {
+    if project().is_some_and(|project| path.starts_with(&project) || real.starts_with(&project)) {
         return refused("it belongs to the folder that hotspare was started in");
     }
     Ok(real)
+}
+
+/// The folder that this process was started in. `None` for home and what is above it: programs below those are the user's own.
+fn project() -> Option<PathBuf> {
+    let working = std::env::current_dir().and_then(|folder| folder.canonicalize()).ok()?;
+    let home = std::env::home_dir().and_then(|home| home.canonicalize().ok());
+    home.is_none_or(|home| !home.starts_with(&working)).then_some(working)
 }
 
 /// Apart from the session: a clean environment, no terminal, and a folder without anyone's settings.
 fn command(program: &Path) -> Command {
     let mut command = Command::new(program);
     let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
-    let path = std::env::join_paths(std::env::split_paths(&path).filter(|folder| folder.is_absolute())).unwrap_or(USUAL_PATH.into());
+    let project = project();
+    // A script's interpreter is looked up here: no project's folder may name it (`npm run` puts `node_modules/.bin` first).
+    let is_own = |folder: &PathBuf| {
+        let in_project = project.as_ref().is_some_and(|project| folder.starts_with(project));
+        folder.is_absolute() && !in_project && folder.components().all(|part| part.as_os_str() != "node_modules")
+    };
+    let path = std::env::join_paths(std::env::split_paths(&path).filter(is_own)).unwrap_or(USUAL_PATH.into());
     let passed = PASSED.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     command.env_clear().envs(passed).env("PATH", path).envs(QUIET).current_dir("/").process_group(0);
     command.stdin(Stdio::null()).stderr(Stdio::null());

@@ -194,13 +194,14 @@ impl Renewals {
 
     async fn run(&self, folder: &Path) -> Result<(), NotRenewed> {
         let begun = Instant::now();
+        let before = claude_dir::standing(folder, SystemTime::now());
         let client = self.client.checked().await.map_err(NotRenewed::NoClient)?;
         let ran = client.auth_status(folder).await;
         let standing = claude_dir::standing(folder, SystemTime::now());
         tracing::info!(folder = %folder.display(), ?ran, ?standing, ms = begun.elapsed().as_millis(), "ran Claude Code to renew a login");
         match standing {
             Standing::Ended => Err(NotRenewed::Ended),
-            standing if !standing.is_login_within(RENEW_BEFORE) => Ok(()),
+            Standing::Lives(_) if is_renewed(before, standing) => Ok(()),
             _ => Err(ran.err().map_or(NotRenewed::Unchanged, NotRenewed::Client)),
         }
     }
@@ -221,6 +222,16 @@ impl Renewals {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Folder>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the token lives longer after a run than before it. One that still lives without a known end is not told from an old one.
+fn is_renewed(before: Standing, after: Standing) -> bool {
+    match (before, after) {
+        (Standing::Lives(Some(before)), Standing::Lives(Some(after))) => after > before.max(CLIENT_RENEWS_BEFORE),
+        (_, Standing::Lives(Some(after))) => after > RENEW_BEFORE,
+        (_, Standing::Lives(None)) => true,
+        (_, Standing::NoLogin | Standing::RanOut(_) | Standing::Ended) => false,
     }
 }
 

@@ -131,6 +131,16 @@ async fn login_that_lives_is_not_renewed() {
     assert_eq!(last.as_deref(), Ok("authorization: Bearer sk-ant-oat01-test-last"), "good for 30 s more, renewed or not");
 }
 
+#[test]
+fn renewal_counts_only_if_the_token_lives_longer() {
+    let lives = |seconds| Standing::Lives(Some(Duration::from_secs(seconds)));
+    assert!(!is_renewed(lives(200), lives(199)), "a run ahead of need that changed nothing");
+    assert!(is_renewed(lives(200), lives(28_800)));
+    assert!(is_renewed(Standing::RanOut(A_DAY), lives(28_800)));
+    assert!(!is_renewed(Standing::RanOut(A_DAY), Standing::RanOut(A_DAY)));
+    assert!(!is_renewed(lives(200), Standing::NoLogin), "the file is gone");
+}
+
 #[tokio::test]
 async fn ten_attempts_at_once_are_one_renewal() {
     let lab = Lab::new(A_DAY, "sleep 0.2; renew");
@@ -273,6 +283,8 @@ async fn client_runs_in_a_clean_environment_and_a_neutral_folder() {
     let allowed = ["PATH", "HOME", "LANG", "LC_ALL", "LOGNAME", "TMPDIR", "TZ", "USER", "PWD", "OLDPWD", "SHLVL", "_"];
     let allowed = [&allowed[..], &["CLAUDE_CONFIG_DIR", "NODE_EXTRA_CA_CERTS", "HTTPS_PROXY", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC"]];
     let allowed = [&allowed.concat()[..], &["DISABLE_TELEMETRY", "DISABLE_AUTOUPDATER", "DISABLE_ERROR_REPORTING"]].concat();
+    // The certificates of this machine are the client's too, where the machine names any.
+    let allowed = [&allowed[..], &["SSL_CERT_FILE", "SSL_CERT_DIR"]].concat();
     let foreign: Vec<&str> = environment.lines().filter(|line| !allowed.contains(&line.split('=').next().unwrap_or_default())).collect();
     assert_eq!(foreign, Vec::<&str>::new());
     assert_eq!(lab.read("pwd").trim(), "/");
