@@ -4,10 +4,14 @@ use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use super::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, is_token_line, our_proxy, proxy_token};
-use crate::gateways;
 use crate::state::Instance;
+use crate::wiring::listener;
+
+/// Longest that an outer hotspare may take to prove that it knows the token.
+const PROOF_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// A hotspare around this process: an outer `run`, or the service behind which the client that started us runs.
 #[derive(Debug)]
@@ -37,9 +41,10 @@ impl Outer {
         Self { instance, certificates }
     }
 
-    /// True if it runs and knows the token. Variables may outlive the process that they name.
-    pub(crate) async fn answers(&self) -> bool {
-        gateways::text(&self.instance, "/hotspare/status").await.is_some()
+    /// True if it runs and proves that it knows the token. Variables may outlive the process that they name, and another user's process may
+    /// have its port by then.
+    pub(crate) fn answers(&self) -> bool {
+        listener::knows_token(self.instance.address, &self.instance.token, PROOF_TIMEOUT)
     }
 
     /// Its port.

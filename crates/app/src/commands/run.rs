@@ -44,7 +44,7 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
         .with_kept(Outward::kept(&locations.state_dir));
     let names_another = arguments.mode.is_some() || !arguments.layers.is_default();
     if let Some(outer) = Outer::of(&environment).filter(|_| !names_another)
-        && commands::runtime()?.block_on(outer.answers())
+        && outer.answers()
     {
         return within(&outer, user, &arguments.command);
     }

@@ -51,6 +51,14 @@ pub(crate) fn probe(state_dir: &Path, address: SocketAddr, patience: Duration) -
     }
 }
 
+/// Whether the process at this loopback address knows the token. The token itself is not sent.
+pub(crate) fn knows_token(address: SocketAddr, token: &str, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    let Ok(stream) = TcpStream::connect_timeout(&address, patience) else { return false };
+    let Ok(challenge) = state::chance() else { return false };
+    ask(stream, address, &challenge, deadline).is_ok_and(|head| proves(&head, &proof(token, address, &challenge)))
+}
+
 /// Whether an answer's head holds the proof.
 fn proves(head: &str, wanted: &str) -> bool {
     let mut fields = head.lines().filter_map(|line| line.split_once(':'));
