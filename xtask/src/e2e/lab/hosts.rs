@@ -15,7 +15,7 @@ use super::super::authority::Authority;
 pub(super) const PROVIDER: &str = "api.anthropic.com";
 
 /// Hosts that Claude Code 2.1.332 connects to or names, besides the provider's.
-const OTHERS: [&str; 20] = [
+const OTHERS: [&str; 19] = [
     "platform.claude.com",
     "console.anthropic.com",
     "claude.ai",
@@ -33,7 +33,6 @@ const OTHERS: [&str; 20] = [
     "github.com",
     "api.github.com",
     "raw.githubusercontent.com",
-    "registry.npmjs.org",
     "http-intake.logs.us5.datadoghq.com",
     "browser-intake-us5-datadoghq.com",
 ];
