@@ -38,6 +38,7 @@ use self::answering::broken_body;
 use self::attempt::{Attempt, Doing, Outbox};
 use self::moments::Consulting;
 use self::report::Notes;
+use self::sending::MAX_MENDED;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
 use crate::record::{self, Event};
@@ -223,8 +224,8 @@ async fn learn_facts(snapshot: &Snapshot, facts: &mut RequestFacts, body: &Repla
     }
     // What is invalid by form is mended before the first profile is tried. The wait is short (the client is on this machine), and no clock
     // of an attempt runs yet.
-    if facts.length.is_some_and(|length| body.has_room(length)) {
-        body.whole().await?;
+    if facts.length.is_some_and(|length| length <= MAX_MENDED && body.has_room(length)) {
+        body.arrived().await?;
     }
     Ok(())
 }

@@ -172,6 +172,12 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
 
     /// The whole body in one piece, once all of it has come.
     pub async fn whole(&self) -> Result<Bytes, Broken> {
+        self.arrived().await?;
+        Ok(self.whole_if_here().unwrap_or_default())
+    }
+
+    /// Waits until all of the body has come.
+    pub async fn arrived(&self) -> Result<(), Broken> {
         std::future::poll_fn(|cx| {
             let mut shared = self.lock();
             while let Some(chunk) = ready!(shared.poll_next(cx)) {
@@ -181,8 +187,7 @@ impl<S: Body<Data = Bytes> + Unpin> Replay<S> {
             }
             Poll::Ready(Ok(()))
         })
-        .await?;
-        Ok(self.whole_if_here().unwrap_or_default())
+        .await
     }
 
     /// The whole body if all of it has come and was kept.

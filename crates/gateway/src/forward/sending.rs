@@ -114,6 +114,10 @@ impl Driver {
     }
 }
 
+/// Largest body, in bytes as it came, that is looked through before it goes to a profile of Anthropic's protocol: the look joins the body,
+/// which takes its size a second time.
+pub(super) const MAX_MENDED: u64 = 16 * 1024 * 1024;
+
 /// A request's body as it goes to one profile.
 pub(super) struct OutgoingBody {
     body: RequestBody,
@@ -137,7 +141,8 @@ pub(super) async fn outgoing_body(
     texts: Option<&[String]>,
 ) -> Result<OutgoingBody, Failure> {
     let mut text = if adaptation.is_none() && texts.is_none() {
-        request.body.text_if_here()
+        let is_mended = request.body.received() <= MAX_MENDED;
+        if is_mended { request.body.text_if_here() } else { None }
     } else {
         let broken = |broken: Broken| Failure::new(FailureKind::CannotReplay, Stage::Connect, broken.to_string());
         request.body.text().await.map_err(broken)?
