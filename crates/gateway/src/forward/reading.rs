@@ -15,6 +15,7 @@ use hotspare_wire::{failure, limits, messages, mint};
 use http::{HeaderMap, StatusCode, header, response};
 
 use super::attempt::{Doing, Happened, Refused};
+use super::sending::MAX_MENDED;
 use super::{Driver, Kept};
 use crate::history::Changed;
 use crate::holdback::{Holdback, Wants};
@@ -127,10 +128,13 @@ impl Driver {
         self.with_world(|exchange, at| exchange.on_head(now, id, kind, at));
     }
 
-    /// Whether the client asked for a stream; `None` while its request has not come, or cannot be read.
+    /// Whether the client asked for a stream; `None` while its request has not come, cannot be read, or is too large to be joined for it.
     fn wants_stream(&self) -> Option<bool> {
         if self.exchange.facts().endpoint != Endpoint::Messages {
             return Some(false);
+        }
+        if self.request.body.received() > MAX_MENDED {
+            return None;
         }
         messages::wants_stream(&self.request.body.text_if_here()?)
     }
