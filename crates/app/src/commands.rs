@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod env;
 pub(crate) mod explain;
+pub(crate) mod help;
 pub(crate) mod hook;
 pub(crate) mod init;
 pub(crate) mod install;

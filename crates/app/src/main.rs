@@ -18,12 +18,15 @@ mod words;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
+use clap_complete::CompleteEnv;
 
 use crate::cli::hook::HookCommand;
 use crate::cli::{Cli, Command};
 use crate::error::CliError;
 
 fn main() -> ExitCode {
+    // A shell that completes a command line calls us with this variable; it ends the process then.
+    CompleteEnv::with_factory(cli::plain_command).var(cli::COMPLETE_VARIABLE).complete();
     // clap prints usage errors itself and exits with 2.
     let cli = Cli::from_arg_matches(&cli::command().get_matches()).unwrap_or_else(|error| error.exit());
     protect_memory();
@@ -63,6 +66,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Untrust { folder }) => commands::trust::untrust(folder),
         Some(Command::Demo) => commands::demo::demo(),
         Some(Command::Explain(explain)) => commands::explain::explain(&explain),
+        Some(Command::Help { words }) => commands::help::help(&words),
         Some(Command::Completions(completions)) => commands::manual::completions(&completions),
         Some(Command::Man(man)) => commands::manual::man(&man),
         Some(Command::Version(version)) => commands::manual::version(&version),

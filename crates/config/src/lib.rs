@@ -55,7 +55,7 @@ pub use compile::Config;
 pub use context::{ClientBaseUrl, Context};
 pub use diagnostic::{Diagnostic, Errors, Severity};
 pub use effective::{Effective, Inspection, Origin, inspect};
-pub use explain::{Explained, explain};
+pub use explain::{Explained, all_keys, explain};
 pub use fingerprint::Fingerprint;
 pub use folders::{FOLDER_HEADER, Folders, folder_from_header, folder_to_header};
 pub use foreign::Settings;

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 
-use super::Layers;
+use super::{Layers, complete};
 
 /// `hotspare profile …`.
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,7 @@ pub(crate) enum ProfileCommand {
     /// One profile, with all that is known of it
     Show {
         /// The profile
+        #[arg(add = ArgValueCandidates::new(complete::profiles))]
         name: String,
         #[command(flatten)]
         layers: Layers,
@@ -60,6 +62,7 @@ pub(crate) enum ProfileCommand {
 #[derive(Debug, Args)]
 pub(crate) struct PauseArgs {
     /// The profile
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: String,
     /// For so long: 90s, 30m, 2h; until you resume it where nothing is said
     #[arg(long = "for", value_name = "TIME", value_parser = crate::words::parse_duration)]
@@ -76,6 +79,7 @@ pub(crate) struct PauseArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     /// The profile; none: every one
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -141,6 +145,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
     /// The profile
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: String,
     /// Take it out of the policy too
     #[arg(long)]
@@ -157,6 +162,7 @@ pub(crate) struct RemoveArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
     /// The profile
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: String,
     /// Send one short message where nothing free proves it: it is paid for
     #[arg(long)]

@@ -118,7 +118,7 @@ async fn usage_errors_are_2_and_say_what_is_meant() {
     let cases: [(&[&str], &str); 7] = [
         (&["stauts"], "status"),
         (&["run"], "<CMD>"),
-        (&["run", "claude"], "--"),
+        (&["run", "--no-projct", "claude"], "--no-project"),
         (&["demo", "--fast"], "--fast"),
         (&["serve", "--listen", "nowhere"], "--listen"),
         (&["status", "--jsno"], "--json"),

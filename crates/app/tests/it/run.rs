@@ -30,6 +30,8 @@ async fn the_child_s_code_is_ours() {
     for code in ["0", "1", "3", "42", "127", "255"] {
         let user = User::new().env("CODE", code);
         assert_eq!(user.runs(&["run", "--", "claude"]).await.code, code.parse().ok());
+        let bare = user.runs(&["run", "--no-project", "claude", "-p", "--config", "x"]).await;
+        assert_eq!(bare.code, code.parse().ok(), "what follows the command is its own: {bare:?}");
     }
     let user = User::new();
     let killed = user.runs(&["run", "--", "sh", "-c", "kill -KILL $$"]).await;

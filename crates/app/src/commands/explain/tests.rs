@@ -39,9 +39,16 @@ fn every_code_has_a_meaning_and_a_cure_and_is_found_as_it_is_met() {
         assert!(!entry.meaning.is_empty() && !entry.cure.is_empty(), "{entry:?}");
         assert_eq!(find(&all, &entry.code), Some(entry), "{entry:?}");
     }
-    for (asked, code) in
-        [("hs103", "HS0103"), ("error[HS0103]", "HS0103"), ("HS0103", "HS0103"), ("exit 3", "3"), ("bad gateway", "bad_gateway")]
-    {
+    for (asked, code) in [
+        ("hs103", "HS0103"),
+        ("error[HS0103]", "HS0103"),
+        ("HS0103", "HS0103"),
+        ("exit 3", "3"),
+        ("bad gateway", "bad_gateway"),
+        ("Half_open", "half-open"),
+        ("HTTP 529", "529"),
+        ("failback", "Failback"),
+    ] {
         assert_eq!(find(&all, asked).map(|entry| entry.code.as_str()), Some(code), "{asked}");
     }
     for none in ["", "HS", "HS9999", "999", "\u{1b}[2J"] {
