@@ -410,9 +410,20 @@ pub(crate) struct UsageArgs {
     /// Of so long: 12h, 7d
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::words::parse_duration)]
     pub since: Duration,
+    /// One line for each of these, on each day
+    #[arg(long, value_enum, default_value_t = UsageKey::Profile)]
+    pub by: UsageKey,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What the lines of `usage` stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UsageKey {
+    Profile,
+    Model,
+    Session,
 }
 
 /// `hotspare doctor`.

@@ -39,16 +39,19 @@ const LATEST: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'u
 const NEXT: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), record
     FROM exchanges WHERE seq > ?1 AND at_ms >= ?2 AND (failover OR NOT ?3) ORDER BY seq LIMIT ?4";
 
-/// What is added up, by the day that its argument tells.
-fn totals_by(day: &str) -> String {
+/// The sums of attempts from `?1` on, by the day that `day` computes, and by what `session` selects from their exchange.
+fn totals_by(day: &str, session: &str) -> String {
     format!(
-        "SELECT {day} AS day, profile, model,
+        "SELECT {day} AS day, profile, model, {session} AS session,
             count(*), count(class), sum(served), sum(wasted), sum(maybe_billed),
             sum(coalesce(input, output, cache_read, cache_write) IS NOT NULL),
             total(input), total(output), total(cache_read), total(cache_write), count(est_cost_micro_usd), total(est_cost_micro_usd)
-        FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model ORDER BY day, profile, model"
+        FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model, session ORDER BY day, profile, model, min(at_ms)"
     )
 }
+
+/// The session of an attempt's exchange; it stands in the record alone.
+const SESSION_OF_ROW: &str = "(SELECT json_extract(record, '$.session') FROM exchanges WHERE seq = attempts.exchange)";
 
 const DAY_OF_ROW: &str = "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch', 'localtime')";
 
@@ -126,6 +129,8 @@ pub struct Total {
     pub profile: String,
     /// The model, where one was named.
     pub model: Option<String>,
+    /// The client's session id. `None` if none was sent, or if sessions are added up.
+    pub session: Option<String>,
     /// Attempts.
     pub attempts: u64,
     /// Of those, failed ones.
@@ -300,14 +305,19 @@ impl Reader {
 
     /// What each profile did for each model on each day, from `since_ms` on.
     pub fn totals(&self, since_ms: u64) -> Result<Vec<Total>, Fault> {
-        self.added_up(&totals_by(DAY_OF_ROW), params![signed(since_ms)])
+        self.added_up(&totals_by(DAY_OF_ROW, "NULL"), params![signed(since_ms)])
+    }
+
+    /// Like [`Reader::totals`], with each session apart.
+    pub fn totals_by_session(&self, since_ms: u64) -> Result<Vec<Total>, Fault> {
+        self.added_up(&totals_by(DAY_OF_ROW, SESSION_OF_ROW), params![signed(since_ms)])
     }
 
     /// What each profile did for each model today, by this machine's time zone.
     pub fn today(&self) -> Result<Vec<Total>, Fault> {
         let (day, midnight_ms) = self.midnight()?;
         // The calendar is asked once and not for each row: that is two thirds of the time.
-        self.added_up(&totals_by("?2"), params![midnight_ms, day])
+        self.added_up(&totals_by("?2", "NULL"), params![midnight_ms, day])
     }
 
     /// What one profile's answers of today are estimated to cost, in millionths of a US dollar, where their price is known.
@@ -330,18 +340,19 @@ impl Reader {
                     day: row.get(0)?,
                     profile: row.get(1)?,
                     model: row.get(2)?,
-                    attempts: count(3)?,
-                    failed: count(4)?,
-                    served: count(5)?,
-                    wasted: count(6)?,
-                    maybe_billed: count(7)?,
-                    counted: count(8)?,
-                    input: whole(row.get(9)?),
-                    output: whole(row.get(10)?),
-                    cache_read: whole(row.get(11)?),
-                    cache_write: whole(row.get(12)?),
-                    priced: count(13)?,
-                    est_cost_micro_usd: whole(row.get(14)?),
+                    session: row.get(3)?,
+                    attempts: count(4)?,
+                    failed: count(5)?,
+                    served: count(6)?,
+                    wasted: count(7)?,
+                    maybe_billed: count(8)?,
+                    counted: count(9)?,
+                    input: whole(row.get(10)?),
+                    output: whole(row.get(11)?),
+                    cache_read: whole(row.get(12)?),
+                    cache_write: whole(row.get(13)?),
+                    priced: count(14)?,
+                    est_cost_micro_usd: whole(row.get(15)?),
                 })
             })?;
             totals.collect()

@@ -289,6 +289,22 @@ fn totals_add_up_what_providers_counted_and_nothing_else() {
 }
 
 #[test]
+fn totals_by_session_keep_sessions_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for (id, session) in [(0, Some("s-one")), (1, Some("s-two")), (2, Some("s-one")), (3, None)] {
+        let mut record = served(id);
+        record.session = session.map(str::to_owned);
+        keep(&store, record);
+    }
+    assert!(store.flush(LONG));
+    let totals = reader(folder.path()).totals_by_session(now_ms() - 3_600_000).unwrap();
+    let of =
+        |session: Option<&str>| totals.iter().filter(|total| total.session.as_deref() == session).map(|total| total.served).sum::<u64>();
+    assert_eq!([of(Some("s-one")), of(Some("s-two")), of(None)], [2, 1, 1]);
+}
+
+#[test]
 fn old_records_go_and_new_ones_stay() {
     let folder = tempfile::tempdir().unwrap();
     let store = open(folder.path());

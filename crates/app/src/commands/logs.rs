@@ -40,7 +40,7 @@ pub(crate) fn logs(arguments: &LogsArgs) -> Result<ExitCode, CliError> {
     let filter = Filter { since_ms, failovers: arguments.failovers, after: None, limit };
     let mut lines = Lines { look: Look::of_stdout(), json: arguments.json, day: String::new() };
     let ledger = commands::ledger(&locations)?;
-    if ledger.is_none() && !arguments.follow {
+    if ledger.is_none() && !arguments.follow && !arguments.json {
         return Err(commands::nothing_recorded());
     }
     let mut seen = 0;

@@ -8,7 +8,7 @@ use hotspare_store::Total;
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::UsageArgs;
+use crate::cli::{UsageArgs, UsageKey};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::output::{self, Look, Style};
@@ -40,6 +40,9 @@ pub(crate) struct UsageTotal {
     profile: String,
     /// The model that the profile was asked for, where one was named.
     model: Option<String>,
+    /// The client's session id, with `--by session`. `None` if none was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
     /// Requests that were sent to it.
     attempts: u64,
     /// Of those, failed ones.
@@ -72,6 +75,7 @@ impl From<Total> for UsageTotal {
             day: total.day,
             profile: total.profile,
             model: total.model,
+            session: total.session,
             attempts: total.attempts,
             failed: total.failed,
             served: total.served,
@@ -91,25 +95,48 @@ impl From<Total> for UsageTotal {
 /// Runs `hotspare usage`.
 pub(crate) fn usage(arguments: &UsageArgs) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
-    let ledger = commands::ledger(&locations)?.ok_or_else(commands::nothing_recorded)?;
     let since_ms = commands::ms_ago(arguments.since);
-    let found = ledger.totals(since_ms)?;
+    let found = match commands::ledger(&locations)? {
+        // A script that adds up gets an empty list.
+        None if arguments.json => Vec::new(),
+        None => return Err(commands::nothing_recorded()),
+        Some(ledger) if arguments.by == UsageKey::Session => ledger.totals_by_session(since_ms)?,
+        Some(ledger) => ledger.totals(since_ms)?,
+    };
     let totals: Vec<UsageTotal> = found.into_iter().map(UsageTotal::from).collect();
     if arguments.json {
         let usage = Usage { version: USAGE_VERSION, since_ms, totals };
         let text = serde_json::to_string(&usage).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;
     } else {
-        output::data(&table(&totals, arguments.since, Look::of_stdout()))?;
+        output::data(&table(&totals, arguments.by, arguments.since, Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// All models of a profile on a day together.
-fn by_day_and_profile(totals: &[UsageTotal]) -> Vec<UsageTotal> {
+impl UsageKey {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Profile => "PROFILE",
+            Self::Model => "MODEL",
+            Self::Session => "SESSION",
+        }
+    }
+
+    fn of(self, total: &UsageTotal) -> &str {
+        match self {
+            Self::Profile => &total.profile,
+            Self::Model => total.model.as_deref().unwrap_or("(no model)"),
+            Self::Session => total.session.as_deref().unwrap_or("(no session)"),
+        }
+    }
+}
+
+/// The totals of a day with the same key added up.
+fn by_day_and_key(totals: &[UsageTotal], key: UsageKey) -> Vec<UsageTotal> {
     let mut rows: Vec<UsageTotal> = Vec::new();
     for total in totals {
-        match rows.iter_mut().find(|row| row.day == total.day && row.profile == total.profile) {
+        match rows.iter_mut().find(|row| row.day == total.day && key.of(row) == key.of(total)) {
             Some(row) => row.add(total),
             None => rows.push(total.clone()),
         }
@@ -137,17 +164,19 @@ impl UsageTotal {
     }
 }
 
-fn table(totals: &[UsageTotal], since: Duration, look: Look) -> String {
-    let rows = by_day_and_profile(totals);
+fn table(totals: &[UsageTotal], key: UsageKey, since: Duration, look: Look) -> String {
+    let rows = by_day_and_key(totals, key);
     let Some(whole) = rows.iter().cloned().reduce(|mut sum, row| {
         sum.add(&row);
         sum
     }) else {
         return "no request in that time".to_owned();
     };
-    let name = rows.iter().map(|row| row.profile.chars().count()).max().unwrap_or_default().clamp(7, NAME_CAP);
-    let heading =
-        cells(&words::padded("PROFILE", name), ["ANSWERS", "FAILED", "INPUT", "CACHE W", "CACHE R", "OUTPUT", "COST"].map(str::to_owned));
+    let name = rows.iter().map(|row| key.of(row).chars().count()).max().unwrap_or_default().clamp(7, NAME_CAP);
+    let heading = cells(
+        &words::padded(key.heading(), name),
+        ["ANSWERS", "FAILED", "INPUT", "CACHE W", "CACHE R", "OUTPUT", "COST"].map(str::to_owned),
+    );
     let mut lines = vec![look.paint.paint(Style::Dim, &heading)];
     let mut day = "";
     for row in &rows {
@@ -155,7 +184,7 @@ fn table(totals: &[UsageTotal], since: Duration, look: Look) -> String {
             day = &row.day;
             lines.push(look.paint.paint(Style::Bold, day));
         }
-        lines.push(line(&row.profile, name, row, look));
+        lines.push(line(key.of(row), name, row, look));
     }
     if rows.len() > 1 {
         lines.push(look.paint.paint(Style::Bold, &format!("the last {}", period(since))));
