@@ -351,7 +351,7 @@ impl Exchange {
         if self.facts.endpoint.moves_health() {
             at.world.health.on_success(now, candidate.profile, family, began, self.policy.failback.after_good);
             if let Some(session) = self.facts.stay_key().filter(|_| !self.facts.side) {
-                let home = at.world.affinity.stay(now, Some(session)).map(|stay| stay.profile);
+                let home = at.world.affinity.previous(now, session);
                 self.left = home.filter(|home| *home != candidate.profile);
                 at.world.affinity.on_served(now, session, candidate.profile, self.facts.cache_life, mid_turn);
             }

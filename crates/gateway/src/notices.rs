@@ -114,7 +114,7 @@ impl Gateway {
                 return;
             }
             Event::Committed { id, profile, model } => self.lock().watch.committed(now, quiet, *id, profile, model.as_deref()),
-            Event::BudgetReached { id, profile, reached } => {
+            Event::BudgetReached { id, profile, reached, .. } => {
                 let detail = format!("{} of {} a {}", usd(reached.spent), usd(reached.limit), reached.period.word());
                 self.lock().watch.budget_reached(now, quiet, *id, profile, detail)
             }

@@ -87,6 +87,17 @@ fn a_failover_is_counted_once_on_each_side() {
 }
 
 #[test]
+fn tokens_are_counted_by_kind() {
+    let metrics = Metrics::default();
+    let mut served = attempt("work", None, Some(300_000));
+    served.tokens = Tokens { input: Some(10), output: Some(20), cache_read: Some(1000), cache_write: None, ..Tokens::default() };
+    metrics.count(&record(Some("work"), vec![served.clone(), served]));
+    let text = metrics.text(&Present::default()).unwrap();
+    let of = |kind: &str| value(&text, &format!(r#"hotspare_tokens_total{{profile="work",kind="{kind}"}}"#));
+    assert_eq!(["input", "output", "cache_read", "cache_write"].map(of), [Some("20"), Some("40"), Some("2000"), None], "{text}");
+}
+
+#[test]
 fn a_profile_is_in_one_state_and_a_gone_one_in_none() {
     let metrics = Metrics::default();
     let states = |states: &[(&str, &str)]| Present {
