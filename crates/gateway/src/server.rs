@@ -32,6 +32,7 @@ use crate::control;
 use crate::credential_files::CredentialFiles;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
+use crate::headers;
 use crate::history::Histories;
 use crate::hooks::Hooks;
 use crate::identity::Identities;
@@ -581,7 +582,7 @@ impl Gateway {
         }
         let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
             Ok(admitted) => admitted,
-            Err(refusal) => return refusal.map(|body| body.draining(request.into_body())),
+            Err(refusal) => return unsent(refusal).map(|body| body.draining(request.into_body())),
         };
         match room {
             Room::Hello | Room::Status => {
@@ -619,7 +620,7 @@ impl Gateway {
                 control::heard(&head.headers, body, |request| self.resume(request)).await
             }
             Room::Nowhere => {
-                answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method")
+                unsent(answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method"))
                     .map(|answer| answer.draining(request.into_body()))
             }
             Room::Upstream(endpoint) => self.ask(endpoint, request, admitted.credential).await,
@@ -636,7 +637,7 @@ impl Gateway {
         match self.way(endpoint, request.headers_mut()) {
             Way::Real => self.forward(endpoint, request, credential).await,
             Way::Through(shadow) => shadow.forward(endpoint, request, credential).await,
-            Way::Over => answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nobody was asked")
+            Way::Over => unsent(answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nothing was sent"))
                 .map(|answer| answer.draining(request.into_body())),
         }
     }
@@ -657,12 +658,12 @@ impl Gateway {
         let limit = self.snapshot().max_body;
         let length = request.body().size_hint().exact();
         if length.is_some_and(|length| length > limit) {
-            return too_large(limit).map(|body| body.draining(request.into_body()));
+            return unsent(too_large(limit)).map(|body| body.draining(request.into_body()));
         }
         let coding = match Coding::of(request.headers()) {
             Ok(coding) => coding,
             Err(unknown) => {
-                let response = unknown_coding(unknown);
+                let response = unsent(unknown_coding(unknown));
                 return response.map(|body| body.draining(request.into_body()));
             }
         };
@@ -701,8 +702,14 @@ fn snapshot_at(config: &Config, local: SocketAddr, identities: &Identities, rene
     Ok(Arc::new(Snapshot::with_identities(config, identities, renewals)))
 }
 
+/// Marks an answer of ours to a request that no profile received.
+fn unsent(mut response: Response<ClientBody>) -> Response<ClientBody> {
+    headers::mark(response.headers_mut(), "", 0, "");
+    response
+}
+
 fn too_large(limit: u64) -> Response<ClientBody> {
-    let message = format!("hotspare: the request body is larger than {} MiB (`server.max_body`)", limit / (1024 * 1024));
+    let message = format!("hotspare: the request body is larger than {} (`server.max_body`)", answer::size(limit));
     let mut response = answer::error(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response
