@@ -53,12 +53,14 @@ pub(crate) enum Kind {
     Status,
     /// As an event of hooks.
     Event,
+    /// As a check of `doctor`.
+    Check,
     /// As the exit code of a command.
     Exit,
 }
 
 impl Kind {
-    const ALL: [Self; 6] = [Self::Configuration, Self::Failure, Self::Screen, Self::Status, Self::Event, Self::Exit];
+    const ALL: [Self; 7] = [Self::Configuration, Self::Failure, Self::Screen, Self::Status, Self::Event, Self::Check, Self::Exit];
 
     /// The heading, and a sentence below it.
     fn heading(self) -> (&'static str, &'static str) {
@@ -73,6 +75,7 @@ impl Kind {
             Self::Screen => ("Words of the screens", "In `status`, `profile list`, the status line, `why`, `logs` and notices."),
             Self::Status => ("HTTP statuses", "Of answers, as `why` and `logs` show them."),
             Self::Event => ("Events", "What calls a hook; `docs/hooks.md` says what each is given."),
+            Self::Check => ("Checks of `doctor`", "`docs/doctor.md` has them."),
             Self::Exit => ("Exit codes", "Of every command; `run` returns its command's own code."),
         }
     }
@@ -113,7 +116,8 @@ pub(crate) fn index() -> Vec<Entry> {
     let events = HookEvent::ALL
         .into_iter()
         .map(|event| entry(event.word(), Kind::Event, screen::event_meaning(event), "`hotspare hook test` calls its hooks"));
-    configuration.chain(failures).chain(words).chain(events).chain(plain).collect()
+    let checks = screen::checks().map(|(name, text)| entry(name, Kind::Check, &text, "`hotspare doctor` names the command"));
+    configuration.chain(failures).chain(words).chain(events).chain(checks).chain(plain).collect()
 }
 
 fn entry(code: &str, kind: Kind, meaning: &str, cure: &str) -> Entry {

@@ -6,7 +6,7 @@ use hotspare_core::HookEvent;
 pub(super) type Row = (&'static str, &'static str, &'static str);
 
 /// Words of `status`, `profile list` and the status line.
-pub(super) const STATES: [Row; 17] = [
+pub(super) const STATES: [Row; 16] = [
     ("serving", "the profile answers requests now", "nothing"),
     ("ready", "the profile can be used, and another one serves", "nothing"),
     ("cooling", "the profile failed a moment ago; requests go to the next one until its cooldown ends", "wait, or `hotspare reset NAME`"),
@@ -22,7 +22,6 @@ pub(super) const STATES: [Row; 17] = [
     ("spent", "the profile has used up its budget of the day", "wait for the next day, or raise `budget` in the configuration"),
     ("missing key", "the process that serves cannot read the profile's credential", "`hotspare doctor` says where to put it"),
     ("protected", "a client goes through hotspare, its profile serves, and a spare can take over", "nothing"),
-    ("drill", "a failure was simulated by `hotspare drill`", "nothing"),
     ("switch", "you chose the profile that comes first", "`hotspare switch auto` goes back to the chain"),
     ("failover", "a request went on at another profile because one failed", "`hotspare why` shows the cause"),
     ("probe", "a small request or a connection that finds out whether a profile is well again", "nothing"),
@@ -55,6 +54,18 @@ pub(super) const STATUSES: [Row; 14] = [
     ("504", "a gateway before the provider waited too long", "wait: a spare answers meanwhile"),
     ("529", "the provider is overloaded", "wait: a spare answers meanwhile"),
 ];
+
+/// The document of `doctor`'s checks: a heading for each.
+const CHECKS: &str = include_str!("../../../../../docs/doctor.md");
+
+/// `doctor`'s checks with what each looks at.
+pub(super) fn checks() -> impl Iterator<Item = (&'static str, String)> {
+    let sections = CHECKS.split("\n## ").skip(1);
+    sections.filter_map(|section| {
+        let (name, text) = section.split_once('\n')?;
+        Some((name.trim(), text.split_whitespace().collect::<Vec<_>>().join(" ")))
+    })
+}
 
 /// When the event's hooks are called.
 pub(super) fn event_meaning(event: HookEvent) -> &'static str {
