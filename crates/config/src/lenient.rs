@@ -33,11 +33,7 @@ pub struct LeftOut {
 /// # Errors
 ///
 /// Everything that is wrong in what no project brought along, or more than 16 faulty project files.
-pub fn load_leniently(
-    locations: &Locations,
-    context: &Context,
-    kept: &[(PathBuf, Arc<str>)],
-) -> Result<(Config, Vec<LeftOut>), Errors> {
+pub fn load_leniently(locations: &Locations, context: &Context, kept: &[(PathBuf, Arc<str>)]) -> Result<(Config, Vec<LeftOut>), Errors> {
     let mut context = context.clone();
     let mut left_out: Vec<LeftOut> = Vec::new();
     loop {

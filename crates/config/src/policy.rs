@@ -13,12 +13,7 @@ use crate::tree::Value;
 use crate::units::duration;
 
 /// Reads the policy and its chains, the last of which matches everything. No chain at all: none was asked for.
-pub(crate) fn read(
-    field: &Field<'_>,
-    names: &Names<'_>,
-    setting: &Setting<'_>,
-    findings: &mut Findings,
-) -> Option<(Policy, Chains)> {
+pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, findings: &mut Findings) -> Option<(Policy, Chains)> {
     let mut table = field.table(findings)?;
     let mut policy = Policy::default();
     if let Some(enabled) = table.take("enabled").and_then(|field| field.bool(findings)) {
