@@ -1,5 +1,6 @@
 //! `hotspare status`: asks every running gateway of this user and shows what it says. Never starts one.
 
+mod folders;
 mod table;
 
 use std::process::ExitCode;
@@ -153,6 +154,9 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
             Some(_) | None => {}
         }
     }
+    let home = std::env::home_dir();
+    let of_folders = folders::lines(status.folders.as_ref(), home.as_deref().and_then(std::path::Path::to_str), look);
+    told.extend(of_folders.into_iter().map(|(style, words)| ("folder", style, words)));
     if let Some(trouble) = &status.ledger {
         told.push(("ledger", Style::Yellow, trouble.clone()));
     }
