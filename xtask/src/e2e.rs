@@ -190,6 +190,7 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
         Run::new(background::NAME, print, background::run(tools)),
         Run::new(first_run::NAME, print, first_run::run(tools)),
         Run::new(folders::NAME, print, folders::run(tools)),
+        Run::new(folders::NAME, interactive, folders::run_interactive(tools)),
         Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
         Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(tools)) },
     ];

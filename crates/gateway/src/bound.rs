@@ -18,7 +18,7 @@ use http::HeaderMap;
 
 use crate::limits::{Limit, Limited, Reason};
 use crate::server::Gateway;
-use crate::sessions::{MAX_SESSION_FOLDERS, Sessions, is_folder};
+use crate::sessions::{MAX_SESSION_FOLDERS, Sessions, is_folder, session_id};
 use crate::snapshot::Snapshot;
 
 /// The header with the client's own id of a session; requests of its sub-agents carry the same (measured, 2.1.332).
@@ -31,7 +31,7 @@ const MAX_COMPILED: usize = 64;
 const MAX_LIMITING_FOLDERS: usize = 32;
 
 /// Most folders that are looked at at a time. A folder on a network's file system that does not answer holds one.
-const MAX_LOOKS: usize = 16;
+const MAX_LOOKS: usize = MAX_LIMITING_FOLDERS;
 
 /// Longest that a request waits for a look at a folder's files. A local look takes less than a millisecond.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(2);
@@ -63,7 +63,7 @@ impl Bound {
         if let Some(named) = headers.get(FOLDER_HEADER) {
             return folder_from_header(named.as_bytes()).filter(|folder| is_folder(folder)).map(|folder| vec![folder]);
         }
-        self.sessions.folders(headers.get(SESSION_HEADER)?.to_str().ok()?)
+        self.sessions.folders(session_of(headers)?)
     }
 
     /// The folders whose files decide how a request is led.
@@ -109,6 +109,11 @@ impl Gateway {
     /// for long; what is known then holds.
     pub async fn look_at_folders(self: &Arc<Self>, headers: &HeaderMap) {
         let Some(bound) = self.bound() else { return };
+        if let Some(session) = session_of(headers).filter(|session| bound.sessions.folders(session).is_none())
+            && self.has_rules_of_folders(bound)
+        {
+            bound.sessions.wait_for(session).await;
+        }
         self.look_at(bound.concerned(headers)).await;
     }
 
@@ -142,6 +147,12 @@ impl Gateway {
         let look = reading.map(|_| ()).boxed().shared();
         looks.insert(folder, look.clone());
         Some(look)
+    }
+
+    /// Whether rules hold in some folders alone, as far as that is known.
+    pub(crate) fn has_rules_of_folders(&self, bound: &Bound) -> bool {
+        let is_ruled = |folder: &PathBuf| self.snapshot_in(bound, folder).is_some_and(|snapshot| snapshot.is_ruled());
+        self.snapshot().has_folder_rules() || bound.limiting().iter().any(is_ruled)
     }
 
     /// What holds for a session in these folders, the newest last.
@@ -259,6 +270,10 @@ fn tell(folder: &Path, before: Option<&FolderConfig>, now: &FolderConfig) {
     if let Some(errors) = &now.errors {
         tracing::warn!(folder = %folder.display(), "the configuration for a client's folder cannot be read:\n{errors}");
     }
+}
+
+fn session_of(headers: &HeaderMap) -> Option<&str> {
+    headers.get(SESSION_HEADER)?.to_str().ok().and_then(session_id)
 }
 
 /// What is wrong with a project file, with file and line, and what holds in its place.

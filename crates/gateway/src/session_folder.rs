@@ -138,7 +138,7 @@ impl Gateway {
             folders.iter().filter_map(|(folder, sessions)| self.folder_status(bound, folder, *sessions)).collect();
         let (unknown_requests, refused_requests) = self.limited_counts();
         Some(FoldersStatus {
-            has_rules: self.snapshot().has_folder_rules() || folders.iter().any(|folder| folder.ruled),
+            has_rules: self.has_rules_of_folders(bound),
             sessions: sessions as u64,
             unknown_requests,
             refused_requests,

@@ -13,6 +13,7 @@ use hotspare_testkit::{Received, Script, Upstream, answers};
 use serde_json::{Value, json};
 
 use super::faults;
+use super::tui;
 use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "three folders behind the service, a chain each";
@@ -67,6 +68,42 @@ pub(super) async fn run(tools: &Tools) -> Result<()> {
     installed.hotspare(&["uninstall"]).await?;
     installed.hotspare(&["uninstall", "--all", "--check"]).await?;
     outcome
+}
+
+/// The interactive client, with a login and with all that it asks beside the conversation: none of it comes before its session is named, nor
+/// after `/clear`, which begins another.
+pub(super) async fn run_interactive(tools: &Tools) -> Result<()> {
+    let bank = Upstream::start_reading(|request| play("bank", request)).await?;
+    let shop = Upstream::start_reading(|request| play("shop", request)).await?;
+    let world = World::new(tools, &bank.url(), &shop.url(), Login::Stored).await?;
+    let project = format!("{}/**", world.project().display());
+    let profile =
+        |upstream: &Upstream, name: &str| json!({ "base_url": upstream.url(), "auth": { "value": format!("sk-ant-test-{name}") } });
+    let config = json!({
+        "failover_policy": { "primary_profile": "shop", "chains": [{ "match": { "project": project }, "profiles": ["bank"] }] },
+        "profiles": { "bank": profile(&bank, "bank"), "shop": profile(&shop, "shop") },
+    });
+    fs::write(&world.config, config.to_string())?;
+    let mut environment = world.environment();
+    environment.retain(|(name, _)| *name != "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC");
+    environment.push(("HOTSPARE_CONFIG", world.config.clone().into()));
+    environment.push(("HOTSPARE_SERVER__LISTEN", hotspare_testkit::refused_addr()?.to_string().into()));
+    let installed = Installed { tools, world: &world, environment, providers: vec![bank], main: shop };
+    installed.hotspare(&["install"]).await?;
+    let turns = [("Say something.", "From-bank."), ("/clear", "/clear"), ("Say it again.", "From-bank.")];
+    let turns = turns.map(|(words, answer)| (words.to_owned(), answer.to_owned()));
+    let command = [tools.claude.clone().into_os_string()];
+    let talked = tui::talk_as(&world, &installed.environment, &command, &turns, |_| ()).await;
+    let status = installed.hotspare(&["status", "--json"]).await;
+    installed.hotspare(&["uninstall"]).await?;
+    talked?;
+    let status: Value = serde_json::from_str(&status?)?;
+    let folders = &status["gateways"][0]["status"]["folders"];
+    ensure!(folders["unknown_requests"] == 0, "requests came before their session was named: {folders}");
+    ensure!(installed.main.messages().is_empty(), "the other profile was asked");
+    let sessions: BTreeSet<String> = installed.providers[0].messages().iter().filter_map(session).map(str::to_owned).collect();
+    ensure!(folders["sessions"] == sessions.len(), "sessions {sessions:?}, and {folders}");
+    Ok(())
 }
 
 /// Answers with its name; asks for a sub-agent where the prompt does.

@@ -231,6 +231,20 @@ async fn unknown_session_reaches_only_what_all_chains_allow() {
 }
 
 #[tokio::test]
+async fn request_ahead_of_its_session_s_name_waits_for_it() {
+    let home = Home::new(&THREE).await;
+    home.make(&["two"]);
+    let service = home.serve().await;
+    let mut ahead = Connection::open(service.gateway.local()).await;
+    ahead.ask(&Ask::turn().session("s")).await;
+    // Each connection of the one thread that serves is looked at in its turn: what was sent before this is taken before it.
+    service.ask(&Ask::new("GET", "/hotspare/status")).await;
+    service.enter("s", &home.path("two")).await;
+    let turn = ahead.answer().await.profile().map(str::to_owned);
+    assert_eq!((turn.as_deref(), service.folders().await.unknown_requests), (Some("b"), 0));
+}
+
+#[tokio::test]
 async fn unknown_session_without_folder_rules_changes_nothing() {
     let home = Home::with_a_down(&[]).await;
     home.make(&["elsewhere"]);
