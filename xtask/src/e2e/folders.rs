@@ -27,6 +27,9 @@ const FOLDERS: [&str; 3] = ["bank", "shop", "toys"];
 /// What asks for a sub-agent.
 const AGENT: &str = "Use a sub-agent for this.";
 
+/// What is said after `/clear`.
+const AGAIN: &str = "Say it again.";
+
 /// What the sub-agent is told.
 const TASK: &str = "Say that the task is done.";
 
@@ -90,7 +93,7 @@ pub(super) async fn run_interactive(tools: &Tools) -> Result<()> {
     environment.push(("HOTSPARE_SERVER__LISTEN", hotspare_testkit::refused_addr()?.to_string().into()));
     let installed = Installed { tools, world: &world, environment, providers: vec![bank], main: shop };
     installed.hotspare(&["install"]).await?;
-    let turns = [("Say something.", "From-bank."), ("/clear", "/clear"), ("Say it again.", "From-bank.")];
+    let turns = [("Say something.", "From-bank."), ("/clear", "/clear"), (AGAIN, "Again-from-bank.")];
     let turns = turns.map(|(words, answer)| (words.to_owned(), answer.to_owned()));
     let command = [tools.claude.clone().into_os_string()];
     let talked = tui::talk_as(&world, &installed.environment, &command, &turns, |_| ()).await;
@@ -120,6 +123,8 @@ fn play(name: &str, request: &Received) -> Script {
             let input = json!({ "description": "A task", "prompt": TASK, "subagent_type": "general-purpose" });
             Script::new().sse().events(&answers::tool(tool, &input.to_string())).end()
         }
+        // An answer of its own, which no earlier screen shows.
+        None if messages.contains(AGAIN) => faults::healthy(&format!("Again-from-{name}.")),
         None => faults::healthy(&format!("From-{name}.")),
     }
 }
