@@ -6,7 +6,7 @@ use std::path::Path;
 use hotspare_config::{Config, Locations, Settings};
 use serde_json::Value;
 
-use crate::wiring::claude::FOLDER_HOOKS;
+use crate::wiring::claude::{CWD_CHANGED, FOLDER_HOOKS};
 use crate::wiring::{self, receipt};
 
 /// Whether sessions behind the service name their folders.
@@ -20,6 +20,17 @@ pub(crate) enum FolderHooks {
     Missing(&'static str),
     /// Settings switch all hooks off.
     SwitchedOff,
+}
+
+/// What keeps rules of folders from having their effect behind the service.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Trouble {
+    /// What is not as it should be.
+    pub(crate) what: String,
+    /// What that does.
+    pub(crate) effect: &'static str,
+    /// What to do.
+    pub(crate) mend: &'static str,
 }
 
 /// The settings that keep the user's hooks from running; the second one counts in an administrator's settings alone (documented).
@@ -44,13 +55,20 @@ impl FolderHooks {
         FOLDER_HOOKS.iter().find(missing).map_or(Self::InPlace, |(event, _)| Self::Missing(event))
     }
 
-    /// What keeps rules of folders from having an effect, and what mends that; `None` if nothing does.
-    pub(crate) fn trouble(self) -> Option<(String, &'static str)> {
-        match self {
-            Self::NotWired | Self::InPlace => None,
-            Self::Missing(event) => Some((format!("hotspare's `{event}` hook is not in Claude Code's settings"), "hotspare install")),
-            Self::SwitchedOff => Some(("Claude Code's hooks are switched off".to_owned(), "set `disableAllHooks` to false")),
-        }
+    /// What keeps rules of folders from having their effect; `None` if nothing does.
+    pub(crate) fn trouble(self) -> Option<Trouble> {
+        const UNNAMED: &str = "sessions do not name their folder: they reach only profiles that every chain allows";
+        let (what, effect, mend) = match self {
+            Self::NotWired | Self::InPlace => return None,
+            Self::Missing(event) if event == CWD_CHANGED.0 => (
+                format!("the `{event}` hook is not in Claude Code's settings"),
+                "a session that enters another folder is led by the old one's rules until its next prompt",
+                "hotspare install",
+            ),
+            Self::Missing(event) => (format!("the `{event}` hook is not in Claude Code's settings"), UNNAMED, "hotspare install"),
+            Self::SwitchedOff => ("Claude Code's hooks are switched off".to_owned(), UNNAMED, "take `disableAllHooks` out of its settings"),
+        };
+        Some(Trouble { what, effect, mend })
     }
 }
 
@@ -71,7 +89,7 @@ pub(crate) fn told(config: &Config, locations: &Locations) -> Option<String> {
     let rules = rules(config)?;
     let hooks = FolderHooks::read(locations);
     Some(match hooks.trouble() {
-        Some((why, mend)) => format!("{rules}: without effect behind the service, since {why}\n          {mend}"),
+        Some(Trouble { what, effect, mend }) => format!("{rules}, but behind the service {effect}\n         {what}: {mend}"),
         None if hooks == FolderHooks::NotWired => format!("{rules}: in force under `hotspare run`"),
         None => format!("{rules}: in force under `hotspare run` and behind the service"),
     })

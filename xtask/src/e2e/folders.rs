@@ -146,11 +146,20 @@ impl Installed<'_> {
             profiles[*name] = profile(provider, name);
             fs::create_dir_all(self.folder(name))?;
         }
+        self.trust(FOLDERS[0])?;
         let chains: Vec<Value> =
             FOLDERS.iter().map(|name| json!({ "match": { "project": format!("~/src/{name}/**") }, "profiles": [name] })).collect();
         let config = json!({ "failover_policy": { "primary_profile": "main", "secondary_profile": FOLDERS, "chains": chains }, "profiles": profiles });
         fs::write(&self.world.config, serde_json::to_string_pretty(&config)?)?;
         Ok(())
+    }
+
+    /// As the client's own question does, which it asks before a session in the background.
+    fn trust(&self, name: &str) -> Result<()> {
+        let file = self.world.path("claude/.claude.json");
+        let mut state: Value = serde_json::from_str(&fs::read_to_string(&file)?)?;
+        state["projects"][self.folder(name).to_string_lossy().as_ref()] = json!({ "hasTrustDialogAccepted": true });
+        Ok(fs::write(file, state.to_string())?)
     }
 
     fn folder(&self, name: &str) -> PathBuf {
@@ -203,11 +212,29 @@ impl Installed<'_> {
         self.spoil(3)?;
         self.hotspare(&["service", "restart"]).await?;
         self.everywhere(|place| vec!["-p", "Go on.", "--resume", &forked[place]]).await?;
+        self.in_the_background().await?;
         self.spoil_the_names()?;
         self.kill().await?;
         self.everywhere(|_| vec!["-p", AGENT]).await?;
         self.each_request_on_its_own_chain()?;
         self.unknown().await
+    }
+
+    /// A session in the background, in the first folder.
+    async fn in_the_background(&self) -> Result<()> {
+        let sessions = || self.providers[0].messages().iter().filter_map(session).map(str::to_owned).collect::<BTreeSet<_>>();
+        let known = sessions();
+        let begun = self.runs(&self.tools.claude, &self.folder(FOLDERS[0]), &["--bg", "Say something."]).await;
+        let asked = async {
+            while sessions().is_subset(&known) {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        let asked = tokio::time::timeout(PATIENCE, asked).await;
+        // Whatever happened: the client's supervisor does not outlive the case.
+        self.runs(&self.tools.claude, &self.world.project(), &["daemon", "stop", "--any"]).await?;
+        begun?;
+        asked.context("the session in the background has not reached its folder's provider")
     }
 
     /// Runs the client in all three folders at once. The sessions' ids.
@@ -265,10 +292,12 @@ impl Installed<'_> {
     /// No session's request has reached two providers, and each has seen sub-agents.
     fn each_request_on_its_own_chain(&self) -> Result<()> {
         let mut seen = BTreeSet::new();
-        for (name, provider) in FOLDERS.iter().zip(&self.providers) {
+        // One more in the background.
+        let expected = [5, 4, 4];
+        for ((name, provider), expected) in FOLDERS.iter().zip(&self.providers).zip(expected) {
             let requests = provider.messages();
             let sessions: BTreeSet<String> = requests.iter().filter_map(session).map(str::to_owned).collect();
-            ensure!(sessions.len() == 4, "{name} has seen the sessions {sessions:?}");
+            ensure!(sessions.len() == expected, "{name} has seen the sessions {sessions:?}");
             ensure!(requests.iter().filter(|request| is_agents(request)).count() >= 2, "{name} has seen too few requests of sub-agents");
             ensure!(sessions.is_disjoint(&seen), "a session has reached {name} and another provider");
             seen.extend(sessions);

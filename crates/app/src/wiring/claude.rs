@@ -22,7 +22,7 @@ const SESSION_START: (&str, &str) = ("SessionStart", "hook session-start");
 const PROMPT: (&str, &str) = ("UserPromptSubmit", "hook prompt");
 
 /// The client's event when a session enters another folder (since 2.1.83), and what our command for it ends with.
-const CWD_CHANGED: (&str, &str) = ("CwdChanged", "hook folder");
+pub(crate) const CWD_CHANGED: (&str, &str) = ("CwdChanged", "hook folder");
 
 /// The hooks that name the folder of a session.
 pub(crate) const FOLDER_HOOKS: [(&str, &str); 3] = [SESSION_START, PROMPT, CWD_CHANGED];

@@ -4,7 +4,7 @@ use hotspare_config::{Config, Locations};
 
 use super::Running;
 use super::check::Check;
-use crate::folder_hooks::{self, FolderHooks};
+use crate::folder_hooks::{self, FolderHooks, Trouble};
 use crate::words;
 
 const NAME: &str = "folders";
@@ -19,9 +19,8 @@ pub(super) fn check(config: &Config, running: &[Running], locations: &Locations)
         (None, Some(_)) => "project files of other folders".to_owned(),
     };
     let hooks = FolderHooks::read(locations);
-    if let Some((why, mend)) = hooks.trouble() {
-        let cause = "no session behind the service names its folder: it reaches only profiles that every chain allows";
-        return Some(Check::warn(NAME, format!("{rules}, and {why}"), cause, mend));
+    if let Some(Trouble { what, effect, mend }) = hooks.trouble() {
+        return Some(Check::warn(NAME, format!("{rules}, and {what}"), effect, mend));
     }
     if let Some(problem) = told.and_then(|told| told.folders.iter().find_map(|folder| folder.problems.first())) {
         let found = format!("a project file is left out: {}", words::fit(problem, usize::MAX, true));
