@@ -10,6 +10,7 @@ mod companies;
 mod dead_service;
 mod faults;
 mod first_run;
+mod folders;
 mod full;
 mod lab;
 mod logins;
@@ -188,6 +189,8 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
         Run::new(presence::NAME, Mode::Interactive.label(Lead::Full), presence::run(tools, Lead::Full)),
         Run::new(background::NAME, print, background::run(tools)),
         Run::new(first_run::NAME, print, first_run::run(tools)),
+        Run::new(folders::NAME, print, folders::run(tools)),
+        Run::new(folders::NAME, interactive, folders::run_interactive(tools)),
         Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
         Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(tools)) },
     ];

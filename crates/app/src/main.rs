@@ -6,6 +6,7 @@ mod claude;
 mod cli;
 mod commands;
 mod error;
+mod folder_hooks;
 mod found;
 mod gateways;
 mod notices;
@@ -59,6 +60,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Profile(profile)) => commands::profile::profile(profile),
         Some(Command::Hook(HookCommand::SessionStart)) => commands::session_start::session_start(),
         Some(Command::Hook(HookCommand::Prompt)) => commands::session_start::prompt(),
+        Some(Command::Hook(HookCommand::Folder)) => commands::session_folder::folder(),
         Some(Command::Hook(HookCommand::Sweep)) => commands::session_start::sweep(),
         Some(Command::Hook(HookCommand::Test(test))) => commands::hook::test(&test),
         Some(Command::Config(config)) => commands::config::config(config),

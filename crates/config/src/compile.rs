@@ -7,7 +7,7 @@ use hotspare_core::{ChainEntry, ChainRule, Policy};
 
 use crate::auth::AuthSource;
 use crate::base_url::BaseUrl;
-use crate::chains::chain;
+use crate::chains::{Chains, FolderRules, chain};
 use crate::codes;
 use crate::context::ClientBaseUrl;
 use crate::diagnostic::Diagnostic;
@@ -28,6 +28,8 @@ pub struct Config {
     pub policy: Policy,
     /// Which profiles for which request, in order; never empty, the last one matches everything.
     pub rules: Vec<ChainRule>,
+    /// For each chain that names folders, what holds there; also for folders other than this working directory.
+    pub folder_rules: Vec<FolderRules>,
     /// Every profile; a [`ProfileId`] is a place in this list. Never empty. Where [`Config::implicit`] the first is the client's own login,
     /// and whoever else is defined is in no chain.
     pub profiles: Vec<Profile>,
@@ -117,20 +119,20 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
     let profiles = profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
-    let (policy, rules) = match (&policy_field, &profiles_field) {
+    let (policy, chains) = match (&policy_field, &profiles_field) {
         (Some(field), _) => policy::read(field, &names, origin, findings)?,
         (None, Some(field)) if !names.is_empty() => {
             warn_of_missing_policy(field, findings);
-            (Policy::default(), Vec::new())
+            (Policy::default(), Chains::default())
         }
-        (None, _) => (Policy::default(), Vec::new()),
+        (None, _) => (Policy::default(), Chains::default()),
     };
     if names.any_dropped() && findings.errors.is_empty() {
-        report_nobody_left(&rules, profiles_field.as_ref()?, findings);
+        report_nobody_left(&chains.here, profiles_field.as_ref()?, findings);
     }
     let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
     let policy = Policy { gates: hooks::gates(&hooks), ..policy };
-    Some(Config { hooks, notify, origins, ..finish(policy, rules, profiles, server, log) })
+    Some(Config { hooks, notify, origins, folder_rules: chains.of_folders, ..finish(policy, chains.here, profiles, server, log) })
 }
 
 /// Where each chain stands, by its name.
@@ -182,6 +184,7 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
     Config {
         policy,
         rules,
+        folder_rules: Vec::new(),
         profiles,
         hooks: Vec::new(),
         server,

@@ -19,6 +19,7 @@ pub struct Context {
     variables: Vec<(String, String)>,
     without_projects: bool,
     instead: Vec<(PathBuf, String)>,
+    left_out: Vec<PathBuf>,
     trusts_all: bool,
     client: ClientBaseUrl,
 }
@@ -74,6 +75,13 @@ impl Context {
         self
     }
 
+    /// Without this project file, whatever stands in it.
+    #[must_use]
+    pub(crate) fn leaving_out(mut self, file: impl Into<PathBuf>) -> Self {
+        self.left_out.push(file.into());
+        self
+    }
+
     /// As if every project file were trusted: to see what trust would do before it is given.
     #[must_use]
     pub fn trusting_all(mut self) -> Self {
@@ -106,6 +114,10 @@ impl Context {
 
     pub(crate) fn variables(&self) -> &[(String, String)] {
         &self.variables
+    }
+
+    pub(crate) fn leaves_out(&self, file: &Path) -> bool {
+        self.left_out.iter().any(|known| known == file)
     }
 
     pub(crate) fn text_in_place_of(&self, file: &Path) -> Option<&str> {

@@ -36,6 +36,9 @@ pub const BUDGET_REACHED: &str = "budget_reached";
 /// No move yet: the login of a profile has ended, and the profile is skipped until the user logs in again.
 pub const LOGIN_ENDED: &str = "login_ended";
 
+/// No move: a request did not reach every profile of its chain, because of rules that hold in some folders alone.
+pub const FOLDER_RULES: &str = "folder_rules";
+
 /// Who gave way to whom, and why: what is told once in a while.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Move {
@@ -242,6 +245,12 @@ impl Watch {
     /// The login of a profile has ended.
     pub fn login_ended(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
         let what = Move { from: profile.to_owned(), to: None, reason: LOGIN_ENDED.to_owned(), model: None };
+        self.quiet.note(now, quiet, what, detail, id)
+    }
+
+    /// A request did not reach every profile of its chain, because of rules that hold in some folders alone.
+    pub fn limited(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
+        let what = Move { from: profile.to_owned(), to: None, reason: FOLDER_RULES.to_owned(), model: None };
         self.quiet.note(now, quiet, what, detail, id)
     }
 

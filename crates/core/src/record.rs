@@ -53,6 +53,12 @@ pub struct ExchangeRecord {
     pub chain: String,
     /// The file and line that the chain comes from, where that is known.
     pub rule: Option<String>,
+    /// The folder whose rules held, where the client's folder is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Why it could not reach every profile of its chain, in words; `None` if it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// The HTTP status that the client got; none: it got nothing.
@@ -366,6 +372,8 @@ mod tests {
             stream: true,
             chain: "default".to_owned(),
             rule: Some("config.json:14".to_owned()),
+            folder: Some("/home/me/src/bank".to_owned()),
+            limited: None,
             outcome: Outcome::Served,
             status: Some(200),
             served_by: Some("spare".to_owned()),

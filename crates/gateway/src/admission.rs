@@ -32,6 +32,8 @@ pub enum Room {
     Reset,
     /// Answered here: `hotspare switch`.
     Switch,
+    /// Answered here: the folder of a session, named by the client's hooks.
+    Session,
     /// Answered here: `hotspare drill`.
     Drill,
     /// Answered here: the end of a drill.
@@ -64,6 +66,7 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
         (&Method::POST, "/hotspare/notices") => Room::NoticesFor,
         (&Method::POST, "/hotspare/reset") => Room::Reset,
         (&Method::POST, "/hotspare/switch") => Room::Switch,
+        (&Method::POST, "/hotspare/session") => Room::Session,
         (&Method::POST, "/hotspare/drill") => Room::Drill,
         (&Method::POST, "/hotspare/drill/end") => Room::EndDrill,
         (&Method::POST, "/hotspare/pause") => Room::Pause,

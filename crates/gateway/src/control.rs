@@ -149,6 +149,9 @@ pub enum Refused {
         /// The chain that it is the last of.
         chain: String,
     },
+    /// What names a session or its folder is no such thing.
+    #[error("`session` is the client's id of 1 to 64 visible ASCII characters, `folder` an absolute path of at most 4096 bytes")]
+    BadFolder,
     /// Whoever is paused is not asked first.
     #[error("`{0}` is paused: `hotspare profile resume {0}` first")]
     IsPaused(String),
@@ -284,6 +287,15 @@ pub(crate) async fn heard<Q: DeserializeOwned, A: Serialize>(
     body: Incoming,
     hear: impl FnOnce(&Q) -> Result<A, Refused>,
 ) -> Response<ClientBody> {
+    heard_in_time(headers, body, async |request| hear(request)).await
+}
+
+/// The same where the answer takes a moment.
+pub(crate) async fn heard_in_time<Q: DeserializeOwned, A: Serialize>(
+    headers: &HeaderMap,
+    body: Incoming,
+    hear: impl AsyncFnOnce(&Q) -> Result<A, Refused>,
+) -> Response<ClientBody> {
     // A web page can send a form without asking first, but not this.
     let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if !is_json {
@@ -301,12 +313,12 @@ pub(crate) async fn heard<Q: DeserializeOwned, A: Serialize>(
             return closing(answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", &message));
         }
     };
-    match hear(&request) {
+    match hear(&request).await {
         Ok(answer) => answer::json(StatusCode::OK, serde_json::to_string(&answer).unwrap_or_default()),
         Err(refused) => {
             let (status, kind) = match refused {
                 Refused::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found_error"),
-                Refused::BadTime | Refused::BadDrill => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+                Refused::BadTime | Refused::BadDrill | Refused::BadFolder => (StatusCode::BAD_REQUEST, "invalid_request_error"),
                 Refused::NothingToDrill(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error"),
                 Refused::Busy(_) | Refused::LastOne { .. } | Refused::IsPaused(_) => (StatusCode::CONFLICT, "invalid_request_error"),
             };

@@ -269,7 +269,10 @@ impl Lane {
 
     /// The real gateway's configuration, impatient with the broken profile.
     pub(crate) fn snapshot(&self, headers: &HeaderMap) -> Option<Arc<Snapshot>> {
-        Some(Arc::new(self.base()?.snapshot_for(headers).impatient_with(self.victim, PATIENCE)))
+        let base = self.base()?;
+        // The drill's own request belongs to no session.
+        let snapshot = if self.is_live() { base.snapshot_for(headers) } else { base.snapshot() };
+        Some(Arc::new(snapshot.impatient_with(self.victim, PATIENCE)))
     }
 }
 

@@ -44,6 +44,7 @@ use crate::body::{ClientBody, CutShort};
 use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
 use crate::server::{Gateway, InFlight};
+use crate::session_folder;
 use crate::snapshot::Snapshot;
 
 /// Pause between the last bytes and a cut. A client may lose what it has not read yet when the connection dies at once (measured).
@@ -147,7 +148,8 @@ pub(crate) async fn serve(
     }
     let now = clock::now();
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
-        return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
+        gateway.note_limited(&snapshot, &facts, gateway.next_id(), true);
+        return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", &session_folder::refusal(&snapshot));
     };
     if let Err(broken) = fitting::look_first(&plan, &mut facts, &request.body).await {
         return broken_body(broken);
@@ -159,6 +161,7 @@ pub(crate) async fn serve(
     let notes = Notes::of_request(&request.headers);
     let id = gateway.next_id();
     gateway.tell(&Event::Arrived { id });
+    gateway.note_limited(&snapshot, &facts, id, false);
     // Known otherwise only when it matters: reading a large body costs more than all the rest.
     let streamed = plan.candidates.is_empty() && asks_for_a_stream(&request.body);
     let dice = gateway.outside().dice();
@@ -195,9 +198,9 @@ pub(crate) async fn serve(
 }
 
 fn plan(gateway: &Gateway, snapshot: &Snapshot, facts: &RequestFacts, key: Option<u64>) -> Option<Plan> {
-    let chain = hotspare_core::route::chain_for(&snapshot.rules, facts)?;
+    let chain = snapshot.chain_for(facts)?;
     let fit = |entry: &_| snapshot.fit(entry, facts);
-    Some(gateway.with_world(|world| hotspare_core::route::plan(clock::now(), facts, chain, &snapshot.policy, world, key, fit)))
+    Some(gateway.with_world(|world| hotspare_core::route::plan(clock::now(), facts, &chain, &snapshot.policy, world, key, fit)))
 }
 
 /// Finds the model: from the first bytes, or from the whole body where routing needs it and it does not come first. Where races are on,

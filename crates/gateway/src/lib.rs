@@ -21,6 +21,7 @@ pub mod hooks;
 pub mod identity;
 pub mod intercept;
 pub mod lasting;
+mod limits;
 mod logins;
 pub mod metrics;
 pub mod notices;
@@ -30,6 +31,8 @@ pub mod record;
 pub mod reload;
 pub mod replay;
 pub mod server;
+pub mod session_folder;
+pub mod sessions;
 pub mod snapshot;
 pub mod status;
 

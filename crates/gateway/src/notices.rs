@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hotspare_core::DrillMark;
-use hotspare_core::notice::{BUDGET_REACHED, LOGIN_ENDED, MOVED, Move, Notice, WELL_AGAIN, Watch};
+use hotspare_core::notice::{BUDGET_REACHED, FOLDER_RULES, LOGIN_ENDED, MOVED, Move, Notice, WELL_AGAIN, Watch};
 use hotspare_core::record::{client_id, id_text};
 use hotspare_upstream::{Credential, clock, login_command};
 use schemars::JsonSchema;
@@ -106,7 +106,8 @@ impl Gateway {
         if self.is_shadow() || matches!(event, Event::Arrived { .. } | Event::Asked { .. } | Event::Ending { .. }) {
             return;
         }
-        let (now, snapshot) = (clock::now(), self.snapshot());
+        let session = if let Event::Over(record) = event { record.session.as_deref() } else { None };
+        let (now, snapshot) = (clock::now(), self.snapshot_of_session(session));
         let quiet = snapshot.notify.quiet;
         let notices = match event {
             Event::Failed { id, profile, model, failure } => {
@@ -128,6 +129,15 @@ impl Gateway {
     pub(crate) fn notice_ended_login(&self, snapshot: &Snapshot, id: u64, profile: &str, folder: &Path) {
         let (quiet, command) = (snapshot.notify.quiet, login_command(folder));
         let notices = self.lock().watch.login_ended(clock::now(), quiet, id, profile, command);
+        self.tell_notices(snapshot, notices);
+    }
+
+    /// Reports that a request did not reach every profile of its chain, or none, because of rules that hold in some folders alone.
+    pub(crate) fn notice_limited(&self, snapshot: &Snapshot, id: u64, why: &str, is_refused: bool) {
+        let first = snapshot.rules.last().and_then(|rule| rule.chain.entries.first()).map(|entry| snapshot.name(entry.profile));
+        let (quiet, first) = (snapshot.notify.quiet, first.unwrap_or_default().to_owned());
+        let detail = if is_refused { format!("a request was refused: {why}, and that is nothing") } else { why.to_owned() };
+        let notices = self.lock().watch.limited(clock::now(), quiet, id, &first, detail);
         self.tell_notices(snapshot, notices);
     }
 
@@ -218,6 +228,7 @@ impl Gateway {
             Some(_) => "drill, nothing real: ",
         };
         let text = match to {
+            None if reason == FOLDER_RULES => format!("{}{again}. Run: hotspare status", notice.detail),
             None if reason == LOGIN_ENDED => format!("the login of {from} has ended; log in again{because}"),
             None if reason == BUDGET_REACHED => format!("{from} is not asked any more, its budget is used up{because}"),
             None => format!("no profile could answer{again}; {from}{because}{}. Run: hotspare why last", self.asked_again(snapshot, from)),

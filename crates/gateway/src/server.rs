@@ -73,6 +73,9 @@ struct Counts {
     next_id: Arc<AtomicU64>,
     exchanges: AtomicU64,
     failovers: AtomicU64,
+    /// Requests whose session's folder was not known where that mattered, and those of them that no profile might answer.
+    unknown_folder: AtomicU64,
+    refused_folder: AtomicU64,
     in_flight: Arc<AtomicU64>,
 }
 
@@ -340,11 +343,27 @@ impl Gateway {
     /// Puts a snapshot in place for every exchange that begins from now on.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        if let Some(bound) = self.bound() {
+            bound.folders.look_again();
+        }
     }
 
-    /// Lets requests that name their client's folder have that folder's configuration. Only the first call counts.
+    /// Lets requests of sessions whose folder is known have that folder's configuration. Only the first call counts.
     pub fn bind_folders(&self, folders: Folders) {
-        let _ = self.bound.set(Bound::new(folders));
+        if self.bound.set(Bound::new(folders)).is_ok() {
+            self.recall_sessions();
+        }
+    }
+
+    /// A request of a session whose folder is not known, where that matters.
+    pub(crate) fn count_limited(&self, is_refused: bool) {
+        self.counts.unknown_folder.fetch_add(1, Ordering::Relaxed);
+        self.counts.refused_folder.fetch_add(u64::from(is_refused), Ordering::Relaxed);
+    }
+
+    /// Requests of sessions whose folder was not known, and those of them that were refused.
+    pub(crate) fn limited_counts(&self) -> (u64, u64) {
+        (self.counts.unknown_folder.load(Ordering::Relaxed), self.counts.refused_folder.load(Ordering::Relaxed))
     }
 
     /// Lets clients have us as their HTTPS proxy (full mode). Only the first call counts.
@@ -603,6 +622,10 @@ impl Gateway {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.switch(request)).await
             }
+            Room::Session => {
+                let (head, body) = request.into_parts();
+                control::heard_in_time(&head.headers, body, async |request| self.enter_folder(request).await).await
+            }
             Room::Drill => {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.drill(request)).await
@@ -634,6 +657,7 @@ impl Gateway {
         mut request: Request<Incoming>,
         credential: hotspare_upstream::ClientCredential,
     ) -> Response<ClientBody> {
+        self.look_at_folders(request.headers()).await;
         match self.way(endpoint, request.headers_mut()) {
             Way::Real => self.forward(endpoint, request, credential).await,
             Way::Through(shadow) => shadow.forward(endpoint, request, credential).await,

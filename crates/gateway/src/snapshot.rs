@@ -1,19 +1,22 @@
 //! Turns a valid configuration into what an exchange needs, whole and unchangeable. Never changes while an exchange holds it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Hook, Mapped, ModelMap, Notify, Supports};
+use hotspare_config::{Auth, AuthHeader, AuthSource, Config, FolderRules, Hook, Mapped, ModelMap, Notify, Supports, Trusted};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{
-    Budget, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
+    Budget, Chain, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
 };
 use hotspare_upstream::{ClaudeClient, Credential, CredentialError, HeaderForm, Keychain, Limits, Presence, Renewals, Source, Target};
 
 use crate::identity::Identities;
+use crate::limits::{self, Limit, Limited, Reason};
 
 /// One configuration, compiled.
 #[derive(Clone)]
@@ -22,6 +25,14 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// Chains and when they hold; the last holds always.
     pub rules: Vec<ChainRule>,
+    /// For each chain that names folders, what holds there.
+    folder_rules: Vec<FolderRules>,
+    /// Project files had a say, each with whether the user trusts it.
+    projects: Vec<bool>,
+    /// The folder that it was compiled for, for people; `None` if for none in particular.
+    pub folder: Option<Arc<str>>,
+    /// What keeps requests from profiles of their chains.
+    limits: Option<Arc<Limited>>,
     /// Where chains stand, by their names.
     origins: Vec<(String, String)>,
     /// By the numbers that [`Identities`] gave them.
@@ -74,18 +85,16 @@ impl Snapshot {
     /// Compiles a configuration; profiles known from earlier ones keep their numbers, and folders what is known of their logins.
     pub fn with_identities(config: &Config, identities: &Identities, renewals: &Arc<Renewals>) -> Self {
         let ids = identities.of(config);
-        let mut rules = config.rules.clone();
-        for rule in &mut rules {
-            // A configuration names its own profiles alone; whom it does not have nobody can ask.
-            rule.chain.entries.retain_mut(|entry| {
-                let id = ids.get(usize::from(entry.profile.0)).copied();
-                entry.profile = id.unwrap_or(entry.profile);
-                id.is_some()
-            });
-        }
+        let rules = numbered(&config.rules, &ids);
+        let folder_rules =
+            config.folder_rules.iter().map(|folder| FolderRules { rules: numbered(&folder.rules, &ids), ..folder.clone() }).collect();
         Self {
             policy: Arc::new(config.policy.clone()),
             rules,
+            folder_rules,
+            projects: config.projects.iter().map(|project| project.trusted == Trusted::Yes).collect(),
+            folder: None,
+            limits: None,
             origins: config.origins.clone(),
             profiles: ids.into_iter().zip(config.profiles.iter().map(|one| profile(config, one, renewals))).collect(),
             hooks: config.hooks.clone(),
@@ -94,6 +103,74 @@ impl Snapshot {
             has_budgets: config.profiles.iter().any(|profile| !profile.budget.is_empty()),
             notify: config.notify,
         }
+    }
+
+    /// The chain for these facts, without the profiles that rules of other folders keep it from; `None` if no profile is left.
+    pub(crate) fn chain_for(&self, facts: &RequestFacts) -> Option<Cow<'_, Chain>> {
+        limits::chain_for(&self.rules, self.policy.enabled, self.limits.as_deref(), facts)
+    }
+
+    /// Why requests may not reach every profile of their chains; `None` if they do.
+    pub(crate) fn limited(&self) -> Option<&Reason> {
+        self.limits.as_deref().map(|limits| &limits.reason)
+    }
+
+    /// Why this request does not reach every profile of its chain; `None` if it does.
+    pub(crate) fn limited_for(&self, facts: &RequestFacts) -> Option<&Reason> {
+        let entries = |limits| limits::chain_for(&self.rules, self.policy.enabled, limits, facts).map_or(0, |chain| chain.entries.len());
+        let unlimited = if self.policy.enabled { entries(None) } else { entries(None).min(1) };
+        self.limited().filter(|_| entries(self.limits.as_deref()) < unlimited)
+    }
+
+    /// The same with these limits.
+    pub(crate) fn with_limits(&self, limits: Limited) -> Self {
+        Self { limits: Some(Arc::new(limits)), ..self.clone() }
+    }
+
+    /// The same, told of as compiled for this folder.
+    pub(crate) fn in_folder(self, folder: &Path) -> Self {
+        Self { folder: Some(folder.display().to_string().into()), ..self }
+    }
+
+    /// Whether a chain names folders, whichever.
+    pub fn has_folder_rules(&self) -> bool {
+        !self.folder_rules.is_empty()
+    }
+
+    /// Whether rules hold here that do not hold in every folder.
+    pub(crate) fn is_ruled(&self) -> bool {
+        self.has_project_files() || self.folder_rules.iter().any(|folder| folder.is_here)
+    }
+
+    /// Whether project files had a say.
+    pub(crate) fn has_project_files(&self) -> bool {
+        !self.projects.is_empty()
+    }
+
+    /// Whether another snapshot leads every request along the same profiles.
+    pub(crate) fn leads_as(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.policy.enabled == other.policy.enabled
+    }
+
+    /// What its own chains allow, as a limit for others.
+    pub(crate) fn as_limit(&self) -> Limit {
+        let is_firm = self.projects.iter().all(|is_trusted| *is_trusted);
+        Limit { rules: self.rules.clone(), enabled: self.policy.enabled, is_firm }
+    }
+
+    /// What each chain that names folders allows, as limits; `wanted` gets its place and itself. A chain that has lost every profile is no
+    /// limit: its folder has no valid configuration.
+    pub(crate) fn folder_limits<'s>(&'s self, wanted: impl Fn(usize, &FolderRules) -> bool + 's) -> impl Iterator<Item = Limit> + 's {
+        let is_usable = |folder: &FolderRules| folder.rules.iter().all(|rule| !rule.chain.entries.is_empty());
+        let enabled = self.policy.enabled;
+        let folders = self.folder_rules.iter().enumerate().filter(move |(place, folder)| is_usable(folder) && wanted(*place, folder));
+        folders.map(move |(_, folder)| Limit { rules: folder.rules.clone(), enabled, is_firm: true })
+    }
+
+    /// Whether the chain at this place that names folders is the same one there, and holds in the folder of `other`.
+    pub(crate) fn holds_in(&self, place: usize, other: &Self) -> bool {
+        let (own, there) = (self.folder_rules.get(place), other.folder_rules.get(place));
+        own.zip(there).is_some_and(|(own, there)| there.is_here && own.pattern == there.pattern)
     }
 
     /// A profile's address and credential.
@@ -144,7 +221,8 @@ impl Snapshot {
 
     /// Whether the model must be known before a profile can be chosen.
     pub fn routes_by_model(&self) -> bool {
-        self.rules.iter().any(|rule| rule.model.is_some()) || self.profiles.values().any(|profile| !profile.models.is_empty())
+        let limits = self.limits.iter().flat_map(|limits| &limits.of).flat_map(|limit| &limit.rules);
+        self.rules.iter().chain(limits).any(|rule| rule.model.is_some()) || self.profiles.values().any(|profile| !profile.models.is_empty())
     }
 
     /// Whether any profile may take only so much money.
@@ -282,6 +360,19 @@ fn takes(profile: &Profile, asked: Option<&str>, model: Option<&str>) -> Takes {
         thinking: profile.supports.thinking,
         foreign: !profile.target.platform.is_native(),
     }
+}
+
+/// With the lasting numbers of the profiles. A configuration names its own profiles alone; one that it does not have cannot be asked.
+fn numbered(rules: &[ChainRule], ids: &[ProfileId]) -> Vec<ChainRule> {
+    let mut rules = rules.to_vec();
+    for rule in &mut rules {
+        rule.chain.entries.retain_mut(|entry| {
+            let id = ids.get(usize::from(entry.profile.0)).copied();
+            entry.profile = id.unwrap_or(entry.profile);
+            id.is_some()
+        });
+    }
+    rules
 }
 
 fn hashed(value: &impl Hash) -> u64 {

@@ -16,6 +16,7 @@ use crate::drill::DrillStatus;
 use crate::metrics::Present;
 use crate::recent::Glance;
 use crate::server::Gateway;
+use crate::session_folder::FoldersStatus;
 use crate::snapshot::Snapshot;
 
 /// The version of this shape.
@@ -64,6 +65,9 @@ pub struct Status {
     pub drill: Option<DrillStatus>,
     /// In the order of the default chain.
     pub profiles: Vec<ProfileStatus>,
+    /// The folders that sessions work in, and what holds there. `None` if this gateway serves one folder alone.
+    #[serde(default)]
+    pub folders: Option<FoldersStatus>,
     /// Exchanges since the start.
     pub exchanges: u64,
     /// Of those, served by another profile than the first.
@@ -347,6 +351,7 @@ impl Gateway {
             failback: Some(failback(policy)),
             drill: self.drill_status(),
             profiles,
+            folders: self.folders_status(),
             exchanges,
             failovers,
             in_flight,

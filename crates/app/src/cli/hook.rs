@@ -21,6 +21,9 @@ pub(crate) enum HookCommand {
     /// What Claude Code runs before a prompt goes out: the same, and it waits until values that were taken out have no effect any more
     #[command(hide = true)]
     Prompt,
+    /// What Claude Code runs when a session enters another folder: names it to the gateway
+    #[command(hide = true)]
+    Folder,
     /// What these two leave behind them where the service cannot run: takes out what they have emptied
     #[command(hide = true)]
     Sweep,

@@ -1,5 +1,6 @@
 //! `hotspare status`: asks every running gateway of this user and shows what it says. Never starts one.
 
+mod folders;
 mod table;
 
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use serde::Serialize;
 use crate::cli::StatusArgs;
 use crate::commands;
 use crate::error::{CliError, Exit};
+use crate::folder_hooks::{FolderHooks, Trouble};
 use crate::gateways;
 use crate::output::{self, Look, Style};
 use crate::state;
@@ -153,6 +155,12 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
             Some(_) | None => {}
         }
     }
+    let home = std::env::home_dir();
+    let has_rules = gateway.kind != "run" && status.folders.as_ref().is_some_and(|folders| folders.has_rules);
+    let trouble = if has_rules { folder_hooks() } else { None };
+    let home = home.as_deref().and_then(std::path::Path::to_str);
+    let of_folders = folders::lines(status.folders.as_ref(), trouble.as_ref(), home, look);
+    told.extend(of_folders.into_iter().map(|(style, words)| ("folder", style, words)));
     if let Some(trouble) = &status.ledger {
         told.push(("ledger", Style::Yellow, trouble.clone()));
     }
@@ -172,6 +180,11 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
     lines.push(look.paint.paint(Style::Dim, &format!("{}{counts}", " ".repeat(indent))));
     lines.extend(table::drawn(status, today, look));
     lines.join("\n")
+}
+
+/// What keeps the rules of folders from having their effect behind the service.
+fn folder_hooks() -> Option<Trouble> {
+    FolderHooks::read(&commands::locations(None).ok()?).trouble()
 }
 
 /// The state of a login that Claude Code renews. `None` if it was not renewed yet and needs nothing.

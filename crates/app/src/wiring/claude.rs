@@ -21,6 +21,12 @@ const SESSION_START: (&str, &str) = ("SessionStart", "hook session-start");
 /// The client's event before each prompt goes out, and what our command for it ends with.
 const PROMPT: (&str, &str) = ("UserPromptSubmit", "hook prompt");
 
+/// The client's event when a session enters another folder (since 2.1.83), and what our command for it ends with.
+pub(crate) const CWD_CHANGED: (&str, &str) = ("CwdChanged", "hook folder");
+
+/// The hooks that name the folder of a session.
+pub(crate) const FOLDER_HOOKS: [(&str, &str); 3] = [SESSION_START, PROMPT, CWD_CHANGED];
+
 /// What the status line's command goes on with.
 const STATUSLINE: &str = "statusline";
 
@@ -50,8 +56,9 @@ pub(crate) fn env_changes<'e>(env: impl IntoIterator<Item = (&'e str, String)>) 
     env.into_iter().map(|(name, value)| variable(name, &value)).collect()
 }
 
-/// The hooks that revive the service, or take our values out: at a session's start and before each prompt.
-pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 2] {
+/// The hooks that revive the service, or take our values out, and name the session's folder: at a session's start and before each prompt.
+/// One more does the latter alone when the session enters another folder.
+pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 3] {
     let quoted = Shell::Bash.quoted(program);
     let names = match lead {
         Lead::Base => format!("env.{BASE_URL} and env.{CUSTOM_HEADERS}"),
@@ -63,7 +70,8 @@ pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 2] {
     // The client runs it with a shell. Whoever has deleted the program shall hear once a session why nothing works.
     let told = format!("echo {}", Shell::Bash.quoted(&gone.to_string()));
     let command = |hook: &str, otherwise: &str| format!("if [ -x {quoted} ]; then {quoted} {hook}; else {otherwise}; fi");
-    [hook_change(SESSION_START.0, &command(SESSION_START.1, &told)), hook_change(PROMPT.0, &command(PROMPT.1, ":"))]
+    [(SESSION_START, told.as_str()), (PROMPT, ":"), (CWD_CHANGED, ":")]
+        .map(|((event, hook), otherwise)| hook_change(event, &command(hook, otherwise)))
 }
 
 fn hook_change(event: &str, command: &str) -> Change {
@@ -139,7 +147,7 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
             }
         }
     }
-    for (event, hook) in [SESSION_START, PROMPT] {
+    for (event, hook) in FOLDER_HOOKS {
         let is_ours = |entry: &Value| entry["command"].as_str().is_some_and(|command| is_our_command(command, hook));
         for entry in settings.entries(&["hooks", event]).unwrap_or_default() {
             if entry["hooks"].as_array().is_some_and(|hooks| hooks.len() == 1 && is_ours(&hooks[0])) {
@@ -153,7 +161,8 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
     found
 }
 
-fn is_our_command(command: &str, word: &str) -> bool {
+/// Whether a command is ours, and goes on so.
+pub(crate) fn is_our_command(command: &str, word: &str) -> bool {
     command.contains("hotspare") && command.contains(&format!(" {word}"))
 }
 

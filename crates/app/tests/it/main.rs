@@ -8,6 +8,7 @@ mod descriptors;
 mod doctor;
 mod drill;
 mod editing;
+mod folders;
 mod full;
 mod home;
 mod hooks;

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptRecord;
-use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, RulingEntry, SESSION_ID_CAP, SkippedEntry, Tokens};
+use hotspare_core::record::{
+    AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, RulingEntry, SESSION_ID_CAP, SkippedEntry, Tokens, words,
+};
 use hotspare_core::{AttemptId, DrillMark, Exchange, FailureKind, Plan, ProfileId, Stage};
 use http::HeaderMap;
 
@@ -95,6 +97,8 @@ pub(super) fn record(
         stream: notes.stream,
         chain: plan.chain.to_string(),
         rule: snapshot.origin(&plan.chain).map(str::to_owned),
+        folder: snapshot.folder.as_deref().map(words),
+        limited: snapshot.limited_for(facts).map(|reason| words(&reason.words())),
         outcome,
         status: notes.status,
         served_by: served_by.map(|profile| snapshot.name(profile).to_owned()),

@@ -46,6 +46,8 @@ fn record(served_by: Option<&str>, attempts: Vec<AttemptEntry>) -> ExchangeRecor
         stream: true,
         chain: "default".to_owned(),
         rule: None,
+        folder: None,
+        limited: None,
         outcome: if served_by.is_some() { Outcome::Served } else { Outcome::Exhausted },
         status: None,
         served_by: served_by.map(str::to_owned),

@@ -26,6 +26,8 @@ pub fn served(id: u64) -> ExchangeRecord {
         stream: true,
         chain: "default".to_owned(),
         rule: None,
+        folder: None,
+        limited: None,
         outcome: Outcome::Served,
         status: Some(200),
         served_by: Some("work".to_owned()),

@@ -58,6 +58,7 @@ fn gateway(serving: &str, profiles: Vec<ProfileStatus>) -> GatewayReport {
         pauses: Vec::new(),
         switch: None,
         offline_for_s: None,
+        folders: None,
         drill: None,
         failback: Some(FailbackStatus { after_good: 2, min_stay_s: 120, at: "cold_cache".to_owned() }),
         profiles,

@@ -213,6 +213,8 @@ impl Picture {
         let dot = self.look.sign(" · ", ", ");
         let origin = record.rule.as_deref().map_or_else(String::new, |rule| format!(", {}", self.shown(&shortened_path(rule, home))));
         let mut notes = vec![("rule", format!("chain `{}`{origin}", self.shown(&record.chain)))];
+        notes.extend(record.folder.as_deref().map(|folder| ("folder", self.shown(&shortened_path(folder, home)))));
+        notes.extend(record.limited.as_deref().map(|why| ("limit", self.shown(why))));
         if let Some(drill) = record.drill {
             let what = if drill.live {
                 "live: this request was real, and so was who answered; the fault was not"
