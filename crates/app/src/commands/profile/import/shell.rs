@@ -94,6 +94,9 @@ impl Shell {
         for command in commands(text, language) {
             reader.command(command);
         }
+        while !reader.open.is_empty() {
+            reader.close();
+        }
         let exported = reader.exported;
         if !exported.is_empty() {
             self.groups.push(Group { scope: Scope::Exported, file: file.to_owned(), variables: exported });
@@ -119,10 +122,12 @@ impl Shell {
     /// What a word stands for. `None` if it is empty.
     fn value(&self, group: &Group, word: &Word, home: &Path, depth: usize) -> Option<Setting> {
         let Some(depth) = depth.checked_sub(1) else { return Some(Setting::Unknown("in variables that name each other".to_owned())) };
-        if let [Piece::Command(command)] = word.pieces.as_slice() {
+        // Quotes and an assignment leave empty parts behind.
+        let pieces: Vec<&Piece> = word.pieces.iter().filter(|piece| !matches!(piece, Piece::Text(text) if text.is_empty())).collect();
+        if let [Piece::Command(command)] = pieces.as_slice() {
             return Some(Setting::Reference(credential(command, home)));
         }
-        if let [Piece::Variable(name, default)] = word.pieces.as_slice() {
+        if let [Piece::Variable(name, default)] = pieces.as_slice() {
             let set = group.variables.get(name).filter(|set| *set != word).or_else(|| self.known.get(name)).filter(|set| *set != word);
             return match (set, default.as_deref().map(str::trim).filter(|default| !default.is_empty())) {
                 (Some(set), _) => self.value(group, set, home, depth),
@@ -135,7 +140,7 @@ impl Shell {
             };
         }
         let mut text = String::new();
-        for piece in &word.pieces {
+        for piece in pieces {
             match piece {
                 Piece::Text(part) => text.push_str(part),
                 Piece::Command(_) => return Some(Setting::Unknown("in part from a program".to_owned())),
@@ -461,13 +466,35 @@ impl<'a> Lexer<'a> {
     }
 
     fn end_word(&mut self) {
-        if let Some(word) = self.word.take() {
+        let Some(word) = self.word.take() else { return };
+        let is_brace = self.language == Language::Posix && word.is("{");
+        let opens_function = is_brace && self.command.words.first().is_some_and(|first| first.is("function"));
+        // `function name {`: the brace is the function's own.
+        if !opens_function {
             self.command.words.push(word);
+        }
+        if is_brace {
+            self.flush();
         }
     }
 
     fn end_command(&mut self) {
         self.end_word();
+        let is_header = self.command.words.len() == 2 && self.command.words[0].is("function");
+        if self.language == Language::Posix && is_header {
+            self.skip_brace();
+        }
+        self.flush();
+    }
+
+    /// The brace that follows a function's name, on its line or the next.
+    fn skip_brace(&mut self) {
+        if let Some(behind) = self.rest().trim_start().strip_prefix('{') {
+            self.at = self.text.len() - behind.len();
+        }
+    }
+
+    fn flush(&mut self) {
         let command = std::mem::take(&mut self.command);
         if !command.words.is_empty() {
             self.commands.push(command);
@@ -607,21 +634,15 @@ impl<'a> Lexer<'a> {
         let name = match (&self.word, self.command.words.as_slice()) {
             (Some(word), []) => word.text(),
             (None, [only]) => only.text(),
+            (Some(word), [keyword]) if keyword.is("function") => word.text(),
+            (None, [keyword, name]) if keyword.is("function") => name.text(),
             _ => None,
         };
-        let is_keyword = self.command.words.first().is_some_and(|word| word.is("function"));
-        if is_function && (name.is_some() || is_keyword) {
+        if let Some(name) = name.filter(|_| is_function) {
             self.at += self.rest().find(')').map_or(0, |at| at + 1);
-            // The brace that follows opens the function itself.
-            let body = self.rest().trim_start();
-            if let Some(behind) = body.strip_prefix('{') {
-                self.at = self.text.len() - behind.len();
-            }
-            self.end_word();
-            if let Some(name) = name.filter(|_| !is_keyword) {
-                let word = |text: &str| Word { pieces: vec![Piece::Text(text.to_owned())], is_quoted: false };
-                self.command.words = vec![word("function"), word(&name)];
-            }
+            self.word = None;
+            let word = |text: &str| Word { pieces: vec![Piece::Text(text.to_owned())], is_quoted: false };
+            self.command.words = vec![word("function"), word(&name)];
         }
         self.end_command();
     }
