@@ -1,5 +1,7 @@
 //! Finds what a user has that can answer Claude Code: logins, keys, a gateway, clouds. Reads only, keeps no credential, and asks nobody.
 
+pub(crate) mod tools;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;

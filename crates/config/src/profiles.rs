@@ -20,7 +20,7 @@ use crate::supports::{self, Supports};
 use crate::tree::{Member, Value};
 
 /// Most profiles in one configuration.
-const MOST: usize = 64;
+pub const MAX_PROFILES: usize = 64;
 
 /// A configured way out.
 #[derive(Debug, Clone)]
@@ -191,9 +191,9 @@ pub(crate) fn example(name: &str, primary: bool) -> String {
 /// Reads every profile; the place in the list is the [`ProfileId`].
 pub(crate) fn read(field: &Field<'_>, listen: SocketAddr, home: &Path, findings: &mut Findings) -> Vec<Profile> {
     let Some(table) = field.table(findings) else { return Vec::new() };
-    if table.all().count() > MOST {
+    if table.all().count() > MAX_PROFILES {
         findings
-            .error(codes::OUT_OF_RANGE, &field.key_at, format!("more than {MOST} profiles"), "too many profiles here")
+            .error(codes::OUT_OF_RANGE, &field.key_at, format!("more than {MAX_PROFILES} profiles"), "too many profiles here")
             .help("remove those that no chain uses");
     }
     table

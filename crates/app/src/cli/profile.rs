@@ -45,11 +45,10 @@ pub(crate) enum ProfileCommand {
     )]
     Test(TestArgs),
     /// Turn other folders of Claude Code and the files of other tools into profiles
-    #[command(
-        after_help = "Reads folders such as ~/.claude-work, shell aliases with CLAUDE_CONFIG_DIR, and the files of claude-code-router,\n\
-                      cc-switch, teamclaude, better-ccflare and LiteLLM. Nothing of theirs is changed.\n\n\
-                      Examples:  hotspare profile import --dry-run\n           hotspare profile import ~/.claude-work ~/.config/teamclaude.json"
-    )]
+    #[command(after_help = "Reads folders such as ~/.claude-work, start files of shells (exports, aliases, functions), and\n\
+                      the files of claude-code-router, cc-switch, teamclaude, better-ccflare and LiteLLM.\n\
+                      Nothing of theirs is changed, and no stored key is replaced.\n\n\
+                      Examples:  hotspare profile import --dry-run\n           hotspare profile import ~/.claude-work ~/.config/teamclaude.json")]
     Import(ImportArgs),
     /// Leave a profile alone for a while, or until you resume it
     #[command(after_help = "Examples:  hotspare profile pause work --for 2h\n           hotspare profile pause work")]
@@ -189,6 +188,9 @@ pub(crate) struct ImportArgs {
     /// Ask them after all others of the first pair
     #[arg(long)]
     pub spare: bool,
+    /// Let a profile use the new key where a source has another one for it; the old one stays stored
+    #[arg(long)]
+    pub replace: bool,
     /// Agree to what is found, keys going into the keychain included
     #[arg(long)]
     pub yes: bool,
