@@ -34,6 +34,8 @@ pub enum Room {
     Switch,
     /// Answered here: `hotspare drill`.
     Drill,
+    /// Answered here: whether the spares of a drill would answer.
+    CheckSpares,
     /// Answered here: the end of a drill.
     EndDrill,
     /// Answered here: `hotspare profile pause`.
@@ -65,6 +67,7 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
         (&Method::POST, "/hotspare/reset") => Room::Reset,
         (&Method::POST, "/hotspare/switch") => Room::Switch,
         (&Method::POST, "/hotspare/drill") => Room::Drill,
+        (&Method::POST, "/hotspare/drill/check") => Room::CheckSpares,
         (&Method::POST, "/hotspare/drill/end") => Room::EndDrill,
         (&Method::POST, "/hotspare/pause") => Room::Pause,
         (&Method::POST, "/hotspare/resume") => Room::Resume,
@@ -319,6 +322,7 @@ mod tests {
         assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);
         assert_eq!(room("POST", "/hotspare/switch"), Room::Switch);
         assert_eq!(room("POST", "/hotspare/drill"), Room::Drill);
+        assert_eq!(room("POST", "/hotspare/drill/check"), Room::CheckSpares);
         assert_eq!(room("POST", "/hotspare/drill/end"), Room::EndDrill);
         assert_eq!(room("GET", "/hotspare/drill"), Room::Nowhere);
         assert_eq!(room("POST", "/hotspare/pause"), Room::Pause);

@@ -25,6 +25,7 @@ mod logins;
 pub mod metrics;
 pub mod notices;
 pub mod outside;
+pub mod proof;
 mod recent;
 pub mod record;
 pub mod reload;

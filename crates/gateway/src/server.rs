@@ -78,6 +78,8 @@ struct Counts {
 #[derive(Default)]
 struct Last {
     served_by: Option<Serving>,
+    /// The model that a client asked for last.
+    model: Option<String>,
     failover: Option<(Instant, Arc<ExchangeRecord>)>,
 }
 
@@ -483,6 +485,7 @@ impl Gateway {
             if let Some(name) = &record.served_by {
                 last.served(clock::now(), name, &record);
             }
+            last.model.clone_from(&record.model);
             if failed {
                 last.failover = Some((clock::now(), record.clone()));
             }
@@ -528,6 +531,19 @@ impl Gateway {
 
     pub(crate) fn serving(&self) -> Option<Serving> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
+    }
+
+    /// Lets `status` name the profile that the next request goes to.
+    pub(crate) fn set_serving(&self, now: Instant, name: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.served_by.as_ref().is_none_or(|serving| serving.name != name) {
+            last.served_by = Some(Serving { name: name.to_owned(), since: now, other: None });
+        }
+    }
+
+    /// The model that a client asked for last.
+    pub(crate) fn last_model(&self) -> Option<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).model.clone()
     }
 
     pub(crate) fn last_failover_record(&self) -> Option<(Instant, Arc<ExchangeRecord>)> {
@@ -605,6 +621,13 @@ impl Gateway {
             Room::Drill => {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.drill(request)).await
+            }
+            Room::CheckSpares => {
+                let (head, body) = request.into_parts();
+                match control::read(&head.headers, body).await {
+                    Ok(request) => control::answered(self.check_spares(&request).await),
+                    Err(refused) => refused,
+                }
             }
             Room::EndDrill => {
                 let (head, body) = request.into_parts();

@@ -144,6 +144,7 @@ impl Driver {
         };
         let (id, kept) = self.kept.swap_remove(at);
         let headers = self.client_headers(id, &kept.head.headers);
+        self.notes.refused_by = Some(kept.profile);
         let mut response = answer_of(kept, headers);
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -158,6 +159,7 @@ impl Driver {
         let Some(kept) = self.gateway.remembered_refusal(profile, self.exchange.facts().own_credential) else {
             return self.explain(instead);
         };
+        self.notes.refused_by = Some(kept.profile);
         let mut headers = headers::for_client(&kept.head.headers, Limits::Own);
         headers::mark(&mut headers, self.snapshot.name(kept.profile), self.exchange.attempts().len(), &record::id_text(self.id));
         answer_of(kept, headers)
