@@ -19,6 +19,7 @@ mod history;
 pub mod holdback;
 pub mod hooks;
 pub mod identity;
+pub mod in_flight;
 pub mod intercept;
 pub mod lasting;
 mod logins;

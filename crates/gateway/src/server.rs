@@ -35,6 +35,7 @@ use crate::forward::{self, ClientRequest, Kept};
 use crate::history::Histories;
 use crate::hooks::Hooks;
 use crate::identity::Identities;
+use crate::in_flight::Waiting;
 use crate::intercept::{self, Terminator};
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
@@ -146,6 +147,8 @@ pub struct Gateway {
     recent: Mutex<Recent>,
     metrics: Metrics,
     pub(crate) notices: Notices,
+    /// Requests that have no answer yet.
+    pub(crate) waiting: Waiting,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -250,6 +253,7 @@ impl Gateway {
             recent: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
+            waiting: Waiting::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
@@ -294,6 +298,7 @@ impl Gateway {
             recent: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
+            waiting: Waiting::default(),
             kept_bodies: base.kept_bodies.clone(),
             counts,
             last: Mutex::default(),
@@ -605,6 +610,7 @@ impl Gateway {
                 answer::json(StatusCode::OK, status)
             }
             Room::Metrics => self.metrics(),
+            Room::InFlight => answer::json(StatusCode::OK, serde_json::to_string(&self.requests_waiting()).unwrap_or_default()),
             Room::Notices => answer::json(StatusCode::OK, serde_json::to_string(&self.notices()).unwrap_or_default()),
             Room::NoticesFor => {
                 let (head, body) = request.into_parts();

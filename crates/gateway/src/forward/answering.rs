@@ -55,6 +55,7 @@ impl Driver {
     /// From here on the client gets this attempt's answer.
     pub(super) fn go_on_with(&mut self, id: AttemptId) {
         self.has_head = true;
+        self.listed = None;
         if let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) {
             self.note_answer(place, &[]);
             if let Some(served) = self.attempts[place].hold.served().map(str::to_owned) {
@@ -73,6 +74,7 @@ impl Driver {
     /// No profile can answer now, and the client is to wait within its answer.
     pub(super) fn kept_open(mut self: Box<Self>) -> Response<ClientBody> {
         self.has_head = true;
+        self.list();
         self.notes.status = Some(200);
         self.out.push(Bytes::from_static(stream::PING.as_bytes()));
         let mut response = Response::new(ClientBody::full(Bytes::new()));
