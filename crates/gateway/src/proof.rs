@@ -21,6 +21,9 @@ pub const STEP_TIMEOUT: Duration = Duration::from_secs(15);
 /// Most bytes of an answer that are read.
 const ANSWER_CAP: usize = 1024 * 1024;
 
+/// Most names of models that are kept of a list.
+const MAX_LISTED_MODELS: usize = 2000;
+
 /// Content of the test message, which one token answers.
 const WORD: &str = "Hi";
 
@@ -46,11 +49,13 @@ pub struct Step {
     pub words: String,
     /// How long it took.
     pub took: Duration,
+    /// Names of models that the answer listed.
+    pub listed: Vec<String>,
 }
 
 impl Step {
     fn new(name: &'static str, outcome: Outcome, words: impl Into<String>, begun: Instant) -> Self {
-        Self { name, outcome, words: words.into(), took: begun.elapsed() }
+        Self { name, outcome, words: words.into(), took: begun.elapsed(), listed: Vec::new() }
     }
 
     /// Whether an answer of the provider has accepted the credential.
@@ -79,7 +84,7 @@ pub async fn test(target: &Arc<Target>, network: &Arc<dyn Network>, model: &str,
         if question.name != "message" && steps.iter().any(Step::proves) {
             continue;
         }
-        let step = ask(target, network, question).await;
+        let step = ask(target, network, question, model).await;
         let is_over = step.failure().is_some();
         steps.push(step);
         if is_over {
@@ -110,9 +115,9 @@ fn free(platform: Platform, model: &str) -> Vec<Question> {
     };
     match platform {
         Platform::OpenRouter => vec![get("key", "/v1/key")],
-        Platform::Anthropic => vec![count, get("models", "/v1/models?limit=1")],
-        Platform::Compatible(_) if platform.counts_tokens() => vec![count, get("models", "/v1/models?limit=1")],
-        Platform::Compatible(_) => vec![get("models", "/v1/models?limit=1")],
+        Platform::Anthropic => vec![count, get("models", "/v1/models?limit=1000")],
+        Platform::Compatible(_) if platform.counts_tokens() => vec![count, get("models", "/v1/models?limit=1000")],
+        Platform::Compatible(_) => vec![get("models", "/v1/models?limit=1000")],
     }
 }
 
@@ -154,7 +159,7 @@ async fn connect(target: &Target, network: &Arc<dyn Network>) -> Step {
 }
 
 /// Sends the request as an exchange would: the credential only to the profile's own address, and no redirect followed.
-async fn ask(target: &Arc<Target>, network: &Arc<dyn Network>, question: Question) -> Step {
+async fn ask(target: &Arc<Target>, network: &Arc<dyn Network>, question: Question, model: &str) -> Step {
     let begun = Instant::now();
     let name = question.name;
     let upstreams: Upstreams<Full<Bytes>> = Upstreams::new(network.clone());
@@ -185,28 +190,40 @@ async fn ask(target: &Arc<Target>, network: &Arc<dyn Network>, question: Questio
     let late = || Failure::new(FailureKind::HeadTimeout, Stage::Head, format!("no answer within {} s", STEP_TIMEOUT.as_secs()));
     match tokio::time::timeout(STEP_TIMEOUT, sent).await.unwrap_or_else(|_| Err(late())) {
         Ok((status, headers, body)) => {
-            let (outcome, words) = judged(name, question.endpoint, status, &headers, &body);
-            Step::new(name, outcome, words, begun)
+            let (outcome, words) = judged(name, question.endpoint, model, status, &headers, &body);
+            let listed = if name == "models" && outcome == Outcome::Passed { listed(&body) } else { Vec::new() };
+            Step { listed, ..Step::new(name, outcome, words, begun) }
         }
         Err(failure) => Step::new(name, Outcome::Failed(failure.kind), failure.detail, begun),
     }
 }
 
-fn judged(name: &str, endpoint: Endpoint, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> (Outcome, String) {
-    let json = serde_json::from_slice::<Value>(body).ok().filter(Value::is_object);
+/// Names of models in a list of them.
+fn listed(body: &[u8]) -> Vec<String> {
+    let body: Value = serde_json::from_slice(body).unwrap_or_default();
+    let ids = body["data"].as_array().into_iter().flatten().filter_map(|model| model["id"].as_str());
+    ids.take(MAX_LISTED_MODELS).map(str::to_owned).collect()
+}
+
+fn judged(name: &str, endpoint: Endpoint, model: &str, status: StatusCode, headers: &HeaderMap, body: &[u8]) -> (Outcome, String) {
+    let json: Value = serde_json::from_slice(body).unwrap_or_default();
     if status.is_success() && !is_error_body(body) {
-        return match json {
-            Some(json) => report(name, &json),
-            None => (Outcome::Failed(FailureKind::WrongContent), "a good status without JSON: is the address right?".to_owned()),
-        };
+        if !json.is_object() {
+            return (Outcome::Failed(FailureKind::WrongContent), "a good status without JSON: is the address right?".to_owned());
+        }
+        return report(name, &json);
     }
     if status.is_success() {
         return (Outcome::Failed(FailureKind::WrongContent), "an error under a good status".to_owned());
     }
     let failure = of_response(endpoint, status, headers, body, SystemTime::now());
-    // What it does not serve says nothing of the credential; that it does not know the model does.
+    // What it does not serve says nothing of the credential, but a model that it does not know is an answer.
+    let names_model = status == StatusCode::NOT_FOUND && json["error"]["message"].as_str().is_some_and(|message| message.contains(model));
+    if names_model && name == "count_tokens" {
+        return (Outcome::Failed(FailureKind::ModelNotFound), format!("it has no model `{model}`"));
+    }
     let is_unserved = matches!(status.as_u16(), 404 | 405 | 501) && name != "message";
-    if is_unserved && !(failure.kind == FailureKind::ModelNotFound && json.is_some()) {
+    if is_unserved {
         return (Outcome::Unknown, format!("{} is not served there", status.as_u16()));
     }
     (Outcome::Failed(failure.kind), failure.to_string())

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future;
 use hotspare_core::route::{Fit, Skipped};
 use hotspare_core::{ChainEntry, FailureKind, Plan, ProfileId, RequestFacts, Switch, World};
-use hotspare_upstream::clock;
+use hotspare_upstream::{Credential, clock};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -106,6 +106,9 @@ pub struct SpareCheck {
     pub words: String,
     /// How long the free test took, in milliseconds; `None` if there was none.
     pub took_ms: Option<u64>,
+    /// Names of models that no free request has shown the spare to know.
+    #[serde(default)]
+    pub unproved_models: Vec<String>,
 }
 
 /// A spare while it is checked.
@@ -210,7 +213,13 @@ impl Gateway {
     }
 
     async fn test_spare(&self, snapshot: &Snapshot, spare: &Spare) -> SpareCheck {
-        let check = |state, words: String, took_ms| SpareCheck { profile: snapshot.name(spare.id).to_owned(), state, words, took_ms };
+        let check = |state, words: String, took_ms| SpareCheck {
+            profile: snapshot.name(spare.id).to_owned(),
+            state,
+            words,
+            took_ms,
+            unproved_models: Vec::new(),
+        };
         let Some(target) = snapshot.target(spare.id) else { return check(ProofState::Failed, "not configured".to_owned(), None) };
         if let (true, Some((model, why))) = (spare.models.is_empty(), spare.skipped.first()) {
             return check(ProofState::Failed, format!("{why} ({model})"), None);
@@ -236,11 +245,13 @@ impl Gateway {
             return check(ProofState::Failed, failure_words(failed), took_ms);
         }
         if let Some(step) = steps.iter().find(|step| step.proves()) {
-            let words = match step.name {
-                "count_tokens" => format!("accepts its key and knows {}", joined(&spare.models)),
-                _ => format!("accepts its key ({}); the name {} is not proved", step.words, joined(&spare.models)),
-            };
-            return check(ProofState::Proved, words, took_ms);
+            let counts = step.name == "count_tokens";
+            let tried = if counts { spare.models.iter().take(MAX_TRIED_MODELS).collect() } else { Vec::new() };
+            let (known, unproved_models): (Vec<String>, Vec<String>) =
+                spare.models.iter().cloned().partition(|model| tried.contains(&model) || step.listed.contains(model));
+            let knows = if known.is_empty() { String::new() } else { format!(" and knows {}", known.join(", ")) };
+            let key = if matches!(target.credential.as_ref(), Credential::None) { "answers" } else { "accepts its key" };
+            return SpareCheck { unproved_models, ..check(ProofState::Proved, format!("{key}{knows}"), took_ms) };
         }
         let why = if target.credential.is_client() {
             "passes the client's own login on, which only a request of the client proves"
@@ -256,10 +267,6 @@ fn failure_words(step: &Step) -> String {
         Some(FailureKind::NoCredential) => format!("no credential in the process that serves: {}", step.words),
         _ => format!("{} failed: {}", step.name, step.words),
     }
-}
-
-fn joined(models: &[String]) -> String {
-    models.join(", ")
 }
 
 fn chain_entries<'a>(snapshot: &'a Snapshot, facts: &RequestFacts) -> &'a [ChainEntry] {

@@ -49,6 +49,7 @@ impl Checks {
         let state = |name: &str| answer.spares.iter().find(|spare| spare.profile == name).map(|spare| spare.state);
         let mut proofs: Vec<Proof> = answer.models.iter().map(|model| model_proof(model, &state)).collect();
         proofs.extend(answer.spares.iter().map(spare_proof));
+        proofs.extend(answer.spares.iter().filter_map(names_proof));
         proofs.push(client_proof(instance, &client.goes));
         let is_proved = |model: &ModelCheck| model.spares.iter().any(|spare| state(&spare.profile) == Some(ProofState::Proved));
         let proved = !answer.models.is_empty() && answer.models.iter().all(is_proved);
@@ -97,6 +98,12 @@ fn spare_proof(spare: &SpareCheck) -> Proof {
         ProofState::NotProved => unproved("spare", words),
         ProofState::Failed => failed("spare", words),
     }
+}
+
+/// Names of models that nothing free shows the spare to know.
+fn names_proof(spare: &SpareCheck) -> Option<Proof> {
+    let names = spare.unproved_models.join(", ");
+    (!names.is_empty()).then(|| unproved("names", format!("{}: that it knows {names} is shown by no free request", spare.profile)))
 }
 
 /// Whether the client's requests come to this gateway.

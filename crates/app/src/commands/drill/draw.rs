@@ -64,7 +64,8 @@ fn proof_lines(proof: &Proof, look: Look) -> Vec<String> {
 fn verdict(report: &DrillReport, look: Look) -> Vec<String> {
     let held = report.proofs.iter().filter(|proof| proof.held).count();
     let count = report.proofs.iter().filter(|proof| !proof.unproved).count();
-    let unproved: Vec<&str> = report.proofs.iter().filter(|proof| proof.unproved).map(|proof| proof.name.as_str()).collect();
+    let mut unproved: Vec<&str> = report.proofs.iter().filter(|proof| proof.unproved).map(|proof| proof.name.as_str()).collect();
+    unproved.dedup();
     let unproved = unproved.join(", ");
     let (style, sentence) = match (report.passed, count) {
         (true, _) if report.live => (

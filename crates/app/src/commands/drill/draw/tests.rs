@@ -44,6 +44,7 @@ fn passed() -> DrillReport {
             state: ProofState::Proved,
             words: "accepts its key".to_owned(),
             took_ms: Some(12),
+            unproved_models: Vec::new(),
         }],
     }
 }
