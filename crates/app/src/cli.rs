@@ -382,6 +382,9 @@ pub(crate) struct LogsArgs {
     /// Only those that left their chain's first profile
     #[arg(long)]
     pub failovers: bool,
+    /// List the requests of drills, too
+    #[arg(long)]
+    pub drills: bool,
     /// Only those of so long: 90s, 15m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = crate::words::parse_duration)]
     pub since: Option<Duration>,
@@ -466,7 +469,7 @@ pub(crate) struct DrillArgs {
     /// End a live drill after so long: 30s, 10m at most
     #[arg(long = "for", value_name = "TIME", requires = "live", default_value = "60s", value_parser = crate::words::parse_duration)]
     pub time: Duration,
-    /// The model to ask for; none: the last one that was asked for
+    /// The only model to prove; else those that Claude Code's settings name and its last requests asked for
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// Print JSON

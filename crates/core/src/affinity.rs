@@ -133,6 +133,11 @@ impl Affinity {
         self.release(|stay| stay.homes.iter().any(|(home, _)| *home == profile));
     }
 
+    /// Sessions that are at this profile choose again with their next request.
+    pub fn leave(&mut self, profile: ProfileId) {
+        self.sessions.retain(|_, stay| stay.profile != profile);
+    }
+
     /// Everyone goes home with the next request.
     pub fn clear(&mut self) {
         self.release(|_| true);

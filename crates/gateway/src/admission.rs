@@ -24,6 +24,8 @@ pub enum Room {
     Hello,
     /// Answered here: what `hotspare status` asks.
     Status,
+    /// Answered here: requests that have no answer yet.
+    InFlight,
     /// Answered here: what was told of moves.
     Notices,
     /// Answered here: what a session has not heard of them.
@@ -36,6 +38,8 @@ pub enum Room {
     Session,
     /// Answered here: `hotspare drill`.
     Drill,
+    /// Answered here: whether the spares of a drill would answer.
+    CheckSpares,
     /// Answered here: the end of a drill.
     EndDrill,
     /// Answered here: `hotspare profile pause`.
@@ -62,12 +66,14 @@ pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
         (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
         (&Method::GET, "/hotspare/status") => Room::Status,
+        (&Method::GET, "/hotspare/in_flight") => Room::InFlight,
         (&Method::GET, "/hotspare/notices") => Room::Notices,
         (&Method::POST, "/hotspare/notices") => Room::NoticesFor,
         (&Method::POST, "/hotspare/reset") => Room::Reset,
         (&Method::POST, "/hotspare/switch") => Room::Switch,
         (&Method::POST, "/hotspare/session") => Room::Session,
         (&Method::POST, "/hotspare/drill") => Room::Drill,
+        (&Method::POST, "/hotspare/drill/check") => Room::CheckSpares,
         (&Method::POST, "/hotspare/drill/end") => Room::EndDrill,
         (&Method::POST, "/hotspare/pause") => Room::Pause,
         (&Method::POST, "/hotspare/resume") => Room::Resume,
@@ -321,7 +327,9 @@ mod tests {
         assert_eq!(room("POST", "/hotspare/notices"), Room::NoticesFor);
         assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);
         assert_eq!(room("POST", "/hotspare/switch"), Room::Switch);
+        assert_eq!(room("GET", "/hotspare/in_flight"), Room::InFlight);
         assert_eq!(room("POST", "/hotspare/drill"), Room::Drill);
+        assert_eq!(room("POST", "/hotspare/drill/check"), Room::CheckSpares);
         assert_eq!(room("POST", "/hotspare/drill/end"), Room::EndDrill);
         assert_eq!(room("GET", "/hotspare/drill"), Room::Nowhere);
         assert_eq!(room("POST", "/hotspare/pause"), Room::Pause);

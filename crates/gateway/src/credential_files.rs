@@ -30,7 +30,7 @@ impl Gateway {
             drop(files);
             if known.is_some_and(|known| known != written) {
                 tracing::info!(profile = snapshot.name(profile), "its credential file has changed, so its cooldowns are cleared");
-                self.with_world(|world| world.reset(Some(profile)));
+                self.with_world(|world| world.on_new_credential(profile));
             }
         }
     }

@@ -41,6 +41,7 @@ use self::report::Notes;
 use self::sending::MAX_MENDED;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
+use crate::in_flight::Listed;
 use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
 use crate::server::{Gateway, InFlight};
@@ -114,6 +115,8 @@ pub struct Driver {
     pause: Option<Pin<Box<Sleep>>>,
     timer: Deadline,
     recorded: bool,
+    /// Lists the request while it has no answer; `None` in a drill.
+    listed: Option<Listed>,
     _in_flight: InFlight,
 }
 
@@ -170,6 +173,7 @@ pub(crate) async fn serve(
         Exchange::new(now, facts, plan, snapshot.policy.clone(), &mut at)
     });
     let at_ms = gateway.outside().wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let listed = (!gateway.is_shadow()).then(|| Listed::new(gateway.clone(), id));
     let driver = Driver {
         gateway,
         snapshot,
@@ -192,6 +196,7 @@ pub(crate) async fn serve(
         pause: None,
         timer: Deadline::default(),
         recorded: false,
+        listed,
         _in_flight: in_flight,
     };
     driver.until_answer().await
@@ -267,7 +272,10 @@ impl Driver {
         let mut driver = Box::new(self);
         loop {
             match driver.exchange.poll() {
-                Action::Wait(_) => std::future::poll_fn(|cx| driver.poll_progress(cx)).await,
+                Action::Wait(_) => {
+                    driver.list();
+                    std::future::poll_fn(|cx| driver.poll_progress(cx)).await;
+                }
                 Action::Commit(id) => return driver.committed(id),
                 Action::HoldOpen => return driver.kept_open(),
                 Action::Answer(answer) => return driver.answer(&answer),
@@ -275,6 +283,13 @@ impl Driver {
                     driver.act(action);
                 }
             }
+        }
+    }
+
+    /// Lists the request as one that has no answer yet.
+    fn list(&self) {
+        if let Some(listed) = &self.listed {
+            listed.note(&self.exchange, &self.snapshot, self.notes.session.as_deref());
         }
     }
 

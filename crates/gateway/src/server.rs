@@ -36,6 +36,7 @@ use crate::headers;
 use crate::history::Histories;
 use crate::hooks::Hooks;
 use crate::identity::Identities;
+use crate::in_flight::Waiting;
 use crate::intercept::{self, Terminator};
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
@@ -82,6 +83,8 @@ struct Counts {
 #[derive(Default)]
 struct Last {
     served_by: Option<Serving>,
+    /// The model that a client asked for last.
+    model: Option<String>,
     failover: Option<(Instant, Arc<ExchangeRecord>)>,
 }
 
@@ -148,6 +151,8 @@ pub struct Gateway {
     recent: Mutex<Recent>,
     metrics: Metrics,
     pub(crate) notices: Notices,
+    /// Requests that have no answer yet.
+    pub(crate) waiting: Waiting,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -252,6 +257,7 @@ impl Gateway {
             recent: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
+            waiting: Waiting::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
@@ -296,6 +302,7 @@ impl Gateway {
             recent: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
+            waiting: Waiting::default(),
             kept_bodies: base.kept_bodies.clone(),
             counts,
             last: Mutex::default(),
@@ -503,6 +510,7 @@ impl Gateway {
             if let Some(name) = &record.served_by {
                 last.served(clock::now(), name, &record);
             }
+            last.model.clone_from(&record.model);
             if failed {
                 last.failover = Some((clock::now(), record.clone()));
             }
@@ -548,6 +556,19 @@ impl Gateway {
 
     pub(crate) fn serving(&self) -> Option<Serving> {
         self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
+    }
+
+    /// Lets `status` name the profile that the next request goes to.
+    pub(crate) fn set_serving(&self, now: Instant, name: &str) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.served_by.as_ref().is_none_or(|serving| serving.name != name) {
+            last.served_by = Some(Serving { name: name.to_owned(), since: now, other: None });
+        }
+    }
+
+    /// The model that a client asked for last.
+    pub(crate) fn last_model(&self) -> Option<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).model.clone()
     }
 
     pub(crate) fn last_failover_record(&self) -> Option<(Instant, Arc<ExchangeRecord>)> {
@@ -609,6 +630,7 @@ impl Gateway {
                 answer::json(StatusCode::OK, status)
             }
             Room::Metrics => self.metrics(),
+            Room::InFlight => answer::json(StatusCode::OK, serde_json::to_string(&self.requests_waiting()).unwrap_or_default()),
             Room::Notices => answer::json(StatusCode::OK, serde_json::to_string(&self.notices()).unwrap_or_default()),
             Room::NoticesFor => {
                 let (head, body) = request.into_parts();
@@ -629,6 +651,13 @@ impl Gateway {
             Room::Drill => {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.drill(request)).await
+            }
+            Room::CheckSpares => {
+                let (head, body) = request.into_parts();
+                match control::read(&head.headers, body).await {
+                    Ok(request) => control::answered(self.check_spares(&request).await),
+                    Err(refused) => refused,
+                }
             }
             Room::EndDrill => {
                 let (head, body) = request.into_parts();

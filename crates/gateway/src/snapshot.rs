@@ -230,6 +230,11 @@ impl Snapshot {
         self.has_budgets
     }
 
+    /// Whether the profile goes to Anthropic's own API.
+    pub fn is_anthropic(&self, id: ProfileId) -> bool {
+        self.profiles.get(&id).is_some_and(|profile| profile.is_anthropic)
+    }
+
     /// How much money a profile may take.
     pub fn budget(&self, id: ProfileId) -> Budget {
         self.profiles.get(&id).map(|profile| profile.budget).unwrap_or_default()

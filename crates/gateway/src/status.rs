@@ -37,7 +37,7 @@ pub struct Status {
     pub uptime_s: u64,
     /// Whether failover is on.
     pub enabled: bool,
-    /// Who served the last exchange; the primary before the first.
+    /// Who served the last exchange, or is tried first since a switch; the primary before the first.
     pub serving: String,
     /// Seconds since that one took over.
     #[serde(default)]

@@ -24,8 +24,16 @@ const DIGITS: usize = 16;
 /// Most ids that an ambiguous one is explained with.
 const AMBIGUOUS_SHOWN: i64 = 4;
 
-const LAST: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), id, record
-    FROM exchanges WHERE endpoint = 'messages' ORDER BY seq DESC LIMIT 1";
+/// True of a drill's own request, of which nothing was real.
+const IS_PLAYED: &str = "json_extract(record, '$.drill.live') IS 0";
+
+/// The last request that was not a drill's own.
+fn last() -> String {
+    format!(
+        "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), id, record
+        FROM exchanges WHERE endpoint = 'messages' AND NOT ({IS_PLAYED}) ORDER BY seq DESC LIMIT 1"
+    )
+}
 
 const BY_ID: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), id, record
     FROM exchanges WHERE id = ?1 ORDER BY seq DESC LIMIT 1";
@@ -224,9 +232,9 @@ impl Reader {
         Ok((connection, version))
     }
 
-    /// The last exchange that asked a model for an answer.
+    /// The last exchange that asked a model for an answer. A drill's own request is none.
     pub fn last(&self) -> Result<Row, FindError> {
-        self.one(LAST, [])?.ok_or(FindError::Empty)?
+        self.one(&last(), [])?.ok_or(FindError::Empty)?
     }
 
     /// The exchange with this id; its first or last digits are enough where they stand for one alone.
@@ -275,9 +283,25 @@ impl Reader {
         }))
     }
 
-    /// The exchanges that the filter lets through.
+    /// The exchanges that the filter lets through, drills too.
     pub fn list(&self, filter: &Filter) -> Result<Listing, Fault> {
+        self.list_with(if filter.after.is_some() { NEXT } else { LATEST }, filter)
+    }
+
+    /// Like [`Reader::list`], without the drills' own requests.
+    pub fn list_real(&self, filter: &Filter) -> Result<Listing, Fault> {
         let sql = if filter.after.is_some() { NEXT } else { LATEST };
+        self.list_with(&sql.replace("WHERE ", &format!("WHERE NOT ({IS_PLAYED}) AND ")), filter)
+    }
+
+    /// How many requests of drills' own the filter lets through, whatever its limit.
+    pub fn count_played(&self, filter: &Filter) -> Result<u64, Fault> {
+        let sql = format!("SELECT count(*) FROM exchanges WHERE ({IS_PLAYED}) AND seq > ?1 AND at_ms >= ?2 AND (failover OR NOT ?3)");
+        let parameters = params![filter.after.unwrap_or(-1), signed(filter.since_ms), filter.failovers];
+        self.ask(|connection| connection.query_row(&sql, parameters, |row| row.get(0)).map(unsigned))
+    }
+
+    fn list_with(&self, sql: &str, filter: &Filter) -> Result<Listing, Fault> {
         let mut found = self.ask(|connection| {
             let mut select = connection.prepare(sql)?;
             let parameters = params![filter.after.unwrap_or(-1), signed(filter.since_ms), filter.failovers, filter.limit];

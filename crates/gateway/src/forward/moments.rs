@@ -183,6 +183,7 @@ impl Driver {
             self.tell_hooks(&input);
         }
         if let Some((from, to)) = self.exchange.left().zip(record.served_by.as_deref().and_then(|name| self.snapshot.id(name)))
+            && record.outcome == Outcome::Served
             && self.snapshot.is_better(&record.chain, to, from)
         {
             self.tell_hooks(&self.input(HookEvent::Failback).between(self.snapshot.name(from), Some(self.snapshot.name(to))));

@@ -52,6 +52,7 @@ fn record(served_by: Option<&str>, attempts: Vec<AttemptEntry>) -> ExchangeRecor
         status: None,
         served_by: served_by.map(str::to_owned),
         on_spare: false,
+        refused_by: None,
         request_bytes: 0,
         response_bytes: 0,
         changed: Vec::new(),

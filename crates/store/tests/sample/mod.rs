@@ -32,6 +32,7 @@ pub fn served(id: u64) -> ExchangeRecord {
         status: Some(200),
         served_by: Some("work".to_owned()),
         on_spare: false,
+        refused_by: None,
         request_bytes: 1000,
         response_bytes: 500,
         changed: Vec::new(),

@@ -37,10 +37,12 @@ fn report() -> OutageReport {
         sure: true,
         verdict: "work is overloaded".to_owned(),
         advice: vec![
-            "nothing: openrouter-backup stands in; `hotspare status` shows it".to_owned(),
+            "requests go to openrouter-backup meanwhile; `hotspare status` shows it".to_owned(),
             "what the provider says: status.claude.com".to_owned(),
         ],
         spares: vec!["openrouter-backup".to_owned()],
+        held: Vec::new(),
+        is_total: false,
         seen: Observations {
             hosts: vec![
                 host("api.anthropic.com", &["work"], "Google Trust Services"),
