@@ -52,7 +52,7 @@ use std::path::{Path, PathBuf};
 pub use auth::{Auth, AuthHeader, AuthSource, CommandLimits};
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use compile::Config;
-pub use context::{ClientBaseUrl, Context};
+pub use context::{ClientBaseUrl, Context, NamedCredential, credential_digest};
 pub use diagnostic::{Diagnostic, Errors, Severity};
 pub use effective::{Effective, Inspection, Origin, inspect};
 pub use explain::{Explained, explain};

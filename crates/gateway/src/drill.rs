@@ -318,6 +318,7 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         client: ClientKind::Program,
         session: None,
         own_credential: Some(0),
+        credential_digests: Vec::new(),
         anthropic_credential: true,
         slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,
