@@ -112,9 +112,13 @@ impl Init<'_> {
             output::data(&draw::found(&self.plan, self.look))?;
         }
         let proposed = self.plan.proposed();
-        if self.config.implicit && self.plan.able(&proposed) < 2 && self.able() < 2 {
+        // Without a spare in the proposal there is a chain only where the user names one.
+        let is_short = self.config.implicit && self.plan.able(&proposed) < 2;
+        let cannot_ask = self.arguments.yes || self.arguments.dry_run || !stdin().is_terminal();
+        if is_short && (cannot_ask || self.able() < 2) {
             return self.nothing();
         }
+        let proposed = Some(proposed).filter(|_| !is_short);
         let Some(proposal) = self.agreed(proposed)? else {
             output::talk("nothing was changed");
             return Ok(ExitCode::SUCCESS);
@@ -174,11 +178,11 @@ impl Init<'_> {
     }
 
     /// The chain: as proposed with `--yes`, else as the one question is answered. `None` if the answer is no.
-    fn agreed(&mut self, proposed: Vec<usize>) -> Result<Option<Proposal>, CliError> {
-        let mut proposal = self.proposal(proposed)?;
-        let is_change = self.show(&proposal)?;
+    fn agreed(&mut self, proposed: Option<Vec<usize>>) -> Result<Option<Proposal>, CliError> {
+        let mut proposal = proposed.map(|chain| self.proposal(chain)).transpose()?;
+        let is_change = proposal.as_ref().map(|proposal| self.show(proposal)).transpose()?.unwrap_or(true);
         if self.arguments.yes || self.arguments.dry_run || !is_change {
-            return Ok(Some(proposal));
+            return Ok(proposal);
         }
         if !stdin().is_terminal() {
             return Err(CliError::new(Exit::Usage, "nothing was changed: stdin is no terminal, so the question cannot be asked")
@@ -187,7 +191,7 @@ impl Init<'_> {
         }
         for _ in 0..MOST_TRIES {
             // Standard error, so that stdout stays data.
-            write!(stderr(), "\n{} ", draw::question(&self.plan, &proposal.chain, self.look))?;
+            write!(stderr(), "\n{} ", draw::question(&self.plan, proposal.as_ref().map(|proposal| proposal.chain.as_slice()), self.look))?;
             stderr().flush()?;
             let mut answer = String::new();
             let mut limited = stdin().lock().take(ANSWER_CAP);
@@ -195,12 +199,13 @@ impl Init<'_> {
                 return Ok(None);
             }
             match answer.trim().to_ascii_lowercase().as_str() {
-                "" | "y" | "yes" => return Ok(Some(proposal)),
+                "" | "y" | "yes" if proposal.is_some() => return Ok(proposal),
                 "n" | "no" | "q" | "quit" => return Ok(None),
                 order => match self.plan.ordered(order) {
                     Ok(chain) => {
-                        proposal = self.proposal(chain)?;
-                        self.show(&proposal)?;
+                        let next = self.proposal(chain)?;
+                        self.show(&next)?;
+                        proposal = Some(next);
                     }
                     Err(wrong) => output::talk(&format!("{wrong}: type numbers in your order, such as `2 1`, Enter, or `n`")),
                 },

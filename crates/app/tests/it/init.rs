@@ -152,7 +152,7 @@ async fn another_company_s_key_stands_in_only_where_the_user_names_it() {
         assert!(told.stdout.contains(words), "{words:?} is not in:\n{}", told.stdout);
     }
     assert_eq!(user.everything(), before);
-    let terminal = format!("printf '1 2\\n' | script -qec '{} init --no-install' /dev/null", env!("CARGO_BIN_EXE_hotspare"));
+    let terminal = format!("printf '1 2\\n\\n' | script -qec '{} init --no-install' /dev/null", env!("CARGO_BIN_EXE_hotspare"));
     let done = user.shell(&terminal).wait_with_output().await.expect("it ran");
     let said = String::from_utf8_lossy(&done.stdout).into_owned();
     assert!(said.contains("max was broken on purpose, deepseek answered") && !said.contains("CANARY"), "{said}");

@@ -80,8 +80,11 @@ fn told(head: &str, indent: &str, text: &str, look: Look) -> Vec<String> {
     heads.zip(lines).map(|(head, line)| format!("{head}{line}")).collect()
 }
 
-/// The one question.
-pub(super) fn question(plan: &Plan, chain: &[usize], look: Look) -> String {
+/// The one question; `chain` is `None` if there is nothing to propose.
+pub(super) fn question(plan: &Plan, chain: Option<&[usize]>, look: Look) -> String {
+    let Some(chain) = chain else {
+        return "Which of them, in which order? Numbers such as `1 2`, or n: no\n>".to_owned();
+    };
     let names: Vec<String> = chain.iter().map(|place| look.paint.paint(Style::Cyan, &plan.candidates[*place].name)).collect();
     let dot = look.sign(" · ", ", ");
     format!(

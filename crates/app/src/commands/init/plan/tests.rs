@@ -154,10 +154,10 @@ fn screens(look: Look) -> String {
     let (policy, profiles) = plan.configuration(&plan.proposed());
     let after = format!("{{\n  \"failover_policy\": {},\n  \"profiles\": {}\n}}", draw::json(&policy, 1), draw::json(&profiles, 1));
     let undo = ["hotspare uninstall".to_owned(), "hotspare config undo".to_owned()];
-    let proof = "drill 529: claude was broken on purpose, console answered; 8 of 8 proofs held, no token was spent";
+    let proof = "drill 529: max was broken on purpose, console answered; 8 of 8 proofs held, no token was spent";
     [
         draw::found(&plan, look),
-        draw::question(&plan, &plan.proposed(), look),
+        draw::question(&plan, Some(&plan.proposed()), look),
         draw::change("{\n}", &after, Path::new("/h/.config/hotspare/config.json"), look),
         draw::kept_keys(&plan, &plan.proposed(), Path::new("/h/.local/state/hotspare"), look),
         draw::done(true, proof, true, &undo, look),
