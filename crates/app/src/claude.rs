@@ -22,8 +22,8 @@ mod presence;
 
 pub(crate) const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 pub(crate) const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
-const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
-const API_KEY: &str = "ANTHROPIC_API_KEY";
+pub(crate) const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
+pub(crate) const API_KEY: &str = "ANTHROPIC_API_KEY";
 const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 const HELPER: &str = "apiKeyHelper";
 const TOKEN_HEADER: &str = "x-hotspare-token";
@@ -82,6 +82,17 @@ pub(crate) const LEVERS: [(&str, &str); 3] =
 /// What the client does otherwise where it knows no gateway in its way. It waits 180 s for an answer's head there and 360 s behind a base
 /// URL (measured, 2.1.330): a head that is held back for the next profile would come too late.
 const PATIENCE: (&str, &str) = ("CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS", "360000");
+
+/// What gives the client's models names of the user's own, in the order of what they stand for: a model of two tiers gets the stand-in of the
+/// first one here (Claude Code's settings; the presets of `farion1231/cc-switch` set them together).
+const MODELS: [&str; 6] = [
+    "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+];
 
 /// What is reached without a proxy.
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
@@ -275,6 +286,16 @@ impl UserSetup {
             }
         }
         self.environment.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
+    }
+
+    /// True if a settings file or `--settings` gives the variable, and not the environment.
+    pub(crate) fn names_in_settings(&self, name: &str) -> bool {
+        [&self.given, &self.settings].into_iter().any(|settings| settings.get("env").and_then(|env| env.get(name)).is_some())
+    }
+
+    /// The models that the client asks for by names of its user's own, with the variable that gives each.
+    pub(crate) fn own_models(&self) -> Vec<(&'static str, &str)> {
+        MODELS.into_iter().filter_map(|name| Some((name, self.value(name)?))).collect()
     }
 
     /// The file of certificates that the client would trust without us.

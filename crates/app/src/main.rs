@@ -5,6 +5,7 @@ mod background;
 mod claude;
 mod cli;
 mod commands;
+mod destination;
 mod error;
 mod folder_hooks;
 mod found;

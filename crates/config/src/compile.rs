@@ -65,7 +65,11 @@ impl Config {
     /// Takes the client's own base URL over: as the address of the implicit profile, so that a gateway stays in the path.
     pub(crate) fn adopt(&mut self, client: &ClientBaseUrl) {
         let elsewhere = |url: &Option<BaseUrl>| url.clone().filter(|url| !url.points_at(self.server.listen));
-        self.client = ClientBaseUrl { current: elsewhere(&client.current), before_install: elsewhere(&client.before_install) };
+        self.client = ClientBaseUrl {
+            current: elsewhere(&client.current),
+            before_install: elsewhere(&client.before_install),
+            named: client.named.clone(),
+        };
         let adopted = self.client.current.clone().or_else(|| self.client.before_install.clone());
         if let (true, Some(url), Some(profile)) = (self.implicit, adopted, self.profiles.first_mut()) {
             profile.base_url = url;
@@ -88,8 +92,9 @@ impl Config {
         client.current.as_ref().or(named).or(client.before_install.as_ref()).or(first.map(|profile| &profile.base_url))
     }
 
-    /// The chain that holds always comes first, then the others in their order.
-    fn first_with_client_credential(&self) -> Option<&Profile> {
+    /// The first profile that is sent the client's credential, unless it is withheld: the chain that holds always comes first, then the
+    /// others in their order.
+    pub fn first_with_client_credential(&self) -> Option<&Profile> {
         let rules = self.rules.last().into_iter().chain(&self.rules);
         let mut profiles = rules.flat_map(|rule| &rule.chain.entries).filter_map(|entry| self.profiles.get(usize::from(entry.profile.0)));
         profiles.find(|profile| matches!(profile.auth.source, AuthSource::Client))

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base_url::BaseUrl;
 use crate::locations::Locations;
-use crate::trust::TrustStore;
+use crate::trust::{TrustStore, digest};
 
 /// Begins the name of every variable of ours.
 const PREFIX: &str = "HOTSPARE_";
@@ -31,6 +31,23 @@ pub struct ClientBaseUrl {
     pub current: Option<BaseUrl>,
     /// What stood there before `install`, by the receipt.
     pub before_install: Option<BaseUrl>,
+    /// Credentials that the user's files name together with a host, such as a shell alias with a provider's URL and token. Claude Code's
+    /// settings outrank the alias's URL and not its token, so the token comes here, and belongs there.
+    pub named: Vec<NamedCredential>,
+}
+
+/// A credential that was named for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedCredential {
+    /// See [`credential_digest`].
+    pub digest: u64,
+    /// The host that it was named for.
+    pub base_url: BaseUrl,
+}
+
+/// Fingerprint of a credential, which does not contain it: the first 64 bits of its SHA-256.
+pub fn credential_digest(credential: &[u8]) -> u64 {
+    u64::from_str_radix(&digest(credential)[..16], 16).expect("SHA-256 has more than 16 hexadecimal digits")
 }
 
 impl Context {

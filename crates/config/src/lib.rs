@@ -54,7 +54,7 @@ pub use auth::{Auth, AuthHeader, AuthSource, CommandLimits};
 pub use base_url::{BaseUrl, BaseUrlError};
 pub use chains::FolderRules;
 pub use compile::Config;
-pub use context::{ClientBaseUrl, Context};
+pub use context::{ClientBaseUrl, Context, NamedCredential, credential_digest};
 pub use diagnostic::{Diagnostic, Errors, Severity};
 pub use effective::{Effective, Inspection, Origin, inspect};
 pub use explain::{Explained, all_keys, explain};

@@ -324,6 +324,8 @@ fn refuse(field: &Field<'_>, error: BaseUrlError, findings: &mut Findings) {
 /// A company's gateway is a good reason, a mistake in the URL is not; the user must know either way.
 fn warn_of_login_via_gateway(url: &BaseUrl, auth: &Auth, field: &Field<'_>, findings: &mut Findings) {
     let whose = match auth.source {
+        // `"auth": "client"` is the user's statement that the gateway may have it.
+        AuthSource::Client if auth.is_written => return,
         AuthSource::Client => "the client's own login",
         AuthSource::ClaudeConfigDir(_) => "a stored login",
         _ => return,
@@ -332,7 +334,7 @@ fn warn_of_login_via_gateway(url: &BaseUrl, auth: &Auth, field: &Field<'_>, find
         let title = format!("`{}` sends {whose} to {}", field.path, url.authority());
         findings
             .warning(codes::CLIENT_LOGIN_VIA_GATEWAY, &field.key_at, title, format!("uses {whose}"))
-            .help("fine for a gateway of your company; otherwise give the profile its own `auth`");
+            .help("for a gateway of your company, say so: `\"auth\": \"client\"`; otherwise give the profile its own `auth`");
     }
 }
 

@@ -184,6 +184,7 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             let values: Vec<_> = credential.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
             hashed(&values)
         }),
+        credential_digests: credential.headers.iter().map(|(_, value)| digest_of(value)).collect(),
         anthropic_credential: credential.has_anthropic_form(),
         slow: slow(headers),
         cache_life: if text("anthropic-beta").is_some_and(|betas| betas.contains("extended-cache-ttl")) {
@@ -202,6 +203,12 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             .map(Duration::from_secs),
         hedgeable: false,
     }
+}
+
+/// Of a credential without its scheme.
+fn digest_of(value: &HeaderValue) -> u64 {
+    let value = value.as_bytes();
+    hotspare_config::credential_digest(value.strip_prefix(b"Bearer ").unwrap_or(value))
 }
 
 /// The guard has seen to it that `host` names the terminated host within a tunnel alone: there the client knows no gateway in its way.

@@ -351,6 +351,7 @@ fn facts(model: Option<&str>, login: ClientLogin) -> RequestFacts {
         client: ClientKind::Program,
         session: None,
         own_credential: (login != ClientLogin::None).then_some(0),
+        credential_digests: Vec::new(),
         anthropic_credential: login == ClientLogin::Anthropic,
         slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,

@@ -7,7 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{Auth, AuthHeader, AuthSource, Config, FolderRules, Hook, Mapped, ModelMap, Notify, Supports, Trusted};
+use hotspare_config::{
+    Auth, AuthHeader, AuthSource, BaseUrl, Config, FolderRules, Hook, Mapped, ModelMap, NamedCredential, Notify, Supports, Trusted,
+};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{
@@ -44,6 +46,8 @@ pub struct Snapshot {
     /// Most bytes of a request body.
     pub max_body: u64,
     has_budgets: bool,
+    /// Credentials of the client's that belong to a host of their own.
+    named: Arc<[NamedCredential]>,
     /// How a move to another profile is told.
     pub notify: Notify,
 }
@@ -62,12 +66,12 @@ struct Profile {
 /// Why the client's credential is not sent to Anthropic.
 const NOT_ANTHROPICS: &str = "the client's credential is not one of Anthropic's (`sk-ant-…`)";
 
-/// Profiles without a credential, each with the reason.
+/// Profiles of the chains without a credential, each with the reason.
 #[derive(Debug, Default)]
 pub struct Missing {
-    /// They keep a configuration from being used: somebody must change something.
+    /// All of the chains' profiles, where no one of them can authenticate: such a configuration serves no request.
     pub lasting: Vec<(Arc<str>, CredentialError)>,
-    /// Logins that have run out, where somebody else can be asked: Claude Code renews them, and they are read at each request.
+    /// Those that are skipped at each request until their credential is there, while another profile serves.
     pub passing: Vec<(Arc<str>, CredentialError)>,
 }
 
@@ -102,6 +106,7 @@ impl Snapshot {
             max_body: config.server.max_body,
             has_budgets: config.profiles.iter().any(|profile| !profile.budget.is_empty()),
             notify: config.notify,
+            named: config.client.named.as_slice().into(),
         }
     }
 
@@ -268,8 +273,7 @@ impl Snapshot {
         for id in self.ids().filter(|id| asked(*id)) {
             let Some(target) = self.target(id) else { continue };
             match target.credential.presence().await {
-                Presence::Missing(error) if error.passes() => missing.passing.push((target.name.clone(), error)),
-                Presence::Missing(error) => missing.lasting.push((target.name.clone(), error)),
+                Presence::Missing(error) => missing.passing.push((target.name.clone(), error)),
                 Presence::NotOurs | Presence::There | Presence::Unasked | Presence::Renewable => able = true,
             }
         }
@@ -297,6 +301,13 @@ impl Snapshot {
         snapshot
     }
 
+    /// The host that the client's credential was named for, if it is another one than the profile's; `None` if it was named for none.
+    fn owner_elsewhere(&self, facts: &RequestFacts, target: &Target) -> Option<&BaseUrl> {
+        let named = self.named.iter().find(|named| facts.credential_digests.contains(&named.digest))?;
+        let is_there = named.base_url.host == target.host && named.base_url.port == target.port;
+        (!is_there).then_some(&named.base_url)
+    }
+
     /// Whether, and on which terms, a chain's entry can take this request.
     pub fn fit(&self, entry: &ChainEntry, facts: &RequestFacts) -> Fit {
         let Some(profile) = self.profiles.get(&entry.profile) else {
@@ -321,6 +332,10 @@ impl Snapshot {
         }
         if let Some(ended) = profile.target.credential.ended() {
             return Fit::Cannot(SkipReason::NoCredential(ended.to_string().into()));
+        }
+        if client_login && let Some(owner) = self.owner_elsewhere(facts, &profile.target) {
+            let withheld = CredentialError::ClientElsewhere { owner: owner.authority().into() };
+            return Fit::Cannot(SkipReason::CredentialElsewhere(withheld.to_string().into()));
         }
         if client_login && profile.is_anthropic && !facts.anthropic_credential {
             return Fit::Cannot(SkipReason::CredentialElsewhere(NOT_ANTHROPICS.into()));

@@ -194,14 +194,6 @@ pub enum CredentialError {
     Unusable(&'static str),
 }
 
-impl CredentialError {
-    /// True if it may come back without any change of the configuration: the login of a folder, which is read at each attempt, or a client
-    /// that is started with another base URL.
-    pub fn passes(&self) -> bool {
-        matches!(self, Self::LoginExpired { .. } | Self::LoginNotRenewed { .. } | Self::LoginEnded { .. } | Self::ClientElsewhere { .. })
-    }
-}
-
 /// The command that makes the login of a folder again.
 pub fn login_command(folder: &Path) -> String {
     if crate::claude::is_default(folder) {

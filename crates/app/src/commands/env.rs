@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use hotspare_config::{Locations, Settings};
+use hotspare_config::{BaseUrl, Locations, Settings};
 use schemars::JsonSchema;
 use secrecy::ExposeSecret;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use crate::claude::{BASE_URL, EXTRA_CERTIFICATES, Lead, UserSetup};
 use crate::cli::{EnvArgs, Mode};
 use crate::commands;
 use crate::commands::service::{LISTENER_TIME, address};
+use crate::destination;
 use crate::error::{CliError, Exit};
 use crate::wiring::listener::{Listener, probe};
 use crate::wiring::outward::Outward;
@@ -54,6 +55,11 @@ pub(crate) fn env(arguments: &EnvArgs) -> Result<ExitCode, CliError> {
     // The shell's own variables count here, not the settings.
     let empty = Settings::parse(&locations.claude_settings, "").map_err(|errors| commands::invalid(&errors))?;
     let setup = claude::setup(&empty, &locations.state_dir);
+    // The variables replace the shell's URL and leave the credential beside it.
+    let existing = setup.existing_base_url().and_then(|url| BaseUrl::parse(url).ok()).filter(|url| !url.points_at(address));
+    if let Some(existing) = existing {
+        destination::refuse_elsewhere(&config, &existing, &destination::place_of(&setup, &locations))?;
+    }
     let (env, unset) = if arguments.mode == Some(Mode::Full) {
         of_full_mode(&locations, &setup, address, token.expose_secret())?
     } else {

@@ -15,10 +15,11 @@ use hotspare_upstream::ClaudeClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::claude::{BASE_URL, HTTPS_PROXY, Lead, UserSetup, our_proxy};
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, HTTPS_PROXY, Lead, UserSetup, our_proxy};
 use crate::cli::{self, Install};
 use crate::commands;
 use crate::commands::service::{self, LISTENER_TIME, Started};
+use crate::destination::{self, Named, Record};
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::wiring::listener::{Listener, probe};
@@ -56,6 +57,8 @@ struct Asked<'a> {
     shell: Option<Shell>,
     /// How the client shall be led; none: as it is, or as the configuration says.
     lead: Option<cli::Mode>,
+    /// The configuration's text as it would be; `None`: as it is.
+    text: Option<&'a str>,
 }
 
 /// What was wired, or would be.
@@ -73,7 +76,7 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let parts = if arguments.parts.is_empty() { USUAL.to_vec() } else { arguments.parts.clone() };
     let mode = if arguments.dry_run || arguments.check { Mode::DryRun } else { Mode::Write };
-    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode };
+    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode, text: None };
     let Wiring { report, address, in_place, is_ours } = wire(&locations, &asked)?;
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
@@ -96,12 +99,22 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
 
 /// The usual parts, for whoever has just written a configuration.
 pub(crate) fn usual(locations: &Locations, mode: Mode) -> Result<Report, CliError> {
-    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None }).map(|wiring| wiring.report)
+    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None, text: None }).map(|wiring| wiring.report)
+}
+
+/// What the usual parts would change once the configuration's file holds this text.
+pub(crate) fn preview(locations: &Locations, text: &str) -> Result<Report, CliError> {
+    let asked = Asked { parts: &USUAL, mode: Mode::DryRun, shell: None, lead: None, text: Some(text) };
+    wire(locations, &asked).map(|wiring| wiring.report)
 }
 
 fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
-    let &Asked { parts, mode, shell, lead } = asked;
-    let config = commands::load(locations, &commands::context(&cli::Layers::default())?)?;
+    let &Asked { parts, mode, shell, lead, text } = asked;
+    let context = commands::context(&cli::Layers::default())?;
+    let config = match text {
+        Some(text) => commands::load_quietly(locations, &context.with_text(&locations.config_file, text))?,
+        None => commands::load(locations, &context)?,
+    };
     let address = service::address(&config)?;
     Gateway::check(&config, address).map_err(|error| CliError::new(Exit::ConfigInvalid, error.to_string()))?;
     let has = |part: Part| parts.contains(&part);
@@ -111,20 +124,27 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     if has(Part::Claude) {
         refuse_managed(&locations.claude_managed, address, is_full)?;
     }
-    // A dry run makes nothing, a token neither.
-    let token = if mode == Mode::Write { state::lasting_token(&locations.state_dir)? } else { state::known_token(&locations.state_dir) };
     let own = own_outward(&receipt, locations)?;
     let certificates = is_full.then(|| authority::trusted_file(&locations.state_dir, own.certificates.as_deref()));
-    let wanted = Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
+    // A dry run makes nothing, a token neither, and nor does what is refused.
+    let token = state::known_token(&locations.state_dir);
+    let mut wanted =
+        Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
     // What would be refused is refused before the first byte is written.
     wanted.files(&mut receipt, Mode::DryRun, shell)?;
     let mut notes = Vec::new();
     let mut is_stale = false;
+    let going = if has(Part::Claude) { Some(wanted.destinations(&receipt)?) } else { None };
+    notes.extend(going.iter().flat_map(|going| going.notes(locations)));
     let ran = service::is_running(locations, address);
     if mode == Mode::Write {
+        wanted.token = state::lasting_token(&locations.state_dir)?;
         receipt = receipt::open(&locations.state_dir)?;
+        if let Some(going) = &going {
+            is_stale = going.record().write(&locations.state_dir)?;
+        }
         if is_full && has(Part::Claude) {
-            is_stale = own.keep(&locations.state_dir)?;
+            is_stale |= own.keep(&locations.state_dir)?;
             notes.extend(trust(locations, &own)?);
         }
     }
@@ -164,6 +184,38 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
         in_place = false;
     }
     Ok(Wiring { report: Report::of(locations, &outcomes, notes), address, in_place, is_ours })
+}
+
+/// Where the client goes without hotspare.
+struct Destinations {
+    /// By its settings, an editor or the environment.
+    own: Option<BaseUrl>,
+    /// By editors and shell files.
+    named: Vec<Named>,
+}
+
+impl Destinations {
+    fn record(&self) -> Record {
+        Record::of(self.own.as_ref(), &self.named)
+    }
+
+    /// What becomes of the shell's aliases and functions, whose URL the settings outrank.
+    fn notes(&self, locations: &Locations) -> Vec<String> {
+        let own = self.own.clone().unwrap_or_else(BaseUrl::anthropic);
+        let differs = |named: &&Named| !named.is_exported && (named.url.host != own.host || named.url.port != own.port);
+        let note = |named: &Named| {
+            let credential =
+                if named.has_credential() { "its credential is sent to no other host" } else { "no credential stands beside it" };
+            format!(
+                "{} starts Claude Code with `{BASE_URL}={}`: the settings outrank that, so such a session goes through hotspare's chain; \
+                 {credential}. To go there as before: `claude --settings '{{\"env\":{{\"{BASE_URL}\":\"{}\",\"{CUSTOM_HEADERS}\":\"\"}}}}'`",
+                named.place(locations),
+                named.url,
+                named.url
+            )
+        };
+        self.named.iter().filter(differs).map(note).collect()
+    }
 }
 
 /// Records where Claude Code is. Without it a service looks in the usual places alone.
@@ -346,6 +398,48 @@ impl Wanted<'_> {
             .hint(format!("or take `{BASE_URL}` out of where it is set")))
     }
 
+    /// Where the client goes without hotspare. Fails if the first profile is elsewhere.
+    fn destinations(&self, receipt: &Open) -> Result<Destinations, CliError> {
+        let path = &self.locations.claude_settings;
+        let text = wiring::read(path).map_err(|source| WiringError::Io { path: path.clone(), source })?.unwrap_or_default();
+        let pristine = patch::pristine(path, &text, &receipt.wired(path).states).map_err(WiringError::Text)?;
+        let setup = claude::setup(&settings(path, &pristine.text)?, &self.locations.state_dir);
+        let ours = |url: &BaseUrl| url.points_at(self.address);
+        let mut own = setup.existing_base_url().and_then(|url| BaseUrl::parse(url).ok()).filter(|url| !ours(url));
+        let mut named = destination::in_editors(self.locations, receipt);
+        named.extend(destination::in_shell_files(&self.locations.home, &|name| std::env::var(name).ok()));
+        named.retain(|named| !ours(&named.url));
+        // The settings outrank whatever an editor or a shell gives the process.
+        if !setup.names_in_settings(BASE_URL) {
+            for named in named.iter().filter(|named| named.is_exported) {
+                if own.as_ref() == Some(&named.url) {
+                    continue;
+                }
+                self.refuse_second(named, own.as_ref())?;
+                own = Some(named.url.clone());
+            }
+        }
+        Ok(Destinations { own, named })
+    }
+
+    /// Fails unless a URL that an editor or a start file of a shell gives the client is where the first profile is, and where its other
+    /// sessions go.
+    fn refuse_second(&self, named: &Named, own: Option<&BaseUrl>) -> Result<(), CliError> {
+        let place = named.place(self.locations);
+        if named.url.is_anthropic() && own.is_none() {
+            return Ok(());
+        }
+        let is_elsewhere = |own: &BaseUrl| own.host != named.url.host || own.port != named.url.port;
+        if let Some(own) = own.filter(|own| is_elsewhere(own)) {
+            let message = format!(
+                "Claude Code goes to `{own}` today, and to `{}` where {place} counts: hotspare can stand for one of them",
+                named.url
+            );
+            return Err(CliError::new(Exit::Failed, message).hint(format!("take `{BASE_URL}` out of one, and the credential beside it")));
+        }
+        self.is_configured_for(&named.url, &place)
+    }
+
     /// A gateway that the client goes to today must be one of the profiles, or its traffic and its key would go elsewhere.
     fn refuse_gateway(&self, setup: &UserSetup) -> Result<(), CliError> {
         let Some(existing) = setup.existing_base_url() else { return Ok(()) };
@@ -355,14 +449,20 @@ impl Wanted<'_> {
         let url = BaseUrl::parse(existing).map_err(|error| {
             CliError::new(Exit::ConfigInvalid, format!("`{BASE_URL}` is `{existing}` today, and no profile can go there: {error}"))
         })?;
-        // Without a configuration the one profile is at that gateway only because the settings name it, which they then no longer do.
-        let is_configured = !self.config.implicit || url.is_anthropic();
-        if is_configured && self.config.profiles.iter().any(|profile| profile.base_url == url) {
-            return Ok(());
+        self.is_configured_for(&url, &destination::place_of(setup, self.locations))
+    }
+
+    /// Fails unless the first profile is at this URL.
+    fn is_configured_for(&self, url: &BaseUrl, place: &str) -> Result<(), CliError> {
+        // Without a configuration the one profile is at a gateway only because the settings name it, which they then no longer do.
+        if self.config.implicit && !url.is_anthropic() {
+            return Err(CliError::new(Exit::Failed, format!("Claude Code goes to `{url}` today ({place}), and no profile of yours does"))
+                .hint("`hotspare init` makes it the first profile")
+                .hint(format!(
+                    r#"or add it: `hotspare config set profiles.gateway '{{"base_url":"{url}","auth":"client"}}'`, and name it in the policy"#
+                )));
         }
-        Err(CliError::new(Exit::Failed, format!("Claude Code goes to `{existing}` today, and no profile of yours does"))
-            .hint("`hotspare init` keeps it as the first profile")
-            .hint(format!(r#"or add it: `hotspare config set profiles.gateway '{{"base_url":"{existing}"}}'`, and name it in the policy"#)))
+        destination::refuse_elsewhere(self.config, url, place)
     }
 
     /// What may keep the settings from having an effect, or shows others too much.

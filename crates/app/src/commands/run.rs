@@ -8,7 +8,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hotspare_config::{Config, Context, Fingerprint, Locations, Mode};
+use hotspare_config::{BaseUrl, Config, Context, Fingerprint, Locations, Mode};
 use hotspare_gateway::{Authority, Gateway, Options, Outside, Snapshot, Terminator};
 use hotspare_upstream::{ClaudeClient, Renewals};
 use rustix::process::{Pid, Signal, kill_process};
@@ -24,6 +24,7 @@ use crate::claude::outer::Outer;
 use crate::claude::{Injection, Lead, UserSetup};
 use crate::cli::{self, Run};
 use crate::commands;
+use crate::destination;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
 use crate::wiring::outward::Outward;
@@ -51,6 +52,9 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     let context = commands::context_for(&arguments.layers, commands::client_base_url(&user, &locations)?)?;
     let seen = commands::fingerprint(&locations, &context);
     let config = commands::load(&locations, &context)?;
+    if let Some(existing) = user.existing_base_url().and_then(|url| BaseUrl::parse(url).ok()).filter(|_| !config.implicit) {
+        destination::refuse_elsewhere(&config, &existing, &destination::place_of(&user, &locations))?;
+    }
     let mode = arguments.mode.map_or(config.server.mode, Mode::from);
     commands::runtime()?.block_on(protect(&locations, &context, (config, seen), mode, (user, arguments.command)))
 }
@@ -168,9 +172,7 @@ fn claude_client(command: &[OsString], outward: &Outward) -> ClaudeClient {
 fn greet(config: &Config) {
     let spares = config.rules.iter().map(|rule| rule.chain.entries.len()).max().unwrap_or_default();
     if spares < 2 {
-        output::talk(
-            "hotspare: no spare is configured, so failures of the primary reach you (`hotspare config path` says where to name one)",
-        );
+        output::talk("hotspare: no spare is configured, so failures of the primary reach you; `hotspare init` finds one");
     } else if stderr().is_terminal() {
         output::talk(&format!("hotspare: {}", commands::chain_line(config)));
     }

@@ -54,7 +54,7 @@ async fn without_a_configuration_it_runs_and_says_in_one_line_that_there_is_no_s
     let ended = user.runs(&["run", "--", "claude"]).await;
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    assert!(ended.stderr.contains("no spare is configured") && ended.stderr.contains("hotspare config path"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no spare is configured") && ended.stderr.contains("hotspare init"), "{}", ended.stderr);
     let pair = r#"{
         "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
         "profiles": { "work": {}, "backup": { "auth": { "env": "BACKUP_KEY" } } }

@@ -12,7 +12,7 @@ const OWN: &str = r#"{
 #[tokio::test]
 async fn a_settings_file_and_inline_json_are_merged_with_ours() {
     for inline in [false, true] {
-        let user = User::new().file("work/mine.json", OWN).pair("https://primary.example", "https://spare.example");
+        let user = User::new().file("work/mine.json", OWN).pair("https://gateway.example", "https://spare.example");
         let settings = if inline { OWN.to_owned() } else { "mine.json".to_owned() };
         for arguments in [vec!["--settings".to_owned(), settings.clone()], vec![format!("--settings={settings}")]] {
             let mut command = vec!["run", "--", "claude", "-p"];

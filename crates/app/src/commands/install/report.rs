@@ -68,6 +68,23 @@ impl Report {
         Self { version: VERSION, files, notes }
     }
 
+    /// True if a file is changed, or would be.
+    pub(crate) fn changes(&self) -> bool {
+        self.files.iter().any(|file| file.changed)
+    }
+
+    /// The names of the files that were changed, for a person who has just read what changes in them.
+    pub(crate) fn outcome(&self) -> String {
+        let files: Vec<&str> = self.files.iter().filter(|file| file.changed).map(|file| file.path.as_str()).collect();
+        let mut lines = vec![if files.is_empty() {
+            "Claude Code goes through hotspare already".to_owned()
+        } else {
+            format!("wrote {}", files.join(", "))
+        }];
+        lines.extend(self.notes.iter().map(|note| format!("{} {note}", Look::of_stdout().paint.paint(Style::Cyan, "note:"))));
+        lines.join("\n")
+    }
+
     /// For people. `nothing` is said where nothing changes.
     pub(crate) fn drawn(&self, is_plan: bool, nothing: &str) -> String {
         let look = Look::of_stdout();

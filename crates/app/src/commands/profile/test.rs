@@ -94,6 +94,30 @@ fn missing(target: &Target, model: &str) -> String {
     format!("nothing that is free proves it here: `--spend` sends one message to {model}, about 10 tokens in and 1 out")
 }
 
+/// What the steps that cost nothing say of a profile's credential.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The provider accepted it.
+    Accepted,
+    /// Nothing free says; why.
+    Unproved(String),
+    /// It is missing, or the provider rejected it; why.
+    Rejected(String),
+}
+
+/// Tries a profile's credential without spending a token.
+pub(crate) async fn verdict(target: &Arc<Target>, model: &str) -> Verdict {
+    let network: Arc<dyn Network> = Arc::new(commands::connector_here());
+    let steps = proof::test(target, &network, model, false).await;
+    let words = steps.last().map(|step| step.words.clone()).unwrap_or_default();
+    match steps.iter().find_map(proof::Step::failure).map(exit_of) {
+        Some(Exit::LoginNeeded) => Verdict::Rejected(words),
+        Some(_) => Verdict::Unproved(words),
+        None if steps.iter().any(proof::Step::proves) => Verdict::Accepted,
+        None => Verdict::Unproved("nothing that is free proves it".to_owned()),
+    }
+}
+
 /// A step of the test as JSON has it.
 fn shown(step: &proof::Step) -> Step {
     let (outcome, words) = match step.outcome {

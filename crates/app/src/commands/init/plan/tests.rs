@@ -29,7 +29,7 @@ fn names(plan: &Plan) -> Vec<(&str, bool)> {
 }
 
 fn plan(found: &Found) -> Plan {
-    Plan::of(found, Path::new(HOME), 1_000_000)
+    Plan::of(found, Path::new(HOME), 1_000_000, &Current::default())
 }
 
 #[test]
@@ -40,12 +40,12 @@ fn a_login_and_a_key_are_first_and_spare() {
         ..Found::default()
     };
     let plan = plan(&found);
-    assert_eq!(names(&plan), [("claude", true), ("openrouter", true)]);
+    assert_eq!(names(&plan), [("max", true), ("openrouter", true)]);
     let (policy, profiles) = plan.configuration(&plan.proposed());
-    assert_eq!(policy, json!({"enabled": true, "primary_profile": "claude", "secondary_profile": ["openrouter"]}));
+    assert_eq!(policy, json!({"enabled": true, "primary_profile": "max", "secondary_profile": ["openrouter"]}));
     assert_eq!(
         profiles,
-        json!({"claude": {}, "openrouter": {"platform": "openrouter", "auth": {"keychain": "openrouter"}, "budget": {"per_day_usd": CEILING_USD}}})
+        json!({"max": {}, "openrouter": {"platform": "openrouter", "auth": {"keychain": "openrouter"}, "budget": {"per_day_usd": CEILING_USD}}})
     );
 }
 
@@ -67,7 +67,7 @@ fn another_company_s_key_is_named_as_paid_with_its_map_and_never_taken_by_itself
         key("ZAI_API_KEY", "zai"),
     ];
     let plan = plan(&Found { logins: vec![login(".claude", true, None)], keys, ..Found::default() });
-    assert_eq!(names(&plan), [("claude", true), ("deepseek", false)]);
+    assert_eq!(names(&plan), [("subscription", true), ("deepseek", false)]);
     assert!(plan.candidates[1].costs.starts_with("paid per token"), "{:?}", plan.candidates[1]);
     let (_, profiles) = plan.configuration(&plan.ordered("1 2").expect("both"));
     assert_eq!(
@@ -90,7 +90,7 @@ fn another_company_s_key_is_named_as_paid_with_its_map_and_never_taken_by_itself
 fn another_folder_s_login_is_listed_and_never_taken_by_itself() {
     let logins = vec![login(".claude", true, Some("max")), login(".claude-personal", false, Some("pro")), login(".claude_", false, None)];
     let plan = plan(&Found { logins, ..Found::default() });
-    assert_eq!(names(&plan), [("claude", true), ("personal", false), ("other", false)]);
+    assert_eq!(names(&plan), [("max", true), ("personal", false), ("other", false)]);
     assert_eq!(plan.ordered("2 1"), Ok(vec![1, 0]));
     let (policy, profiles) = plan.configuration(&[1, 0]);
     assert_eq!(
@@ -120,7 +120,7 @@ fn a_gateway_stays_first_and_its_key_goes_nowhere_else() {
 fn without_a_login_the_client_s_own_key_is_first_and_no_spare_of_itself() {
     let found = Found { keys: vec![key("ANTHROPIC_API_KEY", "anthropic")], ..Found::default() };
     let plan = plan(&found);
-    assert_eq!((names(&plan), plan.candidates[0].key_of.as_deref()), (vec![("claude", true)], None));
+    assert_eq!((names(&plan), plan.candidates[0].key_of.as_deref()), (vec![("api", true)], None));
     assert_eq!(names(&self::plan(&Found::default())), []);
 }
 
@@ -129,7 +129,7 @@ fn names_are_told_apart() {
     let keys =
         vec![key("OPENROUTER_API_KEY", "openrouter"), key("ANTHROPIC_BACKUP_KEY", "anthropic"), key("ANTHROPIC_API_KEY", "anthropic")];
     let plan = plan(&Found { logins: vec![login(".claude", true, None)], keys, ..Found::default() });
-    assert_eq!(names(&plan), [("claude", true), ("console", true), ("console-2", true), ("openrouter", true)]);
+    assert_eq!(names(&plan), [("subscription", true), ("console", true), ("console-2", true), ("openrouter", true)]);
     assert_eq!(plan.candidates[2].profile["auth"]["keychain"], "console-2");
     assert_eq!(plan.notes.len(), 1, "the key is sent in place of the login");
 }
@@ -152,12 +152,12 @@ fn rich() -> Plan {
 fn screens(look: Look) -> String {
     let plan = rich();
     let (policy, profiles) = plan.configuration(&plan.proposed());
-    let after = format!("{{\n  \"failover_policy\": {},\n  \"profiles\": {}\n}}", draw::json(&policy), draw::json(&profiles));
+    let after = format!("{{\n  \"failover_policy\": {},\n  \"profiles\": {}\n}}", draw::json(&policy, 1), draw::json(&profiles, 1));
     let undo = ["hotspare uninstall".to_owned(), "hotspare config undo".to_owned()];
-    let proof = "drill 529: claude was broken on purpose, console answered; 8 of 8 proofs held, no token was spent";
+    let proof = "drill 529: max was broken on purpose, console answered; 8 of 8 proofs held, no token was spent";
     [
         draw::found(&plan, look),
-        draw::question(&plan, look),
+        draw::question(&plan, Some(&plan.proposed()), look),
         draw::change("{\n}", &after, Path::new("/h/.config/hotspare/config.json"), look),
         draw::kept_keys(&plan, &plan.proposed(), Path::new("/h/.local/state/hotspare"), look),
         draw::done(true, proof, true, &undo, look),
