@@ -71,7 +71,7 @@ pub use profiles::{Mapped, ModelMap, Profile};
 pub use projects::Project;
 pub use replace::{Replacement, is_leftover, replace, target as link_target};
 pub use schema::schema;
-pub use server::{Mode, Server};
+pub use server::{Children, Mode, Server};
 pub use supports::Supports;
 pub use trust::{TrustStore, Trusted, digest};
 
