@@ -20,6 +20,7 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod service;
+mod session_environment;
 pub(crate) mod session_folder;
 pub(crate) mod session_start;
 pub(crate) mod status;
