@@ -427,6 +427,7 @@ pub(crate) enum UsageKey {
     Profile,
     Model,
     Session,
+    Project,
 }
 
 /// `hotspare doctor`.

@@ -47,19 +47,36 @@ const LATEST: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'u
 const NEXT: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), record
     FROM exchanges WHERE seq > ?1 AND at_ms >= ?2 AND (failover OR NOT ?3) ORDER BY seq LIMIT ?4";
 
-/// The sums of attempts from `?1` on, by the day that `day` computes, and by what `session` selects from their exchange.
-fn totals_by(day: &str, session: &str) -> String {
+/// What else keeps totals apart, besides day, profile and model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// The client's session.
+    Session,
+    /// The folder of the client.
+    Folder,
+}
+
+impl Split {
+    /// Selects it for a row of `attempts`; it stands in the record of the exchange alone.
+    fn column(self) -> String {
+        let key = match self {
+            Self::Session => "session",
+            Self::Folder => "folder",
+        };
+        format!("(SELECT json_extract(record, '$.{key}') FROM exchanges WHERE seq = attempts.exchange)")
+    }
+}
+
+/// The sums of attempts from `?1` on, by the day that `day` computes, and by what `part` selects from their exchange.
+fn totals_by(day: &str, part: &str) -> String {
     format!(
-        "SELECT {day} AS day, profile, model, {session} AS session,
+        "SELECT {day} AS day, profile, model, {part} AS part,
             count(*), count(class), sum(served), sum(wasted), sum(maybe_billed),
             sum(coalesce(input, output, cache_read, cache_write) IS NOT NULL),
             total(input), total(output), total(cache_read), total(cache_write), count(est_cost_micro_usd), total(est_cost_micro_usd)
-        FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model, session ORDER BY day, profile, model, min(at_ms)"
+        FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model, part ORDER BY day, profile, model, min(at_ms)"
     )
 }
-
-/// The session of an attempt's exchange; it stands in the record alone.
-const SESSION_OF_ROW: &str = "(SELECT json_extract(record, '$.session') FROM exchanges WHERE seq = attempts.exchange)";
 
 const DAY_OF_ROW: &str = "strftime('%Y-%m-%d', at_ms / 1000, 'unixepoch', 'localtime')";
 
@@ -137,8 +154,9 @@ pub struct Total {
     pub profile: String,
     /// The model, where one was named.
     pub model: Option<String>,
-    /// The client's session id. `None` if none was sent, or if sessions are added up.
-    pub session: Option<String>,
+    /// The client's session id or the folder whose rules held, by which [`Reader::totals_split`] keeps apart. `None` if there is none, or if
+    /// they are added up.
+    pub part: Option<String>,
     /// Attempts.
     pub attempts: u64,
     /// Of those, failed ones.
@@ -332,9 +350,9 @@ impl Reader {
         self.added_up(&totals_by(DAY_OF_ROW, "NULL"), params![signed(since_ms)])
     }
 
-    /// Like [`Reader::totals`], with each session apart.
-    pub fn totals_by_session(&self, since_ms: u64) -> Result<Vec<Total>, Fault> {
-        self.added_up(&totals_by(DAY_OF_ROW, SESSION_OF_ROW), params![signed(since_ms)])
+    /// Like [`Reader::totals`], with each session or folder apart.
+    pub fn totals_split(&self, since_ms: u64, split: Split) -> Result<Vec<Total>, Fault> {
+        self.added_up(&totals_by(DAY_OF_ROW, &split.column()), params![signed(since_ms)])
     }
 
     /// What each profile did for each model today, by this machine's time zone.
@@ -364,7 +382,7 @@ impl Reader {
                     day: row.get(0)?,
                     profile: row.get(1)?,
                     model: row.get(2)?,
-                    session: row.get(3)?,
+                    part: row.get(3)?,
                     attempts: count(4)?,
                     failed: count(5)?,
                     served: count(6)?,

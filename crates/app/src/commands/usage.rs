@@ -4,7 +4,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hotspare_store::Total;
+use hotspare_store::{Split, Total};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -43,6 +43,9 @@ pub(crate) struct UsageTotal {
     /// The client's session id, with `--by session`. `None` if none was sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     session: Option<String>,
+    /// The client's folder, with `--by project`. `None` if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<String>,
     /// Requests that were sent to it.
     attempts: u64,
     /// Of those, failed ones.
@@ -69,13 +72,15 @@ pub(crate) struct UsageTotal {
     est_cost_micro_usd: Option<u64>,
 }
 
-impl From<Total> for UsageTotal {
-    fn from(total: Total) -> Self {
+impl UsageTotal {
+    fn new(total: Total, key: UsageKey) -> Self {
+        let (session, project) = if key == UsageKey::Project { (None, total.part) } else { (total.part, None) };
         Self {
             day: total.day,
             profile: total.profile,
             model: total.model,
-            session: total.session,
+            session,
+            project,
             attempts: total.attempts,
             failed: total.failed,
             served: total.served,
@@ -100,10 +105,13 @@ pub(crate) fn usage(arguments: &UsageArgs) -> Result<ExitCode, CliError> {
         // A script that adds up gets an empty list.
         None if arguments.json => Vec::new(),
         None => return Err(commands::nothing_recorded()),
-        Some(ledger) if arguments.by == UsageKey::Session => ledger.totals_by_session(since_ms)?,
-        Some(ledger) => ledger.totals(since_ms)?,
+        Some(ledger) => match arguments.by {
+            UsageKey::Profile | UsageKey::Model => ledger.totals(since_ms)?,
+            UsageKey::Session => ledger.totals_split(since_ms, Split::Session)?,
+            UsageKey::Project => ledger.totals_split(since_ms, Split::Folder)?,
+        },
     };
-    let totals: Vec<UsageTotal> = found.into_iter().map(UsageTotal::from).collect();
+    let totals: Vec<UsageTotal> = found.into_iter().map(|total| UsageTotal::new(total, arguments.by)).collect();
     if arguments.json {
         let usage = Usage { version: USAGE_VERSION, since_ms, totals };
         let text = serde_json::to_string(&usage).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
@@ -120,6 +128,7 @@ impl UsageKey {
             Self::Profile => "PROFILE",
             Self::Model => "MODEL",
             Self::Session => "SESSION",
+            Self::Project => "PROJECT",
         }
     }
 
@@ -128,6 +137,7 @@ impl UsageKey {
             Self::Profile => &total.profile,
             Self::Model => total.model.as_deref().unwrap_or("(no model)"),
             Self::Session => total.session.as_deref().unwrap_or("(no session)"),
+            Self::Project => total.project.as_deref().unwrap_or("(not known)"),
         }
     }
 }

@@ -86,6 +86,7 @@ fn the_ledger_is_read_beside_its_writer_and_without_one() {
         let by_model = stdout(home.path(), &["usage", "--by", "model"]);
         assert!(by_model.starts_with("  MODEL"), "{by_model}");
         assert!(stdout(home.path(), &["usage", "--by", "session"]).contains("(no session)"));
+        assert!(stdout(home.path(), &["usage", "--by", "project"]).contains("(not known)"));
     }
     drop(store);
     assert!(stdout(home.path(), &["why"]).starts_with("✔ Served by the spare spare"));

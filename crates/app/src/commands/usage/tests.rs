@@ -12,6 +12,7 @@ fn total(day: &str, profile: &str, model: &str) -> UsageTotal {
         profile: profile.to_owned(),
         model: Some(model.to_owned()),
         session: None,
+        project: None,
         attempts: 5,
         failed: 1,
         served: 4,
