@@ -216,12 +216,11 @@ impl Gateway {
         let config = bound.known(folder)?.config?;
         let mut compiled = lock(&bound.compiled);
         let found = compiled.iter().position(|(known, _)| Arc::ptr_eq(known, &config)).map(|place| compiled.remove(place));
-        let entry = match found {
-            Some(entry) => entry,
-            None => {
-                let snapshot = Arc::unwrap_or_clone(self.compile(&config).ok()?);
-                (config, Arc::new(snapshot.in_folder(folder)))
-            }
+        let entry = if let Some(entry) = found {
+            entry
+        } else {
+            let snapshot = Arc::unwrap_or_clone(self.compile(&config).ok()?);
+            (config, Arc::new(snapshot.in_folder(folder)))
         };
         let snapshot = entry.1.clone();
         compiled.push(entry);

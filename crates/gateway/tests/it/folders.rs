@@ -88,7 +88,9 @@ impl Home {
     }
 
     fn make(&self, folders: &[&str]) {
-        folders.iter().for_each(|folder| fs::create_dir_all(self.path(folder)).expect("made"));
+        for folder in folders {
+            fs::create_dir_all(self.path(folder)).expect("made");
+        }
     }
 
     fn locations(&self) -> Locations {
