@@ -199,7 +199,8 @@ impl Gateway {
         }
         let limits = |projects: &[Arc<Snapshot>]| {
             let mut limits: Vec<Limit> = Vec::new();
-            let own = base.folder_limits(|_, folder| !folder.is_here);
+            // The gateway's own working directory says nothing of a session's.
+            let own = base.folder_limits(|_, _| true).chain(base.elsewhere_limit());
             let firm_first = projects.iter().map(|project| project.as_limit()).partition::<Vec<_>, _>(|limit| limit.is_firm);
             for limit in own.chain(firm_first.0).chain(firm_first.1) {
                 if !limits.contains(&limit) {
