@@ -28,6 +28,8 @@ pub struct FolderRules {
 pub(crate) struct Chains {
     /// Those that hold in this working directory.
     pub(crate) here: Vec<ChainRule>,
+    /// Those that hold in every folder.
+    pub(crate) everywhere: Vec<ChainRule>,
     /// For each chain that names folders, what holds there.
     pub(crate) of_folders: Vec<FolderRules>,
 }
@@ -36,6 +38,7 @@ impl Chains {
     /// Adds the chain that holds when no other does.
     pub(crate) fn push_last(&mut self, rule: &ChainRule) {
         self.here.push(rule.clone());
+        self.everywhere.push(rule.clone());
         self.of_folders.iter_mut().for_each(|folder| folder.rules.push(rule.clone()));
     }
 }
@@ -61,7 +64,8 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, 
         FolderRules { pattern, is_here: chain.is_here, rules }
     });
     let of_folders = of_folders.collect();
-    Chains { here: read.into_iter().filter(|chain| chain.is_here).map(|chain| chain.rule).collect(), of_folders }
+    let everywhere = read.iter().filter(|chain| chain.folder.is_none()).map(|chain| chain.rule.clone()).collect();
+    Chains { here: read.into_iter().filter(|chain| chain.is_here).map(|chain| chain.rule).collect(), everywhere, of_folders }
 }
 
 /// A chain, and where it holds.

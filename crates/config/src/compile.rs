@@ -30,6 +30,8 @@ pub struct Config {
     pub rules: Vec<ChainRule>,
     /// For each chain that names folders, what holds there; also for folders other than this working directory.
     pub folder_rules: Vec<FolderRules>,
+    /// The chains that name no folder; what holds where none of the others does.
+    pub everywhere_rules: Vec<ChainRule>,
     /// Every profile; a [`ProfileId`] is a place in this list. Never empty. Where [`Config::implicit`] the first is the client's own login,
     /// and whoever else is defined is in no chain.
     pub profiles: Vec<Profile>,
@@ -137,7 +139,14 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     }
     let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
     let policy = Policy { gates: hooks::gates(&hooks), ..policy };
-    Some(Config { hooks, notify, origins, folder_rules: chains.of_folders, ..finish(policy, chains.here, profiles, server, log) })
+    Some(Config {
+        hooks,
+        notify,
+        origins,
+        folder_rules: chains.of_folders,
+        everywhere_rules: chains.everywhere,
+        ..finish(policy, chains.here, profiles, server, log)
+    })
 }
 
 /// Where each chain stands, by its name.
@@ -190,6 +199,7 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
         policy,
         rules,
         folder_rules: Vec::new(),
+        everywhere_rules: Vec::new(),
         profiles,
         hooks: Vec::new(),
         server,

@@ -199,7 +199,8 @@ impl Gateway {
         }
         let limits = |projects: &[Arc<Snapshot>]| {
             let mut limits: Vec<Limit> = Vec::new();
-            let own = base.folder_limits(|_, folder| !folder.is_here);
+            // The gateway's own working directory says nothing of a session's.
+            let own = base.folder_limits(|_, _| true).chain(base.elsewhere_limit());
             let firm_first = projects.iter().map(|project| project.as_limit()).partition::<Vec<_>, _>(|limit| limit.is_firm);
             for limit in own.chain(firm_first.0).chain(firm_first.1) {
                 if !limits.contains(&limit) {
@@ -216,12 +217,11 @@ impl Gateway {
         let config = bound.known(folder)?.config?;
         let mut compiled = lock(&bound.compiled);
         let found = compiled.iter().position(|(known, _)| Arc::ptr_eq(known, &config)).map(|place| compiled.remove(place));
-        let entry = match found {
-            Some(entry) => entry,
-            None => {
-                let snapshot = Arc::unwrap_or_clone(self.compile(&config).ok()?);
-                (config, Arc::new(snapshot.in_folder(folder)))
-            }
+        let entry = if let Some(entry) = found {
+            entry
+        } else {
+            let snapshot = Arc::unwrap_or_clone(self.compile(&config).ok()?);
+            (config, Arc::new(snapshot.in_folder(folder)))
         };
         let snapshot = entry.1.clone();
         compiled.push(entry);

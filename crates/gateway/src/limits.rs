@@ -69,3 +69,73 @@ pub(crate) fn chain_for<'s>(
 fn reach(chain: &Chain, enabled: bool) -> &[hotspare_core::ChainEntry] {
     if enabled { &chain.entries } else { chain.entries.get(..1).unwrap_or_default() }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use hotspare_core::{ChainEntry, Endpoint, ModelPattern, ProfileId};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn facts(model: &str) -> RequestFacts {
+        let credential = hotspare_upstream::ClientCredential::default();
+        let facts = crate::admission::facts(Endpoint::Messages, &http::HeaderMap::new(), &credential);
+        RequestFacts { model: Some(model.into()), ..facts }
+    }
+
+    fn rule() -> impl Strategy<Value = ChainRule> {
+        let pattern = prop_oneof![Just(None), Just(Some("x*")), Just(Some("y"))];
+        (pattern, prop::collection::vec(0..5_u16, 1..5)).prop_map(|(pattern, profiles)| {
+            let entries = profiles.into_iter().map(|profile| ChainEntry { profile: ProfileId(profile), model: None }).collect();
+            ChainRule { model: pattern.map(ModelPattern::new), chain: Chain { name: Arc::from("c"), entries, on_exhausted: None } }
+        })
+    }
+
+    fn limit() -> impl Strategy<Value = Limit> {
+        (prop::collection::vec(rule(), 1..4), any::<bool>(), any::<bool>()).prop_map(|(rules, enabled, is_firm)| Limit {
+            rules,
+            enabled,
+            is_firm,
+        })
+    }
+
+    fn profiles(rules: &[ChainRule], enabled: bool, facts: &RequestFacts) -> Vec<ProfileId> {
+        let chain = hotspare_core::route::chain_for(rules, facts);
+        chain.map(|chain| reach(chain, enabled).iter().map(|entry| entry.profile).collect()).unwrap_or_default()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Whatever the rules: nothing is reached that the own chain or a firm limit would not reach, the order stays, and limits that are not
+        /// firm never take the last profile.
+        #[test]
+        fn limits_only_take_away(
+            rules in prop::collection::vec(rule(), 1..4),
+            enabled in any::<bool>(),
+            of in prop::collection::vec(limit(), 0..4),
+            model in prop_oneof![Just("x1"), Just("y"), Just("z")],
+        ) {
+            let facts = facts(model);
+            let own = profiles(&rules, enabled, &facts);
+            let limited = |of: Vec<Limit>| {
+                let limited = Limited { reason: Reason::UnknownFolder, of };
+                let chain = chain_for(&rules, enabled, Some(&limited), &facts);
+                chain.map(|chain| chain.entries.iter().map(|entry| entry.profile).collect::<Vec<_>>()).unwrap_or_default()
+            };
+            let reached = limited(of.clone());
+            let mut rest = own.iter();
+            prop_assert!(reached.iter().all(|profile| rest.any(|other| other == profile)), "{reached:?} of {own:?}");
+            for limit in of.iter().filter(|limit| limit.is_firm) {
+                let allowed = profiles(&limit.rules, limit.enabled, &facts);
+                prop_assert!(reached.iter().all(|profile| allowed.contains(profile)), "{reached:?} and {allowed:?}");
+            }
+            let firm: Vec<Limit> = of.into_iter().filter(|limit| limit.is_firm).collect();
+            if firm.is_empty() {
+                prop_assert_eq!(reached.is_empty(), own.is_empty());
+            }
+        }
+    }
+}

@@ -153,7 +153,7 @@ impl Gateway {
         let mut profiles: Vec<String> = chain.entries.iter().map(|entry| snapshot.name(entry.profile).to_owned()).collect();
         profiles.dedup();
         profiles.truncate(if snapshot.policy.enabled { usize::MAX } else { 1 });
-        let errors = known.errors.iter().flat_map(|errors| errors.0.first()).map(|error| {
+        let errors = known.errors.iter().filter_map(|errors| errors.0.first()).map(|error| {
             let line = error.line_column().map(|(line, _)| format!(":{line}")).unwrap_or_default();
             format!("{}{line}: {}; the last good configuration holds", error.file.display(), error.title)
         });

@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub rules: Vec<ChainRule>,
     /// For each chain that names folders, what holds there.
     folder_rules: Vec<FolderRules>,
+    /// The chains that name no folder.
+    everywhere: Vec<ChainRule>,
     /// Project files had a say, each with whether the user trusts it.
     projects: Vec<bool>,
     /// The folder that it was compiled for, for people; `None` if for none in particular.
@@ -96,6 +98,7 @@ impl Snapshot {
             policy: Arc::new(config.policy.clone()),
             rules,
             folder_rules,
+            everywhere: numbered(&config.everywhere_rules, &ids),
             projects: config.projects.iter().map(|project| project.trusted == Trusted::Yes).collect(),
             folder: None,
             limits: None,
@@ -170,6 +173,13 @@ impl Snapshot {
         let enabled = self.policy.enabled;
         let folders = self.folder_rules.iter().enumerate().filter(move |(place, folder)| is_usable(folder) && wanted(*place, folder));
         folders.map(move |(_, folder)| Limit { rules: folder.rules.clone(), enabled, is_firm: true })
+    }
+
+    /// What holds in a folder that no chain names, as a limit. `None` if that is nothing: then there is no valid configuration there.
+    pub(crate) fn elsewhere_limit(&self) -> Option<Limit> {
+        let is_whole = self.everywhere.last().is_some_and(|rule| rule.model.is_none());
+        let is_usable = is_whole && self.everywhere.iter().all(|rule| !rule.chain.entries.is_empty());
+        is_usable.then(|| Limit { rules: self.everywhere.clone(), enabled: self.policy.enabled, is_firm: true })
     }
 
     /// Whether the chain at this place that names folders is the same one there, and holds in the folder of `other`.

@@ -88,7 +88,9 @@ impl Home {
     }
 
     fn make(&self, folders: &[&str]) {
-        folders.iter().for_each(|folder| fs::create_dir_all(self.path(folder)).expect("made"));
+        for folder in folders {
+            fs::create_dir_all(self.path(folder)).expect("made");
+        }
     }
 
     fn locations(&self) -> Locations {
@@ -107,12 +109,18 @@ impl Home {
     }
 
     async fn serve(&self) -> Service {
+        self.serve_in("").await
+    }
+
+    /// The same started in a folder, as systemd starts a user's service at home.
+    async fn serve_in(&self, folder: &str) -> Service {
+        let context = Context::new(self.path(folder));
         let locations = self.locations();
-        let config = hotspare_config::load(&locations, &Context::default()).expect("valid");
+        let config = hotspare_config::load(&locations, &context).expect("valid");
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let store = Store::open(&locations.state_dir, hotspare_store::Options::default());
         let gateway = Gateway::new(&config, &listener, Options { store: Some(store.clone()), ..options() }).expect("a gateway");
-        gateway.bind_folders(Folders::new(locations, Context::default()));
+        gateway.bind_folders(Folders::new(locations, context));
         let serving = tokio::spawn(hotspare_gateway::serve(gateway.clone(), listener, std::future::pending()));
         Service { gateway, store, serving: serving.abort_handle() }
     }
@@ -228,6 +236,17 @@ async fn unknown_session_reaches_only_what_all_chains_allow() {
     assert_eq!(service.folders().await.unknown_requests, 1);
     service.enter("nobody-knows", &home.path("elsewhere")).await;
     assert_eq!(service.turn("nobody-knows").await, "b");
+}
+
+#[tokio::test]
+async fn folder_of_the_service_is_not_that_of_a_session() {
+    let home = Home::new(&[("~/**", &["c", "b"])]).await;
+    home.make(&["x"]);
+    let service = home.serve_in("").await;
+    assert_eq!(service.turn("unknown").await, "c", "of `c` and `b` at home and `a`, `b`, `c` elsewhere");
+    let home = Home::new(&[("~/one/**", &["c"]), ("~/**", &["b"])]).await;
+    let service = home.serve_in("one").await;
+    assert_eq!(service.turn("unknown").await, "424");
 }
 
 #[tokio::test]
