@@ -12,6 +12,7 @@ mod full;
 mod home;
 mod hooks;
 mod identity;
+mod import_corpus;
 mod importing;
 mod init;
 mod lasting;

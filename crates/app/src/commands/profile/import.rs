@@ -50,7 +50,7 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
         sources.at(&std::path::absolute(path)?, home);
     }
     // What is wrong before the import is no entry's fault.
-    let config = subject.judge(&subject.text)?;
+    let config = subject.judge(if subject.text.trim().is_empty() { "{}" } else { &subject.text })?;
     let written = profile_names(&subject.text)?;
     let keychain = Keychain::of_user();
     let runtime = commands::runtime()?;
