@@ -44,7 +44,10 @@ impl Expectation {
 /// Everything in a text that looks like one of the corpus's keys.
 fn keys(text: &str) -> BTreeSet<String> {
     let is_part = |char: char| char.is_ascii_alphanumeric() || char == '-';
-    let words = text.split(|char| !is_part(char)).filter(|word| word.starts_with("sk-") && word.contains("test-"));
+    let words = text
+        .split(|char| !is_part(char))
+        .map(|word| word.trim_matches('-'))
+        .filter(|word| word.starts_with("sk-") && word.contains("test-"));
     words.map(str::to_owned).collect()
 }
 
@@ -109,8 +112,7 @@ fn judged(source: &Path) -> Vec<String> {
     check(fs::read(&file).expect("read") == before, "the source was changed".to_owned());
     let stored = stored(&home);
     let config = fs::read_to_string(home.path(FILE)).unwrap_or_default();
-    let profiles: Value =
-        if config.is_empty() { Value::Null } else { serde_json::from_str(&home.runs(&["config", "get", "profiles"]).out).expect("JSON") };
+    let profiles = hotspare_config::json5(&config).unwrap_or_default()["profiles"].take();
     let profiles: Vec<(&String, &Value)> = profiles.as_object().into_iter().flatten().filter(|(name, _)| *name != "claude").collect();
     let mut found: Vec<String> = profiles.iter().map(|(name, profile)| drawn(name, profile, &stored)).collect();
     let mut wanted = expected.of("profile");

@@ -159,7 +159,7 @@ fn databases_of_cc_switch_better_ccflare_and_the_router_are_read_as_they_are() {
     assert!(told.contains("`max` is a login that its tool keeps") && told.contains("`Official` is the client's own login"), "{told}");
     let profiles = profiles(&home);
     let names: Vec<&String> = profiles.as_object().expect("an object").keys().collect();
-    assert_eq!(names, ["direct", "mini-max", "kimi", "console", "glm", "mm", "own-gw"]);
+    assert_eq!(names, ["direct", "kimi", "mini-max", "console", "glm", "mm", "own-gw"]);
     // As better-ccflare sends it.
     for (name, address) in
         [("glm", "https://api.z.ai/api/anthropic"), ("mm", "https://api.minimax.io/anthropic"), ("own-gw", "https://own.example/llm")]
@@ -306,7 +306,7 @@ fn a_key_keeps_the_header_that_it_went_in() {
     }
     imports(&home, &[]);
     let profile = |auth: Value| json!({ "platform": "anthropic_compatible", "base_url": "https://gw.example", "auth": auth });
-    let (key, token) = (json!({ "keychain": "key", "header": "x-api-key" }), json!({ "keychain": "token" }));
+    let (key, token) = (json!({ "keychain": "key", "header": "x-api-key" }), json!({ "keychain": "key" }));
     assert_eq!(profiles(&home), json!({ "key": profile(key), "token": profile(token) }));
 }
 

@@ -71,7 +71,7 @@ fn is_shadow(name: &str, slug: &str) -> bool {
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     for char in name.chars() {
-        if char.is_ascii_alphanumeric() || "._-".contains(char) {
+        if char.is_ascii_alphanumeric() || "._".contains(char) {
             slug.push(char.to_ascii_lowercase());
         } else if let Some((_, plain)) = LETTERS.iter().find(|(letters, _)| letters.contains(char)) {
             slug.push_str(plain);

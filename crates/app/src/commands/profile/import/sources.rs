@@ -32,6 +32,9 @@ const ENDPOINT: [&str; 8] = [
     "CLAUDE_CODE_USE_ANTHROPIC_AWS",
 ];
 
+/// Variables that hold a credential.
+const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
+
 /// Everything that was found, in order, and what is to be said of whole files.
 #[derive(Default)]
 pub(super) struct Sources {
@@ -220,8 +223,20 @@ impl Sources {
             if !Shell::sets(group, &ENDPOINT) {
                 continue;
             }
-            let get = |name: &str| shell.setting(group, name, home);
-            let content = of_variables(&get, None);
+            // A key of its own stands alone, and a key that was exported for another address does not go to this one.
+            let has_key = Shell::sets(group, &CREDENTIALS);
+            let get = |name: &str| {
+                let is_foreign = has_key && CREDENTIALS.contains(&name) && !Shell::sets(group, &[name]);
+                if is_foreign { None } else { shell.setting(group, name, home) }
+            };
+            let is_named = matches!(group.scope, Scope::Named(_));
+            let borrows =
+                is_named && !has_key && Shell::sets(group, &["ANTHROPIC_BASE_URL"]) && CREDENTIALS.iter().any(|name| get(name).is_some());
+            let content = if borrows {
+                Err("has an address of its own and no key of its own: the exported key was made for another address".to_owned())
+            } else {
+                of_variables(&get, None)
+            };
             let name = match (&group.scope, &content) {
                 (Scope::Named(name), _) => name.clone(),
                 (Scope::Exported, Ok(provider)) if is_anthropic(&provider.address) => "anthropic".to_owned(),

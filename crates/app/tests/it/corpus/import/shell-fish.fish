@@ -7,3 +7,4 @@ function kimi --wraps claude
     claude $argv
 end
 alias two 'ANTHROPIC_BASE_URL=https://two.example ANTHROPIC_API_KEY=sk-test-b claude'
+alias three 'ANTHROPIC_BASE_URL=https://three.example claude'
