@@ -347,6 +347,49 @@ fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
     }
 }
 
+/// A failure after the keys were stored leaves nothing of them behind.
+#[cfg(unix)]
+#[test]
+fn import_that_cannot_write_its_file_stores_no_key() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config")).expect("made");
+    // A link that leads nowhere: there is no configuration, and none can be made.
+    std::os::unix::fs::symlink("nowhere/at/all", home.path(".config/hotspare")).expect("linked");
+    home.write(
+        "config.json",
+        r#"{ "Providers": [{ "name": "gw", "api_base_url": "https://gw.example/v1/messages", "api_key": "sk-test-gw" }] }"#,
+    );
+    let ended = home.run(&["profile", "import", "--yes", &home.path("config.json").display().to_string()]);
+    assert!(ended.code == 1 && ended.err.contains("configuration and keychain are as they were"), "{}: {}", ended.code, ended.err);
+    let left = fs::read_dir(home.path(".local/state/hotspare/keychain")).map(Iterator::count).unwrap_or(0);
+    assert_eq!(left, 0);
+}
+
+/// Stored values of others, and of one's own under another name, stay.
+#[test]
+fn import_replaces_no_stored_key_and_no_profile() {
+    let home = Home::new();
+    home.write(".local/state/hotspare/keychain/gw", "sk-test-older");
+    std::fs::set_permissions(home.path(".local/state/hotspare/keychain/gw"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("set");
+    let router = |key: &str| {
+        json!({ "Providers": [{ "name": "gw", "api_base_url": "https://gw.example/v1/messages", "api_key": key }] }).to_string()
+    };
+    home.write("config.json", &router("sk-test-one"));
+    let told = imports(&home, &["config.json"]);
+    assert!(told.contains("the keychain's entry `gw` holds something else and stays as it is"), "{told}");
+    assert_eq!((kept(&home, "gw"), kept(&home, "gw-2")), ("sk-test-older".to_owned(), "sk-test-one".to_owned()));
+    // The key was rotated there: both are kept, until `--replace` says which one the profile uses.
+    home.write("config.json", &router("sk-test-two"));
+    let told = imports(&home, &["config.json"]);
+    assert!(told.contains("`gw` has another key for the same address: if this one takes its place, import with `--replace`"), "{told}");
+    assert_eq!(profiles(&home)["gw-2"]["auth"]["keychain"], "gw-2-2");
+    home.runs(&["config", "undo"]);
+    let told = imports(&home, &["--replace", "config.json"]);
+    assert!(told.contains("~ gw  gets the new key, as `gw-2-2`") || told.contains("~ gw  gets the new key, as `gw-3`"), "{told}");
+    assert_eq!((kept(&home, "gw"), kept(&home, "gw-2")), ("sk-test-older".to_owned(), "sk-test-one".to_owned()));
+}
+
 proptest::proptest! {
     #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
 

@@ -235,3 +235,34 @@ fn agreed(subject: &Subject) -> io::Result<bool> {
     stdin().read_line(&mut answer)?;
     Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
 }
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn key(entry: &str) -> NewKey {
+        NewKey { entry: entry.to_owned(), secret: SecretString::from(format!("sk-\"test\"-{entry}")) }
+    }
+
+    #[test]
+    fn store_takes_back_all_keys_where_one_fails() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path());
+        let runtime = commands::runtime().expect("a runtime");
+        let names = || std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        assert_eq!(store(&keychain, &runtime, vec![key("mine")]).expect("stored").len(), 1);
+        // A name that no keychain takes, and one that is taken.
+        for last in ["../x", "mine"] {
+            let error = store(&keychain, &runtime, vec![key("a"), key("b"), key(last)]).err().expect("one fails");
+            assert!(error.to_string().contains(&format!("the key `{last}` cannot be stored")), "{error}");
+            assert_eq!(names(), ["mine"], "{last}");
+        }
+    }
+
+    #[test]
+    fn comment_keeps_a_name_and_ends_where_it_should() {
+        assert_eq!([comment("GLM"), comment("智谱 */ x\n"), comment("é\u{202e}")], ["", "/* 智谱 * / x */ ", "/* é */ "]);
+    }
+}
