@@ -80,19 +80,15 @@ fn placed(home: &Home, source: &Path) -> PathBuf {
     let name = source.file_name().expect("a name").to_string_lossy().into_owned();
     let text = fs::read_to_string(source).expect("read");
     fs::create_dir_all(home.path("sources")).expect("made");
-    match name.strip_suffix(".db.sql") {
-        Some(name) => {
-            let file = home.path(&format!("sources/{name}.db"));
-            rusqlite::Connection::open(&file).expect("opened").execute_batch(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
-            file
-        }
-        None => {
-            // Settings are known by the name of their folder.
-            let file = home.path(&format!("sources/{name}"));
-            fs::write(&file, text).expect("written");
-            file
-        }
+    if let Some(name) = name.strip_suffix(".db.sql") {
+        let file = home.path(&format!("sources/{name}.db"));
+        rusqlite::Connection::open(&file).expect("opened").execute_batch(&text).unwrap_or_else(|error| panic!("{name}: {error}"));
+        return file;
     }
+    // Settings are known by the name of their folder.
+    let file = home.path(&format!("sources/{name}"));
+    fs::write(&file, text).expect("written");
+    file
 }
 
 /// What is different from the expectation.

@@ -361,7 +361,7 @@ fn import_that_cannot_write_its_file_stores_no_key() {
     );
     let ended = home.run(&["profile", "import", "--yes", &home.path("config.json").display().to_string()]);
     assert!(ended.code == 1 && ended.err.contains("configuration and keychain are as they were"), "{}: {}", ended.code, ended.err);
-    let left = fs::read_dir(home.path(".local/state/hotspare/keychain")).map(Iterator::count).unwrap_or(0);
+    let left = fs::read_dir(home.path(".local/state/hotspare/keychain")).map_or(0, Iterator::count);
     assert_eq!(left, 0);
 }
 

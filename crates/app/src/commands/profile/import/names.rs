@@ -101,7 +101,7 @@ pub(super) fn free(base: &str, is_taken: impl Fn(&str) -> bool) -> String {
 /// Whether a name is a base, or a base with a number.
 pub(super) fn is_of(base: &str, name: &str) -> bool {
     let rest = name.strip_prefix(base).map(|rest| rest.strip_prefix('-').unwrap_or(rest));
-    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit())) && !(name.len() == base.len() + 1)
+    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit())) && name.len() != base.len() + 1
 }
 
 #[cfg(test)]
