@@ -331,7 +331,8 @@ fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
     assert!(refused.code == 1 && refused.err.contains("`--yes` agrees to it"), "{}", refused.err);
     let shown = home.runs(&["profile", "import", "--dry-run"]).out;
     assert!(
-        shown.contains("~/.claude-work\n  + work-2  `work`, api.anthropic.com, login of ~/.claude-work") && shown.contains("+ "),
+        shown.contains("~/.claude-work\n  + work-2: `work`, api.anthropic.com, what Claude Code keeps in ~/.claude-work")
+            && shown.contains("+ "),
         "{shown}"
     );
     assert_eq!(home.read(FILE), text);
@@ -386,7 +387,7 @@ fn import_replaces_no_stored_key_and_no_profile() {
     assert_eq!(profiles(&home)["gw-2"]["auth"]["keychain"], "gw-2-2");
     home.runs(&["config", "undo"]);
     let told = imports(&home, &["--replace", "config.json"]);
-    assert!(told.contains("~ gw  gets the new key, as `gw-2-2`") || told.contains("~ gw  gets the new key, as `gw-3`"), "{told}");
+    assert!(told.contains("~ gw: gets the new key, as `gw-2-2` in the keychain; the old one stays there"), "{told}");
     assert_eq!((kept(&home, "gw"), kept(&home, "gw-2")), ("sk-test-older".to_owned(), "sk-test-one".to_owned()));
 }
 

@@ -21,7 +21,7 @@ use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
 
 use hotspare_config::edit::{self, Edit};
-use hotspare_config::{Config, Diagnostic, Errors, KeyPath};
+use hotspare_config::{Config, Diagnostic, Errors, KeyPath, codes};
 use hotspare_upstream::{Keychain, Looked, Place};
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
@@ -155,6 +155,9 @@ fn comment(name: &str) -> String {
 /// Why what was found makes no valid profile, and how to make one.
 fn unusable(name: &str, faults: &[Diagnostic]) -> String {
     let first = faults.first();
+    if first.is_some_and(|fault| fault.code == codes::OWN_LISTENER.id) {
+        return "goes to hotspare itself: nothing to import".to_owned();
+    }
     let title = first.map_or("it would make no valid profile", |fault| fault.title.as_str());
     let help = first.and_then(|fault| fault.help.first()).map(|help| format!(": {help}")).unwrap_or_default();
     format!("makes no valid profile: {title}{help}; add it by hand: `hotspare profile add {name} …`")
