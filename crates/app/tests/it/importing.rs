@@ -387,7 +387,7 @@ fn import_replaces_no_stored_key_and_no_profile() {
     assert_eq!(profiles(&home)["gw-2"]["auth"]["keychain"], "gw-2-2");
     home.runs(&["config", "undo"]);
     let told = imports(&home, &["--replace", "config.json"]);
-    assert!(told.contains("~ gw: gets the new key, as `gw-2-2` in the keychain; the old one stays there"), "{told}");
+    assert!(told.contains("~ gw: gets the new key, as `gw-3` in the keychain; the old one stays there"), "{told}");
     assert_eq!((kept(&home, "gw"), kept(&home, "gw-2")), ("sk-test-older".to_owned(), "sk-test-one".to_owned()));
 }
 

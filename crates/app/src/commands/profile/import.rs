@@ -221,7 +221,7 @@ fn say_done(subject: &Subject, config: &Config, change: &Edit, decisions: &[Deci
     subject.told(&change.undo, None);
     if spare {
         output::talk(&format!("  chain: {}", commands::chain_line(config)));
-    } else {
+    } else if decisions.iter().any(|decision| matches!(decision.outcome, Outcome::Imported { .. })) {
         output::talk("  no chain asks them yet: name them in `failover_policy.secondary_profile` (`hotspare config edit`),");
         output::talk("  or `hotspare config undo` and import them with `--spare`");
     }
