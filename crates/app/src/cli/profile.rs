@@ -115,6 +115,9 @@ pub(crate) struct AddArgs {
     /// Its credential is read from stdin, or asked for, and kept in the keychain under its name or this one
     #[arg(long, value_name = "ENTRY", num_args = 0..=1, default_missing_value = "")]
     pub keychain: Option<String>,
+    /// Put the credential in the place of another one that the keychain has under the name
+    #[arg(long, requires = "keychain")]
+    pub replace: bool,
     /// Its credential is what this program prints: no shell takes it apart
     #[arg(last = true, value_name = "PROGRAM")]
     pub program: Vec<String>,

@@ -15,6 +15,7 @@ mod home;
 mod homes;
 mod hooks;
 mod identity;
+mod import_corpus;
 mod importing;
 mod init;
 mod lasting;

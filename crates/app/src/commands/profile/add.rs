@@ -34,7 +34,7 @@ pub(super) fn add(arguments: &AddArgs) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     // Before the file names it: a profile whose credential could not be kept is none.
-    let kept = entry.map(|entry| secret::read(name).and_then(|secret| secret::keep(&entry, &secret))).transpose()?;
+    let kept = entry.map(|entry| secret::read(name).and_then(|secret| secret::keep(&entry, &secret, arguments.replace))).transpose()?;
     subject.write(&change)?;
     output::data(&format!("added profile {name} to {}", subject.file.display()))?;
     if let Some(kept) = kept {

@@ -21,7 +21,7 @@ use std::io::{self, IsTerminal, Write, stderr, stdin};
 use std::process::ExitCode;
 
 use hotspare_config::edit::{self, Edit};
-use hotspare_config::{Config, Diagnostic, Errors, KeyPath};
+use hotspare_config::{Config, Diagnostic, Errors, KeyPath, codes};
 use hotspare_upstream::{Keychain, Looked, Place};
 use serde_json::{Map, Value};
 use tokio::runtime::Runtime;
@@ -50,7 +50,7 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
         sources.at(&std::path::absolute(path)?, home);
     }
     // What is wrong before the import is no entry's fault.
-    let config = subject.judge(&subject.text)?;
+    let config = subject.judge(if subject.text.trim().is_empty() { "{}" } else { &subject.text })?;
     let written = profile_names(&subject.text)?;
     let keychain = Keychain::of_user();
     let runtime = commands::runtime()?;
@@ -155,6 +155,9 @@ fn comment(name: &str) -> String {
 /// Why what was found makes no valid profile, and how to make one.
 fn unusable(name: &str, faults: &[Diagnostic]) -> String {
     let first = faults.first();
+    if first.is_some_and(|fault| fault.code == codes::OWN_LISTENER.id) {
+        return "goes to hotspare itself: nothing to import".to_owned();
+    }
     let title = first.map_or("it would make no valid profile", |fault| fault.title.as_str());
     let help = first.and_then(|fault| fault.help.first()).map(|help| format!(": {help}")).unwrap_or_default();
     format!("makes no valid profile: {title}{help}; add it by hand: `hotspare profile add {name} …`")
@@ -218,7 +221,7 @@ fn say_done(subject: &Subject, config: &Config, change: &Edit, decisions: &[Deci
     subject.told(&change.undo, None);
     if spare {
         output::talk(&format!("  chain: {}", commands::chain_line(config)));
-    } else {
+    } else if decisions.iter().any(|decision| matches!(decision.outcome, Outcome::Imported { .. })) {
         output::talk("  no chain asks them yet: name them in `failover_policy.secondary_profile` (`hotspare config edit`),");
         output::talk("  or `hotspare config undo` and import them with `--spare`");
     }
@@ -234,4 +237,35 @@ fn agreed(subject: &Subject) -> io::Result<bool> {
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
     Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
+}
+
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
+
+    use super::*;
+
+    fn key(entry: &str) -> NewKey {
+        NewKey { entry: entry.to_owned(), secret: SecretString::from(format!("sk-\"test\"-{entry}")) }
+    }
+
+    #[test]
+    fn store_takes_back_all_keys_where_one_fails() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path());
+        let runtime = commands::runtime().expect("a runtime");
+        let names = || std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        assert_eq!(store(&keychain, &runtime, vec![key("mine")]).expect("stored").len(), 1);
+        // A name that no keychain takes, and one that is taken.
+        for last in ["../x", "mine"] {
+            let error = store(&keychain, &runtime, vec![key("a"), key("b"), key(last)]).err().expect("one fails");
+            assert!(error.to_string().contains(&format!("the key `{last}` cannot be stored")), "{error}");
+            assert_eq!(names(), ["mine"], "{last}");
+        }
+    }
+
+    #[test]
+    fn comment_keeps_a_name_and_ends_where_it_should() {
+        assert_eq!([comment("GLM"), comment("智谱 */ x\n"), comment("é\u{202e}")], ["", "/* 智谱 * / x */ ", "/* é */ "]);
+    }
 }

@@ -36,7 +36,7 @@ fn entry_lines(lines: &mut Vec<String>, entry: &Entry, decision: &Decision, home
     let (sign, style, text) = match &decision.outcome {
         Outcome::Imported { name, kept } => ('+', Style::Green, imported(entry, name, kept.as_deref(), home)),
         Outcome::Replaced { name, kept } => {
-            ('~', Style::Yellow, format!("{name}  gets the new key, as `{kept}` in the keychain; the old one stays there"))
+            ('~', Style::Yellow, format!("{name}: gets the new key, as `{kept}` in the keychain; the old one stays there"))
         }
         Outcome::Merged { with } => ('=', Style::Dim, sentence(entry, &format!("is the same as `{with}`: address, key and header"))),
         Outcome::Skipped { why } => ('-', Style::Yellow, sentence(entry, why)),
@@ -56,7 +56,7 @@ fn imported(entry: &Entry, name: &str, kept: Option<&str>, home: &Path) -> Strin
         (None, Key::Reference(auth)) => reference(auth, home),
         (None, Key::Literal(_)) => "key in the keychain".to_owned(),
     };
-    format!("{name}  {called}{}, {key}", shown(provider.address.trim_start_matches("https://").trim_end_matches('/')))
+    format!("{name}: {called}{}, {key}", shown(provider.address.trim_start_matches("https://").trim_end_matches('/')))
 }
 
 fn reference(auth: &serde_json::Value, home: &Path) -> String {
@@ -68,7 +68,7 @@ fn reference(auth: &serde_json::Value, home: &Path) -> String {
         return format!("key in {file}");
     }
     if let Some(folder) = text("claude_config_dir") {
-        return format!("login of {folder}");
+        return format!("what Claude Code keeps in {folder}");
     }
     format!("key from the program `{}`", shown(auth["command"][0].as_str().unwrap_or_default()))
 }

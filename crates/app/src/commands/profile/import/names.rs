@@ -71,7 +71,7 @@ fn is_shadow(name: &str, slug: &str) -> bool {
 fn slug(name: &str) -> String {
     let mut slug = String::new();
     for char in name.chars() {
-        if char.is_ascii_alphanumeric() || "._-".contains(char) {
+        if char.is_ascii_alphanumeric() || "._".contains(char) {
             slug.push(char.to_ascii_lowercase());
         } else if let Some((_, plain)) = LETTERS.iter().find(|(letters, _)| letters.contains(char)) {
             slug.push_str(plain);
@@ -101,7 +101,7 @@ pub(super) fn free(base: &str, is_taken: impl Fn(&str) -> bool) -> String {
 /// Whether a name is a base, or a base with a number.
 pub(super) fn is_of(base: &str, name: &str) -> bool {
     let rest = name.strip_prefix(base).map(|rest| rest.strip_prefix('-').unwrap_or(rest));
-    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit())) && !(name.len() == base.len() + 1)
+    rest.is_some_and(|rest| rest.bytes().all(|byte| byte.is_ascii_digit())) && name.len() != base.len() + 1
 }
 
 #[cfg(test)]

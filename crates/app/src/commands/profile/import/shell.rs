@@ -193,7 +193,7 @@ fn word_in_home(word: &Word, home: &Path) -> Option<String> {
 #[cfg(unix)]
 fn is_private(file: &Path) -> bool {
     use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o077 == 0)
+    std::fs::metadata(file).is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode().trailing_zeros() >= 6)
 }
 
 #[cfg(not(unix))]
@@ -242,15 +242,14 @@ impl Reader<'_> {
                 let is_exported = first == "export"
                     || words.iter().any(|word| word.text().is_some_and(|text| text.starts_with('-') && text.contains('x')));
                 for word in &words[1..] {
-                    match word.assignment() {
-                        Some((name, value)) => self.set(name, value, is_exported),
-                        // `export NAME` of what was set before.
-                        None => {
-                            let known = word.text().and_then(|name| Some((name.clone(), self.shell.known.get(&name)?.clone())));
-                            if let Some((name, value)) = known.filter(|_| is_exported) {
-                                self.set(name, value, true);
-                            }
-                        }
+                    if let Some((name, value)) = word.assignment() {
+                        self.set(name, value, is_exported);
+                        continue;
+                    }
+                    // `export NAME` of what was set before.
+                    let known = word.text().and_then(|name| Some((name.clone(), self.shell.known.get(&name)?.clone())));
+                    if let Some((name, value)) = known.filter(|_| is_exported) {
+                        self.set(name, value, true);
                     }
                 }
             }
@@ -303,15 +302,14 @@ impl Reader<'_> {
     }
 
     fn set(&mut self, name: String, value: Word, is_exported: bool) {
-        match self.open.iter_mut().rev().find(|open| open.name.is_some()) {
-            Some(function) => drop(function.variables.insert(name, value)),
-            None => {
-                if is_exported {
-                    self.exported.insert(name.clone(), value.clone());
-                }
-                self.shell.known.insert(name, value);
-            }
+        if let Some(function) = self.open.iter_mut().rev().find(|open| open.name.is_some()) {
+            function.variables.insert(name, value);
+            return;
         }
+        if is_exported {
+            self.exported.insert(name.clone(), value.clone());
+        }
+        self.shell.known.insert(name, value);
     }
 
     /// A program that is started, or variables that are set without one.
@@ -324,10 +322,9 @@ impl Reader<'_> {
             }
             return;
         }
-        match self.open.iter_mut().rev().find(|open| open.name.is_some()) {
-            Some(function) => function.variables.extend(variables),
-            // A program that the start file itself starts is not one of the user's commands.
-            None => {}
+        // A program that the start file itself starts is not one of the user's commands.
+        if let Some(function) = self.open.iter_mut().rev().find(|open| open.name.is_some()) {
+            function.variables.extend(variables);
         }
     }
 
@@ -684,19 +681,19 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(text: &str, language: Language, name: Option<&str>, variable: &str, expected: Option<Setting>) {
+    fn check(text: &str, language: Language, name: Option<&str>, variable: &str, expected: impl Into<Option<Setting>>) {
         let shell = shell(text, language);
         let scope = name.map_or(Scope::Exported, |name| Scope::Named(name.to_owned()));
         let group = shell.groups.iter().rev().find(|group| group.scope == scope).unwrap_or_else(|| panic!("no group in {text:?}"));
-        assert_eq!(shell.setting(group, variable, Path::new("/home/me")), expected, "{text:?}");
+        assert_eq!(shell.setting(group, variable, Path::new("/home/me")), expected.into(), "{text:?}");
     }
 
-    fn text(text: &str) -> Option<Setting> {
-        Some(Setting::Text(text.to_owned()))
+    fn text(text: &str) -> Setting {
+        Setting::Text(text.to_owned())
     }
 
-    fn reference(auth: Value) -> Option<Setting> {
-        Some(Setting::Reference(auth))
+    fn reference(auth: Value) -> Setting {
+        Setting::Reference(auth)
     }
 
     #[test]

@@ -32,6 +32,9 @@ const ENDPOINT: [&str; 8] = [
     "CLAUDE_CODE_USE_ANTHROPIC_AWS",
 ];
 
+/// Variables that hold a credential.
+const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
+
 /// Everything that was found, in order, and what is to be said of whole files.
 #[derive(Default)]
 pub(super) struct Sources {
@@ -220,8 +223,20 @@ impl Sources {
             if !Shell::sets(group, &ENDPOINT) {
                 continue;
             }
-            let get = |name: &str| shell.setting(group, name, home);
-            let content = of_variables(&get, None);
+            // A key of its own stands alone, and a key that was exported for another address does not go to this one.
+            let has_key = Shell::sets(group, &CREDENTIALS);
+            let get = |name: &str| {
+                let is_foreign = has_key && CREDENTIALS.contains(&name) && !Shell::sets(group, &[name]);
+                if is_foreign { None } else { shell.setting(group, name, home) }
+            };
+            let is_named = matches!(group.scope, Scope::Named(_));
+            let borrows =
+                is_named && !has_key && Shell::sets(group, &["ANTHROPIC_BASE_URL"]) && CREDENTIALS.iter().any(|name| get(name).is_some());
+            let content = if borrows {
+                Err("has an address of its own and no key of its own: the exported key was made for another address".to_owned())
+            } else {
+                of_variables(&get, None)
+            };
             let name = match (&group.scope, &content) {
                 (Scope::Named(name), _) => name.clone(),
                 (Scope::Exported, Ok(provider)) if is_anthropic(&provider.address) => "anthropic".to_owned(),
@@ -336,4 +351,102 @@ fn text(file: &Path) -> Result<String, String> {
 /// An entry in one sentence.
 pub(super) fn sentence(entry: &Entry, what: &str) -> String {
     about(&entry.name, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A value of JSON with the names that the formats use.
+    fn value() -> impl Strategy<Value = Value> {
+        let names = "Providers|providers|Router|default|accounts|claude|current|env|apiKeyHelper|model_list|litellm_params|model_name|model|api_base|api_key|settingsConfig|meta|apiFormat|name|ANTHROPIC_BASE_URL|ANTHROPIC_AUTH_TOKEN|ANTHROPIC_MODEL|credentials|capabilities|type|baseUrl|models|transformer|use|upstream|apiKey|modelMap|importFrom|sortIndex";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "(sk-test-[a-z]|https://[a-z]{1,4}\\.example(/v1/messages)?|os\\.environ/[A-Z]|anthropic/[a-z]|a,b|[é\u{0}-~]{0,8})"
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((names, inner), 0..6).prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn corpus() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/corpus/import");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder).expect("the corpus").flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension != "expect"));
+        files.sort();
+        files
+    }
+
+    /// The bytes of a source, and the name that it is read under.
+    fn source(file: &Path, folder: &Path) -> (Vec<u8>, String) {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".db.sql") else { return (fs::read(file).expect("read"), name) };
+        let made = folder.join("made.db");
+        let _ = fs::remove_file(&made);
+        let connection = rusqlite::Connection::open(&made).expect("opened");
+        connection.execute_batch(&fs::read_to_string(file).expect("read")).expect("made");
+        drop(connection);
+        (fs::read(made).expect("read"), format!("{name}.db"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_json_gets_an_answer(value in value()) {
+            let mut sources = Sources::default();
+            sources.json(Path::new("/x/source.json"), &value);
+            prop_assert!(!sources.entries.is_empty() || !sources.remarks.is_empty() || value.is_object());
+        }
+
+        /// No entry of a list is dropped on the way.
+        #[test]
+        fn every_provider_of_a_file_becomes_an_entry(providers in prop::collection::vec(value(), 0..6)) {
+            let file = Path::new("/x/source.json");
+            let count = |value: &Value| {
+                let mut sources = Sources::default();
+                sources.json(file, value);
+                sources.entries.len()
+            };
+            let routed = count(&json!({ "Providers": providers }));
+            prop_assert!(routed >= providers.len(), "{routed} entries");
+            prop_assert_eq!(count(&json!({ "accounts": providers })), providers.len());
+            let named: serde_json::Map<String, Value> = providers.iter().enumerate().map(|(at, value)| (at.to_string(), value.clone())).collect();
+            prop_assert_eq!(count(&json!({ "claude": { "providers": named }, "codex": { "providers": named } })), 2 * providers.len());
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn damaged_sources_get_an_answer(which in any::<prop::sample::Index>(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..12)) {
+            let files = corpus();
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let (mut bytes, name) = source(&files[which.index(files.len())], folder.path());
+            for (at, byte, kind) in damage {
+                let at = at.index(bytes.len().max(1));
+                match kind {
+                    _ if bytes.is_empty() => {}
+                    0 => bytes[at] = byte,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at.max(16)),
+                }
+            }
+            let file = folder.path().join(name);
+            fs::write(&file, &bytes).expect("written");
+            let mut sources = Sources::default();
+            sources.at(&file, folder.path());
+            prop_assert_eq!(fs::read(&file).expect("read"), bytes);
+        }
+    }
 }

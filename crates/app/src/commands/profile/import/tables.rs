@@ -38,7 +38,7 @@ impl Tables {
     /// Opens a file of SQLite.
     pub(super) fn open(file: &Path) -> Option<Self> {
         let wal = PathBuf::from(format!("{}-wal", file.display()));
-        let size = |file: &Path| fs::metadata(file).map(|metadata| metadata.len()).unwrap_or(0);
+        let size = |file: &Path| fs::metadata(file).map_or(0, |metadata| metadata.len());
         let has_wal = size(&wal) > 0;
         // Opened as it is, SQLite would make or change files beside it. A private copy with the log shows all that is committed.
         if has_wal && size(file) + size(&wal) <= COPY_CAP {
@@ -89,7 +89,7 @@ impl Tables {
 fn read(connection: &Connection, table: &str) -> rusqlite::Result<Vec<Row>> {
     // The table's name is one of ours.
     let mut statement = connection.prepare(&format!("SELECT * FROM \"{table}\" LIMIT {}", MAX_ROWS + 1))?;
-    let names: Vec<String> = statement.column_names().map(|name| name.to_ascii_lowercase()).collect();
+    let names: Vec<String> = statement.column_names().map(str::to_ascii_lowercase).collect();
     let mut rows = statement.query([])?;
     let mut found = Vec::new();
     while let Some(row) = rows.next()? {
