@@ -89,11 +89,11 @@ pub(crate) fn refuse_elsewhere(config: &Config, existing: &BaseUrl, place: &str)
         Some(profile) if is_there(&profile.base_url) => return Ok(()),
         Some(profile) => format!("profile `{}`, which would be sent its credential, is at {}", profile.name, profile.base_url.authority()),
         None if in_chain() => return Ok(()),
-        None => "no profile of the chain does".to_owned(),
+        None => "no profile of the chain goes there".to_owned(),
     };
     let message = format!(
-        "Claude Code goes to `{existing}` today ({place}), and {problem}:\n          the client's credential belongs to {}, and is sent to no other \
-         host",
+        "Claude Code goes to `{existing}` today ({place})\n          {problem}\n          the client's credential belongs to {}, and is sent to no \
+         other host",
         existing.authority()
     );
     Err(CliError::new(Exit::Failed, message)
@@ -110,7 +110,8 @@ fn in_editor(file: PathBuf, receipt: &Open) -> Option<Named> {
     let text = crate::wiring::read(&file).ok()??;
     let text = patch::pristine(&file, &text, &receipt.wired(&file).states).ok()?.text;
     let variables = vscode::variables(&Settings::parse(&file, &text).ok()?);
-    let value = |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
+    let value =
+        |name: &str| variables.iter().find(|(known, _)| known == name).map(|(_, value)| value.clone()).filter(|value| !value.is_empty());
     let url = BaseUrl::parse(&value(BASE_URL)?).ok()?;
     let credential = value(AUTH_TOKEN).or_else(|| value(API_KEY)).map(SecretString::from);
     let line = text.lines().position(|line| line.contains(BASE_URL)).unwrap_or_default() + 1;
@@ -120,7 +121,11 @@ fn in_editor(file: PathBuf, receipt: &Open) -> Option<Named> {
 /// What the shells' files give the client: in an export, an alias or a function.
 pub(crate) fn in_shell_files(home: &Path, variable: &dyn Fn(&str) -> Option<String>) -> Vec<Named> {
     let files = SHELL_FILES.iter().map(|file| home.join(file));
-    files.filter_map(|file| Some((shell_text(&file)?, file))).flat_map(|(text, file)| in_shell_text(&text, &file, variable)).take(MAX_NAMED).collect()
+    files
+        .filter_map(|file| Some((shell_text(&file)?, file)))
+        .flat_map(|(text, file)| in_shell_text(&text, &file, variable))
+        .take(MAX_NAMED)
+        .collect()
 }
 
 fn shell_text(file: &Path) -> Option<String> {
@@ -245,7 +250,11 @@ impl Record {
 
 /// What names the client's own base URL, for messages.
 pub(crate) fn place_of(setup: &UserSetup, locations: &Locations) -> String {
-    if setup.names_in_settings(BASE_URL) { tilde(locations, &locations.claude_settings) } else { format!("`{BASE_URL}` in the environment") }
+    if setup.names_in_settings(BASE_URL) {
+        tilde(locations, &locations.claude_settings)
+    } else {
+        format!("`{BASE_URL}` in the environment")
+    }
 }
 
 #[cfg(test)]

@@ -63,7 +63,11 @@ impl Config {
     /// Takes the client's own base URL over: as the address of the implicit profile, so that a gateway stays in the path.
     pub(crate) fn adopt(&mut self, client: &ClientBaseUrl) {
         let elsewhere = |url: &Option<BaseUrl>| url.clone().filter(|url| !url.points_at(self.server.listen));
-        self.client = ClientBaseUrl { current: elsewhere(&client.current), before_install: elsewhere(&client.before_install), named: client.named.clone() };
+        self.client = ClientBaseUrl {
+            current: elsewhere(&client.current),
+            before_install: elsewhere(&client.before_install),
+            named: client.named.clone(),
+        };
         let adopted = self.client.current.clone().or_else(|| self.client.before_install.clone());
         if let (true, Some(url), Some(profile)) = (self.implicit, adopted, self.profiles.first_mut()) {
             profile.base_url = url;

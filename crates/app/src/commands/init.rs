@@ -32,6 +32,7 @@ use crate::found::{Elsewhere, Found, OwnModel};
 use crate::output::{self, Look};
 use crate::wiring::outward::Outward;
 use crate::wiring::{Mode, receipt};
+use draw::Done;
 use plan::{Candidate, Plan};
 
 /// The version of the JSON's shape.
@@ -232,7 +233,10 @@ impl Init<'_> {
         let (passed, proof) = proof::prove(&self.locations);
         let written = !kept || wired;
         if !self.arguments.json {
-            output::data(&draw::done(passed, &proof, wired, &undo, self.look))?;
+            output::data(&draw::done(
+                &Done { passed, proof: &proof, unproved: self.plan.unproved(&chain), wired, undo: &undo },
+                self.look,
+            ))?;
         }
         let report = InitReport { written, wired, passed, proof: Some(proof), undo, ..self.report(chain, kept) };
         print(self.arguments, &report)?;
@@ -332,7 +336,9 @@ fn look(locations: &Locations) -> Result<Found, CliError> {
 fn configured(text: &str, plan: &Plan, chain: &[usize], port: Option<SocketAddr>) -> Result<Edit, CliError> {
     let set = |text: &str, key: &str, value: &Value| {
         let path = KeyPath::parse(key).ok_or_else(|| CliError::new(Exit::Failed, format!("`{key}` is no key of a configuration")))?;
-        edit::set(text, &path, &draw::json(value, path.keys().len())).map(|edit| edit.text).map_err(|error| commands::config::edit::told(&error))
+        edit::set(text, &path, &if plan.is_edit() { draw::inline(value) } else { draw::json(value) })
+            .map(|edit| edit.text)
+            .map_err(|error| commands::config::edit::told(&error))
     };
     let mut whole = text.to_owned();
     if plan.is_edit() {

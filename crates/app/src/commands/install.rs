@@ -19,6 +19,7 @@ use crate::claude::{BASE_URL, CUSTOM_HEADERS, HTTPS_PROXY, Lead, UserSetup, our_
 use crate::cli::{self, Install};
 use crate::commands;
 use crate::commands::service::{self, LISTENER_TIME, Started};
+use crate::destination::{self, Named, Record};
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::wiring::listener::{Listener, probe};
@@ -27,7 +28,6 @@ use crate::wiring::patch::{self, Change, Entry};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Led, Mode, Outcome, Part, WiringError, claude, vscode};
-use crate::destination::{self, Named, Record};
 use crate::{authority, state};
 
 pub(crate) use report::{Report, tilde};
@@ -128,7 +128,8 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     let certificates = is_full.then(|| authority::trusted_file(&locations.state_dir, own.certificates.as_deref()));
     // A dry run makes nothing, a token neither, and nor does what is refused.
     let token = state::known_token(&locations.state_dir);
-    let mut wanted = Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
+    let mut wanted =
+        Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
     // What would be refused is refused before the first byte is written.
     wanted.files(&mut receipt, Mode::DryRun, shell)?;
     let mut notes = Vec::new();
@@ -203,10 +204,11 @@ impl Destinations {
         let own = self.own.clone().unwrap_or_else(BaseUrl::anthropic);
         let differs = |named: &&Named| !named.is_exported && (named.url.host != own.host || named.url.port != own.port);
         let note = |named: &Named| {
-            let credential = if named.has_credential() { "its credential is sent to no other host" } else { "no credential stands beside it" };
+            let credential =
+                if named.has_credential() { "its credential is sent to no other host" } else { "no credential stands beside it" };
             format!(
-                "{} starts Claude Code with `{BASE_URL}={}`: the settings outrank that, so such a session goes through hotspare's chain; \
-                 {credential}. To go there as before: `claude --settings '{{\"env\":{{\"{BASE_URL}\":\"{}\",\"{CUSTOM_HEADERS}\":\"\"}}}}'`",
+                "{} starts Claude Code with `{BASE_URL}={}`; the settings outrank that, so it goes through hotspare; {credential}. \
+                 As before: `claude --settings '{{\"env\":{{\"{BASE_URL}\":\"{}\",\"{CUSTOM_HEADERS}\":\"\"}}}}'`",
                 named.place(locations),
                 named.url,
                 named.url
@@ -429,7 +431,10 @@ impl Wanted<'_> {
         }
         let is_elsewhere = |own: &BaseUrl| own.host != named.url.host || own.port != named.url.port;
         if let Some(own) = own.filter(|own| is_elsewhere(own)) {
-            let message = format!("Claude Code goes to `{own}` today, and to `{}` where {place} counts: hotspare can stand for one of them", named.url);
+            let message = format!(
+                "Claude Code goes to `{own}` today, and to `{}` where {place} counts: hotspare can stand for one of them",
+                named.url
+            );
             return Err(CliError::new(Exit::Failed, message).hint(format!("take `{BASE_URL}` out of one, and the credential beside it")));
         }
         self.is_configured_for(&named.url, &place)

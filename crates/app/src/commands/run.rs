@@ -172,9 +172,7 @@ fn claude_client(command: &[OsString], outward: &Outward) -> ClaudeClient {
 fn greet(config: &Config) {
     let spares = config.rules.iter().map(|rule| rule.chain.entries.len()).max().unwrap_or_default();
     if spares < 2 {
-        output::talk(
-            "hotspare: no spare is configured, so failures of the primary reach you; `hotspare init` finds one",
-        );
+        output::talk("hotspare: no spare is configured, so failures of the primary reach you; `hotspare init` finds one");
     } else if stderr().is_terminal() {
         output::talk(&format!("hotspare: {}", commands::chain_line(config)));
     }

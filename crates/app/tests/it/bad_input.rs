@@ -49,7 +49,9 @@ async fn an_unknown_profile_is_named_with_what_was_meant() {
 /// A spare without its key kept `run` and `serve` from starting, with exit code 4.
 #[tokio::test]
 async fn spare_without_its_key_is_named_and_skipped() {
-    let user = User::new().config(&TWO.replace("bakcup", "backup").replace("{\n  \"failover", "{\n  \"server\": { \"listen\": \"127.0.0.1:0\" },\n  \"failover"));
+    let user = User::new().config(
+        &TWO.replace("bakcup", "backup").replace("{\n  \"failover", "{\n  \"server\": { \"listen\": \"127.0.0.1:0\" },\n  \"failover"),
+    );
     let ended = user.runs(&["run", "--", "claude", "-p", "hi"]).await;
     let missing = "profile `openrouter-backup` is skipped: environment variable `OPENROUTER_API_KEY` is not set";
     assert!(ended.code == Some(0) && user.client_was_started() && ended.stderr.contains(missing), "{ended:?}");
@@ -70,7 +72,10 @@ async fn primary_without_its_key_leaves_the_spare_to_serve() {
 async fn chain_without_any_key_is_refused_with_each_named() {
     let user = User::new().keyed_pair("http://127.0.0.1:9", "http://127.0.0.1:9").without("WORK_KEY").without("BACKUP_KEY");
     for ended in neither_starts(&user).await {
-        ended.fails(4, &["profile `work` has no credential: environment variable `WORK_KEY` is not set", "profile `backup` neither", "hint: set it"]);
+        ended.fails(
+            4,
+            &["profile `work` has no credential: environment variable `WORK_KEY` is not set", "profile `backup` neither", "hint: set it"],
+        );
     }
 }
 

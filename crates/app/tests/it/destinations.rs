@@ -208,7 +208,8 @@ impl Hosts {
             }
         }
         let as_object = |which: &str| {
-            let env: serde_json::Map<String, Value> = self.variables(which).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
+            let env: serde_json::Map<String, Value> =
+                self.variables(which).into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
             json!({ "env": env }).to_string()
         };
         let entries: Vec<Value> =
@@ -242,7 +243,7 @@ async fn credential_reaches_its_own_host_in_homes_of_chance() {
     let hosts = Hosts { one: answers().await, other: answers().await, outside: answers().await };
     let mut chance = Chance(13);
     let mut served = 0;
-    for case in 0..40 {
+    for case in 0..24 {
         let (user, words) = hosts.home(&mut chance, free_port());
         let command = chance.one(&["run", "install", "init"]);
         let sessions: Vec<String> = ["none", "one", "other"].iter().map(|which| prefix(&hosts.variables(which))).collect();
@@ -260,10 +261,13 @@ async fn credential_reaches_its_own_host_in_homes_of_chance() {
             command => {
                 let arguments: &[&str] = if command == "init" { &["init", "--yes"] } else { &["install"] };
                 let done = user.runs(arguments).await;
-                let is_wired = std::fs::read_to_string(user.path("home/.claude/settings.json")).is_ok_and(|text| text.contains("x-hotspare-token"));
+                let is_wired =
+                    std::fs::read_to_string(user.path("home/.claude/settings.json")).is_ok_and(|text| text.contains("x-hotspare-token"));
                 // A session of the user's own variables; those of the editor and the alias are what the home names.
                 let editor = std::fs::read_to_string(user.path("home/.config/Code/User/settings.json")).expect("there");
-                let of = |text: &str, which: &str| if text.contains(if which == "one" { ONE } else { OTHER }) { prefix(&hosts.variables(which)) } else { String::new() };
+                let of = |text: &str, which: &str| {
+                    if text.contains(if which == "one" { ONE } else { OTHER }) { prefix(&hosts.variables(which)) } else { String::new() }
+                };
                 let alias = std::fs::read_to_string(user.path("home/.bashrc")).expect("there");
                 let starts = [String::new(), of(&editor, "one"), of(&editor, "other"), of(&alias, "one"), of(&alias, "other")];
                 for session in starts.iter().filter(|_| is_wired) {
@@ -284,5 +288,5 @@ async fn credential_reaches_its_own_host_in_homes_of_chance() {
             assert!(leak.is_none(), "case {case}, {words}, {command}: {foreign} came to {name}: {leak:?}");
         }
     }
-    assert!(served > 20, "only {served} sessions were served: the property says little");
+    assert!(served > 12, "only {served} sessions were served: the property says little");
 }

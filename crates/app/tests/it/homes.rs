@@ -43,9 +43,12 @@ except Exception as error:
 /// A provider that answers messages, accepts keys that begin with `good`, and rejects the others.
 async fn provider() -> Upstream {
     let play = |request: &Received| {
-        let key = request.header("authorization").or(request.header("x-api-key")).unwrap_or_default().trim_start_matches("Bearer ").to_owned();
+        let key =
+            request.header("authorization").or(request.header("x-api-key")).unwrap_or_default().trim_start_matches("Bearer ").to_owned();
         match request.target.as_str() {
-            "/v1/key" | "/v1/models?limit=1" if key.starts_with("good") => Script::new().body(200, &[("content-type", "application/json")], json!({ "data": {} }).to_string()),
+            "/v1/key" | "/v1/models?limit=1" if key.starts_with("good") => {
+                Script::new().body(200, &[("content-type", "application/json")], json!({ "data": {} }).to_string())
+            }
             "/v1/key" | "/v1/models?limit=1" => Script::error(401, "authentication_error", "No such key"),
             _ => Script::new().sse().events(&text("fine")).end(),
         }
@@ -252,7 +255,11 @@ async fn init_edits_a_profile_and_keeps_its_keys() {
     let done = user.runs(&["init", "--yes", "--no-install"]).await;
     let text = std::fs::read_to_string(user.path("home/.config/hotspare/config.json")).expect("there");
     assert_eq!(done.code, Some(0), "{done:?}");
-    assert!(text.contains("// mine\n") && text.contains("\"claude\": { \"base_url\": \"http://127.0.0.1:9\", \"clocks\": { \"head\": \"20s\" } }"), "{text}");
+    assert!(
+        text.contains("// mine\n")
+            && text.contains("\"claude\": { \"base_url\": \"http://127.0.0.1:9\", \"clocks\": { \"head\": \"20s\" } }"),
+        "{text}"
+    );
     assert!(text.contains("\"primary_profile\": \"claude\""), "{text}");
     assert_eq!(done.stderr.matches("HS0407").count(), 1, "{}", done.stderr);
 }

@@ -60,7 +60,7 @@ pub(super) async fn current(locations: &Locations, config: &Config, for_service:
             AuthSource::Env(name) => {
                 let in_shell = std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
                 let in_service = !for_service || service_has(locations, name);
-                let missing = (!in_shell && !(for_service && in_service)).then(|| format!("environment variable `{name}` is not set"));
+                let missing = (!(in_shell || for_service && in_service)).then(|| format!("environment variable `{name}` is not set"));
                 (missing, (in_shell && !in_service).then(|| name.clone()))
             }
             _ => {
@@ -115,10 +115,8 @@ fn testable(candidate: &Candidate, config: &Config, home: &Path) -> Option<Profi
     }
     if candidate.is_there {
         let profile = config.profiles.iter().find(|profile| *profile.name == candidate.name)?.clone();
-        let is_plain = matches!(
-            profile.auth.source,
-            AuthSource::Env(_) | AuthSource::File(_) | AuthSource::Keychain(_) | AuthSource::Value(_)
-        );
+        let is_plain =
+            matches!(profile.auth.source, AuthSource::Env(_) | AuthSource::File(_) | AuthSource::Keychain(_) | AuthSource::Value(_));
         // A key that this shell does not have is the service's to prove.
         let is_readable = !matches!(&profile.auth.source, AuthSource::Env(name) if std::env::var_os(name).is_none());
         return Some(profile).filter(|_| is_plain && is_readable && candidate.proposed);

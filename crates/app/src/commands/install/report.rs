@@ -76,8 +76,11 @@ impl Report {
     /// The names of the files that were changed, for a person who has just read what changes in them.
     pub(crate) fn outcome(&self) -> String {
         let files: Vec<&str> = self.files.iter().filter(|file| file.changed).map(|file| file.path.as_str()).collect();
-        let mut lines =
-            vec![if files.is_empty() { "Claude Code goes through hotspare already".to_owned() } else { format!("wrote {}", files.join(", ")) }];
+        let mut lines = vec![if files.is_empty() {
+            "Claude Code goes through hotspare already".to_owned()
+        } else {
+            format!("wrote {}", files.join(", "))
+        }];
         lines.extend(self.notes.iter().map(|note| format!("{} {note}", Look::of_stdout().paint.paint(Style::Cyan, "note:"))));
         lines.join("\n")
     }
