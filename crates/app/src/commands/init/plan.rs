@@ -124,7 +124,7 @@ impl Plan {
             plan.add(&name, format!("{} in {short}", words(login, now)), "mind the provider's terms for such use", profile, None, false);
         }
         plan.meet_configuration(found, home);
-        plan.map_models(&found.models);
+        plan.map_models(found);
         plan.unusable = unusable(found);
         plan.add_notes(found);
         plan
@@ -303,7 +303,9 @@ impl Plan {
     }
 
     /// Gives each spare names for the models that the client asks for, or says that it has none.
-    fn map_models(&mut self, models: &[OwnModel]) {
+    fn map_models(&mut self, found: &Found) {
+        let models = &found.models;
+        let gateway = found.gateway.as_deref().and_then(|url| BaseUrl::parse(url).ok());
         if models.is_empty() {
             return;
         }
@@ -312,7 +314,7 @@ impl Plan {
             let known = existing.iter().find(|known| *known.profile.name == candidate.name).filter(|_| candidate.is_there);
             let mut missing = Vec::new();
             for model in models {
-                match (known, StandIn::of(candidate, known, model)) {
+                match (known, StandIn::of(candidate, known, gateway.as_ref(), model)) {
                     (_, StandIn::Mapped) => {}
                     (_, StandIn::Unknown) => missing.push(model.name.as_str()),
                     (Some(_), StandIn::Name(name)) => candidate.edits.push((format!("models.\"{}\"", model.name), name.into())),
@@ -494,11 +496,14 @@ enum StandIn {
 }
 
 impl StandIn {
-    fn of(candidate: &Candidate, known: Option<&Existing>, model: &OwnModel) -> Self {
+    fn of(candidate: &Candidate, known: Option<&Existing>, gateway: Option<&BaseUrl>, model: &OwnModel) -> Self {
         let named = |preset: &str| pattern_stand_in(preset, &model.stand_in).map_or(Self::Unknown, Self::Name);
         let platform = match known {
             Some(known) => {
-                if let Mapped::To(_) | Mapped::Rejected = known.profile.models.map(&model.name) {
+                // Another account at the gateway knows the gateway's names.
+                let is_gateway =
+                    gateway.is_some_and(|url| url.host == known.profile.base_url.host && url.port == known.profile.base_url.port);
+                if is_gateway || matches!(known.profile.models.map(&model.name), Mapped::To(_) | Mapped::Rejected) {
                     return Self::Mapped;
                 }
                 known.profile.platform
