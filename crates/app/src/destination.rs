@@ -89,11 +89,11 @@ pub(crate) fn refuse_elsewhere(config: &Config, existing: &BaseUrl, place: &str)
         Some(profile) if is_there(&profile.base_url) => return Ok(()),
         Some(profile) => format!("profile `{}`, which would be sent its credential, is at {}", profile.name, profile.base_url.authority()),
         None if in_chain() => return Ok(()),
-        None => "no profile of the chain does".to_owned(),
+        None => "no profile of the chain goes there".to_owned(),
     };
     let message = format!(
-        "Claude Code goes to `{existing}` today ({place}), and {problem}:\n          the client's credential belongs to {}, and is sent to no other \
-         host",
+        "Claude Code goes to `{existing}` today ({place})\n          {problem}\n          the client's credential belongs to {}, and is sent to no \
+         other host",
         existing.authority()
     );
     Err(CliError::new(Exit::Failed, message)

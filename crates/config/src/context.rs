@@ -47,7 +47,10 @@ pub struct NamedCredential {
 
 /// Fingerprint of a credential, which does not contain it: the first 64 bits of its SHA-256.
 pub fn credential_digest(credential: &[u8]) -> u64 {
-    u64::from_str_radix(&digest(credential)[..16], 16).expect("SHA-256 has more than 16 hexadecimal digits")
+    digest(credential)
+        .bytes()
+        .take(16)
+        .fold(0, |so_far, digit| (so_far << 4) | u64::from(char::from(digit).to_digit(16).unwrap_or_default()))
 }
 
 impl Context {

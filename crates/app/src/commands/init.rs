@@ -32,6 +32,7 @@ use crate::found::{Elsewhere, Found, OwnModel};
 use crate::output::{self, Look};
 use crate::wiring::outward::Outward;
 use crate::wiring::{Mode, receipt};
+use draw::Done;
 use plan::{Candidate, Plan};
 
 /// The version of the JSON's shape.
@@ -89,6 +90,8 @@ struct Init<'a> {
     plan: Plan,
     subject: Subject,
     look: Look,
+    /// Notes of `install` that were shown before the question.
+    read: Vec<String>,
 }
 
 /// Runs `hotspare init`.
@@ -102,7 +105,7 @@ pub(crate) fn init(arguments: &InitArgs) -> Result<ExitCode, CliError> {
     let mut plan = Plan::of(&found, &locations.home, now, &current);
     commands::runtime()?.block_on(output::patiently("init", keys::test(&mut plan, &config, &locations)));
     let subject = Subject::open(&Target { config: None, project: false, local: false })?;
-    let init = Init { arguments, locations, config, found, plan, subject, look: Look::of_stdout() };
+    let init = Init { arguments, locations, config, found, plan, subject, look: Look::of_stdout(), read: Vec::new() };
     init.run()
 }
 
@@ -154,7 +157,7 @@ impl Init<'_> {
     }
 
     /// Shows everything that would change, in the configuration, the keychain and Claude Code's settings. True if anything would.
-    fn show(&self, proposal: &Proposal) -> Result<bool, CliError> {
+    fn show(&mut self, proposal: &Proposal) -> Result<bool, CliError> {
         let is_edited = proposal.edit.text != self.subject.text;
         let keys = draw::kept_keys(&self.plan, &proposal.chain, &self.locations.state_dir, self.look);
         let mut texts = Vec::new();
@@ -167,7 +170,10 @@ impl Init<'_> {
         let wired = if self.arguments.no_install { None } else { Some(wire::preview(&self.locations, &proposal.edit.text)) };
         let is_wired = matches!(&wired, Some(Ok(report)) if report.changes());
         match wired {
-            Some(Ok(report)) => texts.push(format!("\n{}", report.drawn(false, "Claude Code goes through hotspare already"))),
+            Some(Ok(report)) => {
+                texts.push(format!("\n{}", report.drawn(false, "Claude Code goes through hotspare already")));
+                self.read = report.notes;
+            }
             Some(Err(error)) => texts.push(format!("\nClaude Code will not be pointed at hotspare:\n{error}")),
             None => {}
         }
@@ -180,7 +186,10 @@ impl Init<'_> {
     /// The chain: as proposed with `--yes`, else as the one question is answered. `None` if the answer is no.
     fn agreed(&mut self, proposed: Option<Vec<usize>>) -> Result<Option<Proposal>, CliError> {
         let mut proposal = proposed.map(|chain| self.proposal(chain)).transpose()?;
-        let is_change = proposal.as_ref().map(|proposal| self.show(proposal)).transpose()?.unwrap_or(true);
+        let is_change = match &proposal {
+            Some(proposal) => self.show(proposal)?,
+            None => true,
+        };
         if self.arguments.yes || self.arguments.dry_run || !is_change {
             return Ok(proposal);
         }
@@ -232,7 +241,10 @@ impl Init<'_> {
         let (passed, proof) = proof::prove(&self.locations);
         let written = !kept || wired;
         if !self.arguments.json {
-            output::data(&draw::done(passed, &proof, wired, &undo, self.look))?;
+            output::data(&draw::done(
+                &Done { passed, proof: &proof, unproved: self.plan.unproved(&chain), wired, undo: &undo },
+                self.look,
+            ))?;
         }
         let report = InitReport { written, wired, passed, proof: Some(proof), undo, ..self.report(chain, kept) };
         print(self.arguments, &report)?;
@@ -246,8 +258,9 @@ impl Init<'_> {
         }
         match wire::wire(&self.locations, Mode::Write) {
             Ok(report) => {
-                if !self.arguments.json {
-                    output::data(&format!("\n{}", report.outcome()))?;
+                let outcome = report.outcome(&self.read);
+                if !self.arguments.json && !outcome.is_empty() {
+                    output::data(&format!("\n{outcome}"))?;
                 }
                 Ok((true, None))
             }
@@ -332,7 +345,7 @@ fn look(locations: &Locations) -> Result<Found, CliError> {
 fn configured(text: &str, plan: &Plan, chain: &[usize], port: Option<SocketAddr>) -> Result<Edit, CliError> {
     let set = |text: &str, key: &str, value: &Value| {
         let path = KeyPath::parse(key).ok_or_else(|| CliError::new(Exit::Failed, format!("`{key}` is no key of a configuration")))?;
-        edit::set(text, &path, &draw::json(value, path.keys().len()))
+        edit::set(text, &path, &if plan.is_edit() { draw::inline(value) } else { draw::json(value) })
             .map(|edit| edit.text)
             .map_err(|error| commands::config::edit::told(&error))
     };

@@ -207,8 +207,8 @@ impl Destinations {
             let credential =
                 if named.has_credential() { "its credential is sent to no other host" } else { "no credential stands beside it" };
             format!(
-                "{} starts Claude Code with `{BASE_URL}={}`: the settings outrank that, so such a session goes through hotspare's chain; \
-                 {credential}. To go there as before: `claude --settings '{{\"env\":{{\"{BASE_URL}\":\"{}\",\"{CUSTOM_HEADERS}\":\"\"}}}}'`",
+                "{} starts Claude Code with `{BASE_URL}={}`; the settings outrank that, so it goes through hotspare; {credential}. \
+                 As before: `claude --settings '{{\"env\":{{\"{BASE_URL}\":\"{}\",\"{CUSTOM_HEADERS}\":\"\"}}}}'`",
                 named.place(locations),
                 named.url,
                 named.url

@@ -243,7 +243,7 @@ async fn credential_reaches_its_own_host_in_homes_of_chance() {
     let hosts = Hosts { one: answers().await, other: answers().await, outside: answers().await };
     let mut chance = Chance(13);
     let mut served = 0;
-    for case in 0..40 {
+    for case in 0..16 {
         let (user, words) = hosts.home(&mut chance, free_port());
         let command = chance.one(&["run", "install", "init"]);
         let sessions: Vec<String> = ["none", "one", "other"].iter().map(|which| prefix(&hosts.variables(which))).collect();
@@ -288,5 +288,5 @@ async fn credential_reaches_its_own_host_in_homes_of_chance() {
             assert!(leak.is_none(), "case {case}, {words}, {command}: {foreign} came to {name}: {leak:?}");
         }
     }
-    assert!(served > 20, "only {served} sessions were served: the property says little");
+    assert!(served > 8, "only {served} sessions were served: the property says little");
 }

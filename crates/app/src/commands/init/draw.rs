@@ -113,9 +113,9 @@ pub(super) fn change(before: &str, after: &str, file: &Path, look: Look) -> Stri
     format!("\n{head}\n{}", diff::drawn(before, after, look))
 }
 
-/// As people write it: a member on each line, and what is short on one. `depth` is how many keys lead to it.
-pub(super) fn json(value: &Value, depth: usize) -> String {
-    lines(value, depth)
+/// As people write it: a member on each line, and what is short on one.
+pub(super) fn json(value: &Value) -> String {
+    lines(value, 1)
 }
 
 fn lines(value: &Value, depth: usize) -> String {
@@ -130,7 +130,8 @@ fn lines(value: &Value, depth: usize) -> String {
     }
 }
 
-fn inline(value: &Value) -> String {
+/// On one line, as `profile add` writes a profile beside others.
+pub(super) fn inline(value: &Value) -> String {
     match value {
         Value::Object(members) if members.is_empty() => "{}".to_owned(),
         Value::Object(members) => {
@@ -142,13 +143,35 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// The end: proof, what to do now, how to take it back.
-pub(super) fn done(passed: bool, proof: &str, wired: bool, undo: &[String], look: Look) -> String {
-    let (sign, style) = if passed { (look.sign("✔", "+"), Style::Green) } else { (look.sign("✖", "x"), Style::Red) };
+/// How it ended.
+pub(super) struct Done<'a> {
+    /// Whether the drill passed.
+    pub passed: bool,
+    /// What the drill showed.
+    pub proof: &'a str,
+    /// Profiles of the chain whose keys are not proved.
+    pub unproved: Vec<&'a str>,
+    /// Whether Claude Code goes through hotspare now.
+    pub wired: bool,
+    /// Commands that take it back.
+    pub undo: &'a [String],
+}
+
+/// The end: proof, what is not proved, what to do now, how to take it back.
+pub(super) fn done(done: &Done<'_>, look: Look) -> String {
+    let Done { passed, proof, unproved, wired, undo } = done;
+    let (sign, style) = match (passed, unproved.is_empty()) {
+        (false, _) => (look.sign("✖", "x"), Style::Red),
+        (true, true) => (look.sign("✔", "+"), Style::Green),
+        (true, false) => (look.sign("⚠", "!"), Style::Yellow),
+    };
     let mut lines = vec![String::new()];
     lines.extend(told(&format!("{} ", look.paint.paint(style, sign)), "  ", proof, look));
+    for name in unproved {
+        lines.extend(told("  ", "  ", &format!("the key of {name} is not proved: `hotspare profile test {name}`"), look));
+    }
     let arrow = look.sign("→", "->");
-    lines.push(if wired {
+    lines.push(if *wired {
         format!("{arrow} start Claude Code as always; `hotspare status` shows who serves")
     } else {
         format!("{arrow} protect a session: hotspare run -- claude")

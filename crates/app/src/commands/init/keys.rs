@@ -60,7 +60,7 @@ pub(super) async fn current(locations: &Locations, config: &Config, for_service:
             AuthSource::Env(name) => {
                 let in_shell = std::env::var(name).is_ok_and(|value| !value.trim().is_empty());
                 let in_service = !for_service || service_has(locations, name);
-                let missing = (!in_shell && !(for_service && in_service)).then(|| format!("environment variable `{name}` is not set"));
+                let missing = (!(in_shell || for_service && in_service)).then(|| format!("environment variable `{name}` is not set"));
                 (missing, (in_shell && !in_service).then(|| name.clone()))
             }
             _ => {

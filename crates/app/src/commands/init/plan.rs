@@ -124,7 +124,7 @@ impl Plan {
             plan.add(&name, format!("{} in {short}", words(login, now)), "mind the provider's terms for such use", profile, None, false);
         }
         plan.meet_configuration(found, home);
-        plan.map_models(&found.models);
+        plan.map_models(found);
         plan.unusable = unusable(found);
         plan.add_notes(found);
         plan
@@ -212,6 +212,9 @@ impl Plan {
             let same = compiled(candidate, home).and_then(|new| rest.iter().position(|known| is_same(&known.profile, &new, found)));
             let Some(same) = same.map(|at| rest.remove(at)) else { continue };
             candidate.name = same.profile.name.to_string();
+            if matches!(same.profile.auth.source, AuthSource::Client) && !same.profile.base_url.is_anthropic() && found.gateway.is_none() {
+                candidate.what = format!("{}, at {}", candidate.what, same.profile.base_url.authority());
+            }
             (candidate.is_there, candidate.profile) = (true, Map::new());
             // A key that the configuration finds needs no second copy.
             candidate.key_of = candidate.key_of.take().filter(|_| same.missing.is_some());
@@ -249,6 +252,7 @@ impl Plan {
                 }
             }
             own_credential(&mut candidate, known);
+            candidate.proposed &= candidate.problem.is_none() || in_chain(&candidate.name);
             candidates.push(candidate);
         }
         if has_chain {
@@ -299,7 +303,9 @@ impl Plan {
     }
 
     /// Gives each spare names for the models that the client asks for, or says that it has none.
-    fn map_models(&mut self, models: &[OwnModel]) {
+    fn map_models(&mut self, found: &Found) {
+        let models = &found.models;
+        let gateway = found.gateway.as_deref().and_then(|url| BaseUrl::parse(url).ok());
         if models.is_empty() {
             return;
         }
@@ -308,14 +314,11 @@ impl Plan {
             let known = existing.iter().find(|known| *known.profile.name == candidate.name).filter(|_| candidate.is_there);
             let mut missing = Vec::new();
             for model in models {
-                let Some(name) = stand_in(candidate, known, model) else {
-                    missing.push(model.name.as_str());
-                    continue;
-                };
-                match (known, name) {
-                    (_, None) => {}
-                    (Some(_), Some(name)) => candidate.edits.push((format!("models.\"{}\"", model.name), name.into())),
-                    (None, Some(name)) => {
+                match (known, StandIn::of(candidate, known, gateway.as_ref(), model)) {
+                    (_, StandIn::Mapped) => {}
+                    (_, StandIn::Unknown) => missing.push(model.name.as_str()),
+                    (Some(_), StandIn::Name(name)) => candidate.edits.push((format!("models.\"{}\"", model.name), name.into())),
+                    (None, StandIn::Name(name)) => {
                         let map = candidate.profile.entry("models").or_insert_with(|| Value::Object(Map::new()));
                         if let Value::Object(map) = map {
                             // Before the patterns: the first entry that matches decides.
@@ -335,7 +338,7 @@ impl Plan {
             }
         }
         let names: Vec<&str> = models.iter().map(|model| model.name.as_str()).collect();
-        self.notes.push(format!("Claude Code asks for {}: each spare gets a name for it in its `models`", names.join(", ")));
+        self.notes.push(format!("Claude Code asks for {}: a spare's `models` names what stands in for it there", names.join(", ")));
     }
 
     fn add_notes(&mut self, found: &Found) {
@@ -371,6 +374,13 @@ impl Plan {
     /// How many profiles of a chain can serve.
     pub(super) fn able(&self, chain: &[usize]) -> usize {
         chain.iter().filter(|place| self.candidates[**place].problem.is_none()).count()
+    }
+
+    /// The profiles of a chain whose keys the free test did not prove.
+    pub(super) fn unproved(&self, chain: &[String]) -> Vec<&str> {
+        let is_unproved = |candidate: &&Candidate| matches!(candidate.verdict, Some(Verdict::Unproved(_)));
+        let in_chain = |candidate: &&Candidate| chain.contains(&candidate.name);
+        self.candidates.iter().filter(is_unproved).filter(in_chain).map(|candidate| candidate.name.as_str()).collect()
     }
 
     /// The order that the user typed, `1 3 2`: each number once, all of them known.
@@ -475,26 +485,40 @@ fn is_same(known: &Profile, new: &Profile, found: &Found) -> bool {
     }
 }
 
-/// What a spare calls a model of the client's own: outer `None` if nothing says, inner `None` if its map has a name already.
-fn stand_in(candidate: &Candidate, known: Option<&Existing>, model: &OwnModel) -> Option<Option<String>> {
-    let platform = match known {
-        Some(known) => {
-            if let Mapped::To(_) | Mapped::Rejected = known.profile.models.map(&model.name) {
-                return Some(None);
+/// What a spare calls a model of the client's own.
+enum StandIn {
+    /// Its map says so already.
+    Mapped,
+    /// This name is to be put into its map.
+    Name(String),
+    /// Only the user can say.
+    Unknown,
+}
+
+impl StandIn {
+    fn of(candidate: &Candidate, known: Option<&Existing>, gateway: Option<&BaseUrl>, model: &OwnModel) -> Self {
+        let named = |preset: &str| pattern_stand_in(preset, &model.stand_in).map_or(Self::Unknown, Self::Name);
+        let platform = match known {
+            Some(known) => {
+                // Another account at the gateway knows the gateway's names.
+                let is_gateway =
+                    gateway.is_some_and(|url| url.host == known.profile.base_url.host && url.port == known.profile.base_url.port);
+                if is_gateway || matches!(known.profile.models.map(&model.name), Mapped::To(_) | Mapped::Rejected) {
+                    return Self::Mapped;
+                }
+                known.profile.platform
             }
-            known.profile.platform
+            None if candidate.profile.contains_key("preset") => return named(candidate.profile["preset"].as_str().unwrap_or_default()),
+            None if candidate.profile.get("platform").is_some_and(|platform| platform == "openrouter") => Platform::OpenRouter,
+            None => Platform::Anthropic,
+        };
+        match platform {
+            Platform::Anthropic => Self::Name(model.stand_in.clone()),
+            Platform::OpenRouter => {
+                ClaudeModel::of(&model.stand_in).and_then(ClaudeModel::openrouter_name).map_or(Self::Unknown, Self::Name)
+            }
+            Platform::Compatible(_) => platform.preset_word().map_or(Self::Unknown, named),
         }
-        None if candidate.profile.contains_key("preset") => {
-            let preset = candidate.profile["preset"].as_str().unwrap_or_default();
-            return pattern_stand_in(preset, &model.stand_in).map(Some);
-        }
-        None if candidate.profile.get("platform").is_some_and(|platform| platform == "openrouter") => Platform::OpenRouter,
-        None => Platform::Anthropic,
-    };
-    match platform {
-        Platform::Anthropic => Some(Some(model.stand_in.clone())),
-        Platform::OpenRouter => ClaudeModel::of(&model.stand_in)?.openrouter_name().map(Some),
-        Platform::Compatible(_) => pattern_stand_in(platform.preset_word()?, &model.stand_in).map(Some),
     }
 }
 
