@@ -6,7 +6,7 @@
 //! and of several `--settings` only the last one counts. So everything that decides where a request goes, and as whom, stands in our file:
 //! with the user's own value, or empty. The lists below say what each one did before it was pinned.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use serde_json::{Map, Value};
 
 use crate::wiring::outward::Outward;
 
+pub(crate) mod inside;
 pub(crate) mod outer;
 mod presence;
 
@@ -154,6 +155,12 @@ pub(crate) struct UserSetup {
     environment: HashMap<OsString, OsString>,
     /// What the client had where full mode has put ours.
     before: Option<Outward>,
+    /// What `install` has displaced in the user settings.
+    displaced: Vec<inside::Displaced>,
+    /// What the commands inside the session get, and the folder for the script that gives it to them; `None` if they get what the client has.
+    inside: Option<(inside::Children, PathBuf)>,
+    /// Variables that a settings file of the project sets, which outranks the environment; `None` if that is not known.
+    of_project: Option<HashSet<String>>,
 }
 
 /// How the client is led to us.
@@ -176,6 +183,8 @@ pub(crate) struct Injection {
     pub environment: HashMap<OsString, OsString>,
     /// Taken out of the child's environment.
     pub removed: Vec<&'static str>,
+    /// Files that the child's commands read, and what they hold.
+    pub files: Vec<(PathBuf, String)>,
     settings_at: usize,
 }
 
@@ -207,6 +216,26 @@ impl UserSetup {
     /// What the client has set up for every session: the parts of its user settings, and the environment it is started in.
     pub(crate) fn lasting(settings: Map<String, Value>, environment: HashMap<OsString, OsString>) -> Self {
         Self { settings: with_text_in_env(settings), environment, ..Self::default() }
+    }
+
+    /// The same with what the settings of a project set, which outrank the environment. The client looks in the folder that it is started in;
+    /// those above count too, for a version that looks further up.
+    pub(crate) fn in_project(mut self, folder: &Path) -> Self {
+        let files = folder.ancestors().flat_map(|folder| presence::OF_PROJECT.map(|file| folder.join(file)));
+        let mut names = HashSet::new();
+        for file in files {
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(_) => return self,
+            };
+            match serde_json::from_str(&text) {
+                Ok(Value::Object(settings)) => names.extend(env_names(&settings)),
+                _ => return self,
+            }
+        }
+        self.of_project = Some(names);
+        self
     }
 
     /// The same where `install` has put ours in the place of the client's own proxy and certificates: its own are these.
@@ -306,11 +335,16 @@ impl UserSetup {
     /// Points the child at the proxy.
     pub(crate) fn inject(&self, at: SocketAddr, token: &str, uses_client_login: bool, lead: Lead<'_>) -> Injection {
         let mut env = Map::new();
-        for name in CREDENTIALS.iter().chain(&OTHER_CLOUDS).chain(&OTHER_WAYS).chain(&TRUST) {
+        for name in OTHER_CLOUDS.iter().chain(&OTHER_WAYS).chain(&TRUST) {
             env.insert((*name).to_owned(), self.value(name).unwrap_or_default().into());
         }
-        for (name, own) in PROXIES.into_iter().flat_map(|spellings| self.both(spellings)) {
-            env.insert(name.to_owned(), own.unwrap_or_default().into());
+        // Other programs read these, and to some of them an empty one is a value: python-dotenv keeps an empty key over the program's own
+        // file. So they are empty only where a settings file would set them.
+        let own_credentials = CREDENTIALS.into_iter().map(|name| (name, self.value(name)));
+        for (name, own) in own_credentials.chain(PROXIES.into_iter().flat_map(|spellings| self.both(spellings))) {
+            if own.is_some() || self.is_set_by_settings(name) {
+                env.insert(name.to_owned(), own.unwrap_or_default().into());
+            }
         }
         for (name, own) in self.both(NO_PROXY) {
             env.insert(name.to_owned(), no_proxy(own.unwrap_or_default(), lead).into());
@@ -324,7 +358,10 @@ impl UserSetup {
             env.insert(AUTH_TOKEN.to_owned(), token.into());
         }
         match self.arguments_at {
-            Some(at) => self.inject_settings(env, at, lead),
+            Some(settings_at) => {
+                let base = self.base_set(format!("http://{at}"), token);
+                self.inject_settings(env, settings_at, lead, &base)
+            }
             None => inject_environment(self.argv.clone(), &env, token, uses_client_login, lead),
         }
     }
@@ -335,15 +372,29 @@ impl UserSetup {
         [(lower, of_lower.or(of_upper)), (upper, of_upper.or(of_lower))]
     }
 
-    fn inject_settings(&self, env: Map<String, Value>, settings_at: usize, lead: Lead<'_>) -> Injection {
+    /// Whether a settings file, which outranks the environment, gives a variable a value. One that cannot be read may.
+    fn is_set_by_settings(&self, name: &str) -> bool {
+        let sets = |settings: &Map<String, Value>| settings.get("env").is_some_and(|env| env.get(name).is_some());
+        sets(&self.given) || sets(&self.settings) || self.of_project.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    fn inject_settings(
+        &self,
+        mut env: Map<String, Value>,
+        settings_at: usize,
+        lead: Lead<'_>,
+        base: &[(&str, String)],
+    ) -> Injection {
         let mut settings = self.given.clone();
         let own_helper = self.given.get(HELPER).or_else(|| self.settings.get(HELPER));
         settings.insert(HELPER.to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));
-        let mut environment = HashMap::from([(NO_BACKGROUND.0.into(), NO_BACKGROUND.1.into())]);
+        let mut process = vec![(NO_BACKGROUND.0, NO_BACKGROUND.1.to_owned())];
         if let Lead::Full(certificates) = lead {
             // The client's runtime reads it before any settings, and ignored it there in some versions (claude-code #10458).
-            environment.insert(EXTRA_CERTIFICATES.into(), certificates.as_os_str().to_owned());
+            process.push((EXTRA_CERTIFICATES, certificates.to_string_lossy().into_owned()));
         }
+        let files = self.inside_files(&mut env, &process, base);
+        let environment = process.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let merged = settings.entry("env").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(merged) = merged {
             merged.extend(env);
@@ -351,7 +402,7 @@ impl UserSetup {
             *merged = Value::Object(env);
         }
         let settings = Some(Value::Object(settings).to_string());
-        Injection { argv: self.argv.clone(), settings, environment, removed: Vec::new(), settings_at }
+        Injection { argv: self.argv.clone(), settings, environment, removed: Vec::new(), files, settings_at }
     }
 
     /// The user's own custom headers, with our token beside them where it is given.
@@ -380,7 +431,7 @@ fn inject_environment(argv: Vec<OsString>, env: &Map<String, Value>, token: &str
     if !uses_client_login {
         environment.insert(API_KEY.into(), token.into());
     }
-    Injection { argv, settings: None, environment, removed: removed.to_vec(), settings_at: 0 }
+    Injection { argv, settings: None, environment, removed: removed.to_vec(), files: Vec::new(), settings_at: 0 }
 }
 
 /// What goes past any proxy: the user's own list and this machine. In full mode without what would lead the terminated host past us; the
@@ -403,7 +454,7 @@ fn no_proxy(own: &str, lead: Lead<'_>) -> String {
 impl Injection {
     /// A child that gets nothing of ours.
     pub(crate) fn none(argv: Vec<OsString>) -> Self {
-        Self { argv, settings: None, environment: HashMap::new(), removed: Vec::new(), settings_at: 0 }
+        Self { argv, settings: None, environment: HashMap::new(), removed: Vec::new(), files: Vec::new(), settings_at: 0 }
     }
 
     /// The child's arguments with our settings file. It stands before all of the client's own: behind a subcommand it would be that one's.
@@ -503,6 +554,10 @@ fn read_given(settings: &OsStr) -> Result<Map<String, Value>, ClaudeError> {
         Ok(_) => Err(ClaudeError::NotAnObject { what, reason: "it is another kind of value".to_owned() }),
         Err(error) => Err(ClaudeError::NotAnObject { what, reason: error.to_string() }),
     }
+}
+
+fn env_names(settings: &Map<String, Value>) -> Vec<String> {
+    settings.get("env").and_then(Value::as_object).map(|env| env.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// The client makes text of every value in `env`, of `5` and of `null` alike.

@@ -25,6 +25,7 @@ use hotspare_config::{Locations, Replacement, is_leftover, link_target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::claude::inside::Displaced;
 use crate::claude::{BASE_URL, HTTPS_PROXY, our_proxy};
 use crate::error::{CliError, Exit};
 use outward::Outward;
@@ -308,6 +309,22 @@ pub(crate) fn prior_base_url(receipt: &Open, locations: &Locations) -> Option<St
     let mut entries = wired.states.iter().flat_map(|state| &state.entries);
     let entry = entries.find(|entry| entry.place == Place::key(&["env", BASE_URL]))?;
     serde_json::from_str(entry.prior.as_ref()?).ok().filter(|url: &String| !url.is_empty())
+}
+
+/// The variables of Claude Code's settings that are ours, with what stood there before.
+pub(crate) fn displaced(locations: &Locations) -> Vec<Displaced> {
+    let Ok(receipt) = receipt::look(&locations.state_dir) else { return Vec::new() };
+    let wired = receipt.wired(&locations.claude_settings);
+    let of_entry = |entry: &Entry| {
+        let Place::Key(keys) = &entry.place else { return None };
+        let [env, name] = keys.as_slice() else { return None };
+        let text = |json: &str| serde_json::from_str::<String>(json).ok();
+        (env == "env").then(|| {
+            let prior = entry.prior.as_deref().and_then(text);
+            Some(Displaced { name: name.clone(), ours: text(&entry.value)?, prior })
+        })?
+    };
+    wired.states.iter().flat_map(|state| &state.entries).filter_map(of_entry).collect()
 }
 
 /// How Claude Code's settings lead to us.

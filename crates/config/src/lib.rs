@@ -74,7 +74,7 @@ pub use profiles::{MAX_PROFILES, Mapped, ModelMap, Profile};
 pub use projects::Project;
 pub use replace::{Replacement, is_leftover, replace, target as link_target};
 pub use schema::schema;
-pub use server::{Mode, Server};
+pub use server::{Children, Mode, Server};
 pub use supports::Supports;
 pub use trust::{TrustStore, Trusted, digest};
 

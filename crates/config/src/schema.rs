@@ -509,6 +509,17 @@ struct Server {
     max_connections: Option<u16>,
     /// How clients are led through hotspare; read at the start. Default: auto.
     mode: Option<Mode>,
+    /// Where requests go of programs that Claude Code starts: commands of its tools, MCP servers, hooks; read at the start. Default: direct.
+    children: Option<Children>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Children {
+    /// Where they would go without hotspare, with the program's own credential.
+    Direct,
+    /// Through the chain, as those of Claude Code itself.
+    Protected,
 }
 
 #[derive(JsonSchema)]

@@ -117,6 +117,14 @@ pub fn admit(headers: &HeaderMap, token: &str) -> Result<Admitted, Response<Clie
     Ok(Admitted { credential })
 }
 
+/// Whether a request may come from a program inside a session, and not from Claude Code: it does not bear its name, and no web page or
+/// other hotspare has sent it.
+pub fn may_be_inside(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    !agent.starts_with(b"claude-cli/") && !is_page && !headers.contains_key(header::VIA)
+}
+
 /// The same for a request within a tunnel, which was opened with the token: no page can get there, and the request needs no token of its own.
 #[expect(clippy::result_large_err, reason = "the refusal is the answer that is sent, made once")]
 pub fn admit_within(headers: &HeaderMap, token: &str) -> Result<Admitted, Response<ClientBody>> {

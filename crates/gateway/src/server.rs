@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hotspare_config::{Config, Folders, Hook, HookCall};
+use hotspare_config::{BaseUrl, Config, Folders, Hook, HookCall};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_store::Store;
 use hotspare_upstream::connect::{Connector, Network};
@@ -42,6 +42,7 @@ use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
 use crate::notices::Notices;
 use crate::outside::Outside;
+use crate::peer::Peer;
 use crate::recent::{Glance, Recent};
 use crate::record::{Event, Observer};
 use crate::replay::{Replay, RequestBody};
@@ -117,6 +118,9 @@ impl Last {
 /// A refusal that is the client's to see, by profile and login.
 type Refusal = ((ProfileId, Option<u64>), Kept);
 
+/// The base URL that a program inside a session would use without us, asked for each request; `None` if it is the provider's own.
+pub type DirectOrigin = Box<dyn Fn() -> Option<BaseUrl> + Send + Sync>;
+
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Entrance {
@@ -135,6 +139,8 @@ pub struct Gateway {
     network: Arc<dyn Network>,
     /// Where we are a proxy of clients too (full mode): what ends their TLS.
     terminator: OnceLock<Terminator>,
+    /// Where requests of programs inside a session go past the chain; not set: they are requests like any other.
+    direct: OnceLock<DirectOrigin>,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<World>,
     /// The last refusal of each blocked profile that passes a client's own login on, by profile and login.
@@ -241,6 +247,7 @@ impl Gateway {
             identities,
             bound: OnceLock::new(),
             terminator: OnceLock::new(),
+            direct: OnceLock::new(),
             config: Mutex::new(config_state),
             hooks: Hooks::new(network.clone()),
             upstreams: Upstreams::new(network.clone()),
@@ -284,6 +291,7 @@ impl Gateway {
             identities: Identities::default(),
             bound: OnceLock::new(),
             terminator: OnceLock::new(),
+            direct: OnceLock::new(),
             config: Mutex::new(base.config.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             upstreams: Upstreams::new(network.clone()),
             network,
@@ -376,6 +384,17 @@ impl Gateway {
     /// Lets clients have us as their HTTPS proxy (full mode). Only the first call counts.
     pub fn offer_full_mode(&self, terminator: Terminator) {
         let _ = self.terminator.set(terminator);
+    }
+
+    /// Sends what programs inside a session ask past the chain, to where they would go without us, and terminates no TLS of theirs. Only
+    /// the first call counts.
+    pub fn send_children_directly(&self, origin: DirectOrigin) {
+        let _ = self.direct.set(origin);
+    }
+
+    /// True if a connection comes from a program inside a session, which goes past the chain.
+    pub(crate) async fn is_direct(&self, peer: &Peer) -> bool {
+        self.direct.get().is_some() && peer.is_inside_session(self.local).await
     }
 
     pub(crate) fn terminator(&self) -> Option<&Terminator> {
@@ -591,12 +610,12 @@ impl Gateway {
         InFlight(self.counts.in_flight.clone())
     }
 
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance) -> Response<ClientBody> {
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance, peer: &Peer) -> Response<ClientBody> {
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         // A bug of ours in one exchange is answered, and harms no other. Boxed: the connection keeps this future's place as long as an
         // answer flows, and what it needs until there is an answer is 4 KiB.
         let routed = match entrance {
-            Entrance::Port => AssertUnwindSafe(Box::pin(self.route(request))).catch_unwind().await,
+            Entrance::Port => AssertUnwindSafe(Box::pin(self.route(request, peer))).catch_unwind().await,
             Entrance::Tunnel => AssertUnwindSafe(Box::pin(intercept::route(self, request))).catch_unwind().await,
         };
         let mut response = routed.unwrap_or_else(|_| {
@@ -611,7 +630,7 @@ impl Gateway {
         response
     }
 
-    async fn route(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+    async fn route(self: Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Response<ClientBody> {
         let room = admission::room(request.method(), request.uri());
         if room == Room::Hello {
             let mut hello = Response::new(ClientBody::full(Bytes::new()));
@@ -619,6 +638,10 @@ impl Gateway {
                 hello.headers_mut().insert(challenge::PROOF, proof);
             }
             return hello;
+        }
+        if matches!(room, Room::Upstream(_)) && admission::may_be_inside(request.headers()) && self.is_direct(peer).await {
+            let origin = self.direct.get().and_then(|origin| origin());
+            return intercept::pass(&self, request, &intercept::origin(origin.as_ref())).await;
         }
         let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
             Ok(admitted) => admitted,

@@ -19,7 +19,7 @@ const MOMENTS: [&str; 2] = ["UserPromptSubmit", "Stop"];
 const HOOK_TIME: u64 = 5;
 
 /// A project's settings, which outrank the user's own. In its folder alone: where the client looks further up, ours comes before those.
-const OF_PROJECT: [&str; 2] = [".claude/settings.local.json", ".claude/settings.json"];
+pub(super) const OF_PROJECT: [&str; 2] = [".claude/settings.local.json", ".claude/settings.json"];
 
 /// Puts it into what the client is given for this run, beside whatever the user gives it there.
 pub(super) fn add(given: &mut Map<String, Value>, user: &Map<String, Value>, project: &Path, program: &str) {

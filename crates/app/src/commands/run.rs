@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 use crate::authority;
 use crate::background::Background;
 use crate::claude::outer::Outer;
+use crate::claude::inside::Children;
 use crate::claude::{Injection, Lead, UserSetup};
 use crate::cli::{self, Run};
 use crate::commands;
@@ -42,7 +43,12 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
     let user = UserSetup::read(&arguments.command, &environment, &locations.claude_settings)
         .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?
-        .with_kept(Outward::kept(&locations.state_dir));
+        .with_kept(Outward::kept(&locations.state_dir))
+        .with_displaced(wiring::displaced(&locations));
+    let user = match std::env::current_dir() {
+        Ok(folder) => user.in_project(&folder),
+        Err(_) => user,
+    };
     let names_another = arguments.mode.is_some() || !arguments.layers.is_default();
     if let Some(outer) = Outer::of(&environment).filter(|_| !names_another)
         && outer.answers()
@@ -66,7 +72,7 @@ fn within(outer: &Outer, user: UserSetup, command: &[OsString]) -> Result<ExitCo
     let user = if Screen::of(command) == Screen::Theirs { with_presence(user) } else { user };
     let folder = tempfile::Builder::new().prefix("hotspare-run-").tempdir()?;
     // Whether a key is needed in the child's environment, the outer one has decided: it is there.
-    let injection = user.inject(outer.address(), outer.token(), true, outer.lead());
+    let injection = user.with_inside(Children::Direct, folder.path()).inject(outer.address(), outer.token(), true, outer.lead());
     commands::runtime()?.block_on(run_child(injection, folder.path(), 0))
 }
 
@@ -129,6 +135,7 @@ async fn protect(
     let registration = register(locations, &gateway, &token);
     // Status line and hooks find this run by its entry.
     let user = if screen == Screen::Theirs && registration.is_some() { with_presence(user) } else { user };
+    let user = user.with_inside(config.server.children.into(), folder.path());
     let injection = user.inject(gateway.local(), token.expose_secret(), uses_client_login, lead);
     greet(&config);
     if let Some(switch) = user.bypass() {
@@ -218,6 +225,9 @@ fn full_mode(gateway: &Gateway, user: &UserSetup, folder: &Path) -> Result<PathB
 }
 
 async fn run_child(injection: Injection, folder: &Path, connections: usize) -> Result<ExitCode, CliError> {
+    for (file, text) in &injection.files {
+        state::write_private(file, text.as_bytes())?;
+    }
     let argv = match &injection.settings {
         None => injection.argv.clone(),
         Some(settings) => {
