@@ -98,6 +98,10 @@ const MODELS: [&str; 6] = [
 /// What is reached without a proxy.
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
 
+/// The provider's own base URL, which is what the client and the SDKs use without one. In full mode it stands where another one could be set:
+/// Python's SDK takes an empty one for an address.
+pub(crate) const OWN_URL: &str = "https://api.anthropic.com";
+
 /// Our own port must be reached directly, whatever the proxy.
 const LOOPBACK: &str = "127.0.0.1,localhost";
 
@@ -270,7 +274,7 @@ impl UserSetup {
                 env
             }
             Lead::Full(certificates) => {
-                let mut env = vec![(BASE_URL, String::new()), (CUSTOM_HEADERS, self.headers(None))];
+                let mut env = vec![(BASE_URL, OWN_URL.to_owned()), (CUSTOM_HEADERS, self.headers(None))];
                 env.extend(HTTPS_PROXY.map(|name| (name, proxy_url(at, token))));
                 env.push((EXTRA_CERTIFICATES, certificates.to_string_lossy().into_owned()));
                 env.push((PATIENCE.0, self.value(PATIENCE.0).unwrap_or(PATIENCE.1).to_owned()));
@@ -283,6 +287,11 @@ impl UserSetup {
     pub(crate) fn outward(&self) -> Outward {
         let [proxy, all, no_proxy] = [HTTPS_PROXY, PROXIES[2], NO_PROXY].map(|spellings| self.both(spellings)[0].1.map(str::to_owned));
         Outward { proxy: proxy.or(all), no_proxy, certificates: self.own_certificates().map(Path::to_owned) }
+    }
+
+    /// Whether the command is Claude Code.
+    pub(crate) fn is_client(&self) -> bool {
+        self.arguments_at.is_some()
     }
 
     /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run.
@@ -378,13 +387,7 @@ impl UserSetup {
         sets(&self.given) || sets(&self.settings) || self.of_project.as_ref().is_none_or(|names| names.contains(name))
     }
 
-    fn inject_settings(
-        &self,
-        mut env: Map<String, Value>,
-        settings_at: usize,
-        lead: Lead<'_>,
-        base: &[(&str, String)],
-    ) -> Injection {
+    fn inject_settings(&self, mut env: Map<String, Value>, settings_at: usize, lead: Lead<'_>, base: &[(&str, String)]) -> Injection {
         let mut settings = self.given.clone();
         let own_helper = self.given.get(HELPER).or_else(|| self.settings.get(HELPER));
         settings.insert(HELPER.to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));

@@ -21,6 +21,7 @@ pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod service;
 pub(crate) mod session_folder;
+mod session_environment;
 pub(crate) mod session_start;
 pub(crate) mod status;
 pub(crate) mod statusline;

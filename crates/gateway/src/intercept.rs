@@ -21,7 +21,7 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 pub use self::authority::Authority;
-pub(crate) use self::pass::{Passed, origin, pass};
+pub(crate) use self::pass::{Passed, pass_directly};
 pub use self::terminator::Terminator;
 use crate::admission::{self, Admitted};
 use crate::answer;

@@ -641,7 +641,7 @@ impl Gateway {
         }
         if matches!(room, Room::Upstream(_)) && admission::may_be_inside(request.headers()) && self.is_direct(peer).await {
             let origin = self.direct.get().and_then(|origin| origin());
-            return intercept::pass(&self, request, &intercept::origin(origin.as_ref())).await;
+            return intercept::pass_directly(&self, request, origin.as_ref()).await;
         }
         let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
             Ok(admitted) => admitted,

@@ -160,7 +160,7 @@ impl UserSetup {
     }
 
     /// What leads a program by its base URL, whatever leads the client.
-    pub(super) fn base_set(&self, url: String, token: &str) -> Vec<(&'static str, String)> {
+    pub(crate) fn base_set(&self, url: String, token: &str) -> Vec<(&'static str, String)> {
         let mut set = vec![(BASE_URL, url), (CUSTOM_HEADERS, self.headers(Some(token)))];
         let own = |name: &'static str| self.original(name).unwrap_or_default();
         set.extend(NO_PROXY.map(|name| (name, no_proxy(&own(name), super::Lead::Base))));
@@ -196,8 +196,9 @@ mod tests {
 
     fn run(shell: &str, script: &str, environment: &[(&str, &str)]) -> Option<String> {
         let script = format!("{script}\nenv");
-        let output = Command::new(shell).args(["-c", &script]).env_clear().envs(environment.iter().copied()).env("PATH", "/usr/bin:/bin");
-        let output = output.output().ok()?;
+        let mut command = Command::new(shell);
+        command.args(["-c", &script]).env_clear().envs(environment.iter().copied()).env("PATH", "/usr/bin:/bin");
+        let output = command.output().ok()?;
         assert!(output.status.success(), "{shell}: {}", String::from_utf8_lossy(&output.stderr));
         Some(String::from_utf8(output.stdout).expect("UTF-8"))
     }

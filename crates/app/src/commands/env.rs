@@ -81,8 +81,8 @@ pub(crate) fn env(arguments: &EnvArgs) -> Result<ExitCode, CliError> {
 /// A variable and its value, and what must not be set beside them.
 type Variables = (Vec<(&'static str, String)>, Vec<&'static str>);
 
-/// What makes the service the HTTPS proxy of whoever has these variables. To an SDK an empty base URL is an address, so what has no value
-/// is not set at all.
+/// What makes the service the HTTPS proxy of whoever has these variables. What has no value is not set at all, and the
+/// base URL neither: the provider's own is what every program uses without one.
 fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, token: &str) -> Result<Variables, CliError> {
     if let Some(existing) = setup.gateway() {
         return Err(CliError::new(
@@ -103,7 +103,7 @@ fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, t
         );
     }
     let env = setup.lasting_env(address, token, Lead::Full(&certificates));
-    let (unset, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(_, value)| value.is_empty());
+    let (unset, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(name, value)| value.is_empty() || *name == BASE_URL);
     Ok((env, unset.into_iter().map(|(name, _)| name).collect()))
 }
 

@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 
 use crate::authority;
 use crate::background::Background;
-use crate::claude::outer::Outer;
 use crate::claude::inside::Children;
+use crate::claude::outer::Outer;
 use crate::claude::{Injection, Lead, UserSetup};
 use crate::cli::{self, Run};
 use crate::commands;
@@ -135,6 +135,10 @@ async fn protect(
     let registration = register(locations, &gateway, &token);
     // Status line and hooks find this run by its entry.
     let user = if screen == Screen::Theirs && registration.is_some() { with_presence(user) } else { user };
+    if user.is_client() && config.server.children == hotspare_config::Children::Direct {
+        let origin = user.existing_base_url().and_then(|url| BaseUrl::parse(url).ok());
+        gateway.send_children_directly(Box::new(move || origin.clone()));
+    }
     let user = user.with_inside(config.server.children.into(), folder.path());
     let injection = user.inject(gateway.local(), token.expose_secret(), uses_client_login, lead);
     greet(&config);

@@ -10,7 +10,7 @@ use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{BaseUrl, Config, Folders, Locations, Mode};
+use hotspare_config::{BaseUrl, Children, Config, Folders, Locations, Mode};
 use hotspare_gateway::{Gateway, Options, Outside, ServeError, Terminator};
 use hotspare_upstream::{ClaudeClient, Renewals};
 use listenfd::ListenFd;
@@ -109,6 +109,10 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         let registration = registered(arguments, &locations, &gateway, &token)?;
         announce(&gateway, &config, fault.as_ref(), &state_dir);
         offer_full_mode(&gateway, config.server.mode, &state_dir)?;
+        if config.server.children == Children::Direct {
+            let locations = locations.clone();
+            gateway.send_children_directly(Box::new(move || own_base_url(&locations)));
+        }
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context).since(seen);
         if fault.is_some() {
@@ -181,11 +185,16 @@ fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_
 /// What serves while nothing can be read: the client's own login, to where the client would go without us.
 fn pass_through(locations: &Locations) -> Result<Config, CliError> {
     let mut config = hotspare_config::parse("{}", &locations.config_file, &locations.home).map_err(|errors| commands::invalid(&errors))?;
-    let before = wiring::receipt::look(&locations.state_dir).ok().and_then(|receipt| wiring::prior_base_url(&receipt, locations));
-    if let (Some(profile), Some(url)) = (config.profiles.first_mut(), before.and_then(|url| BaseUrl::parse(&url).ok())) {
+    if let (Some(profile), Some(url)) = (config.profiles.first_mut(), own_base_url(locations)) {
         profile.base_url = url;
     }
     Ok(config)
+}
+
+/// The base URL that Claude Code's settings had before ours; `None` if they had none.
+fn own_base_url(locations: &Locations) -> Option<BaseUrl> {
+    let receipt = wiring::receipt::look(&locations.state_dir).ok()?;
+    BaseUrl::parse(&wiring::prior_base_url(&receipt, locations)?).ok()
 }
 
 /// The socket that somebody else has opened for us, or one of our own.

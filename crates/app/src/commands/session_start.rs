@@ -22,6 +22,7 @@ use crate::cli::Layers;
 use crate::commands;
 use crate::commands::service::{self, Started};
 use crate::commands::session_folder;
+use crate::commands::session_environment;
 use crate::error::CliError;
 use crate::output;
 use crate::state;
@@ -44,6 +45,7 @@ const SWEEPS: usize = 10;
 pub(crate) fn session_start() -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let Some(address) = wired_address(&locations) else { return Ok(ExitCode::SUCCESS) };
+    session_environment::give_back(&locations);
     let message = match look_after(&locations, address) {
         Outcome::Serves(message) => joined(also_about_configuration(message, &locations), session_folder::enter(&locations, Some(address))),
         Outcome::Left(message) => Some(message),

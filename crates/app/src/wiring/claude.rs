@@ -13,7 +13,7 @@ use super::outward::Outward;
 use super::patch::{Change, Entry, Place};
 use super::shell::Shell;
 use crate::authority;
-use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, UserSetup, is_our_proxy, is_token_line};
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, OWN_URL, UserSetup, is_our_proxy, is_token_line};
 
 /// The client's event at the start of a session, and what our command for it ends with.
 const SESSION_START: (&str, &str) = ("SessionStart", "hook session-start");
@@ -130,7 +130,7 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
         let own = Outward::kept(state_dir).unwrap_or_default();
         let is_ours = |name: &str| match name {
             EXTRA_CERTIFICATES => text_at(&["env", name]).is_some_and(|file| authority::is_ours(state_dir, Path::new(&file))),
-            name => text_at(&["env", name]).is_some_and(|value| value.is_empty()),
+            name => text_at(&["env", name]).is_some_and(|value| value.is_empty() || (name == BASE_URL && value == OWN_URL)),
         };
         let beside = [BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES].into_iter().filter(|name| is_ours(name));
         for name in proxies.into_iter().chain(beside) {

@@ -83,7 +83,7 @@ impl Passed {
 }
 
 /// The place behind a base URL, or the provider itself, with the client's own credential.
-pub(crate) fn origin(url: Option<&BaseUrl>) -> Target {
+fn origin(url: Option<&BaseUrl>) -> Target {
     let Some(url) = url else { return ORIGIN.clone() };
     Target {
         name: Arc::from(url.host.as_str()),
@@ -95,8 +95,21 @@ pub(crate) fn origin(url: Option<&BaseUrl>) -> Target {
     }
 }
 
+/// Passes a request that was sent to our own port, to where it would have gone without us: the place behind `url`, or the provider itself.
+pub(crate) async fn pass_directly(gateway: &Gateway, mut request: Request<Incoming>, url: Option<&BaseUrl>) -> Response<ClientBody> {
+    let origin = origin(url);
+    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let (uri, host) = (format!("{}{path}", origin.prefix).parse(), HeaderValue::from_str(&origin.authority()));
+    let (Ok(uri), Ok(host)) = (uri, host) else {
+        return answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", "hotspare: this address cannot be sent");
+    };
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(http::header::HOST, host);
+    pass(gateway, request, &origin).await
+}
+
 /// Passes one request through.
-pub(crate) async fn pass(gateway: &Gateway, request: Request<Incoming>, origin: &Target) -> Response<ClientBody> {
+pub(super) async fn pass(gateway: &Gateway, request: Request<Incoming>, origin: &Target) -> Response<ClientBody> {
     let (mut head, body) = request.into_parts();
     head.headers = for_passing(&head.headers, |value| holds(value, gateway.token()));
     let ask = |body: RequestBody, fresh: bool| {
