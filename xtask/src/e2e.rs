@@ -12,6 +12,7 @@ mod faults;
 mod first_run;
 mod folders;
 mod full;
+mod inside;
 mod lab;
 mod logins;
 mod plugin;
@@ -202,6 +203,11 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
         }
     }
     table.push(Run::new(dead_service::TAKEN, Mode::Print.label(Lead::Full), dead_service::run_taken(tools, Mode::Print, Lead::Full)));
+    for (mode, lead) in MODES.into_iter().flat_map(|mode| [Lead::Base, Lead::Full].map(|lead| (mode, lead))) {
+        for (name, start) in [(inside::BY_RUN, inside::Start::Run), (inside::BY_INSTALL, inside::Start::Installed)] {
+            table.push(Run::new(name, mode.label(lead), inside::run(tools, mode, lead, start)));
+        }
+    }
     table.extend(sdk::all().into_iter().map(|case| Run::new(case.name, "sdk", async move { sdk::run(tools, &case).await })));
     table
 }
