@@ -177,19 +177,19 @@ mod tests {
 
     /// Connects with a program that holds the connection until its standard input ends.
     async fn connects(marked: bool) -> bool {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let local = listener.local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("bound");
+        let local = listener.local_addr().expect("an address");
         let script = format!("exec 3<>/dev/tcp/127.0.0.1/{}; read -r line", local.port());
         let mut command = Command::new("bash");
         command.args(["-c", &script]).env_remove("CLAUDECODE").stdin(Stdio::piped());
         if marked {
             command.env("CLAUDECODE", "1");
         }
-        let mut child = command.spawn().unwrap();
-        let (_stream, address) = listener.accept().await.unwrap();
+        let mut child = command.spawn().expect("every machine has bash");
+        let (_stream, address) = listener.accept().await.expect("it connects");
         let found = Peer::at(address).is_inside_session(local).await;
         drop(child.stdin.take());
-        child.wait().unwrap();
+        child.wait().expect("it ended");
         found
     }
 

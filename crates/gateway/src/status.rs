@@ -123,7 +123,11 @@ impl ConfigState {
 
 /// The address and the connections belong to the process (security.md T28).
 fn needs_restart(was: &Server, is: &Server) -> Option<String> {
-    let keys = [("server.listen", was.listen != is.listen), ("server.max_connections", was.max_connections != is.max_connections)];
+    let keys = [
+        ("server.listen", was.listen != is.listen),
+        ("server.max_connections", was.max_connections != is.max_connections),
+        ("server.children", was.children != is.children),
+    ];
     let changed: Vec<String> = keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("`{key}`")).collect();
     (!changed.is_empty()).then(|| changed.join(", "))
 }

@@ -206,7 +206,7 @@ impl<'t> Session<'t> {
         let (folder, python) = (self.world.path("said"), &self.tools.python);
         let hook = format!("env -0 > '{}/hook.env'; echo 'export FROM_HOOK=1' >> \"$CLAUDE_ENV_FILE\"", folder.display());
         let settings = json!({
-            "permissions": { "allow": ["Bash"] }, "enableAllProjectMcpServers": true,
+            "permissions": { "allow": ["Bash"], "defaultMode": "default" }, "enableAllProjectMcpServers": true,
             "hooks": { "SessionStart": [{ "hooks": [{ "type": "command", "command": hook }] }] },
         });
         std::fs::write(self.world.path("claude/settings.json"), settings.to_string())?;
