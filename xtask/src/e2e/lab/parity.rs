@@ -41,7 +41,6 @@ const fn named(ways: &'static [Way], place: &'static str, why: &'static str) -> 
 
 const BASE: &[Way] = &[Way::Run, Way::Installed];
 const RUN: &[Way] = &[Way::Run, Way::Full];
-const INSTALLED: &[Way] = &[Way::Installed];
 const FULL: &[Way] = &[Way::Full];
 const ALL: &[Way] = &[Way::Run, Way::Full, Way::Installed];
 
