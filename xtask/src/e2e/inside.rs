@@ -106,8 +106,9 @@ folder = sys.argv[1]
 with open(folder + "/mcp.env", "w") as file:
     file.write("\0".join(f"{name}={value}" for name, value in os.environ.items()))
 asked = subprocess.run([sys.executable, folder + "/program.py"], capture_output=True, text=True, stdin=subprocess.DEVNULL)
-with open(folder + "/mcp.said", "w") as file:
+with open(folder + "/mcp.part", "w") as file:
     file.write(asked.stdout + asked.stderr[-2000:])
+os.rename(folder + "/mcp.part", folder + "/mcp.said")
 for line in sys.stdin:
     message = json.loads(line)
     if "id" not in message:
@@ -232,6 +233,7 @@ impl<'t> Session<'t> {
              node program.mjs {node} > node.said 2>&1 </dev/null\n\
              {curl} > curl.said 2>&1\n\
              git ls-remote https://{PROVIDER}/repository.git > git.said 2>&1 </dev/null\n\
+             tries=0; while [ ! -e mcp.said ] && [ $tries -lt 200 ]; do sleep 0.1; tries=$((tries + 1)); done\n\
              mkfifo gate\n\
              setsid sh -c 'read line < gate; {late} > late.said 2>&1; echo over > over' </dev/null >/dev/null 2>&1 &\n",
             folder = folder.display(),
