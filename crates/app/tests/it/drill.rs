@@ -281,26 +281,29 @@ async fn spare_that_would_not_answer_fails_the_drill() {
     assert_eq!((&report["passed"], &report["proved"], &report["checked"][0]["state"]), (&json!(false), &json!(false), &json!("failed")));
 }
 
-/// The service has no key that stands in this shell alone.
+/// What the shell has or lacks says nothing of the process that serves.
 #[tokio::test]
 async fn drill_takes_credentials_of_the_service_not_of_the_shell() {
     let house = House::new().await;
-    let user = User::new().pair(&house.primary.url(), &house.spare.url()).env("OTHER_KEY", "sk-ant-test-other");
+    let (child, ..) = house.serving().await;
+    let user = house.user.without("BACKUP_KEY");
+    let proved = user.runs(&["drill", "529", "--json"]).await;
+    assert_eq!((proved.code, &report(&proved)["proved"]), (Some(0), &json!(true)), "the service has the key: {proved:?}");
+    stopped(child).await;
+    let config = json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
+        "profiles": { "work": { "base_url": house.primary.url() }, "backup": { "base_url": house.spare.url(), "auth": { "file": "~/key" } } },
+        "server": { "listen": "127.0.0.1:0" },
+    });
+    let user = User::new().config(&config.to_string()).file("home/key", "sk-ant-test-backup");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(user.path("home/key"), private).expect("mode set");
     let (child, ..) = user.serves().await;
-    let config = user.path("home/.config/hotspare/config.json");
-    let text = std::fs::read_to_string(&config).expect("there").replace("BACKUP_KEY", "SHELL_KEY");
-    std::fs::write(&config, text).expect("written");
-    let user = user.env("SHELL_KEY", "sk-ant-test-backup");
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let drilled = user.runs(&["drill", "529", "--json"]).await;
-        let words = report(&drilled)["checked"][0]["words"].as_str().unwrap_or_default().to_owned();
-        if words.contains("no credential in the process that serves") {
-            assert_eq!(drilled.code, Some(1), "{drilled:?}");
-            break;
-        }
-        assert!(Instant::now() < deadline, "{drilled:?}");
-    }
+    std::fs::remove_file(user.path("home/key")).expect("removed");
+    let missing = user.runs(&["drill", "529", "--json"]).await;
+    let words = report(&missing)["checked"][0]["words"].clone();
+    assert!(words.as_str().is_some_and(|words| words.contains("no credential in the process that serves")), "{missing:?}");
+    assert_eq!(missing.code, Some(1), "{missing:?}");
     stopped(child).await;
 }
 
