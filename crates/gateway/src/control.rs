@@ -233,7 +233,9 @@ impl Gateway {
             world.switch = profile.map(|profile| Switch { profile, until: time.map(|time| now + time) });
             if profile.is_none() {
                 // Sessions that followed the switch have no reason of their own to stay there.
-                before.into_iter().for_each(|left| world.affinity.leave(left));
+                if let Some(left) = before {
+                    world.affinity.leave(left);
+                }
             }
             before
         });
