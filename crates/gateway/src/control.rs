@@ -233,7 +233,9 @@ impl Gateway {
             world.switch = profile.map(|profile| Switch { profile, until: time.map(|time| now + time) });
             if profile.is_none() {
                 // Sessions that followed the switch have no reason of their own to stay there.
-                before.into_iter().for_each(|left| world.affinity.leave(left));
+                if let Some(left) = before {
+                    world.affinity.leave(left);
+                }
             }
             before
         });
@@ -266,7 +268,8 @@ impl Gateway {
     /// Lets `status` and the notices name the profile that the next request goes to, before it does.
     fn show_switch(&self, snapshot: &Snapshot, now: Instant, from: Option<ProfileId>, to: Option<ProfileId>) {
         let Some(to) = to else { return };
-        self.set_serving(now, snapshot.name(to));
+        let by_switch = self.with_world(|world| world.switched_to(now)).filter(|switched| *switched == to);
+        self.set_serving(now, snapshot.name(to), by_switch);
         if let Some(from) = from.filter(|from| *from != to) {
             self.notice_switch(snapshot, snapshot.name(from), snapshot.name(to));
         }

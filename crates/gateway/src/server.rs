@@ -97,13 +97,18 @@ pub(crate) struct Serving {
     pub since: Instant,
     /// A model that a client asked for since then, and the other one that this profile was asked for in its place.
     pub other: Option<(String, String)>,
+    /// It has not served yet: it is tried first as long as this switch holds.
+    pub by_switch: Option<ProfileId>,
 }
 
 impl Last {
     fn served(&mut self, now: Instant, name: &str, record: &ExchangeRecord) {
         let is_new = self.served_by.as_ref().is_none_or(|last| last.name != name);
         if is_new {
-            self.served_by = Some(Serving { name: name.to_owned(), since: now, other: None });
+            self.served_by = Some(Serving { name: name.to_owned(), since: now, other: None, by_switch: None });
+        }
+        if let Some(last) = &mut self.served_by {
+            last.by_switch = None;
         }
         let (Some(last), Some(asked)) = (&mut self.served_by, &record.model) else { return };
         match record.other_model(name) {
@@ -574,14 +579,16 @@ impl Gateway {
     }
 
     pub(crate) fn serving(&self) -> Option<Serving> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
+        let switched = self.with_world(|world| world.switched_to(clock::now()));
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.served_by.clone().filter(|serving| serving.by_switch.is_none_or(|profile| switched == Some(profile)))
     }
 
-    /// Lets `status` name the profile that the next request goes to.
-    pub(crate) fn set_serving(&self, now: Instant, name: &str) {
+    /// Lets `status` name the profile that the next request goes to, as long as the switch holds that leads it there.
+    pub(crate) fn set_serving(&self, now: Instant, name: &str, by_switch: Option<ProfileId>) {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if last.served_by.as_ref().is_none_or(|serving| serving.name != name) {
-            last.served_by = Some(Serving { name: name.to_owned(), since: now, other: None });
+            last.served_by = Some(Serving { name: name.to_owned(), since: now, other: None, by_switch });
         }
     }
 

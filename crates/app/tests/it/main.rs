@@ -11,6 +11,7 @@ mod drill;
 mod editing;
 mod folders;
 mod full;
+mod hang;
 mod home;
 mod homes;
 mod hooks;

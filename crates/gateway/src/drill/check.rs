@@ -120,37 +120,19 @@ struct Spare {
     skipped: Vec<(String, String)>,
 }
 
-impl Gateway {
-    /// Checks routing for these models and tests each spare without spending tokens.
-    pub async fn check_spares(&self, request: &CheckRequest) -> Result<CheckAnswer, Refused> {
-        let now = clock::now();
-        let snapshot = self.snapshot();
-        let chosen = request.profile.as_deref().filter(|name| *name != AUTO).map(|name| crate::control::id(&snapshot, name)).transpose()?;
-        let mut world = self.with_world(|world| world.clone());
-        if let Some(profile) = chosen {
-            world.switch = Some(Switch { profile, until: None });
-        }
-        let mut models = Vec::new();
-        let mut spares: Vec<Spare> = Vec::new();
-        for model in request.models.iter().take(MAX_MODELS) {
-            let Some(plan) = plan(&snapshot, Some(model), now, &mut world.clone(), request.login) else { continue };
-            models.push(self.check_model(&snapshot, &world, model, &plan, request.login, &mut spares));
-        }
-        let tested = future::join_all(spares.iter().map(|spare| self.test_spare(&snapshot, spare))).await;
-        Ok(CheckAnswer { version: CONTROL_VERSION, models, spares: tested })
-    }
+/// What routing goes by.
+struct Routing<'a> {
+    snapshot: &'a Snapshot,
+    world: &'a World,
+    login: ClientLogin,
+}
 
-    fn check_model(
-        &self,
-        snapshot: &Snapshot,
-        world: &World,
-        model: &str,
-        plan: &Plan,
-        login: ClientLogin,
-        spares: &mut Vec<Spare>,
-    ) -> ModelCheck {
+impl Routing<'_> {
+    /// Routing for one model; adds its spares to those that are tested.
+    fn check(&self, model: &str, plan: &Plan, spares: &mut Vec<Spare>) -> ModelCheck {
+        let snapshot = self.snapshot;
         let name = |id: ProfileId| snapshot.name(id).to_owned();
-        let facts = facts(Some(model), login);
+        let facts = facts(Some(model), self.login);
         let first = plan.candidates.first().map(|candidate| candidate.profile);
         // Without a profile to try, the chain's own first one is the primary.
         let primary = first.unwrap_or(plan.primary);
@@ -161,7 +143,7 @@ impl Gateway {
                 spares.len() - 1
             });
             let spare = &mut spares[place];
-            match self.fallback(snapshot, world, entry, &facts, plan) {
+            match self.fallback(entry, &facts, plan) {
                 Ok(asked) => {
                     if !check.spares.iter().any(|known| known.profile == snapshot.name(entry.profile)) {
                         check.spares.push(Fallback { profile: name(entry.profile), model: asked.clone() });
@@ -182,27 +164,18 @@ impl Gateway {
     }
 
     /// The model's name at this spare, or why a request for it would not be answered there.
-    fn fallback(
-        &self,
-        snapshot: &Snapshot,
-        world: &World,
-        entry: &ChainEntry,
-        facts: &RequestFacts,
-        plan: &Plan,
-    ) -> Result<String, String> {
+    fn fallback(&self, entry: &ChainEntry, facts: &RequestFacts, plan: &Plan) -> Result<String, String> {
+        let snapshot = self.snapshot;
         let is_candidate = plan.candidates.iter().any(|candidate| candidate.profile == entry.profile && !candidate.last_resort);
         if !is_candidate {
             let skipped = plan.skipped.iter().find(|skipped| skipped.profile == entry.profile);
             return Err(skipped.map_or_else(|| "not tried".to_owned(), |Skipped { reason, .. }| skip_words(reason)));
         }
-        if let Some(why) = plan.skipped.iter().find(|skipped| skipped.profile == entry.profile) {
-            return Err(skip_words(&why.reason));
-        }
         let terms = match snapshot.fit(entry, facts) {
             Fit::Fits(terms) => terms,
             Fit::Cannot(reason) => return Err(skip_words(&reason)),
         };
-        if let Some(reached) = world.spending.reached(entry.profile, facts.whole_session, &terms.budget) {
+        if let Some(reached) = self.world.spending.reached(entry.profile, facts.whole_session, &terms.budget) {
             return Err(skip_words(&hotspare_core::route::SkipReason::Budget(reached)));
         }
         let asked = terms.model.as_deref().or(facts.model.as_deref()).unwrap_or_default().to_owned();
@@ -210,6 +183,28 @@ impl Gateway {
             return Err(format!("Anthropic has no model `{asked}`; name one in its `models`"));
         }
         Ok(asked)
+    }
+}
+
+impl Gateway {
+    /// Checks routing for these models and tests each spare without spending tokens.
+    pub async fn check_spares(&self, request: &CheckRequest) -> Result<CheckAnswer, Refused> {
+        let now = clock::now();
+        let snapshot = self.snapshot();
+        let chosen = request.profile.as_deref().filter(|name| *name != AUTO).map(|name| crate::control::id(&snapshot, name)).transpose()?;
+        let mut world = self.with_world(|world| world.clone());
+        if let Some(profile) = chosen {
+            world.switch = Some(Switch { profile, until: None });
+        }
+        let routing = Routing { snapshot: &snapshot, world: &world, login: request.login };
+        let mut models = Vec::new();
+        let mut spares: Vec<Spare> = Vec::new();
+        for model in request.models.iter().take(MAX_MODELS) {
+            let Some(plan) = plan(&snapshot, Some(model), now, &mut world.clone(), request.login) else { continue };
+            models.push(routing.check(model, &plan, &mut spares));
+        }
+        let tested = future::join_all(spares.iter().map(|spare| self.test_spare(&snapshot, spare))).await;
+        Ok(CheckAnswer { version: CONTROL_VERSION, models, spares: tested })
     }
 
     async fn test_spare(&self, snapshot: &Snapshot, spare: &Spare) -> SpareCheck {

@@ -192,7 +192,22 @@ fn traffic(profiles: &[&Profile], locations: &Locations, statuses: &[Status]) ->
     let real: Vec<&ExchangeRecord> =
         rows.iter().map(|row| &row.record).filter(|record| record.drill.is_none() && record.endpoint == Endpoint::Messages).collect();
     let now_ms = commands::ms_ago(Duration::ZERO);
-    profiles.iter().map(|profile| of_profile(&profile.name, &real, now_ms, blocked(&profile.name, statuses))).collect()
+    let of = |profile: &&Profile| {
+        let mut traffic = of_profile(&profile.name, &real, now_ms, blocked(&profile.name, statuses));
+        if traffic.failures.is_empty() {
+            traffic.failures.extend(failure_by_status(&profile.name, statuses));
+        }
+        traffic
+    };
+    profiles.iter().map(of).collect()
+}
+
+/// The last failure of a profile that cools down. A request that has just ended may not be in the ledger yet.
+fn failure_by_status(name: &str, statuses: &[Status]) -> Option<FailureSeen> {
+    let is_cooling = |profile: &&ProfileStatus| profile.name == name && matches!(profile.state.as_str(), "cooling" | "open");
+    let status = statuses.iter().flat_map(|status| &status.profiles).find(is_cooling)?;
+    let class = FailureKind::ALL.into_iter().find(|kind| Some(kind.word()) == status.because.as_deref())?;
+    Some(FailureSeen { class, count: 1, ago_s: status.last_failure_ago_s? })
 }
 
 fn of_profile(name: &str, records: &[&ExchangeRecord], now_ms: u64, blocked: Option<FailureKind>) -> Traffic {
