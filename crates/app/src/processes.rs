@@ -52,7 +52,7 @@ pub(crate) struct Session {
     /// Its process.
     pub pid: i32,
     /// Whether its sign-in is an Anthropic profile. Such a session sends nothing once its base URL is another than at its start (read in Claude
-    /// Code 2.1.332: "Nothing was sent: ANTHROPIC_BASE_URL was changed from what Claude Code was started with").
+    /// Code 2.1.332, `session_profile_address`).
     pub on_profile: bool,
 }
 
