@@ -198,6 +198,7 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
     for mode in MODES {
         table.push(Run::new(companies::NAME, mode.label(Lead::Base), companies::run(tools, mode)));
         table.push(Run::new(dead_service::TAKEN, mode.label(Lead::Base), dead_service::run_taken(tools, mode, Lead::Base)));
+        table.push(Run::new(dead_service::MID_TURN, mode.label(Lead::Base), dead_service::run_mid_turn(tools, mode)));
         for lead in [Lead::Base, Lead::Full] {
             table.push(Run::new(dead_service::NAME, mode.label(lead), dead_service::run(tools, mode, lead)));
         }

@@ -245,6 +245,12 @@ pub(crate) struct Serve {
     /// The socket is on stdin, from the process that ends
     #[arg(long, hide = true, requires = "service")]
     pub take_over: bool,
+    /// Opens the port, and starts the service again when it crashes
+    #[arg(long, hide = true, requires = "service", requires = "listen", conflicts_with = "worker")]
+    pub supervised: bool,
+    /// As started by the supervisor
+    #[arg(long, hide = true, requires = "service")]
+    pub worker: bool,
 }
 
 /// `hotspare install`.
@@ -268,6 +274,9 @@ pub(crate) struct Install {
     /// For `claude`: `base` (by its base URL), `full` (as its proxy), `auto`
     #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<Mode>,
+    /// Write into settings that a git repository holds, too
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `hotspare uninstall`.
@@ -285,6 +294,9 @@ pub(crate) struct Uninstall {
     /// Say whether anything is left, and change nothing
     #[arg(long, conflicts_with = "dry_run")]
     pub check: bool,
+    /// Remove copied keys and all that was recorded, too; the configuration stays
+    #[arg(long, conflicts_with_all = ["parts", "check", "dry_run"])]
+    pub purge: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -316,6 +328,9 @@ pub(crate) struct EnvArgs {
     /// `base` (a base URL; also `auto`), or `full` (an HTTPS proxy)
     #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<Mode>,
+    /// Configuration file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Print JSON
     #[arg(long, conflicts_with = "shell")]
     pub json: bool,

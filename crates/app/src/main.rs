@@ -12,6 +12,7 @@ mod found;
 mod gateways;
 mod notices;
 mod output;
+mod processes;
 mod state;
 mod way;
 mod wiring;

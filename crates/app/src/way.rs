@@ -59,7 +59,7 @@ mod tests {
     use super::*;
 
     fn instance(kind: &str, port: u16) -> Instance {
-        Instance { version: 1, pid: 1, kind: kind.to_owned(), address: ([127, 0, 0, 1], port).into(), token: String::new() }
+        Instance { version: 1, pid: 1, kind: kind.to_owned(), address: ([127, 0, 0, 1], port).into(), token: String::new(), started: None }
     }
 
     #[test]

@@ -10,10 +10,12 @@ pub(crate) mod listener;
 pub(crate) mod outward;
 pub(crate) mod patch;
 pub(crate) mod receipt;
+pub(crate) mod repository;
 pub(crate) mod shell;
 mod steps;
 pub(crate) mod vscode;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -122,7 +124,8 @@ pub(crate) fn rewire(
     let existed = if wired.states.is_empty() { exists } else { pristine.existed };
     let is_there_already = !pristine.is_exact && satisfied(path, &text, &changes, &pristine)?;
     let applied = patch::apply(path, &pristine.text, &changes)?;
-    let gone = applied.entries.is_empty() && !existed && patch::is_nothing(path, &applied.text, &pristine);
+    // A file that its owner has removed meanwhile is not made again for what was in it.
+    let gone = applied.entries.is_empty() && (!exists || !existed && patch::is_nothing(path, &applied.text, &pristine));
     let outcome = |changed| Outcome {
         path: path.to_owned(),
         entries: applied.entries.clone(),
@@ -232,6 +235,22 @@ pub(crate) fn unwire(receipt: &mut Open, parts: &[Part], mode: Mode) -> Vec<Resu
     paths.into_iter().map(|path| rewire(receipt, &path, mode, |_, undone| Ok(keep(undone))).map_err(|error| (path, error))).collect()
 }
 
+/// Brings every file back to what an earlier receipt says is ours in it. What cannot be written stays, and the receipt still knows it.
+pub(crate) fn revert(receipt: &mut Open, before: &BTreeMap<PathBuf, receipt::Wired>) -> Vec<WiringError> {
+    let paths: BTreeSet<PathBuf> = receipt.paths().chain(before.keys().cloned()).collect();
+    let mut failed = Vec::new();
+    for path in paths {
+        let earlier = before.get(&path).cloned().unwrap_or_default();
+        if receipt.wired(&path) == earlier {
+            continue;
+        }
+        let entries = earlier.states.first().map(|state| state.entries.as_slice()).unwrap_or_default();
+        let changes = entries.iter().map(Entry::to_change).collect();
+        failed.extend(rewire(receipt, &path, Mode::Write, |_, _| Ok(changes)).err());
+    }
+    failed
+}
+
 /// How long Claude Code takes to read its settings anew after a change: 0.8 s were too short, 1.1 s enough (measured, 2.1.330).
 const SETTLE_TIME: Duration = Duration::from_millis(1300);
 
@@ -267,7 +286,7 @@ pub(crate) fn empty_address(receipt: &mut Open, locations: &Locations) -> Option
         let instead = |entry: &Entry| Change { value: stand_in(entry, own.as_deref()), ..entry.to_change() };
         kept.map(Entry::to_change).chain(without_prior.map(instead)).collect()
     };
-    let is_wired = receipt.wired(path).states.iter().any(|state| state.entries.iter().any(is_address));
+    let is_wired = path.exists() && receipt.wired(path).states.iter().any(|state| state.entries.iter().any(is_address));
     is_wired.then(|| rewire(receipt, path, Mode::Write, |_, undone| Ok(emptied(undone))))
 }
 

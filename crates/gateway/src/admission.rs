@@ -64,7 +64,8 @@ pub fn asks_a_model(method: &Method, uri: &Uri) -> Option<Endpoint> {
 /// Finds the room by method and path; the query is nobody's business here.
 pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
-        (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
+        // `claude doctor` sends the GET, without our header (measured, 2.1.331).
+        (&Method::HEAD, "/" | "/api/hello") | (&Method::GET, "/api/hello") => Room::Hello,
         (&Method::GET, "/hotspare/status") => Room::Status,
         (&Method::GET, "/hotspare/in_flight") => Room::InFlight,
         (&Method::GET, "/hotspare/notices") => Room::Notices,
@@ -338,6 +339,7 @@ mod tests {
         assert_eq!(room("GET", "/v1/messages"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("POST", "/v1/files"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("HEAD", "/api/hello"), Room::Hello);
+        assert_eq!(room("GET", "/api/hello"), Room::Hello);
         assert_eq!(room("GET", "/hotspare/notices"), Room::Notices);
         assert_eq!(room("POST", "/hotspare/notices"), Room::NoticesFor);
         assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);

@@ -37,7 +37,7 @@ impl Outer {
     }
 
     fn at(address: SocketAddr, token: &str, certificates: Option<PathBuf>) -> Self {
-        let instance = Instance { version: 1, pid: 0, kind: "run".to_owned(), address, token: token.to_owned() };
+        let instance = Instance { version: 1, pid: 0, kind: "run".to_owned(), address, token: token.to_owned(), started: None };
         Self { instance, certificates }
     }
 

@@ -1,6 +1,7 @@
 //! `hotspare config`: checks, describes and changes the configuration. Never writes a file that would not load afterwards.
 
 pub(crate) mod edit;
+mod order;
 mod show;
 
 use std::io::stdout;

@@ -118,6 +118,12 @@ pub(crate) fn switch(arguments: &SwitchArgs) -> Result<ExitCode, CliError> {
         serving: None,
         not_now: None,
     };
+    if !arguments.json && !gateways.is_empty() {
+        output::talk(match named {
+            Some(_) => "  open conversations too, from their next request",
+            None => "  open conversations stay with their profile while only its prompt cache is warm and it answers",
+        });
+    }
     print(arguments.json, &Outcome { version: CONTROL_VERSION, gateways, stored: Some(stored) }, switch_text)
 }
 

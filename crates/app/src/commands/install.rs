@@ -3,6 +3,7 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -28,7 +29,7 @@ use crate::wiring::patch::{self, Change, Entry};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Led, Mode, Outcome, Part, WiringError, claude, vscode};
-use crate::{authority, state};
+use crate::{authority, processes, state};
 
 pub(crate) use report::{Report, tilde};
 
@@ -59,6 +60,8 @@ struct Asked<'a> {
     lead: Option<cli::Mode>,
     /// The configuration's text as it would be; `None`: as it is.
     text: Option<&'a str>,
+    /// Whether settings that a git repository holds are written, too.
+    force: bool,
 }
 
 /// What was wired, or would be.
@@ -76,7 +79,7 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let parts = if arguments.parts.is_empty() { USUAL.to_vec() } else { arguments.parts.clone() };
     let mode = if arguments.dry_run || arguments.check { Mode::DryRun } else { Mode::Write };
-    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode, text: None };
+    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode, text: None, force: arguments.force };
     let Wiring { report, address, in_place, is_ours } = wire(&locations, &asked)?;
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
@@ -99,17 +102,69 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
 
 /// The usual parts, for whoever has just written a configuration.
 pub(crate) fn usual(locations: &Locations, mode: Mode) -> Result<Report, CliError> {
-    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None, text: None }).map(|wiring| wiring.report)
+    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None, text: None, force: false }).map(|wiring| wiring.report)
 }
 
 /// What the usual parts would change once the configuration's file holds this text.
 pub(crate) fn preview(locations: &Locations, text: &str) -> Result<Report, CliError> {
-    let asked = Asked { parts: &USUAL, mode: Mode::DryRun, shell: None, lead: None, text: Some(text) };
+    let asked = Asked { parts: &USUAL, mode: Mode::DryRun, shell: None, lead: None, text: Some(text), force: false };
     wire(locations, &asked).map(|wiring| wiring.report)
 }
 
+/// What is installed, brought to the configuration as it is now; the service always.
+pub(crate) fn again(locations: &Locations) -> Result<ExitCode, CliError> {
+    let receipt = receipt::look(&locations.state_dir)?;
+    let known: Vec<Part> = receipt.paths().flat_map(|path| receipt.wired(&path).parts().collect::<Vec<_>>()).collect();
+    let parts: Vec<Part> = USUAL.into_iter().filter(|part| *part == Part::Service || known.contains(part)).collect();
+    let wiring = wire(locations, &Asked { parts: &parts, mode: Mode::Write, shell: None, lead: None, text: None, force: true })?;
+    output::data(&wiring.report.drawn(false, "everything is in place"))?;
+    output::talk(&format!("  hotspare runs on http://{}", wiring.address));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All of it, or nothing: what was written before a part failed is taken back.
 fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
-    let &Asked { parts, mode, shell, lead, text } = asked;
+    if asked.mode == Mode::DryRun {
+        return put_in(locations, asked);
+    }
+    let before = Before::of(locations)?;
+    put_in(locations, asked).map_err(|error| before.restored(locations, error))
+}
+
+/// What was there before an `install`.
+struct Before {
+    files: BTreeMap<PathBuf, receipt::Wired>,
+    /// Where services of this user listened.
+    addresses: Vec<SocketAddr>,
+}
+
+impl Before {
+    fn of(locations: &Locations) -> Result<Self, CliError> {
+        let files = receipt::look(&locations.state_dir)?.all();
+        Ok(Self { files, addresses: service::addresses(locations) })
+    }
+
+    /// Brings it back after this error.
+    fn restored(&self, locations: &Locations, error: CliError) -> CliError {
+        let Ok(mut receipt) = receipt::look(&locations.state_dir) else { return error };
+        let had_units = receipt.all() != self.files;
+        if had_units {
+            match receipt::open(&locations.state_dir) {
+                Ok(opened) => receipt = opened,
+                Err(_) => return error,
+            }
+            for failed in wiring::revert(&mut receipt, &self.files) {
+                output::talk(&CliError::from(failed).to_string());
+            }
+            service::forget();
+        }
+        service::end_all_but(locations, &self.addresses);
+        error
+    }
+}
+
+fn put_in(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
+    let &Asked { parts, mode, shell, lead, text, force } = asked;
     let context = commands::context(&cli::Layers::default())?;
     let config = match text {
         Some(text) => commands::load_quietly(locations, &context.with_text(&locations.config_file, text))?,
@@ -124,6 +179,10 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     if has(Part::Claude) {
         refuse_managed(&locations.claude_managed, address, is_full)?;
     }
+    let mut notes = Vec::new();
+    if has(Part::Claude) || has(Part::Statusline) {
+        notes.extend(in_repository(&receipt, &locations.claude_settings, force)?);
+    }
     let own = own_outward(&receipt, locations)?;
     let certificates = is_full.then(|| authority::trusted_file(&locations.state_dir, own.certificates.as_deref()));
     // A dry run makes nothing, a token neither, and nor does what is refused.
@@ -131,8 +190,13 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     let mut wanted =
         Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
     // What would be refused is refused before the first byte is written.
-    wanted.files(&mut receipt, Mode::DryRun, shell)?;
-    let mut notes = Vec::new();
+    let (planned, _) = wanted.files(&mut receipt, Mode::DryRun, shell)?;
+    let changes_settings = planned.iter().any(|outcome| outcome.changed && outcome.path == locations.claude_settings);
+    let sessions = if changes_settings && has(Part::Claude) { processes::sessions(&locations.claude_settings) } else { Vec::new() };
+    if let Some(words) = processes::about_sessions(&sessions) {
+        // Said before the change: with some logins an open session then sends nothing.
+        output::talk(&format!("hotspare: {words}"));
+    }
     let mut is_stale = false;
     let going = if has(Part::Claude) { Some(wanted.destinations(&receipt)?) } else { None };
     notes.extend(going.iter().flat_map(|going| going.notes(locations)));
@@ -177,6 +241,9 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     notes.extend(more);
     if mode == Mode::Write {
         wiring::forget_outward(&receipt, locations)?;
+        if has(Part::Service) || has(Part::Claude) {
+            notes.extend(service::retire_others(locations, address));
+        }
     }
     let mut in_place = outcomes.iter().all(|outcome| !outcome.changed);
     if let Some(error) = unproven.filter(|_| in_place) {
@@ -216,6 +283,24 @@ impl Destinations {
         };
         self.named.iter().filter(differs).map(note).collect()
     }
+}
+
+/// Settings that a git repository holds would bring this machine's address to every other one: without hotspare there, Claude Code waits 187 s
+/// for it (measured, 2.1.332). Claude Code reads no machine-local settings of the user beside this file.
+fn in_repository(receipt: &Open, settings: &Path, force: bool) -> Result<Option<String>, CliError> {
+    let Some(root) = wiring::repository::holding(settings) else { return Ok(None) };
+    let root = root.display();
+    if force || !receipt.wired(settings).states.is_empty() {
+        return Ok(Some(format!(
+            "the git repository {root} holds these settings: commit none of hotspare's lines, or Claude Code hangs on machines without it"
+        )));
+    }
+    let words =
+        format!("`{}` belongs to the git repository {root}: a commit would point other machines at this one's port", settings.display());
+    Err(CliError::new(Exit::Failed, words)
+        .hint("for this machine alone: `hotspare install service shell` (its lines do nothing where hotspare is missing)")
+        .hint("or one session at a time: `hotspare run -- claude`")
+        .hint("write it there nevertheless: `hotspare install --force`"))
 }
 
 /// Records where Claude Code is. Without it a service looks in the usual places alone.

@@ -280,9 +280,8 @@ impl Signals {
             // Cancel-safe: signals stay pending and `wait` may be called again.
             let passed = tokio::select! {
                 status = child.wait() => return Ok(status?),
-                // The terminal gives these to the whole foreground group: the child has them already.
-                _ = self.interrupt.recv() => None,
-                _ = self.quit.recv() => None,
+                _ = self.interrupt.recv() => Some(Signal::INT).filter(|_| !terminal_signals_child()),
+                _ = self.quit.recv() => Some(Signal::QUIT).filter(|_| !terminal_signals_child()),
                 _ = self.terminate.recv() => Some(Signal::TERM),
                 _ = self.hangup.recv() => Some(Signal::HUP),
             };
@@ -293,6 +292,14 @@ impl Signals {
             }
         }
     }
+}
+
+/// True if the keys of a terminal send SIGINT and SIGQUIT to this process: it is in the foreground group of its controlling terminal. The
+/// child is in the same group, so it has received the signal already, and a second one would count as a second key. In CI, in a container
+/// without a terminal and in a background job such a signal comes from a program, usually to this process alone.
+fn terminal_signals_child() -> bool {
+    let terminal = std::fs::File::options().read(true).open("/dev/tty");
+    terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == rustix::process::getpgrp()))
 }
 
 /// The child's own code; 128 and the signal's number where a signal ended it, as shells have it.

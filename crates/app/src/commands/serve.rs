@@ -2,13 +2,16 @@
 //! whole. As a service it never stands in the way: with a configuration that cannot be read it passes everything on to where the client
 //! would go without us, until the configuration is mended.
 
+mod supervisor;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hotspare_config::{BaseUrl, Children, Config, Folders, Locations, Mode};
 use hotspare_gateway::{Gateway, Options, Outside, ServeError, Terminator};
@@ -48,12 +51,28 @@ const HANDOVER_TIME: Duration = Duration::from_secs(10);
 /// What the next process says when it is ready.
 const READY: &[u8] = b"ready\n";
 
+/// What a worker says to its supervisor when it takes no more connections.
+const ENDING: &[u8] = b"ending\n";
+
+/// A service whose clients have been pointed to another port stays for those that have not followed yet: until it was unused for so long.
+/// Claude Code reads its settings again a second after they change, and never during an answer (measured, 2.1.330).
+pub(crate) const RETIRE_IDLE: Duration = Duration::from_secs(60);
+
+/// Longest that it stays.
+pub(crate) const RETIRE_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How often it looks whether it is used.
+const RETIRE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Runs `hotspare serve`.
 pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     commands::logging(if arguments.service { "warn" } else { "info" });
-    if arguments.service {
+    if arguments.service && !arguments.worker {
         // Apart from the terminal that it was started in; where systemd started it, it is that already.
         let _ = rustix::process::setsid();
+    }
+    if arguments.supervised {
+        return supervisor::supervise(arguments);
     }
     let locations = commands::locations(arguments.layers.config.clone())?;
     let user = UserSetup::of_environment(std::env::vars_os().collect(), &locations.claude_settings);
@@ -121,7 +140,13 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         }
         let watching = tokio::spawn(reload.watch(hangups()?));
         let shower = Shower::start(gateway.clone(), Screen::Ours);
-        let end = End { listener: listener.as_fd().try_clone_to_owned()?, registration, is_service: arguments.service };
+        let end = End {
+            listener: listener.as_fd().try_clone_to_owned()?,
+            registration,
+            gateway: gateway.clone(),
+            is_service: arguments.service,
+            is_worker: arguments.worker,
+        };
         let stopped = stopped(end)?;
         if arguments.take_over {
             // Whoever hands over tells systemd: it believes the process that it knows.
@@ -262,22 +287,44 @@ struct End {
     /// The socket, to hand it over: it outlives whoever opened it.
     listener: OwnedFd,
     registration: Option<state::Registration>,
+    /// What it serves.
+    gateway: Arc<Gateway>,
     is_service: bool,
+    /// Whether a supervisor reads its standard output.
+    is_worker: bool,
 }
 
-/// Ends on SIGINT or SIGTERM, or on SIGUSR2 when the next process has taken the port over; says how long answers may take to end.
+/// Waits until a gateway has not been used for [`RETIRE_IDLE`], for [`RETIRE_TIME`] at most.
+async fn unused(gateway: Arc<Gateway>) {
+    let begun = Instant::now();
+    let (mut served, mut used) = (gateway.status().exchanges, begun);
+    while used.elapsed() < RETIRE_IDLE && begun.elapsed() < RETIRE_TIME {
+        tokio::time::sleep(RETIRE_INTERVAL).await;
+        let status = gateway.status();
+        if status.in_flight > 0 || status.exchanges != served {
+            (served, used) = (status.exchanges, Instant::now());
+        }
+    }
+}
+
+/// Ends on SIGINT or SIGTERM, on SIGUSR2 when the next process has taken the port over, or after SIGUSR1 when it is unused; says how long
+/// answers may take to end.
 fn stopped(end: End) -> Result<impl Future<Output = Duration>, CliError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut handover = signal(SignalKind::user_defined2())?;
+    let mut retire = signal(SignalKind::user_defined1())?;
     // Before an upgrade puts another file there: the path is then the new program's.
     let program = wiring::program()?;
     Ok(async move {
+        let mut retired: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
         let drain = loop {
             // Cancel-safe: a signal that was not received stays pending.
             tokio::select! {
                 _ = interrupt.recv() => break FOREGROUND_DRAIN,
                 _ = terminate.recv() => break if end.is_service { SERVICE_DRAIN } else { FOREGROUND_DRAIN },
+                _ = retire.recv(), if end.is_service => retired = Box::pin(unused(end.gateway.clone())),
+                () = &mut retired => break SERVICE_DRAIN,
                 _ = handover.recv(), if end.is_service => match hand_over(&program, &end.listener).await {
                     Ok(()) => break HANDED_OVER_DRAIN,
                     Err(error) => output::talk(&format!("hotspare: the next process did not take over, this one goes on: {error}")),
@@ -286,13 +333,19 @@ fn stopped(end: End) -> Result<impl Future<Output = Duration>, CliError> {
         };
         drop(end.registration);
         drop(end.listener);
+        if end.is_worker {
+            // A supervisor that is gone needs no report.
+            let _ = io::stdout().write_all(ENDING).and_then(|()| io::stdout().flush());
+        }
         drain
     })
 }
 
 /// Starts the program again with our socket, and waits until it is ready. Both may take connections for a moment; nobody is refused.
 async fn hand_over(program: &str, listener: &OwnedFd) -> io::Result<()> {
-    let own: Vec<_> = std::env::args_os().skip(1).filter(|argument| argument != "--take-over").collect();
+    let own = std::env::args_os().skip(1).filter(|argument| argument != "--take-over");
+    // A worker hands over to a supervisor of the next version, with a worker of its own.
+    let own = own.map(|argument| if argument == "--worker" { "--supervised".into() } else { argument });
     let mut next = Command::new(program)
         .args(own)
         .arg("--take-over")

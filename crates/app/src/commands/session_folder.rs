@@ -87,7 +87,7 @@ fn read() -> Option<HookInput> {
 fn starting(locations: &Locations, address: SocketAddr) -> Instance {
     use secrecy::ExposeSecret;
     let token = state::known_token(&locations.state_dir).expose_secret().to_owned();
-    Instance { version: 1, pid: 0, kind: "service".to_owned(), address, token }
+    Instance { version: 1, pid: 0, kind: "service".to_owned(), address, token, started: None }
 }
 
 async fn named(instance: &Instance, request: &SessionRequest) -> Option<SessionAnswer> {

@@ -6,6 +6,7 @@ mod table;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use hotspare_config::Locations;
 use hotspare_gateway::Status;
 use hotspare_gateway::drill::DrillStatus;
 use hotspare_gateway::status::{ConfigStatus, LoginStatus, ProfileStatus};
@@ -15,6 +16,7 @@ use serde::Serialize;
 
 use crate::cli::StatusArgs;
 use crate::commands;
+use crate::commands::service;
 use crate::error::{CliError, Exit};
 use crate::folder_hooks::{FolderHooks, Trouble};
 use crate::gateways;
@@ -80,12 +82,22 @@ pub(crate) fn status(arguments: &StatusArgs) -> Result<ExitCode, CliError> {
         output::data(&text)?;
     }
     if report.gateways.is_empty() {
-        return Err(CliError::new(Exit::NotRunning, "nothing is running").hint("protect a session: `hotspare run -- claude`"));
+        return Err(nothing_runs(&locations));
     }
     if !arguments.json {
         output::data(&drawn(&report, Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where a service is installed, it has crashed or was stopped: a `run` beside it would not help the sessions that are pointed at it.
+fn nothing_runs(locations: &Locations) -> CliError {
+    let nothing = CliError::new(Exit::NotRunning, "nothing is running");
+    if service::is_expected(locations) {
+        nothing.hint("start the service: `hotspare service start`")
+    } else {
+        nothing.hint("protect a session: `hotspare run -- claude`")
+    }
 }
 
 fn by_profile(totals: &[Total]) -> Vec<Today> {

@@ -25,6 +25,7 @@ mod manual;
 mod notices;
 mod outage;
 mod pauses;
+mod ports;
 mod profiles;
 mod proving;
 mod run;

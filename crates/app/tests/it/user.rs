@@ -172,6 +172,13 @@ impl User {
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
     }
 
+    /// Like [`User::shell`], with an open stdin.
+    pub(crate) fn shell_with_input(&self, script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env_clear().envs(&self.variables).current_dir(self.path("work")).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+    }
+
     /// Starts `serve`: the process, its address, and what it has said until it was ready.
     pub(crate) async fn serves(&self) -> (Child, SocketAddr, String) {
         let mut child = self.starts(&["serve"]);

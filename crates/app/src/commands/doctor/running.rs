@@ -37,6 +37,9 @@ pub(super) fn service(config: &Config, running: &[Running], locations: &Location
         let cause = "the service cannot have its port, and clients pointed there speak to that program";
         return vec![Check::fail("service", found, cause, format!("ss -ltnp 'sport = :{}'", listen.port()))];
     };
+    let others = running.iter().filter(|one| one.instance.serves_all() && one.instance.pid != serving.instance.pid);
+    let others =
+        others.map(|one| Check::note("service", format!("another one serves on {}, process {}", one.instance.address, one.instance.pid)));
     let address = serving.instance.address;
     let Some(status) = &serving.status else {
         let found = format!("it listens on {address} and does not answer");
@@ -66,6 +69,7 @@ pub(super) fn service(config: &Config, running: &[Running], locations: &Location
         checks.push(Check::warn("service", found, cause, "hotspare config show --origin"));
     }
     checks.extend(benched(status));
+    checks.extend(others);
     checks
 }
 
