@@ -602,6 +602,12 @@ impl Exchange {
         &self.facts
     }
 
+    /// Profile that is tried next if the attempt under way fails; `None` if no other is left.
+    pub fn next_candidate(&self) -> Option<ProfileId> {
+        let candidate = self.queue.front().filter(|_| self.replayable && self.counted < self.attempts_allowed);
+        candidate.map(|candidate| candidate.profile)
+    }
+
     /// The plan it follows.
     pub fn plan(&self) -> &Plan {
         &self.plan

@@ -41,6 +41,7 @@ use self::report::Notes;
 use self::sending::MAX_MENDED;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
+use crate::outlook::Waiting;
 use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
 use crate::server::{Gateway, InFlight};
@@ -113,6 +114,8 @@ pub struct Driver {
     pause: Option<Pin<Box<Sleep>>>,
     timer: Deadline,
     recorded: bool,
+    /// Where `status` shows this request to be. `None` if it is not shown.
+    shown: Option<Waiting>,
     _in_flight: InFlight,
 }
 
@@ -146,6 +149,7 @@ pub(crate) async fn serve(
         gateway.note_login(facts.on_plan);
     }
     let now = clock::now();
+    gateway.note_client(now, &facts);
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
         return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
     };
@@ -189,6 +193,7 @@ pub(crate) async fn serve(
         pause: None,
         timer: Deadline::default(),
         recorded: false,
+        shown: None,
         _in_flight: in_flight,
     };
     driver.until_answer().await
@@ -350,6 +355,7 @@ impl Driver {
 
     fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let keep_alive = self.keeps_alive().then(|| self.last_out + KEEP_ALIVE);
+        self.show_waiting();
         let due = [self.exchange.poll_timeout(), keep_alive].into_iter().flatten().min();
         let Some(due) = due else { return Poll::Pending };
         ready!(self.timer.poll(cx, due));
@@ -374,6 +380,25 @@ impl Driver {
         }
         self.after_failure(before);
         Poll::Ready(())
+    }
+
+    /// Publishes where the request is, until an answer flows. The registry is written only when something has changed.
+    fn show_waiting(&mut self) {
+        let waits = self.exchange.commitment() != Commitment::Committed && self.exchange.outcome().is_none();
+        let waiting = waits.then(|| Waiting {
+            started: self.exchange.started(),
+            at: self.attempts.last().map(|attempt| (attempt.target.name.clone(), self.began(attempt.id))),
+            due: self.exchange.poll_timeout(),
+            to: self.exchange.next_candidate().map(|id| self.snapshot.name(id).into()),
+        });
+        if waiting != self.shown {
+            self.gateway.set_waiting(self.id, waiting.clone());
+            self.shown = waiting;
+        }
+    }
+
+    fn began(&self, id: AttemptId) -> Instant {
+        self.exchange.attempts().get(usize::from(id.0)).map_or_else(|| self.exchange.started(), |attempt| attempt.started)
     }
 
     /// Whether the client hears nothing only because of us.
@@ -547,6 +572,9 @@ impl Driver {
 
 impl Drop for Driver {
     fn drop(&mut self) {
+        if self.shown.take().is_some() {
+            self.gateway.set_waiting(self.id, None);
+        }
         let (now, position) = (clock::now(), self.position());
         let whole = self.promised == Some(self.out.sent);
         match self.attempts.first().map(|attempt| attempt.id).filter(|_| whole) {

@@ -24,6 +24,7 @@ pub mod lasting;
 mod logins;
 pub mod metrics;
 pub mod notices;
+mod outlook;
 pub mod outside;
 mod recent;
 pub mod record;
