@@ -11,6 +11,7 @@ mod gateways;
 mod notices;
 mod output;
 mod state;
+mod verdict;
 mod way;
 mod wiring;
 mod words;

@@ -11,12 +11,12 @@ use futures_util::FutureExt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use hotspare_core::health::Standing;
 use hotspare_core::route::{SkipReason, Skipped, chain_for, plan};
 use hotspare_core::{
     ClientKind, Endpoint, Exchange, ExchangeRecord, Failure, FailureKind, Grip, ModelFamily, Plan, ProfileId, RequestFacts, SlowRequest,
     Stage, Surroundings, Verdict, World,
 };
-use hotspare_core::health::Standing;
 use hotspare_upstream::{CredentialError, Presence};
 
 use crate::server::Gateway;
@@ -150,9 +150,7 @@ impl Clients {
             let family = attempt.model.as_deref().or(record.model.as_deref()).map_or(ModelFamily::Other, ModelFamily::of);
             let failed = match attempt.class {
                 None if attempt.first_content_us.is_some() || attempt.head_us.is_some() => None,
-                Some(kind) if speaks_against(kind) => {
-                    Some(reason(kind, attempt.detail.as_deref()))
-                }
+                Some(kind) if speaks_against(kind) => Some(reason(kind, attempt.detail.as_deref())),
                 _ => continue,
             };
             let key = (attempt.profile.clone(), family);

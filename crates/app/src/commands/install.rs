@@ -327,8 +327,8 @@ impl Wanted<'_> {
             changes.extend(kept(Part::Claude));
         }
         if has(Part::Statusline) {
-            match claude::statusline_change(&settings, &self.program) {
-                Some(change) => changes.push(change),
+            match claude::statusline_changes(&settings, &self.program) {
+                Some(ours) => changes.extend(ours),
                 None => notes.push("your status line is no command, so it stays as it is, without hotspare's segment".to_owned()),
             }
         } else {

@@ -36,6 +36,7 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         failed_5m: 0,
         budget: None,
         on_plan: false,
+        credential: None,
     }
 }
 
@@ -64,11 +65,14 @@ fn gateway(serving: &str, profiles: Vec<ProfileStatus>) -> GatewayReport {
         exchanges: 214,
         failovers: 17,
         in_flight: 1,
+        waiting: Vec::new(),
+        next: None,
+        client_seen_ago_s: None,
         last_failover: None,
         config: None,
         ledger: None,
     };
-    GatewayReport { kind: "serve".to_owned(), status }
+    GatewayReport { kind: "serve".to_owned(), has_client: true, status }
 }
 
 fn today() -> Vec<Today> {
