@@ -27,7 +27,7 @@ use crate::wiring::patch::{self, Change, Entry};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Led, Mode, Outcome, Part, WiringError, claude, vscode};
-use crate::{authority, state};
+use crate::{authority, state, verdict};
 
 pub(crate) use report::{Report, tilde};
 
@@ -90,6 +90,11 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     if !arguments.json {
         let next = if mode == Mode::DryRun { "  make it so: `hotspare install`" } else { "  undo: `hotspare uninstall`" };
         output::talk(next);
+        if mode == Mode::Write
+            && let Some(view) = commands::runtime()?.block_on(verdict::of_service(&locations))
+        {
+            view.closing_lines().iter().for_each(|line| output::talk(line));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

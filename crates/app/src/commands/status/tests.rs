@@ -188,7 +188,7 @@ fn login_of_a_folder_is_shown_with_its_renewal() {
     let ended = LoginStatus { log_in: Some("CLAUDE_CONFIG_DIR=/x claude auth login".to_owned()), ..fresh };
     let text = shown(ended, 0);
     assert!(text.contains("login  second: it has ended; log in again: CLAUDE_CONFIG_DIR=/x claude auth login"), "{text}");
-    assert!(text.contains("No spare"), "a login that has ended protects from nothing: {text}");
+    assert!(text.contains("Not protected"), "a login that has ended protects from nothing: {text}");
 }
 
 /// A bench that is over is no proof of health.
@@ -202,7 +202,7 @@ fn a_primary_is_called_well_again_only_where_it_has_answered_since() {
             ..profile("work", "ready")
         };
         let status = gateway("backup", vec![work, profile("backup", "serving")]).status;
-        back(&status).expect("it is told")
+        back(&status, &Outlook::of(&status, true)).expect("it is told")
     };
     assert!(told(Some(3)).starts_with("work is well again;"));
     for before in [None, Some(40), Some(90)] {
@@ -266,7 +266,7 @@ fn what_an_older_gateway_does_not_tell_is_left_out() {
         "exchanges": 1, "failovers": 0, "in_flight": 0, "last_failover": null
     });
     let status: Status = serde_json::from_value(old).expect("readable");
-    let text = drawn(&report(vec![GatewayReport { kind: "run".to_owned(), status }]), look(Some(80), true));
+    let text = drawn(&report(vec![GatewayReport { kind: "run".to_owned(), has_client: true, status }]), look(Some(80), true));
     assert!(text.contains("◐ cooling 3s"), "{text}");
 }
 
