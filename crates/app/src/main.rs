@@ -14,6 +14,7 @@ mod notices;
 mod output;
 mod processes;
 mod state;
+mod verdict;
 mod way;
 mod wiring;
 mod words;

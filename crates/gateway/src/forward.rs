@@ -150,6 +150,7 @@ pub(crate) async fn serve(
         gateway.note_login(facts.on_plan);
     }
     let now = clock::now();
+    gateway.note_client(now, &facts);
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
         gateway.note_limited(&snapshot, &facts, gateway.next_id(), true);
         return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", &session_folder::refusal(&snapshot));

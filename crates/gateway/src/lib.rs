@@ -26,6 +26,7 @@ mod limits;
 mod logins;
 pub mod metrics;
 pub mod notices;
+mod outlook;
 pub mod outside;
 mod peer;
 pub mod proof;

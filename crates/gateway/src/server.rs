@@ -41,6 +41,7 @@ use crate::intercept::{self, Terminator};
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
 use crate::notices::Notices;
+use crate::outlook::Clients;
 use crate::outside::Outside;
 use crate::peer::Peer;
 use crate::recent::{Glance, Recent};
@@ -160,6 +161,8 @@ pub struct Gateway {
     /// What the store has of what was learned.
     pub(crate) kept: Mutex<Remembered>,
     recent: Mutex<Recent>,
+    /// Which requests clients sent, and how they fared.
+    pub(crate) clients: Mutex<Clients>,
     metrics: Metrics,
     pub(crate) notices: Notices,
     /// Requests that have no answer yet.
@@ -267,6 +270,7 @@ impl Gateway {
             store: options.store,
             kept: Mutex::default(),
             recent: Mutex::default(),
+            clients: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
             waiting: Waiting::default(),
@@ -313,6 +317,7 @@ impl Gateway {
             store: None,
             kept: Mutex::default(),
             recent: Mutex::default(),
+            clients: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
             waiting: Waiting::default(),
@@ -539,6 +544,7 @@ impl Gateway {
                 last.failover = Some((clock::now(), record.clone()));
             }
         }
+        self.note_results(clock::now(), &record);
         self.metrics.count(&record);
         if let Some(store) = &self.store {
             store.record(record.clone());
@@ -656,7 +662,7 @@ impl Gateway {
         };
         match room {
             Room::Hello | Room::Status => {
-                let status = serde_json::to_string(&self.status()).unwrap_or_default();
+                let status = serde_json::to_string(&self.status_for(asked_model(request.headers()))).unwrap_or_default();
                 answer::json(StatusCode::OK, status)
             }
             Room::Metrics => self.metrics(),
@@ -767,6 +773,13 @@ impl Gateway {
         let in_flight = self.in_flight();
         forward::serve(self, facts, client, in_flight).await
     }
+}
+
+/// Names the model that a look at the status is about.
+pub const STATUS_MODEL: &str = "x-hotspare-model";
+
+fn asked_model(headers: &http::HeaderMap) -> Option<&str> {
+    headers.get(STATUS_MODEL)?.to_str().ok().filter(|model| !model.is_empty())
 }
 
 /// No profile and no hook leads back to this very port.

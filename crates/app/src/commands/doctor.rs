@@ -75,7 +75,7 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     if let Ok(config) = &loaded {
         checks.extend(own::chain(config));
         checks.push(own::budget(config));
-        checks.extend(runtime.block_on(own::credentials(config)));
+        checks.extend(runtime.block_on(own::credentials(config, &running, &locations)));
         checks.push(own::projects(config));
         checks.extend(folders::check(config, &running, &locations));
         checks.extend(own::hooks(config));

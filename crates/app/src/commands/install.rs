@@ -29,7 +29,7 @@ use crate::wiring::patch::{self, Change, Entry};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Led, Mode, Outcome, Part, WiringError, claude, vscode};
-use crate::{authority, processes, state};
+use crate::{authority, processes, state, verdict};
 
 pub(crate) use report::{Report, tilde};
 
@@ -96,6 +96,11 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     if !arguments.json {
         let next = if mode == Mode::DryRun { "  make it so: `hotspare install`" } else { "  undo: `hotspare uninstall`" };
         output::talk(next);
+        if mode == Mode::Write
+            && let Some(view) = commands::runtime()?.block_on(verdict::of_service(&locations))
+        {
+            view.closing_lines().iter().for_each(|line| output::talk(line));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -464,8 +469,8 @@ impl Wanted<'_> {
             changes.extend(kept(Part::Claude));
         }
         if has(Part::Statusline) {
-            match claude::statusline_change(&settings, &self.program) {
-                Some(change) => changes.push(change),
+            match claude::statusline_changes(&settings, &self.program) {
+                Some(ours) => changes.extend(ours),
                 None => notes.push("your status line is no command, so it stays as it is, without hotspare's segment".to_owned()),
             }
         } else {

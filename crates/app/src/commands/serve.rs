@@ -31,6 +31,7 @@ use crate::commands;
 use crate::commands::service::notify;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
+use crate::verdict;
 use crate::wiring;
 use crate::wiring::outward::Outward;
 use crate::{output, state};
@@ -126,7 +127,7 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
         let registration = registered(arguments, &locations, &gateway, &token)?;
-        announce(&gateway, &config, fault.as_ref(), &state_dir);
+        announce(&gateway, &config, fault.as_ref(), &state_dir, arguments.service || verdict::leads_here(&locations, gateway.local()));
         offer_full_mode(&gateway, config.server.mode, &state_dir)?;
         if config.server.children == Children::Direct {
             let locations = locations.clone();
@@ -189,7 +190,7 @@ fn registered(
 }
 
 /// Says where it listens, whom it asks, and how a client comes to it.
-fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_dir: &Path) {
+fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_dir: &Path, is_pointed: bool) {
     output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
     match fault {
         None => output::talk(&format!("  chain  {}", commands::chain_line(config))),
@@ -205,6 +206,9 @@ fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_
         gateway.local(),
         state_dir.join("token").display()
     ));
+    if !is_pointed {
+        output::talk(&format!("  next   no client goes here yet: {}", verdict::POINT_A_CLIENT));
+    }
 }
 
 /// What serves while nothing can be read: the client's own login, to where the client would go without us.

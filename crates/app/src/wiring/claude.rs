@@ -30,6 +30,16 @@ pub(crate) const FOLDER_HOOKS: [(&str, &str); 3] = [SESSION_START, PROMPT, CWD_C
 /// What the status line's command goes on with.
 const STATUSLINE: &str = "statusline";
 
+/// Seconds after which the client runs its status line again although nothing has happened in the session: Claude Code has it since
+/// 2.1.97, and an older one ignores it. Without it an outage between two turns is not shown.
+pub(crate) const REFRESH: &str = "refreshInterval";
+
+/// For our segment alone.
+pub(crate) const REFRESH_INTERVAL: u64 = 5;
+
+/// Around a command of the user's, which may cost more than ours.
+pub(crate) const WRAPPED_REFRESH_INTERVAL: u64 = 10;
+
 /// What a hook's command goes on with that tells of moves.
 pub(crate) const NOTICES: &str = "notices --hook";
 
@@ -85,14 +95,19 @@ fn hooks_of(event: &str) -> [String; 2] {
 }
 
 /// The status line: ours, around the user's own where there is one. None where theirs is of a kind that cannot be wrapped.
-pub(crate) fn statusline_change(settings: &Settings, program: &str) -> Option<Change> {
+pub(crate) fn statusline_changes(settings: &Settings, program: &str) -> Option<Vec<Change>> {
+    let change = |keys: &[&str], value: String| Change { part: Part::Statusline, place: Place::key(keys), value };
     let Some(own) = settings.json(&["statusLine"]) else {
-        let value = json!({ "type": "command", "command": statusline_command(program, None) });
-        return Some(Change { part: Part::Statusline, place: Place::key(&["statusLine"]), value: inline(&value) });
+        let value = json!({ "type": "command", "command": statusline_command(program, None), REFRESH: REFRESH_INTERVAL });
+        return Some(vec![change(&["statusLine"], inline(&value))]);
     };
     let command = own.get("command").and_then(Value::as_str).filter(|_| own["type"] == "command")?;
     let wrapped = statusline_command(program, Some(command));
-    Some(Change { part: Part::Statusline, place: Place::key(&["statusLine", "command"]), value: Value::from(wrapped).to_string() })
+    let mut changes = vec![change(&["statusLine", "command"], Value::from(wrapped).to_string())];
+    if own.get(REFRESH).is_none() {
+        changes.push(change(&["statusLine", REFRESH], WRAPPED_REFRESH_INTERVAL.to_string()));
+    }
+    Some(changes)
 }
 
 /// The command of our status line, around the user's own where there is one.

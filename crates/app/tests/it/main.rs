@@ -23,6 +23,7 @@ mod lasting;
 mod ledger;
 mod manual;
 mod notices;
+mod oracle;
 mod outage;
 mod pauses;
 mod ports;

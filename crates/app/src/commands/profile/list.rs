@@ -90,8 +90,9 @@ pub(super) fn state(word: &str, back_in_s: Option<u64>, look: Look) -> Cell {
         "open" | "blocked" | "offline" | "no_credential" => (look.sign("✖", "x"), Style::Red),
         _ => (look.sign("○", "o"), Style::Dim),
     };
+    let shown = if word == "no_credential" { "key missing".to_owned() } else { word.replace('_', " ") };
     let back = back_in_s.map(|seconds| format!(" {}", words::short_span(seconds))).unwrap_or_default();
-    Cell::styled(format!("{sign} {}{back}", word.replace('_', " ")), style)
+    Cell::styled(format!("{sign} {shown}{back}"), style)
 }
 
 /// Where the credential comes from and whether it is there.
