@@ -176,24 +176,10 @@ pub(crate) struct ToolFile {
     pub file: String,
 }
 
-/// Other tools, and their files below home.
-const TOOLS: [(&str, &str); 10] = [
-    ("cc-switch", ".cc-switch/cc-switch.db"),
-    ("cc-switch", ".cc-switch/config.json"),
-    ("claude-code-router", ".claude-code-router/config.json"),
-    ("claude-code-router", ".claude-code-router/config.sqlite"),
-    ("better-ccflare", ".config/better-ccflare/better-ccflare.db"),
-    ("better-ccflare", "Library/Application Support/better-ccflare/better-ccflare.db"),
-    ("teamclaude", ".config/teamclaude.json"),
-    ("LiteLLM", "litellm_config.yaml"),
-    ("LiteLLM", ".litellm/config.yaml"),
-    ("LiteLLM", ".config/litellm/config.yaml"),
-];
-
 /// The files of other tools that are there.
-fn tools(home: &Path) -> Vec<ToolFile> {
-    let there = TOOLS.iter().filter(|(_, file)| home.join(file).is_file());
-    there.map(|(tool, file)| ToolFile { tool: (*tool).to_owned(), file: format!("~/{file}") }).collect()
+fn tool_files(home: &Path) -> Vec<ToolFile> {
+    let shown = |file: &Path| file.strip_prefix(home).map_or_else(|_| file.display().to_string(), |rest| format!("~/{}", rest.display()));
+    tools::tool_files(home).into_iter().map(|found| ToolFile { tool: found.tool.to_owned(), file: shown(&found.file) }).collect()
 }
 
 /// A cloud.
@@ -219,7 +205,7 @@ impl Found {
             gateway_from: None,
             elsewhere: Vec::new(),
             models: Vec::new(),
-            tools: tools(&locations.home),
+            tools: tool_files(&locations.home),
             clouds: CLOUDS.iter().filter_map(|cloud| found_cloud(cloud, &locations.home, variable)).collect(),
             status_line: status_line(&locations.claude_settings),
         }

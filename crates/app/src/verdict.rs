@@ -238,16 +238,13 @@ fn mend_variable(name: &str, kind: &str, in_shell: bool, locations: &Locations) 
 pub(crate) struct ServiceView {
     /// What the service cannot read.
     pub(crate) missing: Vec<Missing>,
-    /// What its next request would meet.
-    pub(crate) outlook: Outlook,
 }
 
 /// The service's own view. `None` if no service runs, or it does not answer: the caller then says that its view is that of this shell.
 pub(crate) async fn of_service(locations: &Locations) -> Option<ServiceView> {
     let instance = state::instances(&locations.state_dir).into_iter().find(Instance::serves_all)?;
     let status = gateways::get::<Status>(std::slice::from_ref(&instance), "/hotspare/status").await.pop()?.ok()?;
-    let is_pointed = is_pointed(&instance.kind, &status, locations);
-    Some(ServiceView { missing: missing_credentials(&instance, &status, locations), outlook: Outlook::of(&status, is_pointed) })
+    Some(ServiceView { missing: missing_credentials(&instance, &status, locations) })
 }
 
 impl ServiceView {

@@ -206,7 +206,6 @@ impl Gateway {
             (freed, kept)
         });
         self.keep_learned(true);
-        self.forget_results(only.map(|id| snapshot.name(id)));
         let name = |id: ProfileId| snapshot.name(id).to_owned();
         let window = |(id, until): (ProfileId, Instant)| {
             let left = until.saturating_duration_since(now).as_millis().div_ceil(1000);

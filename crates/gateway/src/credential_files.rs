@@ -31,7 +31,6 @@ impl Gateway {
             if known.is_some_and(|known| known != written) {
                 tracing::info!(profile = snapshot.name(profile), "its credential file has changed, so its cooldowns are cleared");
                 self.with_world(|world| world.on_new_credential(profile));
-                self.forget_results(Some(snapshot.name(profile)));
             }
         }
     }

@@ -147,11 +147,6 @@ impl Clients {
         }
     }
 
-    /// Forgets how attempts at a profile ended, or at every one: what spoke against it has changed.
-    pub(crate) fn forget_results(&mut self, profile: Option<&str>) {
-        self.results.retain(|(name, _), _| profile.is_some_and(|profile| profile != name));
-    }
-
     /// Why the last attempt failed, and how long ago, where no answer has followed.
     fn failure(&self, now: Instant, profile: &str, family: ModelFamily) -> Option<(String, Duration)> {
         let result = self.results.get(&(profile.to_owned(), family))?;
@@ -259,10 +254,6 @@ impl Gateway {
 
     pub(crate) fn note_results(&self, now: Instant, record: &ExchangeRecord) {
         self.clients(|clients| clients.note_results(now, record));
-    }
-
-    pub(crate) fn forget_results(&self, profile: Option<&str>) {
-        self.clients(|clients| clients.forget_results(profile));
     }
 
     /// Seconds since a client's last conversation request or side traffic.

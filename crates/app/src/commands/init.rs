@@ -30,6 +30,7 @@ use crate::destination::{self, Named};
 use crate::error::{CliError, Exit};
 use crate::found::{Elsewhere, Found, OwnModel};
 use crate::output::{self, Look};
+use crate::verdict;
 use crate::wiring::outward::Outward;
 use crate::wiring::{Mode, receipt};
 use draw::Done;
@@ -245,6 +246,9 @@ impl Init<'_> {
                 &Done { passed, proof: &proof, unproved: self.plan.unproved(&chain), wired, undo: &undo },
                 self.look,
             ))?;
+        }
+        if wired && let Some(view) = commands::runtime()?.block_on(verdict::of_service(&self.locations)) {
+            view.closing_lines().iter().for_each(|line| output::talk(line));
         }
         let report = InitReport { written, wired, passed, proof: Some(proof), undo, ..self.report(chain, kept) };
         print(self.arguments, &report)?;

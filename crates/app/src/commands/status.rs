@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::SystemTime;
 
 use hotspare_config::Locations;
+use hotspare_core::FailureKind;
 use hotspare_gateway::Status;
 use hotspare_gateway::drill::DrillStatus;
 use hotspare_gateway::status::{Chance, ConfigStatus, LoginStatus, ProfileStatus, WaitStatus};
@@ -272,7 +273,15 @@ fn blocked_spare(profile: &ProfileStatus) -> Option<String> {
     let cause = profile.last_failure.as_deref().or(profile.because.as_deref()).unwrap_or("failed");
     let when = profile.last_failure_ago_s.map(ago).unwrap_or_default();
     let next = words::span(profile.next_look_in_s.or(profile.back_in_s)?);
-    Some(format!("{name}: {cause}, {when}; next try in {next}, or after `hotspare reset {name}`", name = profile.name))
+    Some(format!("{name}: {cause}, {when}; next try in {next}{}", or_reset(profile), name = profile.name))
+}
+
+/// The command that ends a block. A usage window that the provider named stays.
+fn or_reset(profile: &ProfileStatus) -> String {
+    if profile.because.as_deref() == Some(FailureKind::QuotaExhausted.word()) {
+        return String::new();
+    }
+    format!(", or after `hotspare reset {}`", profile.name)
 }
 
 /// That clients gave up waiting for the profile.
@@ -375,7 +384,7 @@ fn back(status: &Status, outlook: &Outlook) -> Option<String> {
     let prospect = outlook.prospect(&primary.name);
     let is_well = prospect.is_none_or(|prospect| prospect.verdict == Chance::Usable);
     let is_trial = primary.state == "half_open";
-    if !status.enabled || (!away && is_well && !is_trial) || matches!(primary.state.as_str(), "paused" | "no_credential") {
+    if !status.enabled || status.switch.is_some() || (!away && is_well && !is_trial) || matches!(primary.state.as_str(), "paused" | "no_credential") {
         return None;
     }
     let failback = status.failback.as_ref()?;
@@ -393,7 +402,7 @@ fn back(status: &Status, outlook: &Outlook) -> Option<String> {
         ("offline", _) => format!("{name} is asked when the network is up"),
         ("blocked", Some(seconds)) => {
             let next = primary.next_look_in_s.unwrap_or(seconds).min(seconds);
-            format!("{name} is tried again in {}, or after `hotspare reset {name}`", words::span(next))
+            format!("{name} is tried again in {}{}", words::span(next), or_reset(primary))
         }
         ("open", Some(seconds)) => format!("{name} is tried again in {}, back after {good}", words::span(seconds)),
         ("half_open", _) => format!("{name} is on trial, {} of {good}", primary.good_trials.unwrap_or_default()),

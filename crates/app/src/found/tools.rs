@@ -1,14 +1,10 @@
 //! Where other tools keep the endpoints and keys of a user: what `profile import` reads without being given a path.
 
 use std::fs;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 /// Most files of one folder that are looked at.
 const MAX_FILES: usize = 64;
-
-/// Largest start file of a shell that is looked into.
-const FILE_CAP: u64 = 1024 * 1024;
 
 /// The files of tools, below the home folder.
 const FILES: [(&str, &str); 13] = [
@@ -47,43 +43,18 @@ const SHELL_FILES: [&str; 13] = [
 /// Folders whose `*.fish` files fish reads.
 const FISH_FOLDERS: [&str; 2] = [".config/fish/conf.d", ".config/fish/functions"];
 
-/// Variables by which a start file says where Claude Code goes.
-const SIGNS: [&str; 4] = ["ANTHROPIC_BASE_URL", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
-
 /// A file of another tool that `profile import` can read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct ToolFile {
+pub(crate) struct ToolSource {
     /// The tool, as it calls itself; `shell` for the start file of one.
     pub tool: &'static str,
     /// The file.
     pub file: PathBuf,
 }
 
-impl ToolFile {
-    /// The command that imports it.
-    #[cfg_attr(not(test), allow(dead_code, reason = "`init` names it"))]
-    pub(crate) fn command(&self, home: &Path) -> String {
-        let file = match self.file.strip_prefix(home) {
-            Ok(rest) => format!("~/{}", rest.display()),
-            Err(_) => self.file.display().to_string(),
-        };
-        let file = if file.contains(char::is_whitespace) { file.replace(' ', "\\ ") } else { file };
-        format!("hotspare profile import {file}")
-    }
-}
-
-/// The files of other tools below a home folder: those of tools, then the start files of shells that send Claude Code somewhere. Looks at
-/// names, and into start files; nothing is run and nothing is written.
-#[cfg_attr(not(test), allow(dead_code, reason = "`init` names what it finds"))]
-pub(crate) fn other_tools(home: &Path) -> Vec<ToolFile> {
-    let says_where = |file: &Path| text(file).is_some_and(|text| SIGNS.iter().any(|sign| text.contains(sign)));
-    let shells = shell_files(home).into_iter().filter(|file| says_where(file)).map(|file| ToolFile { tool: "shell", file });
-    tool_files(home).into_iter().chain(shells).collect()
-}
-
 /// The files of tools that exist.
-pub(crate) fn tool_files(home: &Path) -> Vec<ToolFile> {
-    FILES.iter().map(|(tool, file)| ToolFile { tool, file: home.join(file) }).filter(|found| found.file.is_file()).collect()
+pub(crate) fn tool_files(home: &Path) -> Vec<ToolSource> {
+    FILES.iter().map(|(tool, file)| ToolSource { tool, file: home.join(file) }).filter(|found| found.file.is_file()).collect()
 }
 
 /// The start files of shells that exist, in the order in which shells read them.
@@ -100,40 +71,27 @@ pub(crate) fn shell_files(home: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn text(file: &Path) -> Option<String> {
-    let mut bytes = Vec::new();
-    fs::File::open(file).ok()?.take(FILE_CAP).read_to_end(&mut bytes).ok()?;
-    Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn other_tools_are_found_with_their_commands() {
+    fn files_of_tools_and_shells_are_found() {
         let home = tempfile::tempdir().expect("a temporary folder");
-        let write = |file: &str, text: &str| {
+        let write = |file: &str| {
             let file = home.path().join(file);
             fs::create_dir_all(file.parent().expect("a folder")).expect("made");
-            fs::write(file, text).expect("written");
+            fs::write(file, "").expect("written");
         };
-        assert_eq!(other_tools(home.path()), []);
-        write(".cc-switch/cc-switch.db", "");
-        write(".zshrc", "export EDITOR=vi\n");
-        write(".zshenv", "export ANTHROPIC_BASE_URL=https://gw.example\n");
-        write(".config/fish/conf.d/claude.fish", "set -gx ANTHROPIC_API_KEY x\n");
-        write("Library/Application Support/ccflare/ccflare.db", "");
-        let commands: Vec<String> =
-            other_tools(home.path()).iter().map(|found| format!("{}: {}", found.tool, found.command(home.path()))).collect();
-        assert_eq!(
-            commands,
-            [
-                "cc-switch: hotspare profile import ~/.cc-switch/cc-switch.db",
-                "ccflare: hotspare profile import ~/Library/Application\\ Support/ccflare/ccflare.db",
-                "shell: hotspare profile import ~/.zshenv",
-                "shell: hotspare profile import ~/.config/fish/conf.d/claude.fish",
-            ]
-        );
+        assert_eq!((tool_files(home.path()), shell_files(home.path())), (Vec::new(), Vec::new()));
+        for file in
+            [".cc-switch/cc-switch.db", ".zshenv", ".config/fish/conf.d/claude.fish", "Library/Application Support/ccflare/ccflare.db"]
+        {
+            write(file);
+        }
+        let tools: Vec<&str> = tool_files(home.path()).iter().map(|found| found.tool).collect();
+        assert_eq!(tools, ["cc-switch", "ccflare"]);
+        let shells = shell_files(home.path());
+        assert_eq!(shells, [home.path().join(".zshenv"), home.path().join(".config/fish/conf.d/claude.fish")]);
     }
 }

@@ -159,6 +159,9 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
             Some((_, own)) => {
                 let own = own.strip_prefix('\'').and_then(|own| own.strip_suffix('\'')).unwrap_or(own).replace(r"'\''", "'");
                 note(Part::Statusline, &["statusLine", "command"], Some(Value::from(own).to_string()));
+                if settings.json(&["statusLine", REFRESH]).is_some_and(|interval| interval == WRAPPED_REFRESH_INTERVAL) {
+                    note(Part::Statusline, &["statusLine", REFRESH], None);
+                }
             }
         }
     }

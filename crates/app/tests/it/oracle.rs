@@ -118,7 +118,9 @@ fn wrong_claims(screens: &Screens, outcome: &Outcome) -> Vec<String> {
         (status.contains("is well again") && !is_primary, "well again, but it did not answer"),
         (outcome.next.as_ref().is_some_and(|name| !status.contains(&format!("→ {name}"))), "the headline leads elsewhere"),
         (
-            list.contains("backup") && list.contains("○ ready") && outcome.with_primary_down.is_none() && is_primary,
+            list.lines().any(|line| line.starts_with("backup") && line.contains("○ ready"))
+                && outcome.with_primary_down.is_none()
+                && is_primary,
             "a spare is listed as ready, but did not take over",
         ),
     ];

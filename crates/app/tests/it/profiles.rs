@@ -44,7 +44,7 @@ fn every_profile_is_listed_with_its_place_and_whether_its_credential_is_there() 
     );
     assert_eq!(lines[2][..6], ["spare", "o", "ready", "anthropic", "api.anthropic.com", "env"]);
     assert_eq!(lines[3], ["glm", "o", "ready", "zai", "api.z.ai/api/anthropic", "command", "sh", "~/.config/hotspare/config.json:7"]);
-    assert_eq!(lines[4][..4], ["idle", "x", "no", "credential"]);
+    assert_eq!(lines[4][..4], ["idle", "x", "key", "missing"]);
     let listed = json_of(&home.runs(&["profile", "list", "--json"]).out);
     let published: Value = json_of(&home.runs(&["schema", "profiles"]).out);
     assert_described(&published, &published, &listed, "profiles");

@@ -161,7 +161,7 @@ impl<'a> Plan<'a> {
         if let State::Resting(why) = &provider.state {
             notes.push(format!("{why}: it is in no chain"));
         }
-        let rival = self.rival(&base, &address, current).map(|known| known.name.clone());
+        let rival = self.rival(&base, &address, is_api_key_header, current).map(|known| known.name.clone());
         if let (Some(name), Key::Literal(secret), true) = (&rival, &provider.key, self.replaces) {
             return self.replaced(name.clone(), secret);
         }
@@ -203,11 +203,15 @@ impl<'a> Plan<'a> {
         Outcome::Imported { name, kept }
     }
 
-    /// A profile that may have had this entry's key before: of the same name and address, with a key that no source has any more.
-    fn rival(&self, base: &str, address: &str, current: &[KeyId]) -> Option<&Known> {
+    /// A profile that may have had this entry's key before: of the same name, address and header, with a key that no source has any more.
+    fn rival(&self, base: &str, address: &str, is_api_key_header: bool, current: &[KeyId]) -> Option<&Known> {
         self.known.iter().find(|known| {
             let is_old = matches!(&known.credential, Credential::Key(id) if !current.contains(id)) && known.kept.is_some();
-            !known.is_new && is_old && known.address == address && names::is_of(base, &known.name)
+            !known.is_new
+                && is_old
+                && known.address == address
+                && known.is_api_key_header == is_api_key_header
+                && names::is_of(base, &known.name)
         })
     }
 
