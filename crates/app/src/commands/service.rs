@@ -7,7 +7,7 @@ mod units;
 
 use std::fs;
 use std::io;
-use std::net::{SocketAddr, TcpStream};
+use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -26,7 +26,7 @@ use crate::commands::serve::{RETIRE_IDLE, RETIRE_TIME, SERVICE_DRAIN};
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::state::{self, Instance};
-use crate::wiring::listener::{Listener, probe};
+use crate::wiring::listener::{self, Listener, probe};
 use crate::wiring::outward::{OF_FULL_MODE, Outward};
 use crate::wiring::patch::{Change, Place};
 use crate::wiring::{self, Mode, Outcome, Part, WiringError};
@@ -366,7 +366,7 @@ pub(crate) fn stop(locations: &Locations, address: SocketAddr) -> Result<bool, C
     }
     // The main thread of a process may be gone a moment before its sockets are.
     let deadline = Instant::now() + PORT_TIME;
-    while held.iter().any(|at| TcpStream::connect_timeout(at, PORT_TIME).is_ok()) && Instant::now() < deadline {
+    while held.iter().any(|at| listener::is_open(*at, PORT_TIME)) && Instant::now() < deadline {
         commands::rest(LOOK_EVERY);
     }
     Ok(!processes.is_empty())

@@ -384,7 +384,11 @@ fn back(status: &Status, outlook: &Outlook) -> Option<String> {
     let prospect = outlook.prospect(&primary.name);
     let is_well = prospect.is_none_or(|prospect| prospect.verdict == Chance::Usable);
     let is_trial = primary.state == "half_open";
-    if !status.enabled || status.switch.is_some() || (!away && is_well && !is_trial) || matches!(primary.state.as_str(), "paused" | "no_credential") {
+    if !status.enabled
+        || status.switch.is_some()
+        || (!away && is_well && !is_trial)
+        || matches!(primary.state.as_str(), "paused" | "no_credential")
+    {
         return None;
     }
     let failback = status.failback.as_ref()?;

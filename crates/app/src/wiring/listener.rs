@@ -27,6 +27,11 @@ pub(crate) enum Listener {
     Nobody,
 }
 
+/// Whether anything accepts connections at an address of this machine.
+pub(crate) fn is_open(address: SocketAddr, patience: Duration) -> bool {
+    address.ip().is_loopback() && TcpStream::connect_timeout(&address, patience).is_ok()
+}
+
 /// Asks whoever listens at this address for a proof, for so long at most.
 pub(crate) fn probe(state_dir: &Path, address: SocketAddr, patience: Duration) -> io::Result<Listener> {
     if !address.ip().is_loopback() {
