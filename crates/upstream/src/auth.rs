@@ -81,7 +81,7 @@ pub enum Credential {
     /// Nothing is sent.
     None,
     /// The profile's own.
-    Own(Own),
+    Own(Box<Own>),
 }
 
 /// A profile's own credential.
@@ -264,7 +264,7 @@ impl Credential {
 
     /// The same, with bounds for its program.
     pub fn limited(source: Source, form: Option<HeaderForm>, limits: Limits) -> Self {
-        Self::Own(Own { source, form, limits, cache: Cache::default(), renewals: None })
+        Self::Own(Box::new(Own { source, form, limits, cache: Cache::default(), renewals: None }))
     }
 
     /// With the login of a folder renewed where it has run out.
@@ -313,6 +313,11 @@ impl Credential {
         }
     }
 
+    /// Where the profile's own credential comes from.
+    fn own_source(&self) -> Option<&Source> {
+        if let Self::Own(own) = self { Some(&own.source) } else { None }
+    }
+
     /// Whether reading it anew may give another one.
     pub fn is_rereadable(&self) -> bool {
         matches!(self, Self::Own(own) if !matches!(own.source, Source::Env(_) | Source::Value(_)))
@@ -320,7 +325,7 @@ impl Credential {
 
     /// Whether it is a login that Claude Code keeps in a folder of its own.
     pub fn is_folder(&self) -> bool {
-        matches!(self, Self::Own(Own { source: Source::ClaudeConfigDir(_), .. }))
+        matches!(self.own_source(), Some(Source::ClaudeConfigDir(_)))
     }
 
     /// The header of the profile's own credential; none when the client's is passed on, or nothing is sent.
@@ -365,9 +370,9 @@ impl Credential {
 
     /// The file that holds the credential; `None` if it comes from elsewhere.
     pub fn file(&self) -> Option<PathBuf> {
-        match self {
-            Self::Own(Own { source: Source::File(file), .. }) => Some(file.clone()),
-            Self::Own(Own { source: Source::ClaudeConfigDir(folder), .. }) => Some(claude_dir::credentials_file(folder)),
+        match self.own_source()? {
+            Source::File(file) => Some(file.clone()),
+            Source::ClaudeConfigDir(folder) => Some(claude_dir::credentials_file(folder)),
             _ => None,
         }
     }
@@ -379,8 +384,8 @@ impl Credential {
 
     /// The folder whose login this is.
     pub fn folder(&self) -> Option<&Path> {
-        match self {
-            Self::Own(Own { source: Source::ClaudeConfigDir(folder), .. }) => Some(folder),
+        match self.own_source()? {
+            Source::ClaudeConfigDir(folder) => Some(folder),
             _ => None,
         }
     }
@@ -446,10 +451,7 @@ impl Credential {
 
     /// When it runs out, where that is known. Reads it anew.
     pub fn expires(&self) -> Option<SystemTime> {
-        match self {
-            Self::Own(Own { source: Source::ClaudeConfigDir(folder), .. }) => claude_dir::expires(folder),
-            _ => None,
-        }
+        claude_dir::expires(self.folder()?)
     }
 }
 

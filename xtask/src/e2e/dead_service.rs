@@ -85,10 +85,13 @@ pub(super) async fn run_taken(tools: &Tools, mode: Mode, lead: Lead) -> Result<(
 pub(super) async fn run_mid_turn(tools: &Tools, mode: Mode) -> Result<()> {
     let is_killed = Arc::new(AtomicBool::new(false));
     let (whole, begun) = (is_killed.clone(), answers::text(FIRST));
-    let primary = Upstream::start(move |_| match whole.load(Ordering::SeqCst) {
-        true => faults::healthy(SECOND),
-        // An open text block: the client sends the request again when the stream breaks off.
-        false => Script::new().sse().events(&begun[..3]).hang(),
+    let primary = Upstream::start(move |_| {
+        if whole.load(Ordering::SeqCst) {
+            faults::healthy(SECOND)
+        } else {
+            // An open text block: the client sends the request again when the stream breaks off.
+            Script::new().sse().events(&begun[..3]).hang()
+        }
     })
     .await?;
     let spare = hotspare_testkit::refused_addr().map(|spare| format!("http://{spare}"))?;
