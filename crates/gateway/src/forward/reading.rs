@@ -401,7 +401,7 @@ impl Driver {
     }
 
     pub(super) fn on_error_event(&mut self, place: usize, kind: &str, message: &str) {
-        let failure = failure::of_event(kind, message, Stage::Held);
+        let failure = failure::of_event(kind, message, Stage::Held, self.gateway.outside().wall());
         let id = self.attempts[place].id;
         let from_primary = self.is_primary(id);
         let attempt = &mut self.attempts[place];
