@@ -1,6 +1,6 @@
 //! Reads what an attempt brings, event by event, and tells the exchange. Never decides what follows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hotspare_core::attempt::AttemptRecord;
@@ -129,7 +129,12 @@ impl Driver {
     }
 
     /// Whether the client asked for a stream; `None` while its request has not come, cannot be read, or is too large to be joined for it.
+    /// The body is read for it once.
     fn wants_stream(&self) -> Option<bool> {
+        once(&self.asks_stream, || self.read_wants_stream())
+    }
+
+    fn read_wants_stream(&self) -> Option<bool> {
         if self.exchange.facts().endpoint != Endpoint::Messages {
             return Some(false);
         }
@@ -577,6 +582,11 @@ fn is_labelled_stream(head: &response::Parts) -> bool {
     label.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
+/// What was found before, or is found now. What cannot be told yet is looked for again.
+fn once(known: &OnceLock<bool>, find: impl FnOnce() -> Option<bool>) -> Option<bool> {
+    known.get().copied().or_else(|| find().map(|found| *known.get_or_init(|| found)))
+}
+
 /// The pieces as one: nearly always there is only one.
 fn joined(pieces: &[Bytes]) -> Bytes {
     match pieces {
@@ -622,4 +632,17 @@ fn name_slow_service(failure: &mut Failure, offer: limits::SlowService) {
         limits::SlowService::Busy => "no room for slower service yet",
     };
     failure.detail = format!("{}; {words}", failure.detail).into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_once_is_not_looked_for_again() {
+        let known = OnceLock::new();
+        assert_eq!(once(&known, || None), None, "the body has not come");
+        assert_eq!(once(&known, || Some(true)), Some(true));
+        assert_eq!(once(&known, || panic!("it is known")), Some(true));
+    }
 }
