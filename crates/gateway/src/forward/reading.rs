@@ -449,7 +449,9 @@ impl Driver {
         let id = attempt.id;
         let headers = attempt.head.as_ref().map(|head| head.headers.clone()).unwrap_or_default();
         let unpacked = unpacked(&headers, &body);
-        let message = unpacked.as_deref().and_then(WholeMessage::read);
+        // It is judged as the client gets it: an answer of which nothing is left is none.
+        let valid = unpacked.as_ref().and_then(|unpacked| self.valid_whole(place, unpacked));
+        let message = valid.as_deref().or(unpacked.as_deref()).and_then(WholeMessage::read);
         // What is packed in a way that cannot be read is passed on as it is.
         let fault = unpacked.as_deref().and_then(|text| self.fault_of_whole(id, text, message.as_ref()));
         if let Some(fault) = fault {
@@ -467,8 +469,10 @@ impl Driver {
             self.note_model(id, &message.model);
         }
         self.notes.of(id).tokens = message.usage.tokens();
-        let body = unpacked.and_then(|unpacked| self.valid_whole(place, &unpacked)).unwrap_or(body);
-        self.out.push(body);
+        if valid.is_some() {
+            self.drop_coding(place);
+        }
+        self.out.push(valid.unwrap_or(body));
         self.succeed(id, message.stop == Some(StopReason::ToolUse));
         self.on_end(place);
     }

@@ -516,6 +516,34 @@ async fn named_limit_of_tokens_is_kept_by_a_spare() {
     }
 }
 
+/// A foreign spare behind a primary that is overloaded.
+async fn behind_overload(spare: &Upstream) -> (Proxy, Upstream) {
+    let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "spare" },
+        "profiles": {
+            "work": { "base_url": primary.url() },
+            "spare": { "platform": "anthropic_compatible", "base_url": spare.url(), "auth": { "value": SPARE_KEY }, "models": { "claude-*": "m" } },
+        },
+    }))
+    .await;
+    (proxy, primary)
+}
+
+/// What is left out of it leaves nothing: `content: []` is no answer, and Anthropic refuses it later.
+#[tokio::test]
+async fn whole_answer_of_thinking_alone_is_no_answer() {
+    let thinks = json!({
+        "id": "msg_1", "type": "message", "role": "assistant", "model": "m", "stop_reason": "max_tokens",
+        "content": [{"type": "thinking", "thinking": "hm", "signature": ""}], "usage": {"input_tokens": 9, "output_tokens": 0},
+    });
+    let spare = plays(Script::new().body(200, &[("Content-Type", "application/json")], thinks.to_string())).await;
+    let (proxy, _primary) = behind_overload(&spare).await;
+    let body = json!({"model": "claude-opus-5-5", "max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]});
+    let answer = proxy.ask(&Ask::turn().body(body.to_string())).await;
+    assert_ne!(answer.status, 200, "{}", answer.text());
+}
+
 /// The second try of a mended request may end without any refusal; what another profile says afterwards is its own.
 #[tokio::test]
 async fn refusal_after_a_broken_repair_keeps_its_own_words() {
