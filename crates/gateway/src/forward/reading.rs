@@ -17,6 +17,7 @@ use http::{HeaderMap, StatusCode, header, response};
 use super::attempt::{Doing, Happened, Refused};
 use super::sending::MAX_MENDED;
 use super::{Driver, Kept};
+use crate::coding::Unpacker;
 use crate::history::Changed;
 use crate::holdback::{Holdback, Wants};
 use crate::record;
@@ -172,7 +173,14 @@ impl Driver {
         if let Some(coding) = limits::content_coding(&head.headers) {
             return match sniff::fits_coding(coding, &first) {
                 None => {}
-                Some(true) if is_labelled_stream(head) => self.begin_opaque(place),
+                Some(true) if is_labelled_stream(head) => match Unpacker::of(coding).filter(|_| self.is_made_valid(place)) {
+                    Some(unpacker) => {
+                        self.attempts[place].unpacker = Some(Box::new(unpacker));
+                        self.drop_coding(place);
+                        self.begin_stream(place);
+                    }
+                    None => self.begin_opaque(place),
+                },
                 Some(true) => self.begin_whole(place),
                 Some(false) => {
                     let words = format!("{} labelled {coding} that is not", head.status.as_u16());
@@ -318,7 +326,14 @@ impl Driver {
     /// Takes the next bytes of an event stream in.
     fn on_events(&mut self, place: usize, data: &Bytes) {
         let id = self.attempts[place].id;
-        self.take_in(place, data);
+        match self.attempts[place].unpacker.as_mut().map(|unpacker| unpacker.feed(data)) {
+            None => self.take_in(place, data),
+            Some(Ok(data)) => self.take_in(place, &data),
+            Some(Err(error)) => {
+                let words = format!("a compressed stream that is broken: {error}");
+                return self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, words));
+            }
+        }
         let marks = self.attempts[place].hold.take_marks();
         if !marks.is_empty() {
             self.note_answer(place, &marks);

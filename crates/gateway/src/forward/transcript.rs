@@ -32,6 +32,11 @@ impl Driver {
         Some(Rules { tag: Tag::of(&company(target)), foreign: !native })
     }
 
+    /// Whether anything of an attempt's answer may have to change: then a compressed one is decoded first.
+    pub(super) fn is_made_valid(&self, place: usize) -> bool {
+        self.rules(place).is_some()
+    }
+
     fn taken_ids(&self) -> TakenIds {
         self.request.body.text_if_here().map(|text| TakenIds::of(&text)).unwrap_or_default()
     }

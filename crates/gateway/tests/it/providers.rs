@@ -544,6 +544,33 @@ async fn whole_answer_of_thinking_alone_is_no_answer() {
     assert_ne!(answer.status, 200, "{}", answer.text());
 }
 
+/// No profile is asked for compression; a server that compresses all the same must not put its own ids into the transcript.
+#[tokio::test]
+async fn packed_stream_of_a_spare_is_made_valid() {
+    use std::io::Write as _;
+    let events = [
+        r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"functions.Bash:0","name":"Bash","input":{}}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":9}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    for event in events {
+        let name = serde_json::from_str::<Value>(event).expect("JSON")["type"].as_str().expect("a type").to_owned();
+        write!(packer, "event: {name}\ndata: {event}\n\n").expect("in memory");
+    }
+    let packed = packer.finish().expect("in memory");
+    let fields = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")];
+    let spare = plays(Script::new().body(200, &fields, packed)).await;
+    let (proxy, _primary) = behind_overload(&spare).await;
+    let answer = proxy.ask(&Ask::turn()).await;
+    assert_eq!((answer.status, answer.profile(), answer.header("content-encoding")), (200, Some("spare"), None));
+    let text = answer.text();
+    assert!(text.contains("toolu_hs_") && text.contains("message_stop") && !text.contains("functions."), "{text}");
+}
+
 /// The second try of a mended request may end without any refusal; what another profile says afterwards is its own.
 #[tokio::test]
 async fn refusal_after_a_broken_repair_keeps_its_own_words() {
