@@ -394,7 +394,7 @@ impl Observer for Watch {
             Event::Failed { id, profile, failure, .. } => (*id, format!("{profile} failed: {failure}")),
             Event::Committed { id, profile, .. } => (*id, format!("commits to {profile}")),
             Event::Ending { id, ending } => (*id, format!("ends: {ending:?}")),
-            Event::BudgetReached { id, profile, reached } => (*id, format!("{profile} has no money left: {reached:?}")),
+            Event::BudgetReached { id, profile, reached, .. } => (*id, format!("{profile} has no money left: {reached:?}")),
             Event::Over(record) => (record.id, format!("over: {:?}{}", record.outcome, skipped(record))),
         };
         self.trace.line("gateway", format_args!("#{} {words}", id & 0xffff));

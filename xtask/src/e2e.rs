@@ -10,7 +10,9 @@ mod companies;
 mod dead_service;
 mod faults;
 mod first_run;
+mod folders;
 mod full;
+mod inside;
 mod lab;
 mod logins;
 mod plugin;
@@ -188,17 +190,25 @@ fn stories(tools: &Tools) -> Vec<Run<'_>> {
         Run::new(presence::NAME, Mode::Interactive.label(Lead::Full), presence::run(tools, Lead::Full)),
         Run::new(background::NAME, print, background::run(tools)),
         Run::new(first_run::NAME, print, first_run::run(tools)),
+        Run::new(folders::NAME, print, folders::run(tools)),
+        Run::new(folders::NAME, interactive, folders::run_interactive(tools)),
         Run::new(full::NAME, Mode::Print.label(Lead::Full), full::run(tools)),
         Run { name: systemd::NAME, mode: "", play: Box::pin(systemd::run(tools)) },
     ];
     for mode in MODES {
         table.push(Run::new(companies::NAME, mode.label(Lead::Base), companies::run(tools, mode)));
         table.push(Run::new(dead_service::TAKEN, mode.label(Lead::Base), dead_service::run_taken(tools, mode, Lead::Base)));
+        table.push(Run::new(dead_service::MID_TURN, mode.label(Lead::Base), dead_service::run_mid_turn(tools, mode)));
         for lead in [Lead::Base, Lead::Full] {
             table.push(Run::new(dead_service::NAME, mode.label(lead), dead_service::run(tools, mode, lead)));
         }
     }
     table.push(Run::new(dead_service::TAKEN, Mode::Print.label(Lead::Full), dead_service::run_taken(tools, Mode::Print, Lead::Full)));
+    for (mode, lead) in MODES.into_iter().flat_map(|mode| [Lead::Base, Lead::Full].map(|lead| (mode, lead))) {
+        for (name, start) in [(inside::BY_RUN, inside::Start::Run), (inside::BY_INSTALL, inside::Start::Installed)] {
+            table.push(Run::new(name, mode.label(lead), inside::run(tools, mode, lead, start)));
+        }
+    }
     table.extend(sdk::all().into_iter().map(|case| Run::new(case.name, "sdk", async move { sdk::run(tools, &case).await })));
     table
 }

@@ -12,18 +12,24 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use crate::claude::{self, BASE_URL, CUSTOM_HEADERS, HTTPS_PROXY};
+use crate::processes::{self, words};
 
-/// Words that the client knows as the first argument, and whether a session begins or goes on by them.
+/// Words that the client knows as the first argument, and whether a session begins by them in this process's environment. `respawn` has the
+/// supervisor start a session again, with the supervisor's environment and not this one's.
 const WORDS: [(&str, bool); 8] = [
     ("agents", true),
     ("attach", true),
     ("daemon", true),
     ("kill", false),
     ("logs", false),
-    ("respawn", true),
+    ("respawn", false),
     ("rm", false),
     ("stop", false),
 ];
+
+/// Arguments by which those words only report or end something.
+const HARMLESS: [(&str, &[&str]); 2] =
+    [("agents", &["--json", "--help", "-h"]), ("daemon", &["status", "stop", "logs", "list", "--help", "-h"])];
 
 /// What begins a session in the background, wherever it stands.
 const FLAGS: [&str; 2] = ["--bg", "--background"];
@@ -33,9 +39,6 @@ const READY: &str = "--bg-spare";
 
 /// What ends the supervisor and its sessions.
 pub(crate) const STOP: &str = "claude daemon stop --any";
-
-/// Longest command line or environment that is looked at, in bytes: as much as Linux gives a process with its usual stack.
-const LOOK: u64 = 2 << 20;
 
 /// A command that has to do with sessions in the background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -54,7 +57,10 @@ impl<'a> Background<'a> {
         let flag = words().find(|word| FLAGS.contains(word)).map(|word| Self { word, runs: true });
         flag.or_else(|| {
             let word = words().next()?;
-            WORDS.iter().find(|(name, _)| *name == word).map(|(_, runs)| Self { word, runs: *runs })
+            let (name, runs) = WORDS.iter().find(|(name, _)| *name == word)?;
+            let harmless = HARMLESS.iter().find(|(of, _)| of == name).map_or(&[][..], |(_, arguments)| arguments);
+            let is_harmless = words().skip(1).any(|argument| harmless.contains(&argument));
+            Some(Self { word, runs: *runs && !is_harmless })
         })
     }
 }
@@ -66,9 +72,7 @@ pub(crate) fn led_to(address: SocketAddr, settings: &Path) -> Option<i32> {
 
 /// All such processes of the Claude Code with this settings file that were started with an address of a hotspare, and which. Found on Linux alone.
 pub(crate) fn led(settings: &Path) -> Vec<(i32, SocketAddr)> {
-    let processes = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    let ids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    ids.filter(|id| is_of_background(*id)).filter_map(|id| Some((id, address(id, settings)?))).collect()
+    processes::ids().filter(|id| is_of_background(*id)).filter_map(|id| Some((id, address(id, settings)?))).collect()
 }
 
 /// Whether a process is a supervisor, or one that it keeps ready for the next session.
@@ -96,17 +100,6 @@ fn address(process: i32, settings: &Path) -> Option<SocketAddr> {
     base.or_else(|| HTTPS_PROXY.iter().find_map(|name| claude::our_proxy(variables.get(name)?)))
 }
 
-/// One of a process's files of words; nothing where it is another user's, or gone.
-fn words(process: i32, file: &str) -> Vec<u8> {
-    use std::io::Read;
-    let mut words = Vec::new();
-    if let Ok(file) = std::fs::File::open(format!("/proc/{process}/{file}")) {
-        // Half of it is better than none.
-        let _ = file.take(LOOK).read_to_end(&mut words);
-    }
-    words
-}
-
 #[cfg(test)]
 mod tests {
     use std::process::{Command, Stdio};
@@ -125,11 +118,19 @@ mod tests {
             ("/opt/claude --model opus --background hello", "--background"),
             ("npx -y @anthropic-ai/claude-code@2 --bg hello", "--bg"),
             ("claude agents", "agents"),
-            ("claude respawn 1", "respawn"),
+            ("claude daemon run", "daemon"),
         ] {
             assert_eq!(runs(line), Some((word.to_owned(), true)), "{line}");
         }
-        assert_eq!(runs("claude logs 1"), Some(("logs".to_owned(), false)));
+        for (line, word) in [
+            ("claude logs 1", "logs"),
+            ("claude agents --json", "agents"),
+            ("claude daemon status", "daemon"),
+            ("claude daemon stop --any", "daemon"),
+            ("claude respawn 1", "respawn"),
+        ] {
+            assert_eq!(runs(line), Some((word.to_owned(), false)), "{line}");
+        }
         for line in
             ["claude", "claude -p agents", "claude -- --bg", "claude hello agents", "other --bg", "npx other --bg", "claude remote-control"]
         {

@@ -6,7 +6,7 @@
 //! and of several `--settings` only the last one counts. So everything that decides where a request goes, and as whom, stands in our file:
 //! with the user's own value, or empty. The lists below say what each one did before it was pinned.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::net::SocketAddr;
@@ -17,13 +17,14 @@ use serde_json::{Map, Value};
 
 use crate::wiring::outward::Outward;
 
+pub(crate) mod inside;
 pub(crate) mod outer;
 mod presence;
 
 pub(crate) const BASE_URL: &str = "ANTHROPIC_BASE_URL";
 pub(crate) const CUSTOM_HEADERS: &str = "ANTHROPIC_CUSTOM_HEADERS";
-const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
-const API_KEY: &str = "ANTHROPIC_API_KEY";
+pub(crate) const AUTH_TOKEN: &str = "ANTHROPIC_AUTH_TOKEN";
+pub(crate) const API_KEY: &str = "ANTHROPIC_API_KEY";
 const OAUTH_TOKEN: &str = "CLAUDE_CODE_OAUTH_TOKEN";
 const HELPER: &str = "apiKeyHelper";
 const TOKEN_HEADER: &str = "x-hotspare-token";
@@ -83,8 +84,23 @@ pub(crate) const LEVERS: [(&str, &str); 3] =
 /// URL (measured, 2.1.330): a head that is held back for the next profile would come too late.
 const PATIENCE: (&str, &str) = ("CLAUDE_STREAM_FIRST_BYTE_TIMEOUT_MS", "360000");
 
+/// What gives the client's models names of the user's own, in the order of what they stand for: a model of two tiers gets the stand-in of the
+/// first one here (Claude Code's settings; the presets of `farion1231/cc-switch` set them together).
+const MODELS: [&str; 6] = [
+    "ANTHROPIC_DEFAULT_SONNET_MODEL",
+    "ANTHROPIC_MODEL",
+    "ANTHROPIC_DEFAULT_OPUS_MODEL",
+    "CLAUDE_CODE_SUBAGENT_MODEL",
+    "ANTHROPIC_DEFAULT_HAIKU_MODEL",
+    "ANTHROPIC_SMALL_FAST_MODEL",
+];
+
 /// What is reached without a proxy.
 const NO_PROXY: [&str; 2] = ["no_proxy", "NO_PROXY"];
+
+/// The provider's own base URL, which is what the client and the SDKs use without one. In full mode it stands where another one could be set:
+/// Python's SDK takes an empty one for an address.
+pub(crate) const OWN_URL: &str = "https://api.anthropic.com";
 
 /// Our own port must be reached directly, whatever the proxy.
 const LOOPBACK: &str = "127.0.0.1,localhost";
@@ -143,6 +159,12 @@ pub(crate) struct UserSetup {
     environment: HashMap<OsString, OsString>,
     /// What the client had where full mode has put ours.
     before: Option<Outward>,
+    /// What `install` has displaced in the user settings.
+    displaced: Vec<inside::Displaced>,
+    /// What the commands inside the session get, and the folder for the script that gives it to them; `None` if they get what the client has.
+    inside: Option<(inside::Children, PathBuf)>,
+    /// Variables that a settings file of the project sets, which outranks the environment; `None` if that is not known.
+    of_project: Option<HashSet<String>>,
 }
 
 /// How the client is led to us.
@@ -165,6 +187,8 @@ pub(crate) struct Injection {
     pub environment: HashMap<OsString, OsString>,
     /// Taken out of the child's environment.
     pub removed: Vec<&'static str>,
+    /// Files that the child's commands read, and what they hold.
+    pub files: Vec<(PathBuf, String)>,
     settings_at: usize,
 }
 
@@ -196,6 +220,26 @@ impl UserSetup {
     /// What the client has set up for every session: the parts of its user settings, and the environment it is started in.
     pub(crate) fn lasting(settings: Map<String, Value>, environment: HashMap<OsString, OsString>) -> Self {
         Self { settings: with_text_in_env(settings), environment, ..Self::default() }
+    }
+
+    /// The same with what the settings of a project set, which outrank the environment. The client looks in the folder that it is started in;
+    /// those above count too, for a version that looks further up.
+    pub(crate) fn in_project(mut self, folder: &Path) -> Self {
+        let files = folder.ancestors().flat_map(|folder| presence::OF_PROJECT.map(|file| folder.join(file)));
+        let mut names = HashSet::new();
+        for file in files {
+            let text = match std::fs::read_to_string(file) {
+                Ok(text) => text,
+                Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => continue,
+                Err(_) => return self,
+            };
+            match serde_json::from_str(&text) {
+                Ok(Value::Object(settings)) => names.extend(env_names(&settings)),
+                _ => return self,
+            }
+        }
+        self.of_project = Some(names);
+        self
     }
 
     /// The same where `install` has put ours in the place of the client's own proxy and certificates: its own are these.
@@ -230,7 +274,7 @@ impl UserSetup {
                 env
             }
             Lead::Full(certificates) => {
-                let mut env = vec![(BASE_URL, String::new()), (CUSTOM_HEADERS, self.headers(None))];
+                let mut env = vec![(BASE_URL, OWN_URL.to_owned()), (CUSTOM_HEADERS, self.headers(None))];
                 env.extend(HTTPS_PROXY.map(|name| (name, proxy_url(at, token))));
                 env.push((EXTRA_CERTIFICATES, certificates.to_string_lossy().into_owned()));
                 env.push((PATIENCE.0, self.value(PATIENCE.0).unwrap_or(PATIENCE.1).to_owned()));
@@ -243,6 +287,11 @@ impl UserSetup {
     pub(crate) fn outward(&self) -> Outward {
         let [proxy, all, no_proxy] = [HTTPS_PROXY, PROXIES[2], NO_PROXY].map(|spellings| self.both(spellings)[0].1.map(str::to_owned));
         Outward { proxy: proxy.or(all), no_proxy, certificates: self.own_certificates().map(Path::to_owned) }
+    }
+
+    /// Whether the command is Claude Code.
+    pub(crate) fn is_client(&self) -> bool {
+        self.arguments_at.is_some()
     }
 
     /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run.
@@ -277,6 +326,16 @@ impl UserSetup {
         self.environment.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty())
     }
 
+    /// True if a settings file or `--settings` gives the variable, and not the environment.
+    pub(crate) fn names_in_settings(&self, name: &str) -> bool {
+        [&self.given, &self.settings].into_iter().any(|settings| settings.get("env").and_then(|env| env.get(name)).is_some())
+    }
+
+    /// The models that the client asks for by names of its user's own, with the variable that gives each.
+    pub(crate) fn own_models(&self) -> Vec<(&'static str, &str)> {
+        MODELS.into_iter().filter_map(|name| Some((name, self.value(name)?))).collect()
+    }
+
     /// The file of certificates that the client would trust without us.
     pub(crate) fn own_certificates(&self) -> Option<&Path> {
         self.value(EXTRA_CERTIFICATES).map(Path::new)
@@ -285,11 +344,16 @@ impl UserSetup {
     /// Points the child at the proxy.
     pub(crate) fn inject(&self, at: SocketAddr, token: &str, uses_client_login: bool, lead: Lead<'_>) -> Injection {
         let mut env = Map::new();
-        for name in CREDENTIALS.iter().chain(&OTHER_CLOUDS).chain(&OTHER_WAYS).chain(&TRUST) {
+        for name in OTHER_CLOUDS.iter().chain(&OTHER_WAYS).chain(&TRUST) {
             env.insert((*name).to_owned(), self.value(name).unwrap_or_default().into());
         }
-        for (name, own) in PROXIES.into_iter().flat_map(|spellings| self.both(spellings)) {
-            env.insert(name.to_owned(), own.unwrap_or_default().into());
+        // Other programs read these, and to some of them an empty one is a value: python-dotenv keeps an empty key over the program's own
+        // file. So they are empty only where a settings file would set them.
+        let own_credentials = CREDENTIALS.into_iter().map(|name| (name, self.value(name)));
+        for (name, own) in own_credentials.chain(PROXIES.into_iter().flat_map(|spellings| self.both(spellings))) {
+            if own.is_some() || self.is_set_by_settings(name) {
+                env.insert(name.to_owned(), own.unwrap_or_default().into());
+            }
         }
         for (name, own) in self.both(NO_PROXY) {
             env.insert(name.to_owned(), no_proxy(own.unwrap_or_default(), lead).into());
@@ -303,7 +367,10 @@ impl UserSetup {
             env.insert(AUTH_TOKEN.to_owned(), token.into());
         }
         match self.arguments_at {
-            Some(at) => self.inject_settings(env, at, lead),
+            Some(settings_at) => {
+                let base = self.base_set(format!("http://{at}"), token);
+                self.inject_settings(env, settings_at, lead, &base)
+            }
             None => inject_environment(self.argv.clone(), &env, token, uses_client_login, lead),
         }
     }
@@ -314,15 +381,23 @@ impl UserSetup {
         [(lower, of_lower.or(of_upper)), (upper, of_upper.or(of_lower))]
     }
 
-    fn inject_settings(&self, env: Map<String, Value>, settings_at: usize, lead: Lead<'_>) -> Injection {
+    /// Whether a settings file, which outranks the environment, gives a variable a value. One that cannot be read may.
+    fn is_set_by_settings(&self, name: &str) -> bool {
+        let sets = |settings: &Map<String, Value>| settings.get("env").is_some_and(|env| env.get(name).is_some());
+        sets(&self.given) || sets(&self.settings) || self.of_project.as_ref().is_none_or(|names| names.contains(name))
+    }
+
+    fn inject_settings(&self, mut env: Map<String, Value>, settings_at: usize, lead: Lead<'_>, base: &[(&str, String)]) -> Injection {
         let mut settings = self.given.clone();
         let own_helper = self.given.get(HELPER).or_else(|| self.settings.get(HELPER));
         settings.insert(HELPER.to_owned(), own_helper.cloned().unwrap_or_else(|| "".into()));
-        let mut environment = HashMap::from([(NO_BACKGROUND.0.into(), NO_BACKGROUND.1.into())]);
+        let mut process = vec![(NO_BACKGROUND.0, NO_BACKGROUND.1.to_owned())];
         if let Lead::Full(certificates) = lead {
             // The client's runtime reads it before any settings, and ignored it there in some versions (claude-code #10458).
-            environment.insert(EXTRA_CERTIFICATES.into(), certificates.as_os_str().to_owned());
+            process.push((EXTRA_CERTIFICATES, certificates.to_string_lossy().into_owned()));
         }
+        let files = self.inside_files(&mut env, &process, base);
+        let environment = process.into_iter().map(|(name, value)| (name.into(), value.into())).collect();
         let merged = settings.entry("env").or_insert_with(|| Value::Object(Map::new()));
         if let Value::Object(merged) = merged {
             merged.extend(env);
@@ -330,7 +405,7 @@ impl UserSetup {
             *merged = Value::Object(env);
         }
         let settings = Some(Value::Object(settings).to_string());
-        Injection { argv: self.argv.clone(), settings, environment, removed: Vec::new(), settings_at }
+        Injection { argv: self.argv.clone(), settings, environment, removed: Vec::new(), files, settings_at }
     }
 
     /// The user's own custom headers, with our token beside them where it is given.
@@ -359,7 +434,7 @@ fn inject_environment(argv: Vec<OsString>, env: &Map<String, Value>, token: &str
     if !uses_client_login {
         environment.insert(API_KEY.into(), token.into());
     }
-    Injection { argv, settings: None, environment, removed: removed.to_vec(), settings_at: 0 }
+    Injection { argv, settings: None, environment, removed: removed.to_vec(), files: Vec::new(), settings_at: 0 }
 }
 
 /// What goes past any proxy: the user's own list and this machine. In full mode without what would lead the terminated host past us; the
@@ -382,7 +457,7 @@ fn no_proxy(own: &str, lead: Lead<'_>) -> String {
 impl Injection {
     /// A child that gets nothing of ours.
     pub(crate) fn none(argv: Vec<OsString>) -> Self {
-        Self { argv, settings: None, environment: HashMap::new(), removed: Vec::new(), settings_at: 0 }
+        Self { argv, settings: None, environment: HashMap::new(), removed: Vec::new(), files: Vec::new(), settings_at: 0 }
     }
 
     /// The child's arguments with our settings file. It stands before all of the client's own: behind a subcommand it would be that one's.
@@ -482,6 +557,10 @@ fn read_given(settings: &OsStr) -> Result<Map<String, Value>, ClaudeError> {
         Ok(_) => Err(ClaudeError::NotAnObject { what, reason: "it is another kind of value".to_owned() }),
         Err(error) => Err(ClaudeError::NotAnObject { what, reason: error.to_string() }),
     }
+}
+
+fn env_names(settings: &Map<String, Value>) -> Vec<String> {
+    settings.get("env").and_then(Value::as_object).map(|env| env.keys().cloned().collect()).unwrap_or_default()
 }
 
 /// The client makes text of every value in `env`, of `5` and of `null` alike.

@@ -1,5 +1,6 @@
 //! The command line as typed. Never does anything.
 
+mod complete;
 mod overview;
 
 use std::ffi::OsString;
@@ -11,6 +12,7 @@ pub(crate) mod hook;
 pub(crate) mod profile;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::ArgValueCandidates;
 use hotspare_core::Fault;
 use hotspare_gateway::drill::LIVE_REQUESTS;
 
@@ -18,6 +20,9 @@ pub(crate) use overview::{command, plain_command};
 
 use crate::wiring::Part;
 use crate::wiring::shell::Shell;
+
+/// The variable with which a shell asks for completions.
+pub(crate) const COMPLETE_VARIABLE: &str = "HOTSPARE_COMPLETE";
 
 /// Keeps Claude Code working when its API does not.
 #[derive(Debug, Parser)]
@@ -31,70 +36,70 @@ pub(crate) struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Find what can answer Claude Code, set it up with one question, and prove it
+    /// Find your logins and keys, set up a chain, and prove it
     #[command(
         after_help = "Examples:  hotspare init                what was found, one question, what would change\n           hotspare init --dry-run      change nothing\n           \
                       hotspare init --yes          take the proposal"
     )]
     Init(InitArgs),
-    /// Protect one command: a proxy on a free local port that ends with it
+    /// Protect one command; the proxy ends with it
     #[command(after_help = "Examples:  hotspare run -- claude\n           hotspare run --config ci.json -- claude -p 'fix the build'")]
     Run(Run),
     /// Serve in the foreground on the configured port
     Serve(Serve),
-    /// What serves now, and what happened last
+    /// Show what serves now, and what happened last
     Status(StatusArgs),
-    /// One segment for Claude Code's status line
+    /// Print a segment for Claude Code's status line
     #[command(
         after_help = "Examples:  hotspare statusline                       as `statusLine.command` in Claude Code's settings\n           \
                       hotspare statusline --wrap '~/.claude/line.sh'   with the status line that you have\n\n\
                       It says nothing while the primary serves and is well. The exit code is always 0."
     )]
     Statusline(StatuslineArgs),
-    /// Let a profile be asked again at once, or every one
+    /// End the cooldown of a profile, or of every one
     #[command(after_help = "Examples:  hotspare reset\n           hotspare reset work")]
     Reset(ResetArgs),
-    /// Ask one profile first for a while, whatever the chain says
+    /// Put one profile first for a while
     #[command(after_help = "Examples:  hotspare switch backup --for 30m\n           hotspare switch auto                back to the chain")]
     Switch(SwitchArgs),
-    /// How one exchange went: who was asked, what failed, who answered
+    /// Show how one exchange went: attempts, failures, answer
     #[command(
         after_help = "Examples:  hotspare why                    the last exchange\n           hotspare why hs_00696f5ac8000001    one of those that `hotspare logs` lists; its last digits are enough"
     )]
     Why(WhyArgs),
-    /// The exchanges of late, one line each
+    /// List the latest exchanges, one line each
     #[command(after_help = "Examples:  hotspare logs -f\n           hotspare logs --failovers --since 1d")]
     Logs(LogsArgs),
-    /// What was told of switches lately
+    /// List the latest notices of failovers and returns
     #[command(
         after_help = "Examples:  hotspare notices\n           hotspare notices --hook     in Claude Code's hooks: tells a session what it has not heard"
     )]
     Notices(NoticesArgs),
-    /// Tokens per profile and day
+    /// Show tokens and cost per profile, model, session or project
     Usage(UsageArgs),
-    /// Look at the whole set-up: what is not well, why, and what to type
+    /// Check the whole set-up; say what is wrong and what to type
     #[command(
         after_help = "Examples:  hotspare doctor\n           hotspare doctor --fix         takes from other users what only you should read"
     )]
     Doctor(DoctorArgs),
-    /// Whose outage it is: yours, a provider's or your account's
+    /// Find out whose fault it is: yours, a provider's, the account's
     #[command(after_help = "Exit codes:  0 nothing is wrong    7 a provider    8 this machine or its network    9 the account")]
     Outage(OutageArgs),
-    /// Break a profile on purpose, and see that everything notices; no token is spent
+    /// Simulate a failure and check the failover; spends no token
     #[command(
         after_help = "Examples:  hotspare drill 529                  the first profile is overloaded; a played spare answers\n           hotspare drill midstream --at work\n           hotspare drill 5h --live 2 --for 2m    the next two real requests meet it; the spare is real and costs what it costs"
     )]
     Drill(DrillArgs),
-    /// Manage profiles: the ways out, each with its address and credential
+    /// Manage profiles: an address and a credential each
     #[command(subcommand)]
     Profile(profile::ProfileCommand),
-    /// Try your hooks
+    /// Test your hooks
     #[command(subcommand)]
     Hook(hook::HookCommand),
-    /// Check, describe and change the configuration
+    /// Check, explain and change the configuration
     #[command(subcommand)]
     Config(ConfigCommand),
-    /// Let the project's files do more than narrow, until they change
+    /// Trust a project's configuration files until they change
     Trust {
         /// The project; none is this folder
         folder: Option<PathBuf>,
@@ -106,11 +111,18 @@ pub(crate) enum Command {
     },
     /// Show three failovers with simulated providers; no account needed
     Demo,
-    /// What a code means, and what to do about it
+    /// Explain a code, a failure or a word that a screen shows
     #[command(
         after_help = "Examples:  hotspare explain HS0103          of an error in the configuration\n           hotspare explain overloaded      of a failure in `status`, `why` or `logs`\n           hotspare explain                 all of them"
     )]
     Explain(ExplainArgs),
+    /// Show the help of a command, or explain a word that a screen shows
+    #[command(after_help = "Examples:  hotspare help run\n           hotspare help profile add\n           hotspare help cooling")]
+    Help {
+        /// A command, or what `hotspare explain` takes
+        #[arg(value_name = "COMMAND")]
+        words: Vec<String>,
+    },
     /// Print the completions for a shell
     #[command(
         after_help = "Examples:  hotspare completions bash > ~/.local/share/bash-completion/completions/hotspare\n           hotspare completions zsh > ~/.zfunc/_hotspare\n           hotspare completions fish > ~/.config/fish/completions/hotspare.fish"
@@ -121,20 +133,20 @@ pub(crate) enum Command {
     Man(ManArgs),
     /// Print the version
     Version(VersionArgs),
-    /// Wire hotspare in: its service, Claude Code's settings, status line, shell
+    /// Set up the service, Claude Code's settings and status line
     #[command(
         after_help = "Examples:  hotspare install --dry-run        show what would be changed\n           hotspare install                  the service, Claude Code and its status line\n           hotspare install shell            programs that a shell starts, too"
     )]
     Install(Install),
-    /// Take it out again, without a trace; needs nothing that runs
+    /// Restore everything that `install` changed
     #[command(
         after_help = "Examples:  hotspare uninstall\n           hotspare uninstall statusline\n           hotspare uninstall --all --check   prove that nothing is left"
     )]
     Uninstall(Uninstall),
-    /// Start, stop or replace the service in the background
+    /// Start, stop or restart the background service
     #[command(subcommand)]
     Service(ServiceCommand),
-    /// Print what points a shell or another program at the running service
+    /// Print variables that lead other programs through hotspare
     #[command(after_help = "Examples:  eval \"$(hotspare env)\"\n           hotspare env --shell fish | source")]
     Env(EnvArgs),
     /// Print the JSON Schema of what `--json` prints
@@ -205,8 +217,8 @@ pub(crate) struct Run {
     /// `base` (by its base URL), `full` (as its proxy), `auto`
     #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<Mode>,
-    /// The command and its arguments
-    #[arg(last = true, required = true, value_name = "CMD")]
+    /// The command and its arguments, with or without `--` before it
+    #[arg(trailing_var_arg = true, required = true, value_name = "CMD")]
     pub command: Vec<OsString>,
 }
 
@@ -233,6 +245,12 @@ pub(crate) struct Serve {
     /// The socket is on stdin, from the process that ends
     #[arg(long, hide = true, requires = "service")]
     pub take_over: bool,
+    /// Opens the port, and starts the service again when it crashes
+    #[arg(long, hide = true, requires = "service", requires = "listen", conflicts_with = "worker")]
+    pub supervised: bool,
+    /// As started by the supervisor
+    #[arg(long, hide = true, requires = "service")]
+    pub worker: bool,
 }
 
 /// `hotspare install`.
@@ -256,6 +274,9 @@ pub(crate) struct Install {
     /// For `claude`: `base` (by its base URL), `full` (as its proxy), `auto`
     #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<Mode>,
+    /// Write into settings that a git repository holds, too
+    #[arg(long)]
+    pub force: bool,
 }
 
 /// `hotspare uninstall`.
@@ -273,6 +294,9 @@ pub(crate) struct Uninstall {
     /// Say whether anything is left, and change nothing
     #[arg(long, conflicts_with = "dry_run")]
     pub check: bool,
+    /// Remove copied keys and all that was recorded, too; the configuration stays
+    #[arg(long, conflicts_with_all = ["parts", "check", "dry_run"])]
+    pub purge: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -304,6 +328,9 @@ pub(crate) struct EnvArgs {
     /// `base` (a base URL; also `auto`), or `full` (an HTTPS proxy)
     #[arg(long, value_enum, value_name = "MODE", hide_possible_values = true)]
     pub mode: Option<Mode>,
+    /// Configuration file instead of the user's own
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
     /// Print JSON
     #[arg(long, conflicts_with = "shell")]
     pub json: bool,
@@ -329,7 +356,7 @@ pub(crate) struct StatuslineArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ResetArgs {
     /// The profile; none: every one
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::profiles))]
     pub profile: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -340,7 +367,7 @@ pub(crate) struct ResetArgs {
 #[derive(Debug, Args)]
 pub(crate) struct SwitchArgs {
     /// The profile, or `auto`
-    #[arg(value_name = "NAME")]
+    #[arg(value_name = "NAME", add = ArgValueCandidates::new(complete::profiles_or_auto))]
     pub profile: String,
     /// For so long: 90s, 30m, 2h; until you take it back where nothing is said
     #[arg(long = "for", value_name = "TIME", value_parser = crate::words::parse_duration)]
@@ -370,6 +397,9 @@ pub(crate) struct LogsArgs {
     /// Only those that left their chain's first profile
     #[arg(long)]
     pub failovers: bool,
+    /// List the requests of drills, too
+    #[arg(long)]
+    pub drills: bool,
     /// Only those of so long: 90s, 15m, 2h, 7d
     #[arg(long, value_name = "TIME", value_parser = crate::words::parse_duration)]
     pub since: Option<Duration>,
@@ -398,9 +428,21 @@ pub(crate) struct UsageArgs {
     /// Of so long: 12h, 7d
     #[arg(long, value_name = "TIME", default_value = "7d", value_parser = crate::words::parse_duration)]
     pub since: Duration,
+    /// One line for each of these, on each day
+    #[arg(long, value_enum, default_value_t = UsageKey::Profile)]
+    pub by: UsageKey,
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+}
+
+/// What the lines of `usage` stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum UsageKey {
+    Profile,
+    Model,
+    Session,
+    Project,
 }
 
 /// `hotspare doctor`.
@@ -432,10 +474,10 @@ pub(crate) struct OutageArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DrillArgs {
     /// 429, 5h, 529, 500, 401, timeout, reset, slow, midstream, or `all` of them one after another
-    #[arg(value_name = "FAULT", value_parser = fault)]
+    #[arg(value_name = "FAULT", value_parser = fault, add = ArgValueCandidates::new(complete::faults))]
     pub fault: Which,
     /// The profile that breaks; none: whoever is asked first
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", add = ArgValueCandidates::new(complete::profiles))]
     pub at: Option<String>,
     /// Let so many of the next real requests meet the fault, from 1 to 20; the spare's answers are real
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "1", value_parser = clap::value_parser!(u32).range(1..=i64::from(LIVE_REQUESTS)))]
@@ -443,7 +485,7 @@ pub(crate) struct DrillArgs {
     /// End a live drill after so long: 30s, 10m at most
     #[arg(long = "for", value_name = "TIME", requires = "live", default_value = "60s", value_parser = crate::words::parse_duration)]
     pub time: Duration,
-    /// The model to ask for; none: the last one that was asked for
+    /// The only model to prove; else those that Claude Code's settings name and its last requests asked for
     #[arg(long, value_name = "MODEL")]
     pub model: Option<String>,
     /// Print JSON
@@ -467,7 +509,7 @@ fn fault(word: &str) -> Result<Which, String> {
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// Such as `HS0103`, `overloaded`, or an exit code; none: all of them
-    #[arg(value_name = "CODE")]
+    #[arg(value_name = "CODE", add = ArgValueCandidates::new(complete::codes))]
     pub code: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -568,6 +610,7 @@ pub(crate) enum ConfigCommand {
     /// Print one value
     Get {
         /// The key, e.g. `failover_policy.clocks.head`
+        #[arg(add = ArgValueCandidates::new(complete::keys))]
         key: String,
         #[command(flatten)]
         layers: Layers,
@@ -581,6 +624,7 @@ pub(crate) enum ConfigCommand {
     )]
     Set {
         /// The key, e.g. `failover_policy.clocks.head`
+        #[arg(add = ArgValueCandidates::new(complete::keys))]
         key: String,
         /// JSON, or plain text
         value: String,
@@ -590,6 +634,7 @@ pub(crate) enum ConfigCommand {
     /// Remove one key from the user's file, if the result is valid
     Unset {
         /// The key
+        #[arg(add = ArgValueCandidates::new(complete::keys))]
         key: String,
         #[command(flatten)]
         target: Target,
@@ -604,6 +649,7 @@ pub(crate) enum ConfigCommand {
     /// Say what a key does, what it takes, and what holds now
     Explain {
         /// The key, e.g. `failover_policy.triggers`
+        #[arg(add = ArgValueCandidates::new(complete::keys))]
         key: String,
         /// Print JSON
         #[arg(long)]

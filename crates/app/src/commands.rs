@@ -7,6 +7,7 @@ pub(crate) mod doctor;
 pub(crate) mod drill;
 pub(crate) mod env;
 pub(crate) mod explain;
+pub(crate) mod help;
 pub(crate) mod hook;
 pub(crate) mod init;
 pub(crate) mod install;
@@ -19,6 +20,8 @@ pub(crate) mod run;
 pub(crate) mod schema;
 pub(crate) mod serve;
 pub(crate) mod service;
+mod session_environment;
+pub(crate) mod session_folder;
 pub(crate) mod session_start;
 pub(crate) mod status;
 pub(crate) mod statusline;
@@ -31,18 +34,20 @@ use std::fmt::Write as _;
 use std::io::stderr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hotspare_config::{BaseUrl, ClientBaseUrl, Config, Context, Diagnostic, Fingerprint, Locations, TrustStore};
+use hotspare_core::ChainEntry;
 use hotspare_gateway::{Gateway, Reload, Snapshot};
 use hotspare_store::{Reader, Store};
 use hotspare_upstream::connect::Connector;
-use hotspare_upstream::{ClaudeClient, Renewals, proxy};
+use hotspare_upstream::{ClaudeClient, CredentialError, Renewals, proxy};
 use tokio::runtime::Runtime;
 
 use crate::claude::UserSetup;
 use crate::cli;
+use crate::destination::Record;
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::wiring::outward::Outward;
@@ -97,8 +102,12 @@ pub(crate) fn client_base_url(user: &UserSetup, locations: &Locations) -> Result
             .map_err(|error| CliError::new(Exit::ConfigInvalid, format!("ANTHROPIC_BASE_URL `{url}` cannot be used: {error}")))
     });
     let receipt = receipt::look(&locations.state_dir).ok();
-    let before_install = receipt.and_then(|receipt| wiring::prior_base_url(&receipt, locations));
-    Ok(ClientBaseUrl { current: current.transpose()?, before_install: before_install.and_then(|url| BaseUrl::parse(&url).ok()) })
+    let record = Record::read(&locations.state_dir);
+    let of_settings = receipt.as_ref().and_then(|receipt| wiring::prior_base_url(receipt, locations));
+    // What an uninstalled hotspare recorded is out of date.
+    let recorded = || record.base_url().filter(|_| receipt.as_ref().is_some_and(|receipt| wiring::led(receipt, locations).is_some()));
+    let before_install = of_settings.and_then(|url| BaseUrl::parse(&url).ok()).or_else(recorded);
+    Ok(ClientBaseUrl { current: current.transpose()?, before_install, named: record.named() })
 }
 
 /// The configuration, whole and valid, with its warnings told.
@@ -115,9 +124,17 @@ pub(crate) fn load_quietly(locations: &Locations, context: &Context) -> Result<C
 
 /// Warnings as people read them; a second one of a kind in one line, since its advice was just given.
 pub(crate) fn tell_warnings<'w>(warnings: impl IntoIterator<Item = &'w Diagnostic>) {
+    // A command reads the configuration more than once, also after it has moved the line.
+    static TOLD: Mutex<Vec<String>> = Mutex::new(Vec::new());
     let mut told: Vec<&str> = Vec::new();
     for warning in warnings {
         let whole = drawn(warning);
+        let mut said = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+        let said_as = format!("{} {}", warning.code, warning.title);
+        if said.contains(&said_as) {
+            continue;
+        }
+        said.push(said_as);
         let is_new = !told.contains(&warning.code);
         told.push(warning.code);
         output::talk(if is_new { &whole } else { whole.lines().next().unwrap_or_default() });
@@ -166,13 +183,13 @@ pub(crate) fn rest(time: Duration) {
     }
 }
 
-/// Every profile that some chain asks must be able to authenticate now, or nothing is started: a spare without a key is no spare. A login
-/// that has run out comes back by itself: it is told of, as long as somebody else can be asked.
+/// Reports each profile of a chain that cannot authenticate now, and fails only where no profile can: a spare without its key must not take
+/// the primary's requests with it, and with the primary's key gone the spare is what is left.
 pub(crate) async fn check_credentials(config: &Config, renewals: &Arc<Renewals>) -> Result<(), CliError> {
     let snapshot = Snapshot::compile_with(config, renewals);
     let missing = snapshot.missing_credentials().await;
-    for (name, error) in &missing.passing {
-        output::talk(&format!("profile `{name}` cannot be asked now: {error}"));
+    for line in skipped_lines(config, &missing.passing) {
+        output::talk(&line);
     }
     let Some(((name, error), others)) = missing.lasting.split_first() else {
         return Ok(());
@@ -182,7 +199,22 @@ pub(crate) async fn check_credentials(config: &Config, renewals: &Arc<Renewals>)
         let _ = write!(told, "\n          profile `{name}` neither: {error}");
     }
     let hint = format!("set it, or change `auth` of profile `{name}` in the configuration (`hotspare config path`)");
-    Err(CliError::new(Exit::LoginNeeded, told).hint(hint))
+    Err(CliError::new(Exit::LoginNeeded, told).hint(hint).hint("what is on this machine: `hotspare init`"))
+}
+
+/// A line for each profile that is skipped until its credential is there, the primary's with what serves in its place.
+fn skipped_lines(config: &Config, missing: &[(Arc<str>, CredentialError)]) -> Vec<String> {
+    let chain = config.rules.last().map(|rule| rule.chain.entries.as_slice()).unwrap_or_default();
+    let name = |entry: &ChainEntry| config.profiles.get(usize::from(entry.profile.0)).map(|profile| profile.name.clone());
+    let chain: Vec<Arc<str>> = chain.iter().filter_map(name).collect();
+    let is_missing = |name: &str| missing.iter().any(|(missing, _)| **missing == *name);
+    let instead = chain.iter().find(|name| !is_missing(name));
+    let line = |(name, error): &(Arc<str>, CredentialError)| {
+        let role = if chain.first() == Some(name) { "primary" } else { "profile" };
+        let serves = instead.filter(|_| role == "primary").map(|instead| format!("; `{instead}` serves in its place"));
+        format!("hotspare: {role} `{name}` is skipped: {error}{}", serves.unwrap_or_default())
+    };
+    missing.iter().map(line).collect()
 }
 
 /// Where a gateway remembers: a ledger that cannot be written is told by `status`, and stops nothing.

@@ -1,10 +1,14 @@
 //! Finds what a user has that can answer Claude Code: logins, keys, a gateway, clouds. Reads only, keeps no credential, and asks nobody.
 
+pub(crate) mod tools;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
 use hotspare_config::Locations;
+use hotspare_core::ClaudeModel;
+use hotspare_core::models::without_long_context;
 use hotspare_upstream::{ClaudeAuth, describe_claude_folder};
 use schemars::JsonSchema;
 use serde::Serialize;
@@ -58,6 +62,18 @@ pub(crate) struct Found {
     pub keys: Vec<Key>,
     /// Where Claude Code goes today, where that is not Anthropic.
     pub gateway: Option<String>,
+    /// What names that address: a file, a file and its line, or the environment.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gateway_from: Option<String>,
+    /// Other addresses that an editor or a shell's file gives Claude Code.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub elsewhere: Vec<Elsewhere>,
+    /// Models that Claude Code asks for by names that are not Claude's.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub models: Vec<OwnModel>,
+    /// Files of other tools that `hotspare profile import` reads.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tools: Vec<ToolFile>,
     /// Clouds that the user has credentials for.
     pub clouds: Vec<Cloud>,
     /// The command of the user's own status line.
@@ -92,6 +108,94 @@ pub(crate) struct Key {
     pub base_url: Option<String>,
 }
 
+/// An address that a file gives Claude Code beside the one in use.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct Elsewhere {
+    /// The address.
+    pub url: String,
+    /// The file and its line.
+    pub from: String,
+    /// True if each session has it that is started there; false if it is an alias's or a function's.
+    pub always: bool,
+}
+
+/// A model that the client asks for by a name of its user's own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct OwnModel {
+    /// The name.
+    pub name: String,
+    /// The model of Claude's that stands in for it at a provider which does not have it.
+    pub stand_in: String,
+}
+
+impl OwnModel {
+    /// Of the variables that give the client's models names, each name once; Claude's own names and the client's aliases are none.
+    pub(crate) fn of(named: &[(&'static str, &str)]) -> Vec<Self> {
+        let mut models: Vec<Self> = Vec::new();
+        for (variable, name) in named {
+            let name = without_long_context(name).unwrap_or(name).trim();
+            let is_known = name.is_empty() || ALIASES.contains(&name) || models.iter().any(|known| known.name == name);
+            // A name that no key of a configuration can hold is none.
+            if is_known || name.contains(['"', '\\', '*']) || name.chars().any(char::is_control) {
+                continue;
+            }
+            match ClaudeModel::of(name) {
+                Some(_) if name.starts_with("claude-") => {}
+                Some(model) => models.push(Self { name: name.to_owned(), stand_in: claude_name(model) }),
+                None => models.push(Self { name: name.to_owned(), stand_in: tier_of(variable).to_owned() }),
+            }
+        }
+        models
+    }
+}
+
+/// The client's own words for models, which it resolves itself.
+const ALIASES: [&str; 6] = ["default", "best", "opus", "sonnet", "haiku", "opusplan"];
+
+/// As Anthropic's API spells it.
+fn claude_name(model: ClaudeModel) -> String {
+    let ClaudeModel { family, major, minor } = model;
+    if minor == 0 { format!("claude-{family}-{major}") } else { format!("claude-{family}-{major}-{minor}") }
+}
+
+/// The model of Claude's in whose place a variable names another.
+fn tier_of(variable: &str) -> &'static str {
+    match variable {
+        "ANTHROPIC_DEFAULT_OPUS_MODEL" => "claude-opus-5-5",
+        "ANTHROPIC_DEFAULT_HAIKU_MODEL" | "ANTHROPIC_SMALL_FAST_MODEL" => "claude-haiku-5-5",
+        _ => "claude-sonnet-5-5",
+    }
+}
+
+/// A file of another tool.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
+pub(crate) struct ToolFile {
+    /// The tool.
+    pub tool: String,
+    /// The file, below home with `~`.
+    pub file: String,
+}
+
+/// Other tools, and their files below home.
+const TOOLS: [(&str, &str); 10] = [
+    ("cc-switch", ".cc-switch/cc-switch.db"),
+    ("cc-switch", ".cc-switch/config.json"),
+    ("claude-code-router", ".claude-code-router/config.json"),
+    ("claude-code-router", ".claude-code-router/config.sqlite"),
+    ("better-ccflare", ".config/better-ccflare/better-ccflare.db"),
+    ("better-ccflare", "Library/Application Support/better-ccflare/better-ccflare.db"),
+    ("teamclaude", ".config/teamclaude.json"),
+    ("LiteLLM", "litellm_config.yaml"),
+    ("LiteLLM", ".litellm/config.yaml"),
+    ("LiteLLM", ".config/litellm/config.yaml"),
+];
+
+/// The files of other tools that are there.
+fn tools(home: &Path) -> Vec<ToolFile> {
+    let there = TOOLS.iter().filter(|(_, file)| home.join(file).is_file());
+    there.map(|(tool, file)| ToolFile { tool: (*tool).to_owned(), file: format!("~/{file}") }).collect()
+}
+
 /// A cloud.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Cloud {
@@ -112,6 +216,10 @@ impl Found {
                 .collect(),
             keys: keys(variable),
             gateway: gateway.map(str::to_owned),
+            gateway_from: None,
+            elsewhere: Vec::new(),
+            models: Vec::new(),
+            tools: tools(&locations.home),
             clouds: CLOUDS.iter().filter_map(|cloud| found_cloud(cloud, &locations.home, variable)).collect(),
             status_line: status_line(&locations.claude_settings),
         }

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future;
-use http::{Method, Request, StatusCode, header, request, response};
+use hotspare_gateway::Status;
+use hotspare_gateway::server::STATUS_MODEL;
+use http::{HeaderValue, Method, Request, StatusCode, header, request, response};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
@@ -40,6 +42,18 @@ pub(crate) async fn get<A: DeserializeOwned>(instances: &[Instance], path: &str)
 /// The same for whoever cannot wait so long.
 pub(crate) async fn get_within<A: DeserializeOwned>(time: Duration, instances: &[Instance], path: &str) -> Vec<Result<A, NoAnswer>> {
     each(time, instances, &Method::GET, path, &Bytes::new()).await
+}
+
+/// The status of one, with the next request naming this model.
+pub(crate) async fn status_within(time: Duration, instance: &Instance, model: Option<&str>) -> Result<Status, NoAnswer> {
+    let mut request = Request::builder().method(Method::GET).uri("/hotspare/status");
+    if let Some(model) = model.and_then(|model| HeaderValue::from_str(model).ok()) {
+        request = request.header(STATUS_MODEL, model);
+    }
+    let answered = tokio::time::timeout(time, send(instance, request, Bytes::new())).await;
+    let (head, body) = answered.map_err(|_| NoAnswer::Late)?.map_err(|_| NoAnswer::Gone)?;
+    let body = body.map_err(|_| NoAnswer::Gone)?;
+    if head.status.is_success() { serde_json::from_slice(&body).map_err(|_| NoAnswer::Gone) } else { Err(NoAnswer::Gone) }
 }
 
 /// Asks one for a text.

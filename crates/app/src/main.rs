@@ -5,12 +5,16 @@ mod background;
 mod claude;
 mod cli;
 mod commands;
+mod destination;
 mod error;
+mod folder_hooks;
 mod found;
 mod gateways;
 mod notices;
 mod output;
+mod processes;
 mod state;
+mod verdict;
 mod way;
 mod wiring;
 mod words;
@@ -18,12 +22,15 @@ mod words;
 use std::process::ExitCode;
 
 use clap::FromArgMatches;
+use clap_complete::CompleteEnv;
 
 use crate::cli::hook::HookCommand;
 use crate::cli::{Cli, Command};
 use crate::error::CliError;
 
 fn main() -> ExitCode {
+    // A shell that completes a command line calls us with this variable; it ends the process then.
+    CompleteEnv::with_factory(cli::plain_command).var(cli::COMPLETE_VARIABLE).complete();
     // clap prints usage errors itself and exits with 2.
     let cli = Cli::from_arg_matches(&cli::command().get_matches()).unwrap_or_else(|error| error.exit());
     protect_memory();
@@ -56,6 +63,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Profile(profile)) => commands::profile::profile(profile),
         Some(Command::Hook(HookCommand::SessionStart)) => commands::session_start::session_start(),
         Some(Command::Hook(HookCommand::Prompt)) => commands::session_start::prompt(),
+        Some(Command::Hook(HookCommand::Folder)) => commands::session_folder::folder(),
         Some(Command::Hook(HookCommand::Sweep)) => commands::session_start::sweep(),
         Some(Command::Hook(HookCommand::Test(test))) => commands::hook::test(&test),
         Some(Command::Config(config)) => commands::config::config(config),
@@ -63,6 +71,7 @@ fn dispatch(cli: Cli) -> Result<ExitCode, CliError> {
         Some(Command::Untrust { folder }) => commands::trust::untrust(folder),
         Some(Command::Demo) => commands::demo::demo(),
         Some(Command::Explain(explain)) => commands::explain::explain(&explain),
+        Some(Command::Help { words }) => commands::help::help(&words),
         Some(Command::Completions(completions)) => commands::manual::completions(&completions),
         Some(Command::Man(man)) => commands::manual::man(&man),
         Some(Command::Version(version)) => commands::manual::version(&version),

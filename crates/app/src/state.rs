@@ -134,6 +134,9 @@ pub(crate) struct Instance {
     pub address: SocketAddr,
     /// What opens it; the file is readable by its owner alone.
     pub token: String,
+    /// When the process started, in the system's clock ticks since boot. `None` where the system does not say, or an older version wrote it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started: Option<u64>,
 }
 
 impl Instance {
@@ -166,7 +169,8 @@ impl Drop for Registration {
 /// Enters this process in the list.
 pub(crate) fn register(state_dir: &Path, kind: &str, address: SocketAddr, token: &SecretString) -> io::Result<Registration> {
     let pid = std::process::id().cast_signed();
-    let instance = Instance { version: 1, pid, kind: kind.to_owned(), address, token: token.expose_secret().to_owned() };
+    let started = start_time(pid);
+    let instance = Instance { version: 1, pid, kind: kind.to_owned(), address, token: token.expose_secret().to_owned(), started };
     let content = serde_json::to_string(&instance)?;
     let file = |folder: &Path| folder.join("instances").join(format!("{pid}.json"));
     let entered = |folder: &Path| write_private(&file(folder), content.as_bytes()).map(|()| file(folder));
@@ -186,11 +190,77 @@ pub(crate) fn instances(state_dir: &Path) -> Vec<Instance> {
 
 fn read_instance(file: &Path) -> Option<Instance> {
     let instance: Instance = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
-    let alive = Pid::from_raw(instance.pid).is_some_and(is_alive);
+    let alive = is_same_process(instance.pid, instance.started);
     if !alive {
         let _ = fs::remove_file(file);
     }
     alive.then_some(instance)
+}
+
+/// The process that starts a service again when it crashes, where no systemd or launchd does.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Supervisor {
+    /// Of this shape.
+    version: u32,
+    /// Its process.
+    pub pid: i32,
+    /// Like [`Instance::started`].
+    #[serde(default)]
+    started: Option<u64>,
+    /// The port that it holds open.
+    pub address: SocketAddr,
+}
+
+/// The entry of a supervisor; removed on drop.
+pub(crate) struct SupervisorEntry(PathBuf);
+
+impl Drop for SupervisorEntry {
+    fn drop(&mut self) {
+        // An entry of a dead process is recognised and removed by the next reader.
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// The folder of their entries.
+fn supervisors_dir(state_dir: &Path) -> PathBuf {
+    state_dir.join("supervisors")
+}
+
+/// Records this process as a supervisor.
+pub(crate) fn register_supervisor(state_dir: &Path, address: SocketAddr) -> io::Result<SupervisorEntry> {
+    let pid = std::process::id().cast_signed();
+    let entry = Supervisor { version: 1, pid, started: start_time(pid), address };
+    let file = supervisors_dir(state_dir).join(format!("{pid}.json"));
+    write_private(&file, serde_json::to_string(&entry)?.as_bytes())?;
+    Ok(SupervisorEntry(file))
+}
+
+/// The supervisors of this state folder that run now. Entries of dead processes are removed.
+pub(crate) fn supervisors(state_dir: &Path) -> Vec<Supervisor> {
+    let entries = fs::read_dir(supervisors_dir(state_dir)).into_iter().flatten().flatten();
+    entries
+        .filter_map(|entry| {
+            let supervisor: Supervisor = serde_json::from_slice(&fs::read(entry.path()).ok()?).ok()?;
+            let alive = is_same_process(supervisor.pid, supervisor.started);
+            if !alive {
+                let _ = fs::remove_file(entry.path());
+            }
+            alive.then_some(supervisor)
+        })
+        .collect()
+}
+
+/// True if the process lives and started then. A process number is used again after a restart of the machine, and in time without one.
+fn is_same_process(pid: i32, started: Option<u64>) -> bool {
+    let is_same = || started.is_none_or(|started| start_time(pid).is_none_or(|now| now == started));
+    Pid::from_raw(pid).is_some_and(is_alive) && is_same()
+}
+
+/// When a process started, in clock ticks since boot (field 22 of `proc_pid_stat(5)`). `None` where the system does not say.
+fn start_time(pid: i32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The program's name, in parentheses, may hold anything; the third field follows it.
+    stat.rsplit(')').next()?.split_whitespace().nth(19)?.parse().ok()
 }
 
 /// Whether a process is there and has not ended. One that nobody has asked for its end keeps its number.
@@ -294,13 +364,31 @@ mod tests {
         let address = "127.0.0.1:4117".parse().expect("an address");
         let registration = register(folder.path(), "serve", address, &token).expect("entered");
         assert_eq!(instances(folder.path()).len(), 1);
-        let dead = Instance { version: 1, pid: i32::MAX, kind: "run".into(), address, token: String::new() };
+        let dead = Instance { version: 1, pid: i32::MAX, kind: "run".into(), address, token: String::new(), started: None };
         let file = folder.path().join("instances/dead.json");
         fs::write(&file, serde_json::to_string(&dead).expect("JSON")).expect("written");
         assert_eq!(instances(folder.path()).len(), 1);
         assert!(!file.exists());
         drop(registration);
         assert!(instances(folder.path()).is_empty());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn entry_with_another_start_time_is_stale() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let address = "127.0.0.1:4117".parse().expect("an address");
+        let pid = std::process::id().cast_signed();
+        let mut entry = Instance { version: 1, pid, kind: "service".into(), address, token: String::new(), started: start_time(pid) };
+        assert!(entry.started.is_some());
+        let file = folder.path().join("instances/1.json");
+        fs::create_dir(folder.path().join("instances")).expect("made");
+        fs::write(&file, serde_json::to_string(&entry).expect("JSON")).expect("written");
+        assert_eq!(instances(folder.path()).len(), 1);
+        entry.started = entry.started.map(|ticks| ticks + 1);
+        fs::write(&file, serde_json::to_string(&entry).expect("JSON")).expect("written");
+        assert!(instances(folder.path()).is_empty(), "another process has this number now");
+        assert!(!file.exists());
     }
 
     #[test]

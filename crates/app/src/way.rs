@@ -2,6 +2,7 @@
 
 use hotspare_config::Locations;
 
+use crate::claude::OWN_URL;
 use crate::state::{self, Instance};
 
 /// What names the client's way to the model, and what comes with it when the way leads through hotspare.
@@ -31,7 +32,7 @@ impl Way {
 
     /// Without an address of its own the client goes to the service, where there is one.
     fn choose(mut instances: Vec<Instance>, variable: &dyn Fn(&str) -> Option<String>) -> Self {
-        let base_url = variable(BASE_URL);
+        let base_url = variable(BASE_URL).filter(|url| url != OWN_URL);
         let address = base_url.clone().or_else(|| variable(PROXY)).and_then(|url| authority(&url));
         if let Some(at) = instances.iter().position(|instance| address.as_deref() == Some(instance.address.to_string().as_str())) {
             return Self::Through(instances.swap_remove(at));
@@ -58,7 +59,7 @@ mod tests {
     use super::*;
 
     fn instance(kind: &str, port: u16) -> Instance {
-        Instance { version: 1, pid: 1, kind: kind.to_owned(), address: ([127, 0, 0, 1], port).into(), token: String::new() }
+        Instance { version: 1, pid: 1, kind: kind.to_owned(), address: ([127, 0, 0, 1], port).into(), token: String::new(), started: None }
     }
 
     #[test]
@@ -76,6 +77,8 @@ mod tests {
         assert_eq!(asked(all(), &[(BASE_URL, "http://127.0.0.1:5002"), token]), "5002");
         assert_eq!(asked(all(), &[(BASE_URL, "http://localhost:5002/"), token]), "5002");
         assert_eq!(asked(all(), &[(PROXY, "http://hotspare:secret@127.0.0.1:5001")]), "5001");
+        let own = (BASE_URL, "https://api.anthropic.com");
+        assert_eq!(asked(all(), &[own, (PROXY, "http://hotspare:secret@127.0.0.1:5001")]), "5001");
         assert_eq!(asked(all(), &[]), "4117");
         assert_eq!(asked(all(), &[(BASE_URL, "http://127.0.0.1:6000"), token]), "nowhere");
         assert_eq!(asked(all(), &[(BASE_URL, "https://gateway.example.com")]), "elsewhere");

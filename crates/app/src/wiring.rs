@@ -10,10 +10,12 @@ pub(crate) mod listener;
 pub(crate) mod outward;
 pub(crate) mod patch;
 pub(crate) mod receipt;
+pub(crate) mod repository;
 pub(crate) mod shell;
 mod steps;
 pub(crate) mod vscode;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +27,7 @@ use hotspare_config::{Locations, Replacement, is_leftover, link_target};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::claude::inside::Displaced;
 use crate::claude::{BASE_URL, HTTPS_PROXY, our_proxy};
 use crate::error::{CliError, Exit};
 use outward::Outward;
@@ -121,7 +124,8 @@ pub(crate) fn rewire(
     let existed = if wired.states.is_empty() { exists } else { pristine.existed };
     let is_there_already = !pristine.is_exact && satisfied(path, &text, &changes, &pristine)?;
     let applied = patch::apply(path, &pristine.text, &changes)?;
-    let gone = applied.entries.is_empty() && !existed && patch::is_nothing(path, &applied.text, &pristine);
+    // A file that its owner has removed meanwhile is not made again for what was in it.
+    let gone = applied.entries.is_empty() && (!exists || !existed && patch::is_nothing(path, &applied.text, &pristine));
     let outcome = |changed| Outcome {
         path: path.to_owned(),
         entries: applied.entries.clone(),
@@ -231,6 +235,22 @@ pub(crate) fn unwire(receipt: &mut Open, parts: &[Part], mode: Mode) -> Vec<Resu
     paths.into_iter().map(|path| rewire(receipt, &path, mode, |_, undone| Ok(keep(undone))).map_err(|error| (path, error))).collect()
 }
 
+/// Brings every file back to what an earlier receipt says is ours in it. What cannot be written stays, and the receipt still knows it.
+pub(crate) fn revert(receipt: &mut Open, before: &BTreeMap<PathBuf, receipt::Wired>) -> Vec<WiringError> {
+    let paths: BTreeSet<PathBuf> = receipt.paths().chain(before.keys().cloned()).collect();
+    let mut failed = Vec::new();
+    for path in paths {
+        let earlier = before.get(&path).cloned().unwrap_or_default();
+        if receipt.wired(&path) == earlier {
+            continue;
+        }
+        let entries = earlier.states.first().map(|state| state.entries.as_slice()).unwrap_or_default();
+        let changes = entries.iter().map(Entry::to_change).collect();
+        failed.extend(rewire(receipt, &path, Mode::Write, |_, _| Ok(changes)).err());
+    }
+    failed
+}
+
 /// How long Claude Code takes to read its settings anew after a change: 0.8 s were too short, 1.1 s enough (measured, 2.1.330).
 const SETTLE_TIME: Duration = Duration::from_millis(1300);
 
@@ -266,7 +286,7 @@ pub(crate) fn empty_address(receipt: &mut Open, locations: &Locations) -> Option
         let instead = |entry: &Entry| Change { value: stand_in(entry, own.as_deref()), ..entry.to_change() };
         kept.map(Entry::to_change).chain(without_prior.map(instead)).collect()
     };
-    let is_wired = receipt.wired(path).states.iter().any(|state| state.entries.iter().any(is_address));
+    let is_wired = path.exists() && receipt.wired(path).states.iter().any(|state| state.entries.iter().any(is_address));
     is_wired.then(|| rewire(receipt, path, Mode::Write, |_, undone| Ok(emptied(undone))))
 }
 
@@ -308,6 +328,22 @@ pub(crate) fn prior_base_url(receipt: &Open, locations: &Locations) -> Option<St
     let mut entries = wired.states.iter().flat_map(|state| &state.entries);
     let entry = entries.find(|entry| entry.place == Place::key(&["env", BASE_URL]))?;
     serde_json::from_str(entry.prior.as_ref()?).ok().filter(|url: &String| !url.is_empty())
+}
+
+/// The variables of Claude Code's settings that are ours, with what stood there before.
+pub(crate) fn displaced(locations: &Locations) -> Vec<Displaced> {
+    let Ok(receipt) = receipt::look(&locations.state_dir) else { return Vec::new() };
+    let wired = receipt.wired(&locations.claude_settings);
+    let of_entry = |entry: &Entry| {
+        let Place::Key(keys) = &entry.place else { return None };
+        let [env, name] = keys.as_slice() else { return None };
+        let text = |json: &str| serde_json::from_str::<String>(json).ok();
+        (env == "env").then(|| {
+            let prior = entry.prior.as_deref().and_then(text);
+            Some(Displaced { name: name.clone(), ours: text(&entry.value)?, prior })
+        })?
+    };
+    wired.states.iter().flat_map(|state| &state.entries).filter_map(of_entry).collect()
 }
 
 /// How Claude Code's settings lead to us.

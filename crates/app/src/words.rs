@@ -21,11 +21,13 @@ pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| "that is more than ten years".to_owned())
 }
 
-/// `0.41 s`, `12.3 s`, `2 min 3 s`: never more than eight columns below an hour and a half.
+/// `0.4 ms`, `410 ms`, `1.25 s`, `12.3 s`, `2m 03s`: never more than eight columns below an hour and a half.
 pub(crate) fn time(us: u64) -> String {
     let ms = us / 1000;
     match ms {
-        0..10_000 => format!("{}.{:02} s", ms / 1000, ms % 1000 / 10),
+        0 => format!("0.{} ms", us / 100),
+        1..1000 => format!("{ms} ms"),
+        1000..10_000 => format!("{}.{:02} s", ms / 1000, ms % 1000 / 10),
         10_000..100_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
         _ => format!("{}m {:02}s", ms / 60_000, ms % 60_000 / 1000),
     }
@@ -43,6 +45,16 @@ pub(crate) fn span(seconds: u64) -> String {
         3600..86_400 => two(3600, "h", 60, "min"),
         _ => two(86_400, "d", 3600, "h"),
     }
+}
+
+/// A time of day names one time only within this.
+const CLOCK_REACH: u64 = 18 * 3600;
+
+/// `at 15:40 (in 2 h 3 min)` by this machine's clock and time zone, `in 28 s` where the clock would say less.
+pub(crate) fn at_or_in(seconds: u64) -> String {
+    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default().as_secs();
+    let clock = hotspare_store::local_clock(now.saturating_add(seconds)).filter(|_| (600..CLOCK_REACH).contains(&seconds));
+    clock.map_or_else(|| format!("in {}", span(seconds)), |clock| format!("at {clock} (in {})", span(seconds)))
 }
 
 /// `28s`, `3m 12s`, `2h 3m`, `4d 2h`: the same where room is short.
@@ -137,7 +149,7 @@ mod tests {
     #[test]
     fn numbers_are_short() {
         let times: Vec<String> = [0, 9_999, 410_000, 9_999_999, 12_345_678, 99_999_999, 123_000_000, 5_000_000_000].map(time).to_vec();
-        assert_eq!(times, ["0.00 s", "0.00 s", "0.41 s", "9.99 s", "12.3 s", "99.9 s", "2m 03s", "83m 20s"]);
+        assert_eq!(times, ["0.0 ms", "9 ms", "410 ms", "9.99 s", "12.3 s", "99.9 s", "2m 03s", "83m 20s"]);
         assert_eq!(
             [0, 999, 1000, 21_449, 999_999, 1_300_000, 38_000_000_000].map(count),
             ["0", "999", "1.0k", "21.4k", "999.9k", "1.3M", "38.0G"]

@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Severity};
 use crate::key::KeyPath;
 use crate::layers::Layer;
 use crate::mask::mask;
-use crate::reader::Findings;
+use crate::reader::{Findings, nearest};
 use crate::source::{At, Place, Source};
 use crate::tree::{self, Member, Node, Value};
 
@@ -19,6 +19,12 @@ const SECTIONS: &[&str] = &["failover_policy", "profiles", "server", "hooks", "n
 const LEVEL: &str = "__";
 
 const PREFIX: &str = "HOTSPARE_";
+
+/// Variables of ours that are no key: the configuration file, the filter of our own log, the completion of a command line.
+const OWN_VARIABLES: [&str; 3] = ["HOTSPARE_CONFIG", "HOTSPARE_LOG", "HOTSPARE_COMPLETE"];
+
+/// What the name of a variable for our own tests begins with.
+const TEST_PREFIX: &str = "HOTSPARE_TEST_";
 
 /// The trees of `--set` arguments, in their order.
 pub(crate) fn arguments(assignments: &[String], findings: &mut Findings) -> Vec<(Place, Node)> {
@@ -56,12 +62,18 @@ fn variable(name: &str, value: &str, findings: &mut Findings) -> Option<(Place, 
     let path = name.strip_prefix(PREFIX)?;
     let keys: Vec<(String, Range<usize>)> = levels(path, PREFIX.len());
     let (section, _) = keys.first()?;
-    // `HOTSPARE_LOG` alone is the filter of our own messages.
-    if !SECTIONS.contains(&section.as_str()) || name == "HOTSPARE_LOG" {
-        if let Some(meant) = misplaced(path) {
+    if is_own(name) {
+        return None;
+    }
+    if !SECTIONS.contains(&section.as_str()) {
+        let meant = misplaced(path).or_else(|| misspelt(path, section));
+        // Without a level or a near name it is probably a credential that the user named so.
+        if meant.is_some() || path.contains(LEVEL) {
             let title = format!("`{name}` is not read: it names no key");
             let mut warning = Diagnostic::about(Severity::Warning, codes::NO_SUCH_KEY, &place.path, title).in_layer(place.layer);
-            warning.help(format!("did you mean `{meant}`?"));
+            if let Some(meant) = meant {
+                warning.help(format!("did you mean `{meant}`?"));
+            }
             findings.warnings.push(warning);
         }
         return None;
@@ -79,6 +91,21 @@ fn levels(path: &str, offset: usize) -> Vec<(String, Range<usize>)> {
         (part.to_ascii_lowercase(), range)
     };
     path.split(LEVEL).map(level).collect()
+}
+
+/// True for a variable of ours that is no key of the configuration.
+fn is_own(name: &str) -> bool {
+    OWN_VARIABLES.contains(&name) || name.starts_with(TEST_PREFIX)
+}
+
+/// The variable that was probably meant: one of ours, or one with its section spelt right.
+fn misspelt(path: &str, section: &str) -> Option<String> {
+    let own = OWN_VARIABLES.iter().map(|name| &name[PREFIX.len()..]);
+    if let Some(meant) = nearest(path, own) {
+        return Some(format!("{PREFIX}{meant}"));
+    }
+    let meant = nearest(section, SECTIONS.iter().copied())?;
+    Some(format!("{PREFIX}{}{}", meant.to_ascii_uppercase(), &path[section.len()..]))
 }
 
 /// Keys of the policy that stand one level too high.

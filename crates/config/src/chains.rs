@@ -12,13 +12,44 @@ use crate::projects;
 use crate::reader::{Field, Findings};
 use crate::tree::Value;
 
-/// Reads every chain that may hold in this working directory, named by its place.
-pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, findings: &mut Findings) -> Vec<ChainRule> {
+/// The chains as they hold in the folders that one of them names: it and those for every folder, in their order, without the others.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FolderRules {
+    /// What names the folders, as written in `match.project`.
+    pub pattern: String,
+    /// Whether the configuration's own working directory is one of them.
+    pub is_here: bool,
+    /// The last one matches everything.
+    pub rules: Vec<ChainRule>,
+}
+
+/// The chains of a configuration.
+#[derive(Debug, Default)]
+pub(crate) struct Chains {
+    /// Those that hold in this working directory.
+    pub(crate) here: Vec<ChainRule>,
+    /// Those that hold in every folder.
+    pub(crate) everywhere: Vec<ChainRule>,
+    /// For each chain that names folders, what holds there.
+    pub(crate) of_folders: Vec<FolderRules>,
+}
+
+impl Chains {
+    /// Adds the chain that holds when no other does.
+    pub(crate) fn push_last(&mut self, rule: &ChainRule) {
+        self.here.push(rule.clone());
+        self.everywhere.push(rule.clone());
+        self.of_folders.iter_mut().for_each(|folder| folder.rules.push(rule.clone()));
+    }
+}
+
+/// Reads every chain, named by its place.
+pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, findings: &mut Findings) -> Chains {
     let mut read: Vec<Read> = Vec::new();
     for (index, field) in field.list(findings).unwrap_or_default().iter().enumerate() {
         let Some(chain) = one(index, field, names, setting, findings) else { continue };
         // A chain of one folder says nothing of the others.
-        if let Some(earlier) = read.iter().find(|earlier| !earlier.is_bound && covers(&earlier.rule, &chain.rule)) {
+        if let Some(earlier) = read.iter().find(|earlier| earlier.folder.is_none() && covers(&earlier.rule, &chain.rule)) {
             let label = format!("`{}` always matches first", earlier.rule.chain.name);
             findings
                 .warning(codes::UNREACHABLE, &field.key_at, format!("`{}` is never used", field.path), label)
@@ -26,14 +57,22 @@ pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, 
         }
         read.push(chain);
     }
-    read.into_iter().filter(|chain| chain.is_here).map(|chain| chain.rule).collect()
+    let bound = read.iter().enumerate().filter_map(|(place, chain)| Some((place, chain, chain.folder.clone()?)));
+    let of_folders = bound.map(|(place, chain, pattern)| {
+        let holds = |(other, chain): &(usize, &Read)| *other == place || chain.folder.is_none();
+        let rules = read.iter().enumerate().filter(holds).map(|(_, chain)| chain.rule.clone()).collect();
+        FolderRules { pattern, is_here: chain.is_here, rules }
+    });
+    let of_folders = of_folders.collect();
+    let everywhere = read.iter().filter(|chain| chain.folder.is_none()).map(|chain| chain.rule.clone()).collect();
+    Chains { here: read.into_iter().filter(|chain| chain.is_here).map(|chain| chain.rule).collect(), everywhere, of_folders }
 }
 
 /// A chain, and where it holds.
 struct Read {
     rule: ChainRule,
-    /// It names a folder.
-    is_bound: bool,
+    /// What it says of folders; `None` if it holds in all of them.
+    folder: Option<String>,
     /// It holds in this one.
     is_here: bool,
 }
@@ -50,7 +89,7 @@ fn one(index: usize, field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>
     table.finish(findings);
     let is_here = folder.as_ref().is_none_or(|folder| projects::is_within(setting.cwd, folder, setting.home));
     let rule = ChainRule { model: pattern, chain: chain(&format!("chains[{index}]"), entries, answer) };
-    Some(Read { rule, is_bound: folder.is_some(), is_here })
+    Some(Read { rule, folder, is_here })
 }
 
 fn pattern(field: &Field<'_>, findings: &mut Findings) -> (Option<ModelPattern>, Option<String>) {

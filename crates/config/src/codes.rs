@@ -108,7 +108,7 @@ codes! {
     AUTH_IN_FILE = "HS0406", "a credential stands in the configuration file itself",
         "keep it in a variable, a 0600 file or a password manager: `env`, `file`, `command`";
     CLIENT_LOGIN_VIA_GATEWAY = "HS0407", "a login is sent to a gateway",
-        "nothing, if you mean it: the gateway sees your login";
+        "say that it is meant: `\"auth\": \"client\"`; the gateway can read the login";
     LOGIN_OF_A_FOLDER = "HS0408", "the login that Claude Code keeps in a folder is used by hotspare",
         "nothing, if you mean it: mind the provider's terms for a login that is used so";
     RENEW_WITHOUT_FOLDER = "HS0409", "`renew` stands beside a credential that is not the login of a folder",

@@ -7,7 +7,7 @@ use hotspare_core::{ChainEntry, ChainRule, Policy};
 
 use crate::auth::AuthSource;
 use crate::base_url::BaseUrl;
-use crate::chains::chain;
+use crate::chains::{Chains, FolderRules, chain};
 use crate::codes;
 use crate::context::ClientBaseUrl;
 use crate::diagnostic::Diagnostic;
@@ -28,6 +28,10 @@ pub struct Config {
     pub policy: Policy,
     /// Which profiles for which request, in order; never empty, the last one matches everything.
     pub rules: Vec<ChainRule>,
+    /// For each chain that names folders, what holds there; also for folders other than this working directory.
+    pub folder_rules: Vec<FolderRules>,
+    /// The chains that name no folder; what holds where none of the others does.
+    pub everywhere_rules: Vec<ChainRule>,
     /// Every profile; a [`ProfileId`] is a place in this list. Never empty. Where [`Config::implicit`] the first is the client's own login,
     /// and whoever else is defined is in no chain.
     pub profiles: Vec<Profile>,
@@ -63,7 +67,11 @@ impl Config {
     /// Takes the client's own base URL over: as the address of the implicit profile, so that a gateway stays in the path.
     pub(crate) fn adopt(&mut self, client: &ClientBaseUrl) {
         let elsewhere = |url: &Option<BaseUrl>| url.clone().filter(|url| !url.points_at(self.server.listen));
-        self.client = ClientBaseUrl { current: elsewhere(&client.current), before_install: elsewhere(&client.before_install) };
+        self.client = ClientBaseUrl {
+            current: elsewhere(&client.current),
+            before_install: elsewhere(&client.before_install),
+            named: client.named.clone(),
+        };
         let adopted = self.client.current.clone().or_else(|| self.client.before_install.clone());
         if let (true, Some(url), Some(profile)) = (self.implicit, adopted, self.profiles.first_mut()) {
             profile.base_url = url;
@@ -86,8 +94,9 @@ impl Config {
         client.current.as_ref().or(named).or(client.before_install.as_ref()).or(first.map(|profile| &profile.base_url))
     }
 
-    /// The chain that holds always comes first, then the others in their order.
-    fn first_with_client_credential(&self) -> Option<&Profile> {
+    /// The first profile that is sent the client's credential, unless it is withheld: the chain that holds always comes first, then the
+    /// others in their order.
+    pub fn first_with_client_credential(&self) -> Option<&Profile> {
         let rules = self.rules.last().into_iter().chain(&self.rules);
         let mut profiles = rules.flat_map(|rule| &rule.chain.entries).filter_map(|entry| self.profiles.get(usize::from(entry.profile.0)));
         profiles.find(|profile| matches!(profile.auth.source, AuthSource::Client))
@@ -117,20 +126,27 @@ pub(crate) fn compile(root: &Node, origin: &Setting<'_>, findings: &mut Findings
     table.finish_with(misplaced, findings);
     let names = Names::of(profiles_field.as_ref(), origin.file);
     let profiles = profiles_field.as_ref().map(|field| profiles::read(field, server.listen, origin.home, findings)).unwrap_or_default();
-    let (policy, rules) = match (&policy_field, &profiles_field) {
+    let (policy, chains) = match (&policy_field, &profiles_field) {
         (Some(field), _) => policy::read(field, &names, origin, findings)?,
         (None, Some(field)) if !names.is_empty() => {
             warn_of_missing_policy(field, findings);
-            (Policy::default(), Vec::new())
+            (Policy::default(), Chains::default())
         }
-        (None, _) => (Policy::default(), Vec::new()),
+        (None, _) => (Policy::default(), Chains::default()),
     };
     if names.any_dropped() && findings.errors.is_empty() {
-        report_nobody_left(&rules, profiles_field.as_ref()?, findings);
+        report_nobody_left(&chains.here, profiles_field.as_ref()?, findings);
     }
     let origins = policy_field.as_ref().map(|field| origins(field.node)).unwrap_or_default();
     let policy = Policy { gates: hooks::gates(&hooks), ..policy };
-    Some(Config { hooks, notify, origins, ..finish(policy, rules, profiles, server, log) })
+    Some(Config {
+        hooks,
+        notify,
+        origins,
+        folder_rules: chains.of_folders,
+        everywhere_rules: chains.everywhere,
+        ..finish(policy, chains.here, profiles, server, log)
+    })
 }
 
 /// Where each chain stands, by its name.
@@ -182,6 +198,8 @@ fn finish(policy: Policy, mut rules: Vec<ChainRule>, mut profiles: Vec<Profile>,
     Config {
         policy,
         rules,
+        folder_rules: Vec::new(),
+        everywhere_rules: Vec::new(),
         profiles,
         hooks: Vec::new(),
         server,

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::base_url::BaseUrl;
 use crate::locations::Locations;
-use crate::trust::TrustStore;
+use crate::trust::{TrustStore, digest};
 
 /// Begins the name of every variable of ours.
 const PREFIX: &str = "HOTSPARE_";
@@ -19,6 +19,7 @@ pub struct Context {
     variables: Vec<(String, String)>,
     without_projects: bool,
     instead: Vec<(PathBuf, String)>,
+    left_out: Vec<PathBuf>,
     trusts_all: bool,
     client: ClientBaseUrl,
 }
@@ -30,6 +31,26 @@ pub struct ClientBaseUrl {
     pub current: Option<BaseUrl>,
     /// What stood there before `install`, by the receipt.
     pub before_install: Option<BaseUrl>,
+    /// Credentials that the user's files name together with a host, such as a shell alias with a provider's URL and token. Claude Code's
+    /// settings outrank the alias's URL and not its token, so the token comes here, and belongs there.
+    pub named: Vec<NamedCredential>,
+}
+
+/// A credential that was named for a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedCredential {
+    /// See [`credential_digest`].
+    pub digest: u64,
+    /// The host that it was named for.
+    pub base_url: BaseUrl,
+}
+
+/// Fingerprint of a credential, which does not contain it: the first 64 bits of its SHA-256.
+pub fn credential_digest(credential: &[u8]) -> u64 {
+    digest(credential)
+        .bytes()
+        .take(16)
+        .fold(0, |so_far, digit| (so_far << 4) | u64::from(char::from(digit).to_digit(16).unwrap_or_default()))
 }
 
 impl Context {
@@ -74,6 +95,13 @@ impl Context {
         self
     }
 
+    /// Without this project file, whatever stands in it.
+    #[must_use]
+    pub(crate) fn leaving_out(mut self, file: impl Into<PathBuf>) -> Self {
+        self.left_out.push(file.into());
+        self
+    }
+
     /// As if every project file were trusted: to see what trust would do before it is given.
     #[must_use]
     pub fn trusting_all(mut self) -> Self {
@@ -106,6 +134,10 @@ impl Context {
 
     pub(crate) fn variables(&self) -> &[(String, String)] {
         &self.variables
+    }
+
+    pub(crate) fn leaves_out(&self, file: &Path) -> bool {
+        self.left_out.iter().any(|known| known == file)
     }
 
     pub(crate) fn text_in_place_of(&self, file: &Path) -> Option<&str> {

@@ -46,6 +46,37 @@ pub fn explain(path: &KeyPath) -> Result<Explained, Option<KeyPath>> {
     })
 }
 
+/// Deepest key that [`all_keys`] lists; the format has five levels.
+const MAX_KEY_DEPTH: usize = 6;
+
+/// Every key of the format whose name is fixed, sorted: `failover_policy`, `failover_policy.clocks`, ….
+#[must_use]
+pub fn all_keys() -> Vec<String> {
+    let root = schema();
+    let mut found = Vec::new();
+    if let Some(top) = lookup::resolved(&root, &root) {
+        collect_keys(&root, &top, "", MAX_KEY_DEPTH, &mut found);
+    }
+    found.sort_unstable();
+    found.dedup();
+    found
+}
+
+fn collect_keys(root: &Value, schema: &Map<String, Value>, prefix: &str, depth: usize, found: &mut Vec<String>) {
+    let choices = ["anyOf", "oneOf"].iter().filter_map(|word| schema.get(*word)?.as_array()).flatten();
+    let mut shapes: Vec<Map<String, Value>> = choices.filter_map(|choice| lookup::resolved(root, choice)).collect();
+    shapes.push(schema.clone());
+    for name in shapes.iter().filter_map(|shape| shape.get("properties")?.as_object()).flat_map(Map::keys) {
+        let path = if prefix.is_empty() { name.clone() } else { format!("{prefix}.{name}") };
+        if depth > 1
+            && let Some(below) = lookup::child(root, schema, name)
+        {
+            collect_keys(root, &below, &path, depth - 1, found);
+        }
+        found.push(path);
+    }
+}
+
 /// The path with its first wrong key replaced by the nearest right one.
 fn meant(root: &Value, path: &KeyPath) -> Option<KeyPath> {
     let mut schema = lookup::resolved(root, root)?;

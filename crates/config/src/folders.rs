@@ -2,7 +2,7 @@
 //! more than a few, and never reads one again that has not changed.
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::compile::Config;
@@ -10,6 +10,7 @@ use crate::context::Context;
 use crate::diagnostic::Errors;
 use crate::fingerprint::Fingerprint;
 use crate::layers;
+use crate::lenient::{LeftOut, load_leniently};
 use crate::locations::Locations;
 
 /// The header in which a client's folder travels; it ends at the proxy.
@@ -24,19 +25,32 @@ const LONGEST: usize = 16 * 1024;
 /// A folder's files are looked at no more often.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// What holds in a folder.
+#[derive(Debug, Clone)]
+pub struct FolderConfig {
+    /// Its configuration; the same `Arc` as long as nothing has changed. `None` if it never had a valid one.
+    pub config: Option<Arc<Config>>,
+    /// The project files that are faulty, of which nothing or their last good text is in force.
+    pub left_out: Arc<[LeftOut]>,
+    /// Why the configuration could not be read; the last good one is in force, if there was any.
+    pub errors: Option<Arc<Errors>>,
+}
+
 /// The configurations of folders.
 pub struct Folders {
     locations: Locations,
     context: Context,
-    /// The one that was asked for last stands last.
+    /// The one that was asked for last stands last. Never held while a file is read: that may take long.
     known: Mutex<Vec<Known>>,
 }
 
+#[derive(Clone)]
 struct Known {
     cwd: PathBuf,
     seen: Fingerprint,
-    looked: Instant,
-    outcome: Result<Arc<Config>, Arc<Errors>>,
+    /// When its files were last looked at; `None` if that does not count any more.
+    looked: Option<Instant>,
+    outcome: FolderConfig,
 }
 
 impl Folders {
@@ -45,19 +59,24 @@ impl Folders {
         Self { locations, context, known: Mutex::default() }
     }
 
-    /// The configuration of a folder; the same `Arc` as long as nothing has changed.
-    ///
-    /// # Errors
-    ///
-    /// As [`crate::load`].
-    pub fn compile_for(&self, now: Instant, cwd: &Path) -> Result<Arc<Config>, Arc<Errors>> {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = known.iter().position(|known| known.cwd == cwd).map(|place| known.remove(place));
-        let entry = match found {
-            Some(entry) if now.saturating_duration_since(entry.looked) < LOOK_EVERY => entry,
-            found => self.looked_at(now, cwd, found),
-        };
+    /// What is known of a folder without looking at its files, and whether they were looked at within [`LOOK_EVERY`].
+    pub fn known(&self, now: Instant, cwd: &Path) -> Option<(FolderConfig, bool)> {
+        let mut known = self.lock();
+        let place = known.iter().position(|known| known.cwd == cwd)?;
+        let entry = known.remove(place);
+        let is_fresh = entry.looked.is_some_and(|looked| now.saturating_duration_since(looked) < LOOK_EVERY);
         let outcome = entry.outcome.clone();
+        known.push(entry);
+        Some((outcome, is_fresh))
+    }
+
+    /// What holds in a folder, by its files as they are now. Waits for the disk.
+    pub fn look(&self, now: Instant, cwd: &Path) -> FolderConfig {
+        let before = self.lock().iter().find(|known| known.cwd == cwd).cloned();
+        let entry = self.looked_at(now, cwd, before);
+        let outcome = entry.outcome.clone();
+        let mut known = self.lock();
+        known.retain(|known| known.cwd != cwd);
         known.push(entry);
         if known.len() > MOST_FOLDERS {
             known.remove(0);
@@ -65,18 +84,51 @@ impl Folders {
         outcome
     }
 
+    /// Has the files of every folder looked at again before they count: the user's own configuration has changed.
+    pub fn look_again(&self) {
+        self.lock().iter_mut().for_each(|known| known.looked = None);
+    }
+
+    /// The configuration of a folder, without project files that are faulty; the same `Arc` as long as nothing has changed.
+    ///
+    /// # Errors
+    ///
+    /// As [`load_leniently`], where it never had a valid one.
+    pub fn compile_for(&self, now: Instant, cwd: &Path) -> Result<Arc<Config>, Arc<Errors>> {
+        let outcome = match self.known(now, cwd) {
+            Some((outcome, true)) => outcome,
+            _ => self.look(now, cwd),
+        };
+        match (outcome.config, outcome.errors) {
+            (Some(config), _) => Ok(config),
+            (None, errors) => Err(errors.unwrap_or_else(|| Arc::new(Errors(Vec::new())))),
+        }
+    }
+
     fn looked_at(&self, now: Instant, cwd: &Path, known: Option<Known>) -> Known {
         let context = self.context.in_folder(cwd);
         // Before it is read: a change meanwhile is seen the next time.
         let seen = Fingerprint::of(&layers::candidates(&self.locations, &context));
-        match known {
-            Some(known) if known.seen == seen => Known { looked: now, ..known },
-            _ => {
-                let outcome = crate::load(&self.locations, &context).map(Arc::new).map_err(Arc::new);
-                Known { cwd: cwd.to_owned(), seen, looked: now, outcome }
-            }
+        if let Some(known) = known.as_ref().filter(|known| known.seen == seen) {
+            return Known { looked: Some(now), ..known.clone() };
         }
+        let last_good = known.and_then(|known| known.outcome.config);
+        let outcome = match load_leniently(&self.locations, &context, &texts(last_good.as_deref())) {
+            Ok((config, left_out)) => FolderConfig { config: Some(Arc::new(config)), left_out: left_out.into(), errors: None },
+            Err(errors) => FolderConfig { config: last_good, left_out: Arc::from([]), errors: Some(Arc::new(errors)) },
+        };
+        Known { cwd: cwd.to_owned(), seen, looked: Some(now), outcome }
     }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The texts of the project files that had a say.
+fn texts(config: Option<&Config>) -> Vec<(PathBuf, Arc<str>)> {
+    let projects = config.map(|config| config.projects.as_slice()).unwrap_or_default();
+    projects.iter().filter_map(|project| Some((project.file.clone(), project.text.clone()?))).collect()
 }
 
 /// A folder as a header's value: everything but plain characters in `%XX`.

@@ -14,6 +14,15 @@ use crate::layers::Layer;
 use crate::source::Place;
 use crate::tree::{self, Member, Node, Value};
 
+/// Reads another program's JSON5 file: JSON with comments, trailing commas, single quotes and bare names. `None` if it is not that.
+///
+/// ```
+/// assert_eq!(hotspare_config::json5("{ a: 'b', } // c"), Some(serde_json::json!({ "a": "b" })));
+/// ```
+pub fn json5(text: &str) -> Option<Json> {
+    tree::parse_json5(text)
+}
+
 /// The text of a settings file, and where everything in it is.
 pub struct Settings {
     text: String,
@@ -225,6 +234,24 @@ mod tests {
         assert_eq!(settings(r#"{"l":[1,2]}"#).with_entry_replaced(&["l"], 0, "5"), r#"{"l":[5,2]}"#);
         let error = settings(r#"{"l":{}}"#).with_entry(&["l"], "1").expect_err("no list");
         assert_eq!(error.to_string(), "`l` is an object, and no list");
+    }
+
+    #[test]
+    fn json5_is_read_with_its_liberties() {
+        let text = "\u{feff}{ // c\n  'a': \"x\", b: [1, 0x10, .5,], \"b2\": null, /* d */ \"a\": 'y',\n}\n";
+        assert_eq!(json5(text), Some(serde_json::json!({ "a": "y", "b": [1, "0x10", ".5"], "b2": null })));
+        for text in ["", "{", "{a:}", "\u{0}", &"[".repeat(200_000), &"{a:".repeat(200_000)] {
+            assert_eq!(json5(text), None);
+        }
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig { cases: 2000, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn json5_reads_any_text_without_a_panic(text in "[-{}\\[\\]:,'\"/*a0x.+ \\n\\\\u]{0,60}|(?s).{0,40}") {
+            json5(&text);
+        }
     }
 
     #[test]

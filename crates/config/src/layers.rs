@@ -152,7 +152,7 @@ fn project_files(locations: &Locations, context: &Context, parts: &mut Vec<Part>
             let place = Place::new(layer, &files.own);
             let Some(text) = projects::read(folder, &files.own, context, layer, findings)? else { continue };
             let node = tree_of(&place, &text, findings)?;
-            let project = Project::new(&files.own, layer, text.as_bytes(), &trust, findings);
+            let project = Project::new(&files.own, layer, (&text, &text), &trust, findings);
             parts.push(Part { place, node, project: Some(project) });
         }
     }
@@ -164,7 +164,7 @@ fn project_claude(files: &projects::Files, context: &Context, trust: &TrustStore
     let place = Place::new(files.layer, &files.claude);
     let text = projects::read_foreign(&files.folder, &files.claude, context)?;
     let (member, text_of_policy) = claude_member(&place, &text, findings)?;
-    let project = Project::new(&files.claude, files.layer, text_of_policy.as_bytes(), trust, findings);
+    let project = Project::new(&files.claude, files.layer, (&text_of_policy, &text), trust, findings);
     Some(Part { place, node: member, project: Some(project) })
 }
 

@@ -59,6 +59,7 @@ const HARMLESS_KEYS: &[&str] = &[
     "max_body",
     "max_connections",
     "mode",
+    "children",
     "notify",
     "desktop",
     "terminal",

@@ -3,7 +3,7 @@
 use hotspare_core::policy::{ClockOverrides, Clocks, MAX_HOPS, TriggerName};
 use hotspare_core::{ChainEntry, ChainRule, Failback, FailbackAt, MidStream, OnExhausted, Policy, SlowService, Triggers};
 
-use crate::chains::{self, chain};
+use crate::chains::{self, Chains, chain};
 use crate::codes;
 use crate::compile::Setting;
 use crate::profiles::{Names, example};
@@ -13,12 +13,7 @@ use crate::tree::Value;
 use crate::units::duration;
 
 /// Reads the policy and its chains, the last of which matches everything. No chain at all: none was asked for.
-pub(crate) fn read(
-    field: &Field<'_>,
-    names: &Names<'_>,
-    setting: &Setting<'_>,
-    findings: &mut Findings,
-) -> Option<(Policy, Vec<ChainRule>)> {
+pub(crate) fn read(field: &Field<'_>, names: &Names<'_>, setting: &Setting<'_>, findings: &mut Findings) -> Option<(Policy, Chains)> {
     let mut table = field.table(findings)?;
     let mut policy = Policy::default();
     if let Some(enabled) = table.take("enabled").and_then(|field| field.bool(findings)) {
@@ -58,15 +53,15 @@ pub(crate) fn read(
     if let Some(hedge) = table.take("hedge").and_then(|field| field.bool(findings)) {
         policy.hedge = hedge;
     }
-    let mut rules = chain_list.as_ref().map(|field| chains::read(field, names, setting, findings)).unwrap_or_default();
+    let mut chains = chain_list.as_ref().map(|field| chains::read(field, names, setting, findings)).unwrap_or_default();
     let asks = primary.is_some() || chain_list.is_some();
     if names.is_empty() && !(names.any_dropped() && asks) {
         report_no_profiles(primary.as_ref(), secondary.as_ref(), chain_list.as_ref(), names, findings);
-    } else {
-        rules.extend(pair(&table, primary.as_ref(), secondary.as_ref(), &rules, names, findings));
+    } else if let Some(rule) = pair(&table, primary.as_ref(), secondary.as_ref(), &chains.here, names, findings) {
+        chains.push_last(&rule);
     }
     table.finish(findings);
-    Some((policy, rules))
+    Some((policy, chains))
 }
 
 /// What the client hears at the end; for the policy and for a chain.

@@ -20,7 +20,7 @@ use crate::supports::{self, Supports};
 use crate::tree::{Member, Value};
 
 /// Most profiles in one configuration.
-const MOST: usize = 64;
+pub const MAX_PROFILES: usize = 64;
 
 /// A configured way out.
 #[derive(Debug, Clone)]
@@ -191,9 +191,9 @@ pub(crate) fn example(name: &str, primary: bool) -> String {
 /// Reads every profile; the place in the list is the [`ProfileId`].
 pub(crate) fn read(field: &Field<'_>, listen: SocketAddr, home: &Path, findings: &mut Findings) -> Vec<Profile> {
     let Some(table) = field.table(findings) else { return Vec::new() };
-    if table.all().count() > MOST {
+    if table.all().count() > MAX_PROFILES {
         findings
-            .error(codes::OUT_OF_RANGE, &field.key_at, format!("more than {MOST} profiles"), "too many profiles here")
+            .error(codes::OUT_OF_RANGE, &field.key_at, format!("more than {MAX_PROFILES} profiles"), "too many profiles here")
             .help("remove those that no chain uses");
     }
     table
@@ -324,6 +324,8 @@ fn refuse(field: &Field<'_>, error: BaseUrlError, findings: &mut Findings) {
 /// A company's gateway is a good reason, a mistake in the URL is not; the user must know either way.
 fn warn_of_login_via_gateway(url: &BaseUrl, auth: &Auth, field: &Field<'_>, findings: &mut Findings) {
     let whose = match auth.source {
+        // `"auth": "client"` is the user's statement that the gateway may have it.
+        AuthSource::Client if auth.is_written => return,
         AuthSource::Client => "the client's own login",
         AuthSource::ClaudeConfigDir(_) => "a stored login",
         _ => return,
@@ -332,7 +334,7 @@ fn warn_of_login_via_gateway(url: &BaseUrl, auth: &Auth, field: &Field<'_>, find
         let title = format!("`{}` sends {whose} to {}", field.path, url.authority());
         findings
             .warning(codes::CLIENT_LOGIN_VIA_GATEWAY, &field.key_at, title, format!("uses {whose}"))
-            .help("fine for a gateway of your company; otherwise give the profile its own `auth`");
+            .help("for a gateway of your company, say so: `\"auth\": \"client\"`; otherwise give the profile its own `auth`");
     }
 }
 

@@ -2,6 +2,7 @@
 //! a checked-out folder holds was put there by somebody else.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use hotspare_core::ModelPattern;
 
@@ -22,6 +23,9 @@ const OWN: &str = ".hotspare";
 /// Claude Code's folder in a project.
 const CLAUDES: &str = ".claude";
 
+/// Largest text of a project file that is kept, to stand in for a later one that is broken. Bytes; such a file has a few hundred.
+const MAX_KEPT_TEXT: usize = 64 * 1024;
+
 /// A project file that was read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Project {
@@ -35,16 +39,20 @@ pub struct Project {
     pub digest: String,
     /// What it wanted beyond narrowing and did not get, in words.
     pub refused: Vec<String>,
+    /// The whole text of the file; `None` if it is larger than [`MAX_KEPT_TEXT`].
+    pub(crate) text: Option<Arc<str>>,
 }
 
 impl Project {
-    pub(crate) fn new(file: &Path, layer: Layer, text: &[u8], store: &TrustStore, findings: &mut Findings) -> Self {
-        let digest = trust::digest(text);
+    /// The part of the file's text that counts is what trust is about.
+    pub(crate) fn new(file: &Path, layer: Layer, (part, whole): (&str, &str), store: &TrustStore, findings: &mut Findings) -> Self {
+        let digest = trust::digest(part.as_bytes());
         let trusted = store.standing(file, &digest).unwrap_or_else(|LoosePin(pin)| {
             findings.warnings.push(loose(&pin));
             Trusted::No
         });
-        Self { file: file.to_owned(), layer, trusted, digest, refused: Vec::new() }
+        let text = (whole.len() <= MAX_KEPT_TEXT).then(|| Arc::from(whole));
+        Self { file: file.to_owned(), layer, trusted, digest, refused: Vec::new(), text }
     }
 }
 
@@ -104,6 +112,9 @@ fn fits(wanted: &[String], found: &[String]) -> bool {
 
 /// The text of a file of ours; none if there is none or it is not read for the reason that the warning names.
 pub(crate) fn read(folder: &Path, file: &Path, context: &Context, layer: Layer, findings: &mut Findings) -> Result<Option<String>, Errors> {
+    if context.leaves_out(file) {
+        return Ok(None);
+    }
     if let Some(text) = context.text_in_place_of(file) {
         return Ok(Some(text.to_owned()));
     }
@@ -121,6 +132,9 @@ pub(crate) fn read(folder: &Path, file: &Path, context: &Context, layer: Layer, 
 
 /// The text of Claude Code's settings in the folder. What is wrong with them is the client's to say.
 pub(crate) fn read_foreign(folder: &Path, file: &Path, context: &Context) -> Option<String> {
+    if context.leaves_out(file) {
+        return None;
+    }
     if let Some(text) = context.text_in_place_of(file) {
         return Some(text.to_owned());
     }

@@ -125,7 +125,9 @@ struct FailoverPolicy {
     mid_stream: Option<MidStream>,
     /// When a session goes back to a better profile that is well again.
     failback: Option<Failback>,
-    /// Whether an answer that starts slowly may be raced by the next profile. Each race is billed twice. Default: false.
+    /// Whether an answer that starts slowly may be raced by the next profile. Each race is billed twice. Raced are streams without
+    /// server-side tools, after 10 seconds or the profile's 95th percentile if that is longer, at most 5 percent of the requests of ten
+    /// minutes, and never at a profile whose usage window is 80 percent used, nor with a `PreFailover` hook. Default: false.
     hedge: Option<bool>,
     /// The separate time limits of one attempt.
     clocks: Option<Clocks>,
@@ -136,7 +138,8 @@ struct FailoverPolicy {
 #[schemars(deny_unknown_fields)]
 #[schemars(example = json!({ "after_good": 2, "min_stay": "2m", "at": "cold_cache" }))]
 struct Failback {
-    /// Good answers after which a profile that failed counts as well again. Default: 2.
+    /// Good answers in a row that close an open circuit breaker. A profile that only cools down is used again when that time is over.
+    /// Default: 2.
     #[schemars(range(min = 1, max = 10))]
     after_good: Option<u8>,
     /// Shortest time that a session stays where it went. Default: 2m.
@@ -252,7 +255,7 @@ enum OnExhausted {
     Wait,
     /// An answer that stays open until a profile recovers, for at most 9 minutes; for work that nobody watches.
     Hold,
-    /// An error at once, with a line for each profile.
+    /// An error at once that names each profile with its failure.
     Fail,
 }
 
@@ -506,6 +509,17 @@ struct Server {
     max_connections: Option<u16>,
     /// How clients are led through hotspare; read at the start. Default: auto.
     mode: Option<Mode>,
+    /// Where requests go of programs that Claude Code starts: commands of its tools, MCP servers, hooks; read at the start. Default: direct.
+    children: Option<Children>,
+}
+
+#[derive(JsonSchema)]
+#[schemars(rename_all = "snake_case")]
+enum Children {
+    /// Where they would go without hotspare, with the program's own credential.
+    Direct,
+    /// Through the chain, as those of Claude Code itself.
+    Protected,
 }
 
 #[derive(JsonSchema)]

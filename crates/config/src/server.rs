@@ -18,6 +18,16 @@ pub enum Mode {
     Full,
 }
 
+/// Where the requests go of programs that Claude Code starts: commands of its tools, MCP servers, hooks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Children {
+    /// Where they would go without hotspare.
+    #[default]
+    Direct,
+    /// Through the chain, as those of Claude Code itself.
+    Protected,
+}
+
 /// The listener and its limits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Server {
@@ -29,6 +39,8 @@ pub struct Server {
     pub max_connections: usize,
     /// How clients are led through.
     pub mode: Mode,
+    /// Where requests of programs inside a session go.
+    pub children: Children,
 }
 
 impl Default for Server {
@@ -38,6 +50,7 @@ impl Default for Server {
             max_body: 32 * 1024 * 1024,
             max_connections: 256,
             mode: Mode::default(),
+            children: Children::default(),
         }
     }
 }
@@ -58,6 +71,10 @@ pub(crate) fn read(field: &Field<'_>, findings: &mut Findings) -> Server {
     let modes = [("auto", Mode::Auto), ("base", Mode::Base), ("full", Mode::Full)];
     if let Some(mode) = table.take("mode").and_then(|field| field.word(&modes, &[], findings)) {
         server.mode = mode;
+    }
+    let children = [("direct", Children::Direct), ("protected", Children::Protected)];
+    if let Some(children) = table.take("children").and_then(|field| field.word(&children, &[], findings)) {
+        server.children = children;
     }
     table.finish(findings);
     server

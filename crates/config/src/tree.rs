@@ -122,6 +122,38 @@ pub(crate) fn parse_foreign(place: &Place, text: &str) -> Result<Node, Box<Diagn
     convert.faults.into_iter().next().map_or(Ok(node), |fault| Err(Box::new(fault)))
 }
 
+/// Parses another program's JSON5 without places: comments, trailing commas, single quotes and bare names pass, and of a key that is
+/// given twice the last one counts. `None` if it is not even that.
+pub(crate) fn parse_json5(text: &str) -> Option<serde_json::Value> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
+    let options = ParseOptions {
+        allow_loose_object_property_names: true,
+        allow_single_quoted_strings: true,
+        allow_hexadecimal_numbers: true,
+        allow_unary_plus_numbers: true,
+        allow_bare_decimal_point_numbers: true,
+        allow_non_finite_numbers: true,
+        allow_extended_string_escapes: true,
+        ..options()
+    };
+    parse_to_ast(text, &CollectOptions::default(), &options).ok()?.value.map(plain)
+}
+
+fn plain(value: ast::Value<'_>) -> serde_json::Value {
+    use serde_json::Value as Json;
+    match value {
+        ast::Value::NullKeyword(_) => Json::Null,
+        ast::Value::BooleanLit(literal) => Json::Bool(literal.value),
+        // What JSON cannot say as a number (`0x10`, `NaN`) stays as it is written.
+        ast::Value::NumberLit(literal) => serde_json::from_str(literal.value).unwrap_or_else(|_| Json::String(literal.value.to_owned())),
+        ast::Value::StringLit(literal) => Json::String(literal.value.into_owned()),
+        ast::Value::Array(array) => array.elements.into_iter().map(plain).collect(),
+        ast::Value::Object(object) => {
+            object.properties.into_iter().map(|property| (property.name.into_string(), plain(property.value))).collect()
+        }
+    }
+}
+
 /// Some editors put it first; three bytes in UTF-8.
 const BYTE_ORDER_MARK: char = '\u{feff}';
 

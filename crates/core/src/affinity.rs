@@ -69,6 +69,8 @@ impl Stay {
 #[derive(Debug, Clone, Default)]
 pub struct Affinity {
     sessions: HashMap<u64, Stay>,
+    /// The last profile of sessions that a reset released, until they are served again.
+    released: HashMap<u64, ProfileId>,
 }
 
 impl Affinity {
@@ -77,9 +79,15 @@ impl Affinity {
         self.sessions.get(&session?).filter(|stay| now.saturating_duration_since(stay.last_used) < CACHE_LIFE_LONG)
     }
 
+    /// The profile that served the session last, whether or not it stays there. `None` if the session is new.
+    pub fn previous(&self, now: Instant, session: u64) -> Option<ProfileId> {
+        self.stay(now, Some(session)).map(|stay| stay.profile).or_else(|| self.released.get(&session).copied())
+    }
+
     /// The session was served.
     pub fn on_served(&mut self, now: Instant, session: u64, profile: ProfileId, cache_life: Duration, mid_turn: bool) {
         self.make_room(session);
+        self.released.remove(&session);
         let stay = self.sessions.entry(session).or_insert_with(|| Stay {
             profile,
             since: now,
@@ -122,12 +130,26 @@ impl Affinity {
 
     /// The sessions that have left this profile may go back with their next request.
     pub fn send_home(&mut self, profile: ProfileId) {
-        self.sessions.retain(|_, stay| stay.homes.iter().all(|(home, _)| *home != profile));
+        self.release(|stay| stay.homes.iter().any(|(home, _)| *home == profile));
+    }
+
+    /// Sessions that are at this profile choose again with their next request.
+    pub fn leave(&mut self, profile: ProfileId) {
+        self.sessions.retain(|_, stay| stay.profile != profile);
     }
 
     /// Everyone goes home with the next request.
     pub fn clear(&mut self) {
-        self.sessions.clear();
+        self.release(|_| true);
+    }
+
+    fn release(&mut self, leaves: impl Fn(&Stay) -> bool) {
+        let left: Vec<(u64, ProfileId)> =
+            self.sessions.extract_if(|_, stay| leaves(stay)).map(|(session, stay)| (session, stay.profile)).collect();
+        if self.released.len() + left.len() > MOST_SESSIONS {
+            self.released.clear();
+        }
+        self.released.extend(left);
     }
 
     /// Forgets what is too old to matter.
@@ -231,6 +253,10 @@ mod tests {
         affinity.send_home(HOME);
         let stays = |session| affinity.stay(now, Some(session)).map(|stay| stay.profile);
         assert_eq!([SESSION, 8, 9].map(stays), [None, Some(SPARE), Some(HOME)]);
+        assert_eq!([SESSION, 8, 10].map(|session| affinity.previous(now, session)), [Some(SPARE), Some(SPARE), None]);
+        affinity.on_served(now, SESSION, HOME, CACHE_LIFE, false);
+        affinity.clear();
+        assert_eq!(affinity.previous(now, SESSION), Some(HOME));
     }
 
     #[test]

@@ -209,7 +209,7 @@ pub struct Traffic {
 
 impl Traffic {
     /// What it fails with now: why it is blocked, else its last failure when nothing good has come since.
-    fn failing(&self) -> Option<FailureKind> {
+    pub fn failing(&self) -> Option<FailureKind> {
         let last = self.failures.iter().min_by_key(|failure| failure.ago_s);
         let now = last.filter(|failure| self.good_ago_s.is_none_or(|good| failure.ago_s < good)).map(|failure| failure.class);
         self.blocked.or(now)

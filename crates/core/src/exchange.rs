@@ -61,6 +61,17 @@ pub enum Action {
     End(Ending),
 }
 
+/// What a request without an answer waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Wait {
+    /// The profile that it was sent to last and that has not failed; `None` if no attempt is under way.
+    pub profile: Option<ProfileId>,
+    /// When it was sent there.
+    pub since: Option<Instant>,
+    /// The profile that is tried next; `None` if no further one would be.
+    pub next: Option<ProfileId>,
+}
+
 /// The whole answer to a request that no profile could serve.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
@@ -351,7 +362,7 @@ impl Exchange {
         if self.facts.endpoint.moves_health() {
             at.world.health.on_success(now, candidate.profile, family, began, self.policy.failback.after_good);
             if let Some(session) = self.facts.stay_key().filter(|_| !self.facts.side) {
-                let home = at.world.affinity.stay(now, Some(session)).map(|stay| stay.profile);
+                let home = at.world.affinity.previous(now, session);
                 self.left = home.filter(|home| *home != candidate.profile);
                 at.world.affinity.on_served(now, session, candidate.profile, self.facts.cache_life, mid_turn);
             }
@@ -640,6 +651,18 @@ impl Exchange {
     /// Whether every profile that could be asked failed, whatever the client was told of it.
     pub fn found_nobody(&self) -> bool {
         self.found_nobody
+    }
+
+    /// Where the request is, and where it goes if nothing comes.
+    pub fn waits_for(&self) -> Wait {
+        let run = self.runs.last();
+        let may_go_on = self.hops < self.policy.max_hops && self.may_try_again() && self.replayable;
+        let next = self.queue.iter().find(|candidate| !candidate.last_resort).or_else(|| self.queue.front());
+        Wait {
+            profile: run.map(|run| run.candidate.profile),
+            since: run.map(|run| run.began),
+            next: next.filter(|_| may_go_on).map(|candidate| candidate.profile),
+        }
     }
 
     /// When it began.

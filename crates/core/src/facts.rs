@@ -153,6 +153,8 @@ pub struct RequestFacts {
     pub session: Option<u64>,
     /// Fingerprint of the credential that the client itself sent, if it sent one that is not our local token.
     pub own_credential: Option<u64>,
+    /// Digests of that credential's values, by which one that the user has named for another host is known.
+    pub credential_digests: Vec<u64>,
     /// True if that credential has the form of Anthropic's keys and logins (`sk-ant-…`).
     pub anthropic_credential: bool,
     /// Whether it can go on with slower service.

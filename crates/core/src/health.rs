@@ -88,6 +88,11 @@ impl Bench {
         Self { since: now, until, because, grip, credential: None, looked: now, told: because == FailureKind::QuotaExhausted }
     }
 
+    /// Whether a usage window is used up until a time that the provider named.
+    fn is_used_up(&self) -> bool {
+        self.told && self.because == FailureKind::QuotaExhausted
+    }
+
     /// Whether it blocks and no request has looked for [`LOOK_INTERVAL`].
     fn is_look_due(&self, now: Instant) -> bool {
         self.grip >= Grip::Hard && now.saturating_duration_since(self.looked) >= LOOK_INTERVAL
@@ -507,20 +512,28 @@ impl Health {
         }
     }
 
-    /// Forgets what benched one profile, or every one: `hotspare reset`.
+    /// Clears cooldowns, blocks and breakers of one profile, or of all: `hotspare reset`. A usage window stays as the provider named it, and
+    /// so does the block of one that is used up: only time, or another account, ends it.
     pub fn reset(&mut self, profile: Option<ProfileId>) {
         self.panic = None;
         for (id, health) in &mut self.profiles {
             if profile.is_none_or(|only| only == *id) {
-                health.benches.clear();
+                health.benches.retain(|_, bench| bench.is_used_up());
                 health.breakers.clear();
                 health.soft_streaks.clear();
                 health.bare_limits.clear();
                 health.overruled.clear();
                 health.given_up = 0;
-                // A full window keeps new sessions away as well; the next answer tells what is true.
-                health.windows = Windows::default();
             }
+        }
+    }
+
+    /// Forgets all that keeps requests from a profile, usage windows too: its credential has changed, so it may be another account.
+    pub fn on_new_credential(&mut self, profile: ProfileId) {
+        self.reset(Some(profile));
+        if let Some(health) = self.profiles.get_mut(&profile) {
+            health.benches.clear();
+            health.windows = Windows::default();
         }
     }
 

@@ -10,7 +10,7 @@ use crate::drill::DrillMark;
 use crate::exchange::Outcome;
 use crate::facts::ModelFamily;
 use crate::failure::Failure;
-use crate::record::{AttemptEntry, ExchangeRecord, words};
+use crate::record::{AttemptEntry, ExchangeRecord, Reception, words};
 
 /// Default of `notify.quiet`: the same move is told once in so long.
 pub const QUIET: Duration = Duration::from_secs(600);
@@ -27,6 +27,12 @@ const MOST_OPEN: usize = 4096;
 /// The reason of a way home.
 pub const WELL_AGAIN: &str = "well_again";
 
+/// No move: after a request that no profile could answer, the profile that would have been tried answers.
+pub const ANSWERS_AGAIN: &str = "answers_again";
+
+/// `hotspare switch`: another profile is tried first from now on.
+pub const SWITCHED: &str = "switched";
+
 /// The reason of a move that no failure explains: the user's own word, or another chain.
 pub const MOVED: &str = "moved";
 
@@ -36,6 +42,9 @@ pub const BUDGET_REACHED: &str = "budget_reached";
 /// No move yet: the login of a profile has ended, and the profile is skipped until the user logs in again.
 pub const LOGIN_ENDED: &str = "login_ended";
 
+/// No move: a request did not reach every profile of its chain, because of rules that hold in some folders alone.
+pub const FOLDER_RULES: &str = "folder_rules";
+
 /// Who gave way to whom, and why: what is told once in a while.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Move {
@@ -43,10 +52,18 @@ pub struct Move {
     pub from: String,
     /// Who serves now; none: nobody could.
     pub to: Option<String>,
-    /// A failure's word, [`WELL_AGAIN`], [`MOVED`], [`BUDGET_REACHED`], [`LOGIN_ENDED`], or why `from` was not asked.
+    /// A failure's word, [`WELL_AGAIN`], [`ANSWERS_AGAIN`], [`SWITCHED`], [`MOVED`], [`BUDGET_REACHED`], [`LOGIN_ENDED`], or why `from` was
+    /// not asked.
     pub reason: String,
     /// What `to` was asked for, where that is another model than the client's own.
     pub model: Option<String>,
+}
+
+impl Move {
+    /// Whether no profile could answer a request.
+    pub fn is_total_failure(&self) -> bool {
+        self.to.is_none() && self.reason != BUDGET_REACHED && self.reason != LOGIN_ENDED
+    }
 }
 
 /// Something to tell.
@@ -54,7 +71,7 @@ pub struct Move {
 pub struct Notice {
     /// What moved.
     pub what: Move,
-    /// The failure in short words; empty where there was none.
+    /// The failure in short words; empty where there was none. Where no profile could answer: why each of them did not.
     pub detail: String,
     /// How many moves this stands for. More than one: a count of those since the last notice of the same.
     pub times: u64,
@@ -106,6 +123,18 @@ impl Quiet {
         let oldest = self.known.iter().min_by_key(|(_, entry)| entry.told).map(|(what, _)| what.clone())?;
         let entry = self.known.remove(&oldest)?;
         (entry.count > 0).then(|| entry.counted(oldest))
+    }
+
+    /// The total failure that is known already. Its next request finds the profiles benched: another reason, but not another failure.
+    fn known_total_failure(&self, from: &str) -> Option<Move> {
+        self.known.keys().find(|what| what.is_total_failure() && what.from == from).cloned()
+    }
+
+    /// Forgets moves, so that the next one is news again, and returns the counts that were not told yet.
+    fn forget(&mut self, is_over: impl Fn(&Move) -> bool) -> Vec<Notice> {
+        let over: Vec<Move> = self.known.keys().filter(|what| is_over(what)).cloned().collect();
+        let entries = over.into_iter().filter_map(|what| self.known.remove_entry(&what));
+        entries.filter(|(_, entry)| entry.count > 0).map(|(what, entry)| entry.counted(what)).collect()
     }
 
     /// The counts whose time has come.
@@ -179,6 +208,8 @@ struct Home {
     other: Option<(String, String)>,
     /// What it failed with in the end, where its last answer broke.
     broke: Option<(String, String)>,
+    /// No profile could answer the session's last request.
+    unanswered: bool,
     used: Instant,
 }
 
@@ -210,11 +241,14 @@ impl Watch {
     /// An exchange is over. `primary` is its chain's first profile.
     pub fn over(&mut self, now: Instant, quiet: Duration, primary: Option<&str>, record: &ExchangeRecord) -> Vec<Notice> {
         let open = self.open.remove(&record.id).unwrap_or_default();
-        let server = server(record);
-        if server.is_none() && record.outcome != Outcome::Exhausted {
-            // The client went away before anybody had answered.
-            return Vec::new();
-        }
+        let server = match record.reception() {
+            Reception::Answered(profile) => Some(profile),
+            // A chain of one profile: what it sent is relayed, and the client itself reports it.
+            Reception::Unanswered if record.outcome == Outcome::Relayed && record.profiles().len() < 2 => return Vec::new(),
+            Reception::Unanswered => None,
+            // A refusal of the request moves no session, and says nothing of a profile.
+            Reception::Refused(_) | Reception::Abandoned => return Vec::new(),
+        };
         let key = key(record);
         let model = server.and_then(|server| record.other_model(server)).map(str::to_owned);
         let moved = self.moved(&key, &open, (server, model.as_deref()), primary, record);
@@ -226,11 +260,42 @@ impl Watch {
             };
             return moved.into_iter().map(notice).collect();
         }
-        if let Some(server) = server.filter(|_| record.endpoint.moves_health()) {
-            self.remember(now, key, server, record);
+        let was_unanswered = self.sessions.get(&key).is_some_and(|home| home.unanswered);
+        match server {
+            Some(server) if record.endpoint.moves_health() => self.remember(now, key, server, record),
+            None if record.endpoint.moves_health() => self.remember_unanswered(now, key, moved.as_ref()),
+            Some(_) | None => {}
         }
-        let Some(Left { profile: from, reason, detail, .. }) = moved else { return Vec::new() };
-        self.quiet.note(now, quiet, Move { from, to: server.map(str::to_owned), reason, model }, detail, record.id)
+        let mut notices = Vec::new();
+        let moved = match (server, moved) {
+            (None, Some(left)) => {
+                // The way out of the last total failure was reported: the next one will be reported again.
+                notices.extend(self.quiet.forget(|what| what.reason == ANSWERS_AGAIN));
+                Left { detail: record.failures(), ..left }
+            }
+            (Some(server), moved) if was_unanswered => {
+                notices.extend(self.quiet.forget(Move::is_total_failure));
+                let again = || Left { profile: server.to_owned(), model: None, reason: ANSWERS_AGAIN.to_owned(), detail: String::new() };
+                moved.unwrap_or_else(again)
+            }
+            (_, Some(left)) => left,
+            (_, None) => return notices,
+        };
+        let Left { profile: from, reason, detail, .. } = moved;
+        let what = Move { from, to: server.map(str::to_owned), reason, model };
+        let what = if what.is_total_failure() { self.quiet.known_total_failure(&what.from).unwrap_or(what) } else { what };
+        notices.extend(self.quiet.note(now, quiet, what, detail, record.id));
+        notices
+    }
+
+    /// The user has switched: `to` is tried first from now on, in place of `from`. Sessions that follow are no further news.
+    pub fn switched(&mut self, from: &str, to: &str) -> Notice {
+        for home in self.sessions.values_mut() {
+            to.clone_into(&mut home.profile);
+            home.broke = None;
+        }
+        let what = Move { from: from.to_owned(), to: Some(to.to_owned()), reason: SWITCHED.to_owned(), model: None };
+        Notice { what, detail: String::new(), times: 1, exchange: 0, drill: None }
     }
 
     /// A profile has spent its budget.
@@ -242,6 +307,12 @@ impl Watch {
     /// The login of a profile has ended.
     pub fn login_ended(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
         let what = Move { from: profile.to_owned(), to: None, reason: LOGIN_ENDED.to_owned(), model: None };
+        self.quiet.note(now, quiet, what, detail, id)
+    }
+
+    /// A request did not reach every profile of its chain, because of rules that hold in some folders alone.
+    pub fn limited(&mut self, now: Instant, quiet: Duration, id: u64, profile: &str, detail: String) -> Vec<Notice> {
+        let what = Move { from: profile.to_owned(), to: None, reason: FOLDER_RULES.to_owned(), model: None };
         self.quiet.note(now, quiet, what, detail, id)
     }
 
@@ -288,11 +359,23 @@ impl Watch {
         Some(Left { profile: from.to_owned(), model: None, reason, detail })
     }
 
-    fn remember(&mut self, now: Instant, key: String, server: &str, record: &ExchangeRecord) {
-        if self.sessions.len() >= MOST_SESSIONS && !self.sessions.contains_key(&key) {
+    fn make_room_for(&mut self, key: &str) {
+        if self.sessions.len() >= MOST_SESSIONS && !self.sessions.contains_key(key) {
             let oldest = self.sessions.iter().min_by_key(|(_, home)| home.used).map(|(key, _)| key.clone());
             oldest.and_then(|key| self.sessions.remove(&key));
         }
+    }
+
+    /// Records that no profile could answer a session's request; it stays at home where it was.
+    fn remember_unanswered(&mut self, now: Instant, key: String, left: Option<&Left>) {
+        self.make_room_for(&key);
+        let profile = left.map(|left| left.profile.clone()).unwrap_or_default();
+        let home = self.sessions.entry(key).or_insert(Home { profile, other: None, broke: None, unanswered: true, used: now });
+        (home.unanswered, home.used) = (true, now);
+    }
+
+    fn remember(&mut self, now: Instant, key: String, server: &str, record: &ExchangeRecord) {
+        self.make_room_for(&key);
         let last = record.attempts.iter().rev().find(|attempt| attempt.profile == server && attempt.class.is_some());
         let broke = last.map(|attempt| of_attempt(attempt, record)).map(|left| (left.reason, left.detail));
         let before = self.sessions.remove(&key).filter(|home| home.profile == server).and_then(|home| home.other);
@@ -301,7 +384,7 @@ impl Watch {
             // A side request with a model of its own says nothing of the conversation's.
             (asked, _) => before.filter(|(other, _)| Some(other) != asked.as_ref()),
         };
-        self.sessions.insert(key, Home { profile: server.to_owned(), other, broke, used: now });
+        self.sessions.insert(key, Home { profile: server.to_owned(), other, broke, unanswered: false, used: now });
     }
 }
 
@@ -309,15 +392,6 @@ impl Home {
     /// What was asked for last in place of this model, if another one was.
     fn other_for(&self, asked: Option<&str>) -> Option<&str> {
         self.other.as_ref().filter(|(other, _)| Some(other.as_str()) == asked).map(|(_, sent)| sent.as_str())
-    }
-}
-
-/// Whose answer the client has, in whole or in part; a refusal that was passed on is an answer too.
-fn server(record: &ExchangeRecord) -> Option<&str> {
-    match record.outcome {
-        Outcome::Exhausted => None,
-        Outcome::Relayed => record.served_by.as_deref().or(record.attempts.last().map(|attempt| attempt.profile.as_str())),
-        _ => record.served_by.as_deref(),
     }
 }
 
@@ -339,7 +413,7 @@ fn of_attempt(attempt: &AttemptEntry, record: &ExchangeRecord) -> Left {
 
 /// Why a session that was at `from` is elsewhere, where nothing failed in the exchange itself.
 fn reason_to_leave(from: &str, model: Option<&str>, home: Option<&Home>, record: &ExchangeRecord) -> (String, String) {
-    if record.served_by.is_some() && !record.on_spare && model.is_none() {
+    if record.outcome == Outcome::Served && !record.on_spare && model.is_none() {
         return (WELL_AGAIN.to_owned(), String::new());
     }
     if let Some(broke) = home.and_then(|home| home.broke.clone()) {

@@ -53,6 +53,12 @@ pub struct ExchangeRecord {
     pub chain: String,
     /// The file and line that the chain comes from, where that is known.
     pub rule: Option<String>,
+    /// The folder whose rules held, where the client's folder is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub folder: Option<String>,
+    /// Why it could not reach every profile of its chain, in words; `None` if it could.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<String>,
     /// How it ended.
     pub outcome: Outcome,
     /// The HTTP status that the client got; none: it got nothing.
@@ -61,6 +67,9 @@ pub struct ExchangeRecord {
     pub served_by: Option<String>,
     /// Whether that was another profile than the chain's first.
     pub on_spare: bool,
+    /// The profile whose refusal was relayed; `None` if the client got an answer, or an error of hotspare's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused_by: Option<String>,
     /// Bytes of the request's body.
     pub request_bytes: u64,
     /// Bytes of the answer's body that the client was sent.
@@ -130,6 +139,19 @@ impl HookWord {
             Self::Nothing => "nothing",
         }
     }
+}
+
+/// What a request came to, as its user sees it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reception<'a> {
+    /// This profile answered, at least in part.
+    Answered(&'a str),
+    /// This profile refused the request itself; another one would have had the same to read.
+    Refused(&'a str),
+    /// No profile answered, whatever the client was sent.
+    Unanswered,
+    /// The client went away first.
+    Abandoned,
 }
 
 /// A profile that was not asked, and why.
@@ -257,6 +279,55 @@ impl ExchangeRecord {
         self.drill.is_some_and(|drill| !drill.live)
     }
 
+    /// What the request came to. A relayed refusal is one only where it is about the request; a relayed 529 means that no profile answered.
+    pub fn reception(&self) -> Reception<'_> {
+        match (self.outcome, self.served_by.as_deref()) {
+            (Outcome::Relayed, _) => self.relayed(),
+            (Outcome::Cancelled, None) => Reception::Abandoned,
+            (Outcome::Exhausted, _) | (_, None) => Reception::Unanswered,
+            (_, Some(profile)) => Reception::Answered(profile),
+        }
+    }
+
+    fn relayed(&self) -> Reception<'_> {
+        let relayed = self.attempts.iter().find(|attempt| attempt.decision == Decision::Relay);
+        match relayed {
+            // A refusal that stands within a stream is no failure of the profile.
+            Some(attempt) if attempt.class.is_none_or(|class| class.is_refusal() || class == FailureKind::ModelNotFound) => {
+                Reception::Refused(&attempt.profile)
+            }
+            Some(_) | None => Reception::Unanswered,
+        }
+    }
+
+    /// The profile whose refusal was relayed. Older records do not name it, but the attempt does.
+    pub fn refuser(&self) -> Option<&str> {
+        let relayed = || self.attempts.iter().find(|attempt| self.outcome == Outcome::Relayed && attempt.decision == Decision::Relay);
+        self.refused_by.as_deref().or_else(|| relayed().map(|attempt| attempt.profile.as_str()))
+    }
+
+    /// The profiles of the chain that are known to this record, without duplicates: those that were tried, then those that were skipped.
+    pub fn profiles(&self) -> Vec<&str> {
+        let tried = self.attempts.iter().map(|attempt| attempt.profile.as_str());
+        let mut profiles: Vec<&str> = Vec::new();
+        for profile in tried.chain(self.skipped.iter().map(|skipped| skipped.profile.as_str())) {
+            if !profiles.contains(&profile) {
+                profiles.push(profile);
+            }
+        }
+        profiles
+    }
+
+    /// Why each profile of the chain did not answer: `work (529 overloaded), backup (401 authentication)`.
+    pub fn failures(&self) -> String {
+        let why = |profile: &&str| {
+            let failed = self.attempts.iter().rev().find(|attempt| attempt.profile == **profile).and_then(|attempt| attempt.detail.clone());
+            let skipped = || self.skipped.iter().find(|skipped| skipped.profile == **profile).map(|skipped| skipped.reason.clone());
+            format!("{profile} ({})", failed.or_else(skipped).unwrap_or_else(|| "no answer".to_owned()))
+        };
+        words(&self.profiles().iter().map(why).collect::<Vec<_>>().join(", "))
+    }
+
     /// What this profile was asked for last, where that is another model than the client's own.
     pub fn other_model(&self, profile: &str) -> Option<&str> {
         self.other_model_of(self.attempts.iter().rev().find(|attempt| attempt.profile == profile)?)
@@ -366,10 +437,13 @@ mod tests {
             stream: true,
             chain: "default".to_owned(),
             rule: Some("config.json:14".to_owned()),
+            folder: Some("/home/me/src/bank".to_owned()),
+            limited: None,
             outcome: Outcome::Served,
             status: Some(200),
             served_by: Some("spare".to_owned()),
             on_spare: true,
+            refused_by: None,
             request_bytes: 87_000,
             response_bytes: 4_000,
             changed: vec!["model → other".to_owned()],

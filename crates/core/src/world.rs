@@ -66,8 +66,8 @@ impl World {
         true
     }
 
-    /// `hotspare reset`: forgets what keeps one profile, or every one, from being asked, and lets the sessions that left it go home with
-    /// their next request.
+    /// `hotspare reset`: clears the cooldowns of one profile, or of all, but not their usage windows, and lets the sessions that left it go
+    /// home with their next request.
     pub fn reset(&mut self, profile: Option<ProfileId>) {
         self.health.reset(profile);
         self.retries.forgive(profile);
@@ -75,6 +75,12 @@ impl World {
             Some(profile) => self.affinity.send_home(profile),
             None => self.affinity.clear(),
         }
+    }
+
+    /// The profile's credential has changed: clears its cooldowns and usage windows, which may have been another account's.
+    pub fn on_new_credential(&mut self, profile: ProfileId) {
+        self.reset(Some(profile));
+        self.health.on_new_credential(profile);
     }
 
     /// Forgets what is too old to matter.

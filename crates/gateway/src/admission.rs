@@ -24,6 +24,8 @@ pub enum Room {
     Hello,
     /// Answered here: what `hotspare status` asks.
     Status,
+    /// Answered here: requests that have no answer yet.
+    InFlight,
     /// Answered here: what was told of moves.
     Notices,
     /// Answered here: what a session has not heard of them.
@@ -32,8 +34,12 @@ pub enum Room {
     Reset,
     /// Answered here: `hotspare switch`.
     Switch,
+    /// Answered here: the folder of a session, named by the client's hooks.
+    Session,
     /// Answered here: `hotspare drill`.
     Drill,
+    /// Answered here: whether the spares of a drill would answer.
+    CheckSpares,
     /// Answered here: the end of a drill.
     EndDrill,
     /// Answered here: `hotspare profile pause`.
@@ -58,13 +64,17 @@ pub fn asks_a_model(method: &Method, uri: &Uri) -> Option<Endpoint> {
 /// Finds the room by method and path; the query is nobody's business here.
 pub fn room(method: &Method, uri: &Uri) -> Room {
     match (method, uri.path()) {
-        (&Method::HEAD, "/" | "/api/hello") => Room::Hello,
+        // `claude doctor` sends the GET, without our header (measured, 2.1.331).
+        (&Method::HEAD, "/" | "/api/hello") | (&Method::GET, "/api/hello") => Room::Hello,
         (&Method::GET, "/hotspare/status") => Room::Status,
+        (&Method::GET, "/hotspare/in_flight") => Room::InFlight,
         (&Method::GET, "/hotspare/notices") => Room::Notices,
         (&Method::POST, "/hotspare/notices") => Room::NoticesFor,
         (&Method::POST, "/hotspare/reset") => Room::Reset,
         (&Method::POST, "/hotspare/switch") => Room::Switch,
+        (&Method::POST, "/hotspare/session") => Room::Session,
         (&Method::POST, "/hotspare/drill") => Room::Drill,
+        (&Method::POST, "/hotspare/drill/check") => Room::CheckSpares,
         (&Method::POST, "/hotspare/drill/end") => Room::EndDrill,
         (&Method::POST, "/hotspare/pause") => Room::Pause,
         (&Method::POST, "/hotspare/resume") => Room::Resume,
@@ -106,6 +116,14 @@ pub fn admit(headers: &HeaderMap, token: &str) -> Result<Admitted, Response<Clie
     };
     no_loop(headers)?;
     Ok(Admitted { credential })
+}
+
+/// Whether a request may come from a program inside a session, and not from Claude Code: it does not bear its name, and no web page or
+/// other hotspare has sent it.
+pub fn may_be_inside(headers: &HeaderMap) -> bool {
+    let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes).unwrap_or_default();
+    let is_page = headers.contains_key(header::ORIGIN) || headers.contains_key("sec-fetch-site");
+    !agent.starts_with(b"claude-cli/") && !is_page && !headers.contains_key(header::VIA)
 }
 
 /// The same for a request within a tunnel, which was opened with the token: no page can get there, and the request needs no token of its own.
@@ -175,6 +193,7 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             let values: Vec<_> = credential.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
             hashed(&values)
         }),
+        credential_digests: credential.headers.iter().map(|(_, value)| digest_of(value)).collect(),
         anthropic_credential: credential.has_anthropic_form(),
         slow: slow(headers),
         cache_life: if text("anthropic-beta").is_some_and(|betas| betas.contains("extended-cache-ttl")) {
@@ -193,6 +212,12 @@ pub fn facts(endpoint: Endpoint, headers: &HeaderMap, credential: &ClientCredent
             .map(Duration::from_secs),
         hedgeable: false,
     }
+}
+
+/// Of a credential without its scheme.
+fn digest_of(value: &HeaderValue) -> u64 {
+    let value = value.as_bytes();
+    hotspare_config::credential_digest(value.strip_prefix(b"Bearer ").unwrap_or(value))
 }
 
 /// The guard has seen to it that `host` names the terminated host within a tunnel alone: there the client knows no gateway in its way.
@@ -314,11 +339,14 @@ mod tests {
         assert_eq!(room("GET", "/v1/messages"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("POST", "/v1/files"), Room::Upstream(Endpoint::Other));
         assert_eq!(room("HEAD", "/api/hello"), Room::Hello);
+        assert_eq!(room("GET", "/api/hello"), Room::Hello);
         assert_eq!(room("GET", "/hotspare/notices"), Room::Notices);
         assert_eq!(room("POST", "/hotspare/notices"), Room::NoticesFor);
         assert_eq!(room("POST", "/hotspare/reset"), Room::Reset);
         assert_eq!(room("POST", "/hotspare/switch"), Room::Switch);
+        assert_eq!(room("GET", "/hotspare/in_flight"), Room::InFlight);
         assert_eq!(room("POST", "/hotspare/drill"), Room::Drill);
+        assert_eq!(room("POST", "/hotspare/drill/check"), Room::CheckSpares);
         assert_eq!(room("POST", "/hotspare/drill/end"), Room::EndDrill);
         assert_eq!(room("GET", "/hotspare/drill"), Room::Nowhere);
         assert_eq!(room("POST", "/hotspare/pause"), Room::Pause);

@@ -13,6 +13,13 @@ use crate::body::ClientBody;
 use crate::guard::Refusal;
 use crate::snapshot::Snapshot;
 
+/// `512 B`, `300 KiB`, `32 MiB`: whole units, as `server.max_body` is written.
+pub(crate) fn size(bytes: u64) -> String {
+    let units = [("MiB", 1024 * 1024), ("KiB", 1024)];
+    let whole = units.into_iter().find(|(_, unit)| bytes >= *unit && bytes.is_multiple_of(*unit));
+    whole.map_or_else(|| format!("{bytes} B"), |(name, unit)| format!("{} {name}", bytes / unit))
+}
+
 /// An error body in Anthropic's shape.
 pub fn error_json(kind: &str, message: &str) -> String {
     serde_json::json!({"type": "error", "error": {"type": kind, "message": message}}).to_string()

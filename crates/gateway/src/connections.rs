@@ -18,6 +18,7 @@ use tokio::time::MissedTickBehavior;
 
 use crate::guard::{Guarded, Opening};
 use crate::intercept;
+use crate::peer::Peer;
 use crate::server::{Entrance, Gateway};
 
 /// Longest that a kept connection may wait for its next request; how long a head may take is the guard's business.
@@ -48,7 +49,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
             _ = sweep.tick() => gateway.upstreams().sweep(),
             accepted = accept(&listener) => {
                 match accepted {
-                    Ok(stream) => {
+                    Ok((stream, peer)) => {
                         starved = false;
                         let Ok(place) = places.clone().try_acquire_owned() else {
                             tracing::warn!("too many connections: one was closed");
@@ -58,7 +59,7 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
                         let mut stopped = stopped.clone();
                         connections.spawn(async move {
                             let _place = place;
-                            serve_connection(gateway, stream, async move { let _ = stopped.changed().await; }).await;
+                            serve_peer(gateway, stream, peer, async move { let _ = stopped.changed().await; }).await;
                         });
                     }
                     Err(error) => {
@@ -83,12 +84,12 @@ pub async fn serve(gateway: Arc<Gateway>, listener: TcpListener, shutdown: impl 
 }
 
 /// The next connection. What is written to it goes out at once, however little it is.
-async fn accept(listener: &TcpListener) -> io::Result<TcpStream> {
-    let (stream, _) = listener.accept().await?;
+async fn accept(listener: &TcpListener) -> io::Result<(TcpStream, Peer)> {
+    let (stream, address) = listener.accept().await?;
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "TCP_NODELAY could not be set");
     }
-    Ok(stream)
+    Ok((stream, Peer::at(address)))
 }
 
 fn log_panic(ended: Result<(), tokio::task::JoinError>) {
@@ -104,6 +105,14 @@ pub async fn serve_connection<I>(gateway: Arc<Gateway>, stream: I, stop: impl Fu
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    serve_peer(gateway, stream, Peer::unknown(), stop).await;
+}
+
+/// The same, where it is known whose connection it is.
+async fn serve_peer<I>(gateway: Arc<Gateway>, stream: I, peer: Peer, stop: impl Future<Output = ()>)
+where
+    I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut guarded = Guarded::new(stream, gateway.local());
     let stop = stop.shared();
     if gateway.terminator().is_some() {
@@ -115,10 +124,10 @@ where
             () = late => return,
         };
         if let Opening::Connect(asked) = opening {
-            return Box::pin(intercept::serve(gateway, guarded, asked, pin!(stop))).await;
+            return Box::pin(intercept::serve(gateway, guarded, asked, &peer, pin!(stop))).await;
         }
     }
-    serve_requests(gateway, guarded, Entrance::Port, pin!(stop)).await;
+    serve_requests(gateway, guarded, Entrance::Port, peer, pin!(stop)).await;
 }
 
 /// Serves the requests of one connection.
@@ -126,6 +135,7 @@ pub(crate) async fn serve_requests<I>(
     gateway: Arc<Gateway>,
     guarded: Guarded<I>,
     entrance: Entrance,
+    peer: Peer,
     stop: Pin<&mut impl Future<Output = ()>>,
 ) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -135,8 +145,8 @@ pub(crate) async fn serve_requests<I>(
     let asked = Notify::new();
     let service = service_fn(|request| {
         asked.notify_one();
-        let (gateway, turn) = (gateway.clone(), turn.clone());
-        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance).await.map(|body| turn.answered_by(body))) }
+        let (gateway, turn, peer) = (gateway.clone(), turn.clone(), peer.clone());
+        async move { Ok::<_, std::convert::Infallible>(gateway.handle(request, entrance, &peer).await.map(|body| turn.answered_by(body))) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -176,6 +186,6 @@ mod tests {
     async fn r10_what_is_written_to_a_client_goes_out_at_once() {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        assert!(accept(&listener).await.unwrap().nodelay().unwrap());
+        assert!(accept(&listener).await.unwrap().0.nodelay().unwrap());
     }
 }

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use hotspare_core::pause::left_out;
 use hotspare_core::policy::LONGEST_TRUST;
+use hotspare_core::route::Skipped;
 use hotspare_core::{Chain, Pause, ProfileId, Switch, World};
 use hotspare_upstream::clock;
 use http::{HeaderMap, Response, StatusCode, header};
@@ -17,7 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::answer;
 use crate::body::ClientBody;
-use crate::drill::{LIVE_REQUESTS, LIVE_TIME};
+use crate::drill::{ClientLogin, LIVE_REQUESTS, LIVE_TIME};
 use crate::server::Gateway;
 use crate::snapshot::Snapshot;
 
@@ -48,6 +49,18 @@ pub struct ResetAnswer {
     pub version: u32,
     /// The profiles that were not asked before and may be asked now.
     pub freed: Vec<String>,
+    /// The profiles that stay blocked: a usage window is used up.
+    #[serde(default)]
+    pub kept: Vec<KeptWindow>,
+}
+
+/// A usage window that is used up, which `reset` does not change.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema, PartialEq, Eq)]
+pub struct KeptWindow {
+    /// The profile.
+    pub profile: String,
+    /// Seconds until the window resets; `None` if the provider did not say.
+    pub resets_in_s: Option<u64>,
 }
 
 /// `POST /hotspare/switch`.
@@ -72,6 +85,12 @@ pub struct SwitchAnswer {
     pub for_s: Option<u64>,
     /// Who was asked first before, by an earlier word.
     pub before: Option<String>,
+    /// The profile that the next request goes to; `None` if no profile can be tried now, or nothing runs.
+    #[serde(default)]
+    pub serving: Option<String>,
+    /// Why that is not the profile that the user switched to; `None` if it is.
+    #[serde(default)]
+    pub not_now: Option<String>,
 }
 
 /// `POST /hotspare/pause`.
@@ -149,6 +168,9 @@ pub enum Refused {
         /// The chain that it is the last of.
         chain: String,
     },
+    /// What names a session or its folder is no such thing.
+    #[error("`session` is the client's id of 1 to 64 visible ASCII characters, `folder` an absolute path of at most 4096 bytes")]
+    BadFolder,
     /// Whoever is paused is not asked first.
     #[error("`{0}` is paused: `hotspare profile resume {0}` first")]
     IsPaused(String),
@@ -174,14 +196,27 @@ impl Gateway {
         let now = clock::now();
         let snapshot = self.snapshot();
         let only = request.profile.as_deref().map(|name| id(&snapshot, name)).transpose()?;
-        let freed = self.with_world(|world| {
-            let benched = |id: &ProfileId| world.health.report(now, *id).is_held();
-            let freed: Vec<ProfileId> = snapshot.ids().filter(|id| only.is_none_or(|only| only == *id)).filter(benched).collect();
+        let (freed, kept) = self.with_world(|world| {
+            let held: Vec<ProfileId> = snapshot.ids().filter(|id| only.is_none_or(|only| only == *id)).collect();
+            let held: Vec<ProfileId> = held.into_iter().filter(|id| world.health.report(now, *id).is_held()).collect();
             world.reset(only);
-            freed
+            let bench = |id: &ProfileId| world.health.report(now, *id).bench;
+            let kept: Vec<(ProfileId, Instant)> = held.iter().filter_map(|id| Some((*id, bench(id)?.until))).collect();
+            let freed: Vec<ProfileId> = held.into_iter().filter(|id| !kept.iter().any(|(kept, _)| kept == id)).collect();
+            (freed, kept)
         });
         self.keep_learned(true);
-        Ok(ResetAnswer { version: CONTROL_VERSION, freed: freed.into_iter().map(|id| snapshot.name(id).to_owned()).collect() })
+        self.forget_results(only.map(|id| snapshot.name(id)));
+        let name = |id: ProfileId| snapshot.name(id).to_owned();
+        let window = |(id, until): (ProfileId, Instant)| {
+            let left = until.saturating_duration_since(now).as_millis().div_ceil(1000);
+            KeptWindow { profile: name(id), resets_in_s: u64::try_from(left).ok() }
+        };
+        Ok(ResetAnswer {
+            version: CONTROL_VERSION,
+            freed: freed.into_iter().map(name).collect(),
+            kept: kept.into_iter().map(window).collect(),
+        })
     }
 
     /// `hotspare switch`.
@@ -193,15 +228,52 @@ impl Gateway {
         if profile.is_some_and(|profile| self.with_world(|world| world.paused(now, profile).is_some())) {
             return Err(Refused::IsPaused(request.profile.clone()));
         }
+        let was_first = self.first_now(&snapshot, now).0;
         let before = self.with_world(|world| {
             let before = world.switched_to(now);
             world.switch = profile.map(|profile| Switch { profile, until: time.map(|time| now + time) });
+            if profile.is_none() {
+                // Sessions that followed the switch have no reason of their own to stay there.
+                if let Some(left) = before {
+                    world.affinity.leave(left);
+                }
+            }
             before
         });
         self.keep_learned(true);
+        let (first, skipped) = self.first_now(&snapshot, now);
+        self.show_switch(&snapshot, now, was_first, first);
         let name = |id: ProfileId| snapshot.name(id).to_owned();
-        let for_s = time.map(|time| time.as_secs());
-        Ok(SwitchAnswer { version: CONTROL_VERSION, profile: profile.map(name), for_s, before: before.map(name) })
+        let not_now = profile.filter(|wanted| first != Some(*wanted)).map(|wanted| {
+            let why = skipped.iter().find(|skipped| skipped.profile == wanted).map(|skipped| answer::skip_words(&skipped.reason));
+            why.unwrap_or_else(|| "no chain has it".to_owned())
+        });
+        Ok(SwitchAnswer {
+            version: CONTROL_VERSION,
+            profile: profile.map(name),
+            for_s: time.map(|time| time.as_secs()),
+            before: before.map(name),
+            serving: first.map(name),
+            not_now,
+        })
+    }
+
+    /// The profile that a new session's next request would be sent to, and the profiles that would be skipped.
+    fn first_now(&self, snapshot: &Snapshot, now: Instant) -> (Option<ProfileId>, Vec<Skipped>) {
+        let model = self.last_model();
+        let mut world = self.with_world(|world| world.clone());
+        let plan = crate::drill::plan(snapshot, model.as_deref(), now, &mut world, ClientLogin::Anthropic);
+        plan.map(|plan| (plan.candidates.first().map(|candidate| candidate.profile), plan.skipped)).unwrap_or_default()
+    }
+
+    /// Lets `status` and the notices name the profile that the next request goes to, before it does.
+    fn show_switch(&self, snapshot: &Snapshot, now: Instant, from: Option<ProfileId>, to: Option<ProfileId>) {
+        let Some(to) = to else { return };
+        let by_switch = self.with_world(|world| world.switched_to(now)).filter(|switched| *switched == to);
+        self.set_serving(now, snapshot.name(to), by_switch);
+        if let Some(from) = from.filter(|from| *from != to) {
+            self.notice_switch(snapshot, snapshot.name(from), snapshot.name(to));
+        }
     }
 }
 
@@ -284,29 +356,52 @@ pub(crate) async fn heard<Q: DeserializeOwned, A: Serialize>(
     body: Incoming,
     hear: impl FnOnce(&Q) -> Result<A, Refused>,
 ) -> Response<ClientBody> {
+    heard_in_time(headers, body, async |request| hear(request)).await
+}
+
+/// The same where the answer takes a moment.
+pub(crate) async fn heard_in_time<Q: DeserializeOwned, A: Serialize>(
+    headers: &HeaderMap,
+    body: Incoming,
+    hear: impl AsyncFnOnce(&Q) -> Result<A, Refused>,
+) -> Response<ClientBody> {
+    match read(headers, body).await {
+        Ok(request) => answered(hear(&request).await),
+        Err(refused) => refused,
+    }
+}
+
+/// Reads a request as JSON.
+///
+/// # Errors
+///
+/// The answer to one that is not such a request.
+pub(crate) async fn read<Q: DeserializeOwned>(headers: &HeaderMap, body: Incoming) -> Result<Q, Response<ClientBody>> {
     // A web page can send a form without asking first, but not this.
     let is_json = headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"application/json"));
     if !is_json {
         let message = "hotspare: `content-type: application/json` is missing";
-        return answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message).map(|answer| answer.draining(body));
+        let refused = answer::error(StatusCode::UNSUPPORTED_MEDIA_TYPE, "invalid_request_error", message);
+        return Err(refused.map(|answer| answer.draining(body)));
     }
     let bytes = match tokio::time::timeout(REQUEST_TIME, Limited::new(body, REQUEST_CAP).collect()).await {
         Ok(Ok(whole)) => whole.to_bytes(),
         Ok(Err(_)) | Err(_) => Bytes::new(),
     };
-    let request = match serde_json::from_slice::<Q>(&bytes) {
-        Ok(request) => request,
-        Err(error) => {
-            let message = format!("hotspare: this is no such request: {error}");
-            return closing(answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", &message));
-        }
-    };
-    match hear(&request) {
+    serde_json::from_slice::<Q>(&bytes).map_err(|error| {
+        let message = format!("hotspare: this is no such request: {error}");
+        closing(answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", &message))
+    })
+}
+
+/// Writes what came of a request as JSON.
+pub(crate) fn answered<A: Serialize>(outcome: Result<A, Refused>) -> Response<ClientBody> {
+    match outcome {
         Ok(answer) => answer::json(StatusCode::OK, serde_json::to_string(&answer).unwrap_or_default()),
         Err(refused) => {
             let (status, kind) = match refused {
                 Refused::Unknown { .. } => (StatusCode::NOT_FOUND, "not_found_error"),
-                Refused::BadTime | Refused::BadDrill => (StatusCode::BAD_REQUEST, "invalid_request_error"),
+                Refused::BadTime | Refused::BadDrill | Refused::BadFolder => (StatusCode::BAD_REQUEST, "invalid_request_error"),
                 Refused::NothingToDrill(_) => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_request_error"),
                 Refused::Busy(_) | Refused::LastOne { .. } | Refused::IsPaused(_) => (StatusCode::CONFLICT, "invalid_request_error"),
             };

@@ -25,7 +25,8 @@ impl Gateway {
             let has_changed = known.is_some_and(|known| known != written);
             if has_changed && self.with_world(|world| world.health.is_blocked(now, profile)) {
                 tracing::info!(profile = snapshot.name(profile), "its credential file has changed, so its cooldowns are cleared");
-                self.with_world(|world| world.reset(Some(profile)));
+                self.with_world(|world| world.on_new_credential(profile));
+                self.forget_results(Some(snapshot.name(profile)));
             }
         }
     }

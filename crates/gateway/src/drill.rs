@@ -9,7 +9,10 @@
 //! The drill's own request names it in a header. In its shadow nothing leaves this process: the broken profile and the spares are played
 //! (`simulated`), so no token is spent. In a live drill the next real requests meet the broken profile, and the spares are real.
 
+mod check;
 mod simulated;
+
+pub use check::{CheckAnswer, CheckRequest, MAX_MODELS, ModelCheck, ProofState, SpareCheck};
 
 use std::sync::{Arc, PoisonError, Weak};
 use std::time::{Duration, Instant};
@@ -62,6 +65,19 @@ pub struct DrillRequest {
     /// A live drill ends after so many seconds.
     #[serde(default)]
     pub for_s: Option<u64>,
+}
+
+/// The credential that the client sends with its requests. What it is worth is not known here.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ClientLogin {
+    /// A login or key of Anthropic's.
+    #[default]
+    Anthropic,
+    /// Another provider's key.
+    Other,
+    /// None.
+    None,
 }
 
 /// What is set up.
@@ -167,8 +183,8 @@ impl Gateway {
         if let Some(profile) = chosen {
             world.switch = Some(Switch { profile, until: None });
         }
-        let plan =
-            plan(&snapshot, request.model.as_deref(), now, &mut world).ok_or_else(|| Refused::NothingToDrill("no chain matches".into()))?;
+        let plan = plan(&snapshot, request.model.as_deref(), now, &mut world, ClientLogin::Anthropic)
+            .ok_or_else(|| Refused::NothingToDrill("no chain matches".into()))?;
         let skipped = skipped(&snapshot, &plan);
         let victim =
             plan.candidates.first().map(|candidate| candidate.profile).filter(|first| chosen.is_none_or(|chosen| chosen == *first));
@@ -269,7 +285,10 @@ impl Lane {
 
     /// The real gateway's configuration, impatient with the broken profile.
     pub(crate) fn snapshot(&self, headers: &HeaderMap) -> Option<Arc<Snapshot>> {
-        Some(Arc::new(self.base()?.snapshot_for(headers).impatient_with(self.victim, PATIENCE)))
+        let base = self.base()?;
+        // The drill's own request belongs to no session.
+        let snapshot = if self.is_live() { base.snapshot_for(headers) } else { base.snapshot() };
+        Some(Arc::new(snapshot.impatient_with(self.victim, PATIENCE)))
     }
 }
 
@@ -310,15 +329,30 @@ fn bounds(request: &DrillRequest) -> Result<(u32, Duration), Refused> {
     if fits { Ok((requests, time)) } else { Err(Refused::BadDrill) }
 }
 
-/// Who would be asked for the drill's own request, in order.
-fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hotspare_core::World) -> Option<Plan> {
-    let facts = RequestFacts {
+/// Which profiles would be tried for a request of this model in a new session, in order.
+pub(crate) fn plan(
+    snapshot: &Snapshot,
+    model: Option<&str>,
+    now: Instant,
+    world: &mut hotspare_core::World,
+    login: ClientLogin,
+) -> Option<Plan> {
+    let facts = facts(model, login);
+    let chain = hotspare_core::route::chain_for(&snapshot.rules, &facts)?;
+    let fit = |entry: &_| snapshot.fit(entry, &facts);
+    Some(hotspare_core::route::plan(now, &facts, chain, &snapshot.policy, world, None, fit))
+}
+
+/// What routing knows of such a request.
+fn facts(model: Option<&str>, login: ClientLogin) -> RequestFacts {
+    RequestFacts {
         endpoint: Endpoint::Messages,
         model: model.map(Into::into),
         client: ClientKind::Program,
         session: None,
-        own_credential: Some(0),
-        anthropic_credential: true,
+        own_credential: (login != ClientLogin::None).then_some(0),
+        credential_digests: Vec::new(),
+        anthropic_credential: login == ClientLogin::Anthropic,
         slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,
         whole_session: None,
@@ -328,10 +362,7 @@ fn plan(snapshot: &Snapshot, model: Option<&str>, now: Instant, world: &mut hots
         side: false,
         patience: None,
         hedgeable: false,
-    };
-    let chain = hotspare_core::route::chain_for(&snapshot.rules, &facts)?;
-    let fit = |entry: &_| snapshot.fit(entry, &facts);
-    Some(hotspare_core::route::plan(now, &facts, chain, &snapshot.policy, world, None, fit))
+    }
 }
 
 fn skipped(snapshot: &Snapshot, plan: &Plan) -> Vec<String> {

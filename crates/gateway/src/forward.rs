@@ -41,9 +41,11 @@ use self::report::Notes;
 use self::sending::MAX_MENDED;
 use crate::answer;
 use crate::body::{ClientBody, CutShort};
+use crate::in_flight::Listed;
 use crate::record::{self, Event};
 use crate::replay::{Broken, Replay};
 use crate::server::{Gateway, InFlight};
+use crate::session_folder;
 use crate::snapshot::Snapshot;
 
 /// Pause between the last bytes and a cut. A client may lose what it has not read yet when the connection dies at once (measured).
@@ -115,6 +117,8 @@ pub struct Driver {
     pause: Option<Pin<Box<Sleep>>>,
     timer: Deadline,
     recorded: bool,
+    /// Lists the request while it has no answer; `None` in a drill.
+    listed: Option<Listed>,
     _in_flight: InFlight,
 }
 
@@ -148,8 +152,10 @@ pub(crate) async fn serve(
         gateway.note_login(facts.on_plan);
     }
     let now = clock::now();
+    gateway.note_client(now, &facts);
     let Some(plan) = plan(&gateway, &snapshot, &facts, key) else {
-        return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", "hotspare: no chain matches this request");
+        gateway.note_limited(&snapshot, &facts, gateway.next_id(), true);
+        return answer::error(StatusCode::FAILED_DEPENDENCY, "invalid_request_error", &session_folder::refusal(&snapshot));
     };
     if let Err(broken) = fitting::look_first(&plan, &mut facts, &request.body).await {
         return broken_body(broken);
@@ -161,6 +167,7 @@ pub(crate) async fn serve(
     let notes = Notes::of_request(&request.headers);
     let id = gateway.next_id();
     gateway.tell(&Event::Arrived { id });
+    gateway.note_limited(&snapshot, &facts, id, false);
     // Known otherwise only when it matters: reading a large body costs more than all the rest.
     let streamed = plan.candidates.is_empty() && asks_for_a_stream(&request.body);
     let dice = gateway.outside().dice();
@@ -169,6 +176,7 @@ pub(crate) async fn serve(
         Exchange::new(now, facts, plan, snapshot.policy.clone(), &mut at)
     });
     let at_ms = gateway.outside().wall().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let listed = (!gateway.is_shadow()).then(|| Listed::new(gateway.clone(), id));
     let driver = Driver {
         gateway,
         snapshot,
@@ -192,15 +200,16 @@ pub(crate) async fn serve(
         pause: None,
         timer: Deadline::default(),
         recorded: false,
+        listed,
         _in_flight: in_flight,
     };
     driver.until_answer().await
 }
 
 fn plan(gateway: &Gateway, snapshot: &Snapshot, facts: &RequestFacts, key: Option<u64>) -> Option<Plan> {
-    let chain = hotspare_core::route::chain_for(&snapshot.rules, facts)?;
+    let chain = snapshot.chain_for(facts)?;
     let fit = |entry: &_| snapshot.fit(entry, facts);
-    Some(gateway.with_world(|world| hotspare_core::route::plan(clock::now(), facts, chain, &snapshot.policy, world, key, fit)))
+    Some(gateway.with_world(|world| hotspare_core::route::plan(clock::now(), facts, &chain, &snapshot.policy, world, key, fit)))
 }
 
 /// Finds the model: from the first bytes, or from the whole body where routing needs it and it does not come first. Where races are on,
@@ -267,7 +276,10 @@ impl Driver {
         let mut driver = Box::new(self);
         loop {
             match driver.exchange.poll() {
-                Action::Wait(_) => std::future::poll_fn(|cx| driver.poll_progress(cx)).await,
+                Action::Wait(_) => {
+                    driver.list();
+                    std::future::poll_fn(|cx| driver.poll_progress(cx)).await;
+                }
                 Action::Commit(id) => return driver.committed(id),
                 Action::HoldOpen => return driver.kept_open(),
                 Action::Answer(answer) => return driver.answer(&answer),
@@ -275,6 +287,13 @@ impl Driver {
                     driver.act(action);
                 }
             }
+        }
+    }
+
+    /// Lists the request as one that has no answer yet.
+    fn list(&self) {
+        if let Some(listed) = &self.listed {
+            listed.note(&self.exchange, &self.snapshot, self.notes.session.as_deref());
         }
     }
 

@@ -55,7 +55,7 @@ pub(crate) fn says_rejected(headers: &HeaderMap) -> bool {
     headers.get("anthropic-ratelimit-unified-status").is_some_and(|status| status.as_bytes().eq_ignore_ascii_case(b"rejected"))
 }
 
-/// What we add to every answer.
+/// Adds our headers to an answer. `profile` and `request_id` are empty where no profile received the request.
 pub(crate) fn mark(headers: &mut HeaderMap, profile: &str, attempts: usize, request_id: &str) {
     if !profile.is_empty()
         && let Ok(profile) = HeaderValue::from_str(profile)
@@ -63,7 +63,9 @@ pub(crate) fn mark(headers: &mut HeaderMap, profile: &str, attempts: usize, requ
         headers.insert("x-hotspare-profile", profile);
     }
     headers.insert("x-hotspare-attempts", HeaderValue::from(attempts));
-    if let Ok(id) = HeaderValue::from_str(request_id) {
+    if !request_id.is_empty()
+        && let Ok(id) = HeaderValue::from_str(request_id)
+    {
         headers.insert("x-hotspare-request-id", id);
     }
     headers.append(header::VIA, HeaderValue::from_static(hotspare_upstream::headers::VIA));

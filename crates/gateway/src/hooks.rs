@@ -243,10 +243,11 @@ impl Hooks {
 impl Gateway {
     /// A budget is the user's, whichever exchange spent the last of it.
     pub(crate) fn tell_hooks_of_budgets(&self, event: &Event) {
-        let Event::BudgetReached { id, profile, reached } = event else { return };
+        let Event::BudgetReached { id, session, profile, reached } = event else { return };
         let snapshot = self.snapshot();
         let mut input = HookInput::new(HookEvent::BudgetReached).between(profile, None);
         input.request_id = Some(id_text(*id));
+        input.session_id = session.as_deref().map(str::to_owned);
         input.config.clone_from(&snapshot.config_file);
         input.detail = Some(format!("{} of {} a {} is spent", usd(reached.spent), usd(reached.limit), reached.period.word()));
         self.hooks().tell(&snapshot.hooks, &input);

@@ -21,13 +21,14 @@ use subtle::ConstantTimeEq;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 
 pub use self::authority::Authority;
-pub(crate) use self::pass::Passed;
+pub(crate) use self::pass::{Passed, pass_directly};
 pub use self::terminator::Terminator;
 use crate::admission::{self, Admitted};
 use crate::answer;
 use crate::body::ClientBody;
 use crate::connections::{IDLE_TIME, serve_requests};
 use crate::guard::{Connect, Guarded, Opening};
+use crate::peer::Peer;
 use crate::server::{Entrance, Gateway};
 
 /// The one host that is terminated.
@@ -43,8 +44,13 @@ const TLS_TIME: Duration = Duration::from_secs(10);
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";
 
 /// Serves a connection that wants a tunnel.
-pub(crate) async fn serve<I>(gateway: Arc<Gateway>, mut client: Guarded<I>, asked: Connect, stop: Pin<&mut impl Future<Output = ()>>)
-where
+pub(crate) async fn serve<I>(
+    gateway: Arc<Gateway>,
+    mut client: Guarded<I>,
+    asked: Connect,
+    peer: &Peer,
+    stop: Pin<&mut impl Future<Output = ()>>,
+) where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     if !opens(&asked, gateway.token()) {
@@ -52,7 +58,7 @@ where
         let fields = "proxy-authenticate: Basic realm=\"hotspare\"\r\n";
         let words = "hotspare: the local token is missing or wrong in the proxy's address; start the client with `hotspare run -- …`";
         refuse(&mut client, 407, fields, "authentication_error", words).await;
-    } else if asked.host == HOST && asked.port == PORT {
+    } else if asked.host == HOST && asked.port == PORT && !gateway.is_direct(peer).await {
         terminate(gateway, client, stop).await;
     } else {
         tunnel::blind(&gateway, client, &asked, stop).await;
@@ -110,7 +116,7 @@ where
     };
     match opening {
         Ok(Opening::Upgrade(head)) => pass::another_protocol(&gateway, within, &head, stop).await,
-        Ok(Opening::Requests | Opening::Connect(_)) => serve_requests(gateway, within, Entrance::Tunnel, stop).await,
+        Ok(Opening::Requests | Opening::Connect(_)) => serve_requests(gateway, within, Entrance::Tunnel, Peer::unknown(), stop).await,
         Err(_) => tracing::debug!("nothing came through a tunnel"),
     }
 }
@@ -126,7 +132,7 @@ fn is_distrust(error: &std::io::Error) -> bool {
 /// A request within a tunnel: a question to a model goes from profile to profile, everything else to where it was sent.
 pub(crate) async fn route(gateway: Arc<Gateway>, request: Request<Incoming>) -> Response<ClientBody> {
     let Some(endpoint) = admission::asks_a_model(request.method(), request.uri()) else {
-        return pass::pass(&gateway, request).await;
+        return pass::pass(&gateway, request, &pass::ORIGIN).await;
     };
     match admission::admit_within(request.headers(), gateway.token()) {
         Ok(Admitted { credential }) => gateway.ask(endpoint, request, credential).await,

@@ -9,10 +9,11 @@ use hotspare_core::lasting::{
     Entry, LastingBench, LastingBreaker, LastingFailure, LastingPause, LastingSpend, LastingStay, LastingSwitch, LastingWindow,
 };
 use hotspare_core::spend::Day;
-use hotspare_core::{Calendar, Lasting, ProfileId, lasting};
+use hotspare_core::{Calendar, FailureKind, Lasting, ProfileId, lasting};
 use hotspare_store::{Change, Reader, StateEntry, Store};
 use hotspare_upstream::clock;
 
+use crate::control::KeptWindow;
 use crate::history::Minted;
 use crate::server::Gateway;
 use crate::snapshot::Snapshot;
@@ -87,23 +88,32 @@ pub fn keep_pause(store: &Store, pause: &LastingPause) {
 
 /// Takes one pause back, or every one. Returns the profiles that were paused.
 pub fn forget_pauses(store: &Store, profile: Option<&str>) -> Vec<String> {
-    forget::<LastingPause>(store, profile)
+    forget::<LastingPause>(store, profile, |_| true)
 }
 
-/// Takes back what keeps one profile, or every one, from being asked. Returns the profiles that were benched.
-pub fn forget_benches(store: &Store, profile: Option<&str>) -> Vec<String> {
-    let mut freed: Vec<String> = Vec::new();
-    freed.extend(forget::<LastingBench>(store, profile));
-    freed.extend(forget::<LastingBreaker>(store, profile));
-    forget::<LastingFailure>(store, profile);
-    forget::<LastingWindow>(store, profile);
+/// Clears the persisted cooldowns and breakers of one profile, or of all, but not what is known of usage windows. Returns the profiles that
+/// may be tried again, and those whose window is used up.
+pub fn forget_benches(store: &Store, profile: Option<&str>) -> (Vec<String>, Vec<KeptWindow>) {
+    let is_used_up = |bench: &LastingBench| bench.because == FailureKind::QuotaExhausted;
+    let now_ms = u64::try_from(std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis()).unwrap_or(u64::MAX);
+    let of_profile = |bench: &LastingBench| profile.is_none_or(|only| only == bench.profile);
+    let kept: Vec<KeptWindow> = load::<LastingBench>(store)
+        .into_iter()
+        .filter(|bench| of_profile(bench) && is_used_up(bench))
+        .map(|bench| KeptWindow { resets_in_s: Some(bench.until_ms.saturating_sub(now_ms).div_ceil(1000)), profile: bench.profile })
+        .collect();
+    let mut freed: Vec<String> = forget::<LastingBench>(store, profile, |bench| !is_used_up(bench));
+    freed.extend(forget::<LastingBreaker>(store, profile, |_| true));
+    forget::<LastingFailure>(store, profile, |failure| failure.because != FailureKind::QuotaExhausted);
+    freed.retain(|name| !kept.iter().any(|kept| kept.profile == *name));
     freed.sort();
     freed.dedup();
-    freed
+    (freed, kept)
 }
 
-fn forget<E: Entry>(store: &Store, profile: Option<&str>) -> Vec<String> {
-    let held: Vec<E> = load::<E>(store).into_iter().filter(|entry| profile.is_none_or(|only| only == entry.profile())).collect();
+fn forget<E: Entry>(store: &Store, profile: Option<&str>, is_over: impl Fn(&E) -> bool) -> Vec<String> {
+    let of_profile = |entry: &E| profile.is_none_or(|only| only == entry.profile());
+    let held: Vec<E> = load::<E>(store).into_iter().filter(|entry| of_profile(entry) && is_over(entry)).collect();
     if !held.is_empty() {
         store.change(E::KIND, held.iter().map(|entry| Change::Remove(entry.key())).collect());
     }

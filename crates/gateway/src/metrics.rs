@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-use hotspare_core::record::AttemptEntry;
+use hotspare_core::record::{AttemptEntry, Tokens};
 use hotspare_core::{Endpoint, ExchangeRecord, FailureKind};
 use prometheus_client::encoding::{EncodeLabelSet, prometheus_text};
 use prometheus_client::metrics::counter::Counter;
@@ -69,6 +69,12 @@ struct ByProfile {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByTokens {
+    profile: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ByState {
     profile: String,
     state: &'static str,
@@ -105,6 +111,7 @@ pub struct Metrics {
     ttft: Family<ByProfile, Histogram>,
     windows: Family<ByWindow, Gauge<f64, std::sync::atomic::AtomicU64>>,
     cost: Family<ByProfile, Counter<f64, std::sync::atomic::AtomicU64>>,
+    tokens: Family<ByTokens, Counter>,
     registry: Registry,
     names: Mutex<HashSet<String>>,
     /// One scrape at a time: the gauges are set for it.
@@ -122,6 +129,7 @@ impl Default for Metrics {
             ttft: Family::new_with_constructor(|| Histogram::new(TTFT_BUCKETS)),
             windows: Family::default(),
             cost: Family::default(),
+            tokens: Family::default(),
             registry: Registry::default(),
             names: Mutex::default(),
             scrape: Mutex::default(),
@@ -139,6 +147,7 @@ impl Default for Metrics {
         );
         registry.register("hotspare_window_used_ratio", "Share of a usage window that is used up", metrics.windows.clone());
         registry.register("hotspare_cost_usd", "Estimated cost of attempts whose price is known, in US dollars", metrics.cost.clone());
+        registry.register("hotspare_tokens", "Tokens by profile and kind, as the providers counted them", metrics.tokens.clone());
         metrics
     }
 }
@@ -158,6 +167,9 @@ impl Metrics {
             self.attempts.get_or_create(&ByReason { profile: self.name(&attempt.profile), reason: reason(attempt) }).inc();
             if let Some(cost) = attempt.cost_micro_usd {
                 self.cost.get_or_create(&ByProfile { profile: self.name(&attempt.profile) }).inc_by(usd(cost));
+            }
+            for (kind, count) in kinds_of_tokens(&attempt.tokens) {
+                self.tokens.get_or_create(&ByTokens { profile: self.name(&attempt.profile), kind }).inc_by(count);
             }
         }
         for hop in record.attempts.windows(2) {
@@ -219,6 +231,13 @@ impl Metrics {
             ANY_OTHER.to_owned()
         }
     }
+}
+
+/// The counts that the provider gave, with their labels.
+fn kinds_of_tokens(tokens: &Tokens) -> impl Iterator<Item = (&'static str, u64)> {
+    let counts =
+        [("input", tokens.input), ("output", tokens.output), ("cache_read", tokens.cache_read), ("cache_write", tokens.cache_write)];
+    counts.into_iter().filter_map(|(kind, count)| Some((kind, count?)))
 }
 
 fn reason(attempt: &AttemptEntry) -> &'static str {

@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hotspare_core::DrillMark;
-use hotspare_core::notice::{BUDGET_REACHED, LOGIN_ENDED, MOVED, Move, Notice, WELL_AGAIN, Watch};
+use hotspare_core::notice::{ANSWERS_AGAIN, BUDGET_REACHED, FOLDER_RULES, LOGIN_ENDED, MOVED, Move, Notice, SWITCHED, WELL_AGAIN, Watch};
 use hotspare_core::record::{client_id, id_text};
 use hotspare_upstream::{Credential, clock, login_command};
 use schemars::JsonSchema;
@@ -30,6 +30,10 @@ const MOST_SESSIONS: usize = 256;
 /// A session that is not known hears of what is younger than this.
 const NEWS: Duration = Duration::from_secs(600);
 
+/// A time of day is named beside a wait of this length or more, and of less than [`CLOCK_REACH`], within which it names one time only.
+const CLOCK_FROM: Duration = Duration::from_secs(600);
+const CLOCK_REACH: Duration = Duration::from_secs(18 * 3600);
+
 /// Longest wait between two looks at the counts that are due, so that a machine that slept tells them soon after.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
@@ -44,14 +48,14 @@ pub struct Told {
     pub from: String,
     /// Who serves now; none: nobody could.
     pub to: Option<String>,
-    /// A failure's word, `well_again`, `moved`, `budget_reached`, `login_ended`, or why `from` was not asked.
+    /// A failure's word, `well_again`, `answers_again`, `switched`, `moved`, `budget_reached`, `login_ended`, or why `from` was not asked.
     pub reason: String,
     /// What `to` was asked for, where that is another model than the client's own.
     #[serde(default)]
     pub model: Option<String>,
     /// How many moves this stands for; more than one: a count of those since the last notice of the same.
     pub times: u64,
-    /// The exchange in which it happened last, for `hotspare why`.
+    /// The exchange in which it happened last, for `hotspare why`; empty for `switched`, which no exchange brought about.
     pub exchange: String,
     /// It was a drill; none: it was real.
     #[serde(default)]
@@ -106,7 +110,8 @@ impl Gateway {
         if self.is_shadow() || matches!(event, Event::Arrived { .. } | Event::Asked { .. } | Event::Ending { .. }) {
             return;
         }
-        let (now, snapshot) = (clock::now(), self.snapshot());
+        let session = if let Event::Over(record) = event { record.session.as_deref() } else { None };
+        let (now, snapshot) = (clock::now(), self.snapshot_of_session(session));
         let quiet = snapshot.notify.quiet;
         let notices = match event {
             Event::Failed { id, profile, model, failure } => {
@@ -114,7 +119,7 @@ impl Gateway {
                 return;
             }
             Event::Committed { id, profile, model } => self.lock().watch.committed(now, quiet, *id, profile, model.as_deref()),
-            Event::BudgetReached { id, profile, reached } => {
+            Event::BudgetReached { id, profile, reached, .. } => {
                 let detail = format!("{} of {} a {}", usd(reached.spent), usd(reached.limit), reached.period.word());
                 self.lock().watch.budget_reached(now, quiet, *id, profile, detail)
             }
@@ -129,6 +134,21 @@ impl Gateway {
         let (quiet, command) = (snapshot.notify.quiet, login_command(folder));
         let notices = self.lock().watch.login_ended(clock::now(), quiet, id, profile, command);
         self.tell_notices(snapshot, notices);
+    }
+
+    /// Reports that a request did not reach every profile of its chain, or none, because of rules that hold in some folders alone.
+    pub(crate) fn notice_limited(&self, snapshot: &Snapshot, id: u64, why: &str, is_refused: bool) {
+        let first = snapshot.rules.last().and_then(|rule| rule.chain.entries.first()).map(|entry| snapshot.name(entry.profile));
+        let (quiet, first) = (snapshot.notify.quiet, first.unwrap_or_default().to_owned());
+        let detail = if is_refused { format!("a request was refused: {why}, and that is nothing") } else { why.to_owned() };
+        let notices = self.lock().watch.limited(clock::now(), quiet, id, &first, detail);
+        self.tell_notices(snapshot, notices);
+    }
+
+    /// Reports that the user has switched: `to` is tried first from now on.
+    pub(crate) fn notice_switch(&self, snapshot: &Snapshot, from: &str, to: &str) {
+        let notice = self.lock().watch.switched(from, to);
+        self.tell_notices(snapshot, vec![notice]);
     }
 
     /// Everything that is kept, the oldest first.
@@ -196,8 +216,9 @@ impl Gateway {
             let mut inner = self.lock();
             inner.seq += 1;
             let Notice { what: Move { from, to, reason, model }, times, exchange, drill, .. } = notice;
-            tracing::debug!(exchange = %id_text(exchange), times, "{text}");
-            let told = Told { seq: inner.seq, at, from, to, reason, model, times, exchange: id_text(exchange), drill, text };
+            let exchange = if reason == SWITCHED { String::new() } else { id_text(exchange) };
+            tracing::debug!(exchange, times, "{text}");
+            let told = Told { seq: inner.seq, at, from, to, reason, model, times, exchange, drill, text };
             if inner.told.len() == MOST_KEPT {
                 inner.told.pop_front();
             }
@@ -218,9 +239,12 @@ impl Gateway {
             Some(_) => "drill, nothing real: ",
         };
         let text = match to {
+            None if reason == FOLDER_RULES => format!("{}{again}. Run: hotspare status", notice.detail),
             None if reason == LOGIN_ENDED => format!("the login of {from} has ended; log in again{because}"),
             None if reason == BUDGET_REACHED => format!("{from} is not asked any more, its budget is used up{because}"),
-            None => format!("no profile could answer{again}; {from}{because}{}. Run: hotspare why last", self.asked_again(snapshot, from)),
+            None => format!("no profile could answer{again}{because}{}. Run: hotspare why last", self.next_return(snapshot)),
+            Some(to) if reason == ANSWERS_AGAIN => format!("{to} answers again{again}"),
+            Some(to) if reason == SWITCHED => format!("{to} is tried first from now on, in place of {from} (`hotspare switch`)"),
             Some(to) if to == from => {
                 let model = notice
                     .what
@@ -243,7 +267,28 @@ impl Gateway {
         let now = clock::now();
         let bench = self.with_world(|world| world.health.report(now, id).bench);
         let until = bench.map(|bench| bench.until.saturating_duration_since(now));
-        until.map_or_else(String::new, |time| format!("; {name} is asked again in {}", span(time)))
+        until.map_or_else(String::new, |time| format!("; {name} is tried again {}", self.when(time)))
+    }
+
+    /// The profile that may be tried again first.
+    fn next_return(&self, snapshot: &Snapshot) -> String {
+        let now = clock::now();
+        let held = self.with_world(|world| {
+            let held = snapshot.ids().filter_map(|id| Some((world.health.report(now, id).bench?, id)));
+            held.map(|(bench, id)| (if bench.hard { bench.next_look } else { bench.until }, id)).min()
+        });
+        held.map_or_else(String::new, |(at, id)| {
+            format!("; {} is tried again {}", snapshot.name(id), self.when(at.saturating_duration_since(now)))
+        })
+    }
+
+    /// `in 28 s`, `at 15:40 (in 2 h 3 min)`, by this machine's clock and time zone.
+    fn when(&self, time: Duration) -> String {
+        let at = seconds(self.outside().wall() + time);
+        match hotspare_store::local_clock(at).filter(|_| (CLOCK_FROM..CLOCK_REACH).contains(&time)) {
+            Some(clock) => format!("at {clock} (in {})", span(time)),
+            None => format!("in {}", span(time)),
+        }
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Inner> {
@@ -275,13 +320,16 @@ fn cost(snapshot: &Snapshot, from: &str, to: &str) -> &'static str {
     if leaves { "; its own account pays" } else { "" }
 }
 
-/// `28 s`, `3 min`, `2 h`: rounded up, so that nothing is promised too early.
+/// `28 s`, `3 min`, `2 h 5 min`: rounded up, so that nothing is promised too early.
 fn span(time: Duration) -> String {
     let seconds = time.as_millis().div_ceil(1000);
-    match seconds {
-        0..120 => format!("{seconds} s"),
-        120..7200 => format!("{} min", seconds.div_ceil(60)),
-        _ => format!("{} h", seconds.div_ceil(3600)),
+    let minutes = seconds.div_ceil(60);
+    match (seconds, minutes / 60, minutes % 60) {
+        (0..120, ..) => format!("{seconds} s"),
+        (120..7200, ..) => format!("{minutes} min"),
+        (_, hours @ 48.., _) => format!("{} d {} h", hours / 24, hours % 24),
+        (_, hours, 0) => format!("{hours} h"),
+        (_, hours, rest) => format!("{hours} h {rest} min"),
     }
 }
 

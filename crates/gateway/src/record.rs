@@ -56,6 +56,8 @@ pub enum Event {
     BudgetReached {
         /// The exchange that spent the last of it.
         id: u64,
+        /// The client's session id in that exchange.
+        session: Option<Arc<str>>,
         /// The profile's name.
         profile: Arc<str>,
         /// Which of its limits, how high it is and what was spent, in millionths of a US dollar.

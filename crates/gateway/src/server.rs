@@ -11,7 +11,7 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use bytes::Bytes;
 use futures_util::FutureExt;
-use hotspare_config::{Config, Folders, Hook, HookCall};
+use hotspare_config::{BaseUrl, Config, Folders, Hook, HookCall};
 use hotspare_core::{Endpoint, ExchangeRecord, ProfileId, World};
 use hotspare_store::Store;
 use hotspare_upstream::connect::{Connector, Network};
@@ -32,14 +32,18 @@ use crate::control;
 use crate::credential_files::CredentialFiles;
 use crate::drill::{Armed, Lane, Way};
 use crate::forward::{self, ClientRequest, Kept};
+use crate::headers;
 use crate::history::Histories;
 use crate::hooks::Hooks;
 use crate::identity::Identities;
+use crate::in_flight::Waiting;
 use crate::intercept::{self, Terminator};
 use crate::lasting::Kept as Remembered;
 use crate::metrics::{self, Metrics};
 use crate::notices::Notices;
+use crate::outlook::Clients;
 use crate::outside::Outside;
+use crate::peer::Peer;
 use crate::recent::{Glance, Recent};
 use crate::record::{Event, Observer};
 use crate::replay::{Replay, RequestBody};
@@ -72,12 +76,17 @@ struct Counts {
     next_id: Arc<AtomicU64>,
     exchanges: AtomicU64,
     failovers: AtomicU64,
+    /// Requests whose session's folder was not known where that mattered, and those of them that no profile might answer.
+    unknown_folder: AtomicU64,
+    refused_folder: AtomicU64,
     in_flight: Arc<AtomicU64>,
 }
 
 #[derive(Default)]
 struct Last {
     served_by: Option<Serving>,
+    /// The model that a client asked for last.
+    model: Option<String>,
     failover: Option<(Instant, Arc<ExchangeRecord>)>,
 }
 
@@ -89,13 +98,18 @@ pub(crate) struct Serving {
     pub since: Instant,
     /// A model that a client asked for since then, and the other one that this profile was asked for in its place.
     pub other: Option<(String, String)>,
+    /// It has not served yet: it is tried first as long as this switch holds.
+    pub by_switch: Option<ProfileId>,
 }
 
 impl Last {
     fn served(&mut self, now: Instant, name: &str, record: &ExchangeRecord) {
         let is_new = self.served_by.as_ref().is_none_or(|last| last.name != name);
         if is_new {
-            self.served_by = Some(Serving { name: name.to_owned(), since: now, other: None });
+            self.served_by = Some(Serving { name: name.to_owned(), since: now, other: None, by_switch: None });
+        }
+        if let Some(last) = &mut self.served_by {
+            last.by_switch = None;
         }
         let (Some(last), Some(asked)) = (&mut self.served_by, &record.model) else { return };
         match record.other_model(name) {
@@ -109,6 +123,9 @@ impl Last {
 
 /// A refusal that is the client's to see, by profile and login.
 type Refusal = ((ProfileId, Option<u64>), Kept);
+
+/// The base URL that a program inside a session would use without us, asked for each request; `None` if it is the provider's own.
+pub type DirectOrigin = Box<dyn Fn() -> Option<BaseUrl> + Send + Sync>;
 
 /// How a request came in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -128,6 +145,8 @@ pub struct Gateway {
     network: Arc<dyn Network>,
     /// Where we are a proxy of clients too (full mode): what ends their TLS.
     terminator: OnceLock<Terminator>,
+    /// Where requests of programs inside a session go past the chain; not set: they are requests like any other.
+    direct: OnceLock<DirectOrigin>,
     upstreams: Upstreams<RequestBody>,
     world: Mutex<World>,
     /// The last refusal of each blocked profile that passes a client's own login on, by profile and login.
@@ -142,8 +161,12 @@ pub struct Gateway {
     /// What the store has of what was learned.
     pub(crate) kept: Mutex<Remembered>,
     recent: Mutex<Recent>,
+    /// Which requests clients sent, and how they fared.
+    pub(crate) clients: Mutex<Clients>,
     metrics: Metrics,
     pub(crate) notices: Notices,
+    /// Requests that have no answer yet.
+    pub(crate) waiting: Waiting,
     kept_bodies: Arc<AtomicUsize>,
     counts: Counts,
     last: Mutex<Last>,
@@ -232,6 +255,7 @@ impl Gateway {
             identities,
             bound: OnceLock::new(),
             terminator: OnceLock::new(),
+            direct: OnceLock::new(),
             config: Mutex::new(config_state),
             hooks: Hooks::new(network.clone()),
             upstreams: Upstreams::new(network.clone()),
@@ -246,8 +270,10 @@ impl Gateway {
             store: options.store,
             kept: Mutex::default(),
             recent: Mutex::default(),
+            clients: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
+            waiting: Waiting::default(),
             kept_bodies: Arc::default(),
             counts: Counts::default(),
             last: Mutex::default(),
@@ -274,6 +300,7 @@ impl Gateway {
             identities: Identities::default(),
             bound: OnceLock::new(),
             terminator: OnceLock::new(),
+            direct: OnceLock::new(),
             config: Mutex::new(base.config.lock().unwrap_or_else(PoisonError::into_inner).clone()),
             upstreams: Upstreams::new(network.clone()),
             network,
@@ -290,8 +317,10 @@ impl Gateway {
             store: None,
             kept: Mutex::default(),
             recent: Mutex::default(),
+            clients: Mutex::default(),
             metrics: Metrics::default(),
             notices: Notices::default(),
+            waiting: Waiting::default(),
             kept_bodies: base.kept_bodies.clone(),
             counts,
             last: Mutex::default(),
@@ -339,16 +368,43 @@ impl Gateway {
     /// Puts a snapshot in place for every exchange that begins from now on.
     pub fn replace(&self, snapshot: Arc<Snapshot>) {
         *self.snapshot.write().unwrap_or_else(PoisonError::into_inner) = snapshot;
+        if let Some(bound) = self.bound() {
+            bound.folders.look_again();
+        }
     }
 
-    /// Lets requests that name their client's folder have that folder's configuration. Only the first call counts.
+    /// Lets requests of sessions whose folder is known have that folder's configuration. Only the first call counts.
     pub fn bind_folders(&self, folders: Folders) {
-        let _ = self.bound.set(Bound::new(folders));
+        if self.bound.set(Bound::new(folders)).is_ok() {
+            self.recall_sessions();
+        }
+    }
+
+    /// A request of a session whose folder is not known, where that matters.
+    pub(crate) fn count_limited(&self, is_refused: bool) {
+        self.counts.unknown_folder.fetch_add(1, Ordering::Relaxed);
+        self.counts.refused_folder.fetch_add(u64::from(is_refused), Ordering::Relaxed);
+    }
+
+    /// Requests of sessions whose folder was not known, and those of them that were refused.
+    pub(crate) fn limited_counts(&self) -> (u64, u64) {
+        (self.counts.unknown_folder.load(Ordering::Relaxed), self.counts.refused_folder.load(Ordering::Relaxed))
     }
 
     /// Lets clients have us as their HTTPS proxy (full mode). Only the first call counts.
     pub fn offer_full_mode(&self, terminator: Terminator) {
         let _ = self.terminator.set(terminator);
+    }
+
+    /// Sends what programs inside a session ask past the chain, to where they would go without us, and terminates no TLS of theirs. Only
+    /// the first call counts.
+    pub fn send_children_directly(&self, origin: DirectOrigin) {
+        let _ = self.direct.set(origin);
+    }
+
+    /// True if a connection comes from a program inside a session, which goes past the chain.
+    pub(crate) async fn is_direct(&self, peer: &Peer) -> bool {
+        self.direct.get().is_some() && peer.is_inside_session(self.local).await
     }
 
     pub(crate) fn terminator(&self) -> Option<&Terminator> {
@@ -483,10 +539,12 @@ impl Gateway {
             if let Some(name) = &record.served_by {
                 last.served(clock::now(), name, &record);
             }
+            last.model.clone_from(&record.model);
             if failed {
                 last.failover = Some((clock::now(), record.clone()));
             }
         }
+        self.note_results(clock::now(), &record);
         self.metrics.count(&record);
         if let Some(store) = &self.store {
             store.record(record.clone());
@@ -527,7 +585,22 @@ impl Gateway {
     }
 
     pub(crate) fn serving(&self) -> Option<Serving> {
-        self.last.lock().unwrap_or_else(PoisonError::into_inner).served_by.clone()
+        let switched = self.with_world(|world| world.switched_to(clock::now()));
+        let last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        last.served_by.clone().filter(|serving| serving.by_switch.is_none_or(|profile| switched == Some(profile)))
+    }
+
+    /// Lets `status` name the profile that the next request goes to, as long as the switch holds that leads it there.
+    pub(crate) fn set_serving(&self, now: Instant, name: &str, by_switch: Option<ProfileId>) {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if last.served_by.as_ref().is_none_or(|serving| serving.name != name) {
+            last.served_by = Some(Serving { name: name.to_owned(), since: now, other: None, by_switch });
+        }
+    }
+
+    /// The model that a client asked for last.
+    pub(crate) fn last_model(&self) -> Option<String> {
+        self.last.lock().unwrap_or_else(PoisonError::into_inner).model.clone()
     }
 
     pub(crate) fn last_failover_record(&self) -> Option<(Instant, Arc<ExchangeRecord>)> {
@@ -550,12 +623,12 @@ impl Gateway {
         InFlight(self.counts.in_flight.clone())
     }
 
-    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance) -> Response<ClientBody> {
+    pub(crate) async fn handle(self: Arc<Self>, request: Request<Incoming>, entrance: Entrance, peer: &Peer) -> Response<ClientBody> {
         let chunked = request.headers().contains_key(header::TRANSFER_ENCODING);
         // A bug of ours in one exchange is answered, and harms no other. Boxed: the connection keeps this future's place as long as an
         // answer flows, and what it needs until there is an answer is 4 KiB.
         let routed = match entrance {
-            Entrance::Port => AssertUnwindSafe(Box::pin(self.route(request))).catch_unwind().await,
+            Entrance::Port => AssertUnwindSafe(Box::pin(self.route(request, peer))).catch_unwind().await,
             Entrance::Tunnel => AssertUnwindSafe(Box::pin(intercept::route(self, request))).catch_unwind().await,
         };
         let mut response = routed.unwrap_or_else(|_| {
@@ -570,7 +643,7 @@ impl Gateway {
         response
     }
 
-    async fn route(self: Arc<Self>, request: Request<Incoming>) -> Response<ClientBody> {
+    async fn route(self: Arc<Self>, request: Request<Incoming>, peer: &Peer) -> Response<ClientBody> {
         let room = admission::room(request.method(), request.uri());
         if room == Room::Hello {
             let mut hello = Response::new(ClientBody::full(Bytes::new()));
@@ -579,16 +652,21 @@ impl Gateway {
             }
             return hello;
         }
+        if matches!(room, Room::Upstream(_)) && admission::may_be_inside(request.headers()) && self.is_direct(peer).await {
+            let origin = self.direct.get().and_then(|origin| origin());
+            return intercept::pass_directly(&self, request, origin.as_ref()).await;
+        }
         let admitted = match admission::admit(request.headers(), self.token.expose_secret()) {
             Ok(admitted) => admitted,
-            Err(refusal) => return refusal.map(|body| body.draining(request.into_body())),
+            Err(refusal) => return unsent(refusal).map(|body| body.draining(request.into_body())),
         };
         match room {
             Room::Hello | Room::Status => {
-                let status = serde_json::to_string(&self.status()).unwrap_or_default();
+                let status = serde_json::to_string(&self.status_for(asked_model(request.headers()))).unwrap_or_default();
                 answer::json(StatusCode::OK, status)
             }
             Room::Metrics => self.metrics(),
+            Room::InFlight => answer::json(StatusCode::OK, serde_json::to_string(&self.requests_waiting()).unwrap_or_default()),
             Room::Notices => answer::json(StatusCode::OK, serde_json::to_string(&self.notices()).unwrap_or_default()),
             Room::NoticesFor => {
                 let (head, body) = request.into_parts();
@@ -602,9 +680,20 @@ impl Gateway {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.switch(request)).await
             }
+            Room::Session => {
+                let (head, body) = request.into_parts();
+                control::heard_in_time(&head.headers, body, async |request| self.enter_folder(request).await).await
+            }
             Room::Drill => {
                 let (head, body) = request.into_parts();
                 control::heard(&head.headers, body, |request| self.drill(request)).await
+            }
+            Room::CheckSpares => {
+                let (head, body) = request.into_parts();
+                match control::read(&head.headers, body).await {
+                    Ok(request) => control::answered(self.check_spares(&request).await),
+                    Err(refused) => refused,
+                }
             }
             Room::EndDrill => {
                 let (head, body) = request.into_parts();
@@ -619,7 +708,7 @@ impl Gateway {
                 control::heard(&head.headers, body, |request| self.resume(request)).await
             }
             Room::Nowhere => {
-                answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method")
+                unsent(answer::error(StatusCode::NOT_FOUND, "not_found_error", "hotspare: there is nothing at this path for this method"))
                     .map(|answer| answer.draining(request.into_body()))
             }
             Room::Upstream(endpoint) => self.ask(endpoint, request, admitted.credential).await,
@@ -633,10 +722,11 @@ impl Gateway {
         mut request: Request<Incoming>,
         credential: hotspare_upstream::ClientCredential,
     ) -> Response<ClientBody> {
+        self.look_at_folders(request.headers()).await;
         match self.way(endpoint, request.headers_mut()) {
             Way::Real => self.forward(endpoint, request, credential).await,
             Way::Through(shadow) => shadow.forward(endpoint, request, credential).await,
-            Way::Over => answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nobody was asked")
+            Way::Over => unsent(answer::error(StatusCode::GONE, "not_found_error", "hotspare: this drill is over; nothing was sent"))
                 .map(|answer| answer.draining(request.into_body())),
         }
     }
@@ -657,12 +747,12 @@ impl Gateway {
         let limit = self.snapshot().max_body;
         let length = request.body().size_hint().exact();
         if length.is_some_and(|length| length > limit) {
-            return too_large(limit).map(|body| body.draining(request.into_body()));
+            return unsent(too_large(limit)).map(|body| body.draining(request.into_body()));
         }
         let coding = match Coding::of(request.headers()) {
             Ok(coding) => coding,
             Err(unknown) => {
-                let response = unknown_coding(unknown);
+                let response = unsent(unknown_coding(unknown));
                 return response.map(|body| body.draining(request.into_body()));
             }
         };
@@ -685,6 +775,13 @@ impl Gateway {
     }
 }
 
+/// Names the model that a look at the status is about.
+pub const STATUS_MODEL: &str = "x-hotspare-model";
+
+fn asked_model(headers: &http::HeaderMap) -> Option<&str> {
+    headers.get(STATUS_MODEL)?.to_str().ok().filter(|model| !model.is_empty())
+}
+
 /// No profile and no hook leads back to this very port.
 fn leads_elsewhere(config: &Config, local: SocketAddr) -> Result<(), ServeError> {
     let back = config.profiles.iter().find(|profile| profile.base_url.points_at(local));
@@ -701,8 +798,14 @@ fn snapshot_at(config: &Config, local: SocketAddr, identities: &Identities, rene
     Ok(Arc::new(Snapshot::with_identities(config, identities, renewals)))
 }
 
+/// Marks an answer of ours to a request that no profile received.
+fn unsent(mut response: Response<ClientBody>) -> Response<ClientBody> {
+    headers::mark(response.headers_mut(), "", 0, "");
+    response
+}
+
 fn too_large(limit: u64) -> Response<ClientBody> {
-    let message = format!("hotspare: the request body is larger than {} MiB (`server.max_body`)", limit / (1024 * 1024));
+    let message = format!("hotspare: the request body is larger than {} (`server.max_body`)", answer::size(limit));
     let mut response = answer::error(StatusCode::PAYLOAD_TOO_LARGE, "request_too_large", &message);
     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
     response

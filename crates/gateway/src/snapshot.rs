@@ -1,19 +1,24 @@
 //! Turns a valid configuration into what an exchange needs, whole and unchangeable. Never changes while an exchange holds it.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hotspare_config::{Auth, AuthHeader, AuthSource, Config, Hook, Mapped, ModelMap, Notify, Supports};
+use hotspare_config::{
+    Auth, AuthHeader, AuthSource, BaseUrl, Config, FolderRules, Hook, Mapped, ModelMap, NamedCredential, Notify, Supports, Trusted,
+};
 use hotspare_core::policy::{ClockOverrides, HEDGE_DELAY};
 use hotspare_core::route::{Fit, SkipReason};
 use hotspare_core::{
-    Budget, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
+    Budget, Chain, ChainEntry, ChainRule, ClaudeModel, Endpoint, HookEvent, Policy, Price, ProfileId, RequestFacts, Takes, Terms,
 };
 use hotspare_upstream::{ClaudeClient, Credential, CredentialError, HeaderForm, Keychain, Limits, Presence, Renewals, Source, Target};
 
 use crate::identity::Identities;
+use crate::limits::{self, Limit, Limited, Reason};
 
 /// One configuration, compiled.
 #[derive(Clone)]
@@ -22,6 +27,16 @@ pub struct Snapshot {
     pub policy: Arc<Policy>,
     /// Chains and when they hold; the last holds always.
     pub rules: Vec<ChainRule>,
+    /// For each chain that names folders, what holds there.
+    folder_rules: Vec<FolderRules>,
+    /// The chains that name no folder.
+    everywhere: Vec<ChainRule>,
+    /// Project files had a say, each with whether the user trusts it.
+    projects: Vec<bool>,
+    /// The folder that it was compiled for, for people; `None` if for none in particular.
+    pub folder: Option<Arc<str>>,
+    /// What keeps requests from profiles of their chains.
+    limits: Option<Arc<Limited>>,
     /// Where chains stand, by their names.
     origins: Vec<(String, String)>,
     /// By the numbers that [`Identities`] gave them.
@@ -33,6 +48,8 @@ pub struct Snapshot {
     /// Most bytes of a request body.
     pub max_body: u64,
     has_budgets: bool,
+    /// Credentials of the client's that belong to a host of their own.
+    named: Arc<[NamedCredential]>,
     /// How a move to another profile is told.
     pub notify: Notify,
 }
@@ -51,12 +68,12 @@ struct Profile {
 /// Why the client's credential is not sent to Anthropic.
 const NOT_ANTHROPICS: &str = "the client's credential is not one of Anthropic's (`sk-ant-…`)";
 
-/// Profiles without a credential, each with the reason.
+/// Profiles of the chains without a credential, each with the reason.
 #[derive(Debug, Default)]
 pub struct Missing {
-    /// They keep a configuration from being used: somebody must change something.
+    /// All of the chains' profiles, where no one of them can authenticate: such a configuration serves no request.
     pub lasting: Vec<(Arc<str>, CredentialError)>,
-    /// Logins that have run out, where somebody else can be asked: Claude Code renews them, and they are read at each request.
+    /// Those that are skipped at each request until their credential is there, while another profile serves.
     pub passing: Vec<(Arc<str>, CredentialError)>,
 }
 
@@ -74,18 +91,17 @@ impl Snapshot {
     /// Compiles a configuration; profiles known from earlier ones keep their numbers, and folders what is known of their logins.
     pub fn with_identities(config: &Config, identities: &Identities, renewals: &Arc<Renewals>) -> Self {
         let ids = identities.of(config);
-        let mut rules = config.rules.clone();
-        for rule in &mut rules {
-            // A configuration names its own profiles alone; whom it does not have nobody can ask.
-            rule.chain.entries.retain_mut(|entry| {
-                let id = ids.get(usize::from(entry.profile.0)).copied();
-                entry.profile = id.unwrap_or(entry.profile);
-                id.is_some()
-            });
-        }
+        let rules = numbered(&config.rules, &ids);
+        let folder_rules =
+            config.folder_rules.iter().map(|folder| FolderRules { rules: numbered(&folder.rules, &ids), ..folder.clone() }).collect();
         Self {
             policy: Arc::new(config.policy.clone()),
             rules,
+            folder_rules,
+            everywhere: numbered(&config.everywhere_rules, &ids),
+            projects: config.projects.iter().map(|project| project.trusted == Trusted::Yes).collect(),
+            folder: None,
+            limits: None,
             origins: config.origins.clone(),
             profiles: ids.into_iter().zip(config.profiles.iter().map(|one| profile(config, one, renewals))).collect(),
             hooks: config.hooks.clone(),
@@ -93,7 +109,83 @@ impl Snapshot {
             max_body: config.server.max_body,
             has_budgets: config.profiles.iter().any(|profile| !profile.budget.is_empty()),
             notify: config.notify,
+            named: config.client.named.as_slice().into(),
         }
+    }
+
+    /// The chain for these facts, without the profiles that rules of other folders keep it from; `None` if no profile is left.
+    pub(crate) fn chain_for(&self, facts: &RequestFacts) -> Option<Cow<'_, Chain>> {
+        limits::chain_for(&self.rules, self.policy.enabled, self.limits.as_deref(), facts)
+    }
+
+    /// Why requests may not reach every profile of their chains; `None` if they do.
+    pub(crate) fn limited(&self) -> Option<&Reason> {
+        self.limits.as_deref().map(|limits| &limits.reason)
+    }
+
+    /// Why this request does not reach every profile of its chain; `None` if it does.
+    pub(crate) fn limited_for(&self, facts: &RequestFacts) -> Option<&Reason> {
+        let entries = |limits| limits::chain_for(&self.rules, self.policy.enabled, limits, facts).map_or(0, |chain| chain.entries.len());
+        let unlimited = if self.policy.enabled { entries(None) } else { entries(None).min(1) };
+        self.limited().filter(|_| entries(self.limits.as_deref()) < unlimited)
+    }
+
+    /// The same with these limits.
+    pub(crate) fn with_limits(&self, limits: Limited) -> Self {
+        Self { limits: Some(Arc::new(limits)), ..self.clone() }
+    }
+
+    /// The same, told of as compiled for this folder.
+    pub(crate) fn in_folder(self, folder: &Path) -> Self {
+        Self { folder: Some(folder.display().to_string().into()), ..self }
+    }
+
+    /// Whether a chain names folders, whichever.
+    pub fn has_folder_rules(&self) -> bool {
+        !self.folder_rules.is_empty()
+    }
+
+    /// Whether rules hold here that do not hold in every folder.
+    pub(crate) fn is_ruled(&self) -> bool {
+        self.has_project_files() || self.folder_rules.iter().any(|folder| folder.is_here)
+    }
+
+    /// Whether project files had a say.
+    pub(crate) fn has_project_files(&self) -> bool {
+        !self.projects.is_empty()
+    }
+
+    /// Whether another snapshot leads every request along the same profiles.
+    pub(crate) fn leads_as(&self, other: &Self) -> bool {
+        self.rules == other.rules && self.policy.enabled == other.policy.enabled
+    }
+
+    /// What its own chains allow, as a limit for others.
+    pub(crate) fn as_limit(&self) -> Limit {
+        let is_firm = self.projects.iter().all(|is_trusted| *is_trusted);
+        Limit { rules: self.rules.clone(), enabled: self.policy.enabled, is_firm }
+    }
+
+    /// What each chain that names folders allows, as limits; `wanted` gets its place and itself. A chain that has lost every profile is no
+    /// limit: its folder has no valid configuration.
+    pub(crate) fn folder_limits<'s>(&'s self, wanted: impl Fn(usize, &FolderRules) -> bool + 's) -> impl Iterator<Item = Limit> + 's {
+        let is_usable = |folder: &FolderRules| folder.rules.iter().all(|rule| !rule.chain.entries.is_empty());
+        let enabled = self.policy.enabled;
+        let folders = self.folder_rules.iter().enumerate().filter(move |(place, folder)| is_usable(folder) && wanted(*place, folder));
+        folders.map(move |(_, folder)| Limit { rules: folder.rules.clone(), enabled, is_firm: true })
+    }
+
+    /// What holds in a folder that no chain names, as a limit. `None` if that is nothing: then there is no valid configuration there.
+    pub(crate) fn elsewhere_limit(&self) -> Option<Limit> {
+        let is_whole = self.everywhere.last().is_some_and(|rule| rule.model.is_none());
+        let is_usable = is_whole && self.everywhere.iter().all(|rule| !rule.chain.entries.is_empty());
+        is_usable.then(|| Limit { rules: self.everywhere.clone(), enabled: self.policy.enabled, is_firm: true })
+    }
+
+    /// Whether the chain at this place that names folders is the same one there, and holds in the folder of `other`.
+    pub(crate) fn holds_in(&self, place: usize, other: &Self) -> bool {
+        let (own, there) = (self.folder_rules.get(place), other.folder_rules.get(place));
+        own.zip(there).is_some_and(|(own, there)| there.is_here && own.pattern == there.pattern)
     }
 
     /// A profile's address and credential.
@@ -144,12 +236,18 @@ impl Snapshot {
 
     /// Whether the model must be known before a profile can be chosen.
     pub fn routes_by_model(&self) -> bool {
-        self.rules.iter().any(|rule| rule.model.is_some()) || self.profiles.values().any(|profile| !profile.models.is_empty())
+        let limits = self.limits.iter().flat_map(|limits| &limits.of).flat_map(|limit| &limit.rules);
+        self.rules.iter().chain(limits).any(|rule| rule.model.is_some()) || self.profiles.values().any(|profile| !profile.models.is_empty())
     }
 
     /// Whether any profile may take only so much money.
     pub fn has_budgets(&self) -> bool {
         self.has_budgets
+    }
+
+    /// Whether the profile goes to Anthropic's own API.
+    pub fn is_anthropic(&self, id: ProfileId) -> bool {
+        self.profiles.get(&id).is_some_and(|profile| profile.is_anthropic)
     }
 
     /// How much money a profile may take.
@@ -185,8 +283,7 @@ impl Snapshot {
         for id in self.ids().filter(|id| asked(*id)) {
             let Some(target) = self.target(id) else { continue };
             match target.credential.presence().await {
-                Presence::Missing(error) if error.passes() => missing.passing.push((target.name.clone(), error)),
-                Presence::Missing(error) => missing.lasting.push((target.name.clone(), error)),
+                Presence::Missing(error) => missing.passing.push((target.name.clone(), error)),
                 Presence::NotOurs | Presence::There | Presence::Unasked | Presence::Renewable => able = true,
             }
         }
@@ -214,6 +311,13 @@ impl Snapshot {
         snapshot
     }
 
+    /// The host that the client's credential was named for, if it is another one than the profile's; `None` if it was named for none.
+    fn owner_elsewhere(&self, facts: &RequestFacts, target: &Target) -> Option<&BaseUrl> {
+        let named = self.named.iter().find(|named| facts.credential_digests.contains(&named.digest))?;
+        let is_there = named.base_url.host == target.host && named.base_url.port == target.port;
+        (!is_there).then_some(&named.base_url)
+    }
+
     /// Whether, and on which terms, a chain's entry can take this request.
     pub fn fit(&self, entry: &ChainEntry, facts: &RequestFacts) -> Fit {
         let Some(profile) = self.profiles.get(&entry.profile) else {
@@ -238,6 +342,10 @@ impl Snapshot {
         }
         if let Some(ended) = profile.target.credential.ended() {
             return Fit::Cannot(SkipReason::NoCredential(ended.to_string().into()));
+        }
+        if client_login && let Some(owner) = self.owner_elsewhere(facts, &profile.target) {
+            let withheld = CredentialError::ClientElsewhere { owner: owner.authority().into() };
+            return Fit::Cannot(SkipReason::CredentialElsewhere(withheld.to_string().into()));
         }
         if client_login && profile.is_anthropic && !facts.anthropic_credential {
             return Fit::Cannot(SkipReason::CredentialElsewhere(NOT_ANTHROPICS.into()));
@@ -282,6 +390,19 @@ fn takes(profile: &Profile, asked: Option<&str>, model: Option<&str>) -> Takes {
         thinking: profile.supports.thinking,
         foreign: !profile.target.platform.is_native(),
     }
+}
+
+/// With the lasting numbers of the profiles. A configuration names its own profiles alone; one that it does not have cannot be asked.
+fn numbered(rules: &[ChainRule], ids: &[ProfileId]) -> Vec<ChainRule> {
+    let mut rules = rules.to_vec();
+    for rule in &mut rules {
+        rule.chain.entries.retain_mut(|entry| {
+            let id = ids.get(usize::from(entry.profile.0)).copied();
+            entry.profile = id.unwrap_or(entry.profile);
+            id.is_some()
+        });
+    }
+    rules
 }
 
 fn hashed(value: &impl Hash) -> u64 {

@@ -14,8 +14,10 @@ use hotspare_upstream::{clock, login_command};
 
 use crate::drill::DrillStatus;
 use crate::metrics::Present;
+pub use crate::outlook::{Chance, CredentialStatus, NextRequest, Prospect, WaitStatus};
 use crate::recent::Glance;
 use crate::server::Gateway;
+use crate::session_folder::FoldersStatus;
 use crate::snapshot::Snapshot;
 
 /// The version of this shape.
@@ -36,7 +38,7 @@ pub struct Status {
     pub uptime_s: u64,
     /// Whether failover is on.
     pub enabled: bool,
-    /// Who served the last exchange; the primary before the first.
+    /// Who served the last exchange, or is tried first since a switch; the primary before the first.
     pub serving: String,
     /// Seconds since that one took over.
     #[serde(default)]
@@ -64,12 +66,24 @@ pub struct Status {
     pub drill: Option<DrillStatus>,
     /// In the order of the default chain.
     pub profiles: Vec<ProfileStatus>,
+    /// The folders that sessions work in, and what holds there. `None` if this gateway serves one folder alone.
+    #[serde(default)]
+    pub folders: Option<FoldersStatus>,
     /// Exchanges since the start.
     pub exchanges: u64,
     /// Of those, served by another profile than the first.
     pub failovers: u64,
     /// Requests in flight.
     pub in_flight: u64,
+    /// Of those, the ones without an answer yet, the oldest first.
+    #[serde(default)]
+    pub waiting: Vec<WaitStatus>,
+    /// What the next request of the user's client would meet. `None` if the gateway is older than this field.
+    #[serde(default)]
+    pub next: Option<NextRequest>,
+    /// Seconds since the last Messages request of a client. `None` if none came since the start.
+    #[serde(default)]
+    pub client_seen_ago_s: Option<u64>,
     /// The last move to another profile, in words.
     pub last_failover: Option<LastFailover>,
     /// Where the configuration comes from. None: the gateway is older than this field.
@@ -119,7 +133,11 @@ impl ConfigState {
 
 /// The address and the connections belong to the process (security.md T28).
 fn needs_restart(was: &Server, is: &Server) -> Option<String> {
-    let keys = [("server.listen", was.listen != is.listen), ("server.max_connections", was.max_connections != is.max_connections)];
+    let keys = [
+        ("server.listen", was.listen != is.listen),
+        ("server.max_connections", was.max_connections != is.max_connections),
+        ("server.children", was.children != is.children),
+    ];
     let changed: Vec<String> = keys.iter().filter(|(_, changed)| *changed).map(|(key, _)| format!("`{key}`")).collect();
     (!changed.is_empty()).then(|| changed.join(", "))
 }
@@ -169,8 +187,8 @@ pub struct ProfileStatus {
     /// Its name.
     pub name: String,
     /// `serving`, `ready`, `cooling` (it failed a moment ago), `open` (its circuit breaker), `half_open` (on trial), `blocked` (waiting
-    /// alone may not help), `offline` (this machine's network is down), `spent` (its budget of the day) or `paused` (by the user, or because
-    /// failover is off).
+    /// alone may not help), `offline` (this machine's network is down), `spent` (its budget of the day), `no_credential` (this process cannot
+    /// read its credential) or `paused` (by the user, or because failover is off).
     pub state: String,
     /// Seconds until it may be asked again.
     pub back_in_s: Option<u64>,
@@ -225,6 +243,9 @@ pub struct ProfileStatus {
     /// A login is used, whose plan pays.
     #[serde(default)]
     pub on_plan: bool,
+    /// Whether the process that serves can read its credential. `None` if the gateway is older than this field.
+    #[serde(default)]
+    pub credential: Option<CredentialStatus>,
 }
 
 /// The renewal of a login that Claude Code keeps in a folder.
@@ -285,6 +306,11 @@ pub struct LastFailover {
 impl Gateway {
     /// What is going on now.
     pub fn status(&self) -> Status {
+        self.status_for(None)
+    }
+
+    /// Like [`Gateway::status`], with the next request naming this model.
+    pub fn status_for(&self, model: Option<&str>) -> Status {
         let now = clock::now();
         let snapshot = self.snapshot();
         let ids: Vec<ProfileId> = snapshot
@@ -322,6 +348,7 @@ impl Gateway {
             }
             let end = snapshot.target(*id).and_then(|target| target.credential.expires());
             profile.login_ends_in_s = end.map(|end| end.duration_since(self.outside().wall()).unwrap_or_default().as_secs());
+            add_credential(&snapshot, *id, &mut profile);
             self.add_login(&snapshot, *id, &mut profile);
             self.add_money(&snapshot, *id, &mut profile);
             profiles.push(profile);
@@ -347,9 +374,13 @@ impl Gateway {
             failback: Some(failback(policy)),
             drill: self.drill_status(),
             profiles,
+            folders: self.folders_status(),
             exchanges,
             failovers,
             in_flight,
+            waiting: self.waits(),
+            next: self.next_request(now, &snapshot, model),
+            client_seen_ago_s: self.client_seen(now),
             last_failover: self.last_failover(now),
             config: Some(self.config_status()),
             ledger: self.store().and_then(Store::trouble).map(|trouble| trouble.to_string()),
@@ -418,6 +449,16 @@ impl Gateway {
     }
 }
 
+/// Adds whether this process can read the profile's credential. Without one nothing else matters of it.
+fn add_credential(snapshot: &Snapshot, id: ProfileId, profile: &mut ProfileStatus) {
+    let Some((credential, _)) = Gateway::credential_status(snapshot, id) else { return };
+    if credential.is_missing() && profile.left_out.is_none() && profile.state != "paused" {
+        "no_credential".clone_into(&mut profile.state);
+        profile.because = Some(FailureKind::NoCredential.word().to_owned());
+    }
+    profile.credential = Some(credential);
+}
+
 fn pauses(now: Instant, snapshot: &Snapshot, world: &World, default: &[ChainEntry]) -> Vec<PauseStatus> {
     let out = left_out(now, world, default);
     let status = |(id, pause): (ProfileId, Pause)| PauseStatus {
@@ -483,6 +524,7 @@ fn profile_status(now: Instant, name: &str, state: &str, report: &Report, glance
         failed_5m: glance.failed,
         budget: None,
         on_plan: false,
+        credential: None,
     }
 }
 

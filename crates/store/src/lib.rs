@@ -12,7 +12,7 @@ mod store;
 mod writer;
 
 pub use database::{FILE, Fault};
-pub use reader::{Filter, FindError, Listing, Reader, Row, Total, local_clock, local_day};
+pub use reader::{Filter, FindError, Listing, Reader, Row, Split, Total, local_clock, local_day};
 pub use state::{Change, LONGEST_LIFE, StateEntry};
 pub use store::{DEFAULT_RETAIN, Options, Store, Trouble};
 

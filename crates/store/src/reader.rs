@@ -24,8 +24,16 @@ const DIGITS: usize = 16;
 /// Most ids that an ambiguous one is explained with.
 const AMBIGUOUS_SHOWN: i64 = 4;
 
-const LAST: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), id, record
-    FROM exchanges WHERE endpoint = 'messages' ORDER BY seq DESC LIMIT 1";
+/// True of a drill's own request, of which nothing was real.
+const IS_PLAYED: &str = "json_extract(record, '$.drill.live') IS 0";
+
+/// The last request that was not a drill's own.
+fn last() -> String {
+    format!(
+        "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), id, record
+        FROM exchanges WHERE endpoint = 'messages' AND NOT ({IS_PLAYED}) ORDER BY seq DESC LIMIT 1"
+    )
+}
 
 const BY_ID: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), id, record
     FROM exchanges WHERE id = ?1 ORDER BY seq DESC LIMIT 1";
@@ -39,14 +47,34 @@ const LATEST: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'u
 const NEXT: &str = "SELECT seq, strftime('%Y-%m-%d %H:%M:%S', at_ms / 1000, 'unixepoch', 'localtime'), record
     FROM exchanges WHERE seq > ?1 AND at_ms >= ?2 AND (failover OR NOT ?3) ORDER BY seq LIMIT ?4";
 
-/// What is added up, by the day that its argument tells.
-fn totals_by(day: &str) -> String {
+/// What else keeps totals apart, besides day, profile and model.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Split {
+    /// The client's session.
+    Session,
+    /// The folder of the client.
+    Folder,
+}
+
+impl Split {
+    /// Selects it for a row of `attempts`; it stands in the record of the exchange alone.
+    fn column(self) -> String {
+        let key = match self {
+            Self::Session => "session",
+            Self::Folder => "folder",
+        };
+        format!("(SELECT json_extract(record, '$.{key}') FROM exchanges WHERE seq = attempts.exchange)")
+    }
+}
+
+/// The sums of attempts from `?1` on, by the day that `day` computes, and by what `part` selects from their exchange.
+fn totals_by(day: &str, part: &str) -> String {
     format!(
-        "SELECT {day} AS day, profile, model,
+        "SELECT {day} AS day, profile, model, {part} AS part,
             count(*), count(class), sum(served), sum(wasted), sum(maybe_billed),
             sum(coalesce(input, output, cache_read, cache_write) IS NOT NULL),
             total(input), total(output), total(cache_read), total(cache_write), count(est_cost_micro_usd), total(est_cost_micro_usd)
-        FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model ORDER BY day, profile, model"
+        FROM attempts WHERE at_ms >= ?1 GROUP BY day, profile, model, part ORDER BY day, profile, model, min(at_ms)"
     )
 }
 
@@ -126,6 +154,9 @@ pub struct Total {
     pub profile: String,
     /// The model, where one was named.
     pub model: Option<String>,
+    /// The client's session id or the folder whose rules held, by which [`Reader::totals_split`] keeps apart. `None` if there is none, or if
+    /// they are added up.
+    pub part: Option<String>,
     /// Attempts.
     pub attempts: u64,
     /// Of those, failed ones.
@@ -219,9 +250,9 @@ impl Reader {
         Ok((connection, version))
     }
 
-    /// The last exchange that asked a model for an answer.
+    /// The last exchange that asked a model for an answer. A drill's own request is none.
     pub fn last(&self) -> Result<Row, FindError> {
-        self.one(LAST, [])?.ok_or(FindError::Empty)?
+        self.one(&last(), [])?.ok_or(FindError::Empty)?
     }
 
     /// The exchange with this id; its first or last digits are enough where they stand for one alone.
@@ -270,9 +301,25 @@ impl Reader {
         }))
     }
 
-    /// The exchanges that the filter lets through.
+    /// The exchanges that the filter lets through, drills too.
     pub fn list(&self, filter: &Filter) -> Result<Listing, Fault> {
+        self.list_with(if filter.after.is_some() { NEXT } else { LATEST }, filter)
+    }
+
+    /// Like [`Reader::list`], without the drills' own requests.
+    pub fn list_real(&self, filter: &Filter) -> Result<Listing, Fault> {
         let sql = if filter.after.is_some() { NEXT } else { LATEST };
+        self.list_with(&sql.replace("WHERE ", &format!("WHERE NOT ({IS_PLAYED}) AND ")), filter)
+    }
+
+    /// How many requests of drills' own the filter lets through, whatever its limit.
+    pub fn count_played(&self, filter: &Filter) -> Result<u64, Fault> {
+        let sql = format!("SELECT count(*) FROM exchanges WHERE ({IS_PLAYED}) AND seq > ?1 AND at_ms >= ?2 AND (failover OR NOT ?3)");
+        let parameters = params![filter.after.unwrap_or(-1), signed(filter.since_ms), filter.failovers];
+        self.ask(|connection| connection.query_row(&sql, parameters, |row| row.get(0)).map(unsigned))
+    }
+
+    fn list_with(&self, sql: &str, filter: &Filter) -> Result<Listing, Fault> {
         let mut found = self.ask(|connection| {
             let mut select = connection.prepare(sql)?;
             let parameters = params![filter.after.unwrap_or(-1), signed(filter.since_ms), filter.failovers, filter.limit];
@@ -300,14 +347,19 @@ impl Reader {
 
     /// What each profile did for each model on each day, from `since_ms` on.
     pub fn totals(&self, since_ms: u64) -> Result<Vec<Total>, Fault> {
-        self.added_up(&totals_by(DAY_OF_ROW), params![signed(since_ms)])
+        self.added_up(&totals_by(DAY_OF_ROW, "NULL"), params![signed(since_ms)])
+    }
+
+    /// Like [`Reader::totals`], with each session or folder apart.
+    pub fn totals_split(&self, since_ms: u64, split: Split) -> Result<Vec<Total>, Fault> {
+        self.added_up(&totals_by(DAY_OF_ROW, &split.column()), params![signed(since_ms)])
     }
 
     /// What each profile did for each model today, by this machine's time zone.
     pub fn today(&self) -> Result<Vec<Total>, Fault> {
         let (day, midnight_ms) = self.midnight()?;
         // The calendar is asked once and not for each row: that is two thirds of the time.
-        self.added_up(&totals_by("?2"), params![midnight_ms, day])
+        self.added_up(&totals_by("?2", "NULL"), params![midnight_ms, day])
     }
 
     /// What one profile's answers of today are estimated to cost, in millionths of a US dollar, where their price is known.
@@ -330,18 +382,19 @@ impl Reader {
                     day: row.get(0)?,
                     profile: row.get(1)?,
                     model: row.get(2)?,
-                    attempts: count(3)?,
-                    failed: count(4)?,
-                    served: count(5)?,
-                    wasted: count(6)?,
-                    maybe_billed: count(7)?,
-                    counted: count(8)?,
-                    input: whole(row.get(9)?),
-                    output: whole(row.get(10)?),
-                    cache_read: whole(row.get(11)?),
-                    cache_write: whole(row.get(12)?),
-                    priced: count(13)?,
-                    est_cost_micro_usd: whole(row.get(14)?),
+                    part: row.get(3)?,
+                    attempts: count(4)?,
+                    failed: count(5)?,
+                    served: count(6)?,
+                    wasted: count(7)?,
+                    maybe_billed: count(8)?,
+                    counted: count(9)?,
+                    input: whole(row.get(10)?),
+                    output: whole(row.get(11)?),
+                    cache_read: whole(row.get(12)?),
+                    cache_write: whole(row.get(13)?),
+                    priced: count(14)?,
+                    est_cost_micro_usd: whole(row.get(15)?),
                 })
             })?;
             totals.collect()

@@ -13,7 +13,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use hotspare_core::{Endpoint, ExchangeRecord};
-use hotspare_store::{Change, FILE, Filter, FindError, LONGEST_LIFE, Options, Reader, StateEntry, Store};
+use hotspare_store::{Change, FILE, Filter, FindError, LONGEST_LIFE, Options, Reader, Split, StateEntry, Store};
 use proptest::prelude::*;
 use rusqlite::Connection;
 use sample::{failed_over, now_ms, served};
@@ -286,6 +286,25 @@ fn totals_add_up_what_providers_counted_and_nothing_else() {
     assert_eq!(of("work"), [4, 3, 1, 1, 1000, 0, 0]);
     assert_eq!(of("spare"), [3, 0, 3, 3, 3000, 3, 279_000]);
     assert!(totals.iter().all(|total| total.model.as_deref() == Some("claude-opus-5-5")));
+}
+
+#[test]
+fn totals_split_keep_sessions_and_folders_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open(folder.path());
+    for (id, session) in [(0, Some("s-one")), (1, Some("s-two")), (2, Some("s-one")), (3, None)] {
+        let mut record = served(id);
+        record.session = session.map(str::to_owned);
+        record.folder = session.map(|session| format!("/home/me/{session}"));
+        keep(&store, record);
+    }
+    assert!(store.flush(LONG));
+    let served = |split: Split, part: Option<&str>| {
+        let totals = reader(folder.path()).totals_split(now_ms() - 3_600_000, split).unwrap();
+        totals.iter().filter(|total| total.part.as_deref() == part).map(|total| total.served).sum::<u64>()
+    };
+    assert_eq!([Some("s-one"), Some("s-two"), None].map(|part| served(Split::Session, part)), [2, 1, 1]);
+    assert_eq!([Some("/home/me/s-one"), Some("/home/me/s-two"), None].map(|part| served(Split::Folder, part)), [2, 1, 1]);
 }
 
 #[test]

@@ -194,14 +194,6 @@ pub enum CredentialError {
     Unusable(&'static str),
 }
 
-impl CredentialError {
-    /// True if it may come back without any change of the configuration: the login of a folder, which is read at each attempt, or a client
-    /// that is started with another base URL.
-    pub fn passes(&self) -> bool {
-        matches!(self, Self::LoginExpired { .. } | Self::LoginNotRenewed { .. } | Self::LoginEnded { .. } | Self::ClientElsewhere { .. })
-    }
-}
-
 /// The command that makes the login of a folder again.
 pub fn login_command(folder: &Path) -> String {
     if crate::claude::is_default(folder) {
@@ -282,6 +274,30 @@ impl Credential {
             own.renewals = Some(renewals);
         }
         self
+    }
+
+    /// Where it comes from, in a word, and the variable, file, folder, name or program there. Of a program its name alone: arguments may be
+    /// anything.
+    pub fn source(&self) -> (&'static str, Option<String>) {
+        let own = match self {
+            Self::Client | Self::Withheld(_) => return ("client", None),
+            Self::None => return ("none", None),
+            Self::Own(own) => own,
+        };
+        match &own.source {
+            Source::Env(name) => ("env", Some(name.clone())),
+            Source::File(file) => ("file", Some(file.display().to_string())),
+            Source::Command(argv) => ("command", argv.first().cloned()),
+            Source::Keychain(_, name) => ("keychain", Some(name.clone())),
+            Source::ClaudeConfigDir(folder) => ("claude_config_dir", Some(folder.display().to_string())),
+            Source::Value(_) => ("value", None),
+        }
+    }
+
+    /// How the last run of its program ended; `None` if it was not run, or runs now.
+    pub fn last_result(&self) -> Option<Result<(), CredentialError>> {
+        let Self::Own(own) = self else { return None };
+        own.cache.last_result()
     }
 
     /// Whether the client's own is passed on.

@@ -14,7 +14,7 @@ pub mod send;
 pub mod tls;
 
 pub use auth::claude_dir::{ClaudeAuth, ClaudeFolder, describe as describe_claude_folder};
-pub use auth::keychain::{Keychain, Place};
+pub use auth::keychain::{Keychain, Looked, Place};
 pub use auth::renewal::{NotRenewed, Renewals, Renewed};
 pub use auth::{Credential, CredentialError, Fingerprint, HeaderForm, Limits, Presence, Source, login_command};
 pub use claude::ClaudeClient;

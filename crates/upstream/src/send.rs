@@ -55,7 +55,8 @@ impl Target {
         self.host == "localhost" || self.host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
     }
 
-    fn authority(&self) -> String {
+    /// As the `host` header names it.
+    pub fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };
         let default_port = if self.https { 443 } else { 80 };
         if self.port == default_port { host } else { format!("{host}:{}", self.port) }

@@ -4,11 +4,12 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hotspare_testkit::Upstream;
+use hotspare_testkit::{Script, Upstream, answers};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
@@ -16,12 +17,13 @@ use tokio::task::JoinHandle;
 
 use super::canary::Secret;
 use super::cases::{Lead, Mode};
-use super::faults::{self, SECOND};
+use super::faults::{self, FIRST, SECOND};
 use super::first_run::NewUser;
 use super::tui;
 use super::world::{Login, Tools, World};
 
 pub(super) const NAME: &str = "a dead service, and the next session";
+pub(super) const MID_TURN: &str = "a service killed in the middle of a turn";
 pub(super) const TAKEN: &str = "a dead service whose port another program has";
 
 /// Longest that the session's hook may take, whether it brings the service back or says why it cannot.
@@ -30,6 +32,9 @@ const PROMISE: Duration = Duration::from_millis(300);
 /// Longest that a session may take in full mode. The client asks its provider's host for its settings first, and runs its hooks only when it
 /// has given that up: 11 to 13 s in the interactive client with a key, 19 to 22 s in `-p` (measured, 2.1.330).
 const FULL: Duration = Duration::from_secs(35);
+
+/// Longest that a turn may take whose service is killed in the middle: the client sends it again within a second or two.
+const SURVIVED: Duration = Duration::from_secs(20);
 
 /// Longest until a port is free again.
 const FREE: Duration = Duration::from_secs(5);
@@ -72,6 +77,24 @@ pub(super) async fn run_taken(tools: &Tools, mode: Mode, lead: Lead) -> Result<(
         Ok(()) if mode == Mode::Print && lead == Lead::Base => installed.left_for_the_usual_address().await,
         outcome => outcome,
     };
+    installed.end().await?;
+    outcome
+}
+
+/// The worker of a service that neither systemd nor launchd keeps is killed while an answer comes: the turn is answered nevertheless.
+pub(super) async fn run_mid_turn(tools: &Tools, mode: Mode) -> Result<()> {
+    let is_killed = Arc::new(AtomicBool::new(false));
+    let (whole, begun) = (is_killed.clone(), answers::text(FIRST));
+    let primary = Upstream::start(move |_| match whole.load(Ordering::SeqCst) {
+        true => faults::healthy(SECOND),
+        // An open text block: the client sends the request again when the stream breaks off.
+        false => Script::new().sse().events(&begun[..3]).hang(),
+    })
+    .await?;
+    let spare = hotspare_testkit::refused_addr().map(|spare| format!("http://{spare}"))?;
+    let world = World::new(tools, &primary.url(), &spare, Login::Key).await?;
+    let installed = Installed::new(tools, &world, primary, Lead::Base).await?;
+    let outcome = installed.survives(mode, &is_killed).await;
     installed.end().await?;
     outcome
 }
@@ -144,6 +167,35 @@ impl<'a> Installed<'a> {
         Ok(())
     }
 
+    async fn survives(&self, mode: Mode, is_killed: &AtomicBool) -> Result<()> {
+        let killed = async {
+            let until = Instant::now() + SURVIVED;
+            while self.primary.messages().is_empty() {
+                ensure!(Instant::now() < until, "the client sent no request");
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            let status: Value = serde_json::from_str(&self.hotspare(&["service", "status", "--json"]).await?)?;
+            ensure!(status["supervisor"].is_i64(), "the service has no supervisor: {status}");
+            let pid = status["pid"].as_i64().context("the service has no process")?.to_string();
+            is_killed.store(true, Ordering::SeqCst);
+            ensure!(Command::new("kill").args(["-9", &pid]).status()?.success(), "process {pid} could not be killed");
+            Ok(Instant::now())
+        };
+        let session = async {
+            match mode {
+                Mode::Print => self.user.runs(&self.tools.claude, &["-p", "Say something."]).await,
+                Mode::Interactive => tui::ask(&self.tools.claude, self.user.world, &self.user.environment, "Say something.", SECOND).await,
+            }
+        };
+        let (killed, said) = tokio::join!(killed, session);
+        let (killed, said) = (killed?, said?);
+        let took = killed.elapsed();
+        println!("        the turn was answered {:.1} s after the service was killed", took.as_secs_f64());
+        ensure!(said.contains(SECOND) && took <= SURVIVED, "after {took:?}: {said}");
+        ensure!(!said.contains("ECONNREFUSED") && !said.contains("API Error"), "the client shows an error: {said}");
+        Ok(())
+    }
+
     async fn left(&self, mode: Mode) -> Result<()> {
         self.kill().await?;
         let stranger = Stranger::at(self.address).await?;
@@ -211,8 +263,11 @@ impl<'a> Installed<'a> {
 
     async fn kill(&self) -> Result<()> {
         let status: Value = serde_json::from_str(&self.hotspare(&["service", "status", "--json"]).await?)?;
-        let pid = status["pid"].as_i64().context("the service has no process")?.to_string();
-        ensure!(Command::new("kill").args(["-9", &pid]).status()?.success(), "process {pid} could not be killed");
+        let pid = status["pid"].as_i64().context("the service has no process")?;
+        // Without its supervisor nothing starts it again.
+        for pid in status["supervisor"].as_i64().into_iter().chain([pid]).map(|pid| pid.to_string()) {
+            ensure!(Command::new("kill").args(["-9", &pid]).status()?.success(), "process {pid} could not be killed");
+        }
         Ok(())
     }
 }

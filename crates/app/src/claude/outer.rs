@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, is_token_line, our_proxy, proxy_token};
+use super::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, OWN_URL, is_token_line, our_proxy, proxy_token};
 use crate::state::Instance;
 use crate::wiring::listener;
 
@@ -25,7 +25,7 @@ impl Outer {
     /// `None` if the environment leads to no hotspare of this machine.
     pub(crate) fn of(environment: &HashMap<OsString, OsString>) -> Option<Self> {
         let variable = |name: &str| environment.get(OsStr::new(name)).and_then(|value| value.to_str()).filter(|value| !value.is_empty());
-        if let Some(url) = variable(BASE_URL) {
+        if let Some(url) = variable(BASE_URL).filter(|url| *url != OWN_URL) {
             let address: SocketAddr = url.strip_prefix("http://")?.trim_end_matches('/').parse().ok()?;
             let line = variable(CUSTOM_HEADERS)?.lines().find(|line| is_token_line(line))?;
             let (_, token) = line.split_once(':')?;
@@ -37,7 +37,7 @@ impl Outer {
     }
 
     fn at(address: SocketAddr, token: &str, certificates: Option<PathBuf>) -> Self {
-        let instance = Instance { version: 1, pid: 0, kind: "run".to_owned(), address, token: token.to_owned() };
+        let instance = Instance { version: 1, pid: 0, kind: "run".to_owned(), address, token: token.to_owned(), started: None };
         Self { instance, certificates }
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use crate::wiring::claude::{NOTICES, is_our_statusline, statusline_command};
+use crate::wiring::claude::{NOTICES, REFRESH, REFRESH_INTERVAL, WRAPPED_REFRESH_INTERVAL, is_our_statusline, statusline_command};
 use crate::wiring::shell::Shell;
 
 /// The client's setting for its status line.
@@ -19,7 +19,7 @@ const MOMENTS: [&str; 2] = ["UserPromptSubmit", "Stop"];
 const HOOK_TIME: u64 = 5;
 
 /// A project's settings, which outrank the user's own. In its folder alone: where the client looks further up, ours comes before those.
-const OF_PROJECT: [&str; 2] = [".claude/settings.local.json", ".claude/settings.json"];
+pub(super) const OF_PROJECT: [&str; 2] = [".claude/settings.local.json", ".claude/settings.json"];
 
 /// Puts it into what the client is given for this run, beside whatever the user gives it there.
 pub(super) fn add(given: &mut Map<String, Value>, user: &Map<String, Value>, project: &Path, program: &str) {
@@ -41,10 +41,15 @@ pub(super) fn add(given: &mut Map<String, Value>, user: &Map<String, Value>, pro
 
 /// Ours around the user's own, with all else that they have set of it. None where ours is there already, or where theirs is no command.
 fn status_line(own: Option<&Value>, program: &str) -> Option<Value> {
-    let Some(own) = own else { return Some(json!({ "type": "command", "command": statusline_command(program, None) })) };
+    let Some(own) = own else {
+        return Some(json!({ "type": "command", "command": statusline_command(program, None), REFRESH: REFRESH_INTERVAL }));
+    };
     let command = own["command"].as_str().filter(|command| own["type"] == "command" && !is_our_statusline(command))?;
     let mut line = own.clone();
     line["command"] = statusline_command(program, Some(command)).into();
+    if line.get(REFRESH).is_none() {
+        line[REFRESH] = WRAPPED_REFRESH_INTERVAL.into();
+    }
     Some(line)
 }
 
@@ -85,7 +90,9 @@ mod tests {
 
     #[test]
     fn our_status_line_stands_alone_or_around_the_user_s_own() {
-        assert_eq!(line(json!({}), json!({}), None), json!({ "type": "command", "command": OURS }));
+        assert_eq!(line(json!({}), json!({}), None), json!({ "type": "command", "command": OURS, "refreshInterval": 5 }));
+        let own = json!({ "statusLine": { "type": "command", "command": "mine" } });
+        assert_eq!(line(json!({}), own, None)["refreshInterval"], 10, "theirs may cost more than ours");
         let own = json!({ "statusLine": { "type": "command", "command": "it's mine", "padding": 0, "refreshInterval": 5 } });
         let wrapped = json!({ "type": "command", "command": format!(r"{OURS} --wrap 'it'\''s mine'"), "padding": 0, "refreshInterval": 5 });
         assert_eq!(line(json!({}), own, None), wrapped);

@@ -186,7 +186,7 @@ fn full() -> Lead<'static> {
 }
 
 #[test]
-fn t18_in_full_mode_the_proxy_and_its_certificates_are_pinned_and_no_base_url_is_left() {
+fn t18_in_full_mode_the_proxy_and_its_certificates_are_pinned_and_no_other_base_url_is_left() {
     let shell = [("ANTHROPIC_API_KEY", "sk-ant-test"), ("ANTHROPIC_CUSTOM_HEADERS", "x-team: 7"), ("HTTPS_PROXY", "http://corp:3128")];
     let injection = setup(&["claude"], &shell, "").inject(at(), TOKEN, true, full());
     let env = &settings(&injection)["env"];
@@ -195,7 +195,8 @@ fn t18_in_full_mode_the_proxy_and_its_certificates_are_pinned_and_no_base_url_is
     }
     assert_eq!(env["NODE_EXTRA_CA_CERTS"], CERTIFICATES);
     assert_eq!(env["ANTHROPIC_CUSTOM_HEADERS"], "x-team: 7", "the token goes to the proxy alone");
-    for name in ["ANTHROPIC_BASE_URL", "NODE_TLS_REJECT_UNAUTHORIZED", "CLAUDE_CODE_HTTPS_PROXY", "ANTHROPIC_AUTH_TOKEN"] {
+    assert_eq!(env["ANTHROPIC_BASE_URL"], "https://api.anthropic.com", "an empty one breaks Python's SDK in an MCP server");
+    for name in ["NODE_TLS_REJECT_UNAUTHORIZED", "CLAUDE_CODE_HTTPS_PROXY", "ANTHROPIC_AUTH_TOKEN"] {
         assert_eq!(env[name], "", "{name}");
     }
     let expected: HashMap<OsString, OsString> =

@@ -1,9 +1,10 @@
 //! `hotspare hook …` as typed. Never does anything.
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 use hotspare_core::HookEvent;
 
-use super::Layers;
+use super::{Layers, complete};
 
 /// `hotspare hook …`.
 #[derive(Debug, Subcommand)]
@@ -20,6 +21,9 @@ pub(crate) enum HookCommand {
     /// What Claude Code runs before a prompt goes out: the same, and it waits until values that were taken out have no effect any more
     #[command(hide = true)]
     Prompt,
+    /// What Claude Code runs when a session enters another folder: names it to the gateway
+    #[command(hide = true)]
+    Folder,
     /// What these two leave behind them where the service cannot run: takes out what they have emptied
     #[command(hide = true)]
     Sweep,
@@ -29,7 +33,7 @@ pub(crate) enum HookCommand {
 #[derive(Debug, Args)]
 pub(crate) struct HookTest {
     /// One of the ten of `docs/hooks.md`, such as `PreFailover`
-    #[arg(value_parser = event)]
+    #[arg(value_parser = event, add = ArgValueCandidates::new(complete::events))]
     pub event: HookEvent,
     /// The sample's failure, by a name that a matcher may have
     #[arg(long, value_name = "NAME", default_value = "overloaded")]

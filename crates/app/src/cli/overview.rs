@@ -1,5 +1,4 @@
-//! Lays out the page that `hotspare --help` shows: examples first, then every command by what one wants. Never says what a command takes:
-//! its own page does.
+//! Lays out the page of `hotspare --help`: examples, then one line for each command, grouped by purpose.
 
 use std::fmt::Write as _;
 
@@ -7,41 +6,36 @@ use clap::CommandFactory;
 
 use super::Cli;
 
-/// What one wants, and the commands for it. A command that stands nowhere comes at the end.
+/// Purposes, and the commands for each. A command that is in no group is listed under [`REST`].
 const GROUPS: [(&str, &[&str]); 5] = [
-    ("begin", &["init", "demo", "run", "install", "uninstall"]),
-    ("look", &["status", "why", "logs", "usage", "notices", "statusline"]),
-    ("find out", &["doctor", "outage", "drill", "explain"]),
-    ("steer", &["switch", "reset", "profile", "hook", "config", "trust", "untrust"]),
-    ("serve", &["serve", "service", "env"]),
+    ("Begin", &["init", "demo", "run", "install", "uninstall"]),
+    ("Look", &["status", "why", "logs", "usage", "notices", "statusline"]),
+    ("Find out", &["doctor", "outage", "drill", "explain", "help"]),
+    ("Steer", &["switch", "reset", "profile", "hook", "config", "trust", "untrust"]),
+    ("Serve", &["serve", "service", "env"]),
 ];
 
 /// The last group: what is not sorted.
-const REST: &str = "more";
+const REST: &str = "More";
 
-/// Columns of a group's name.
-const LABEL: usize = 10;
-
-/// Columns of the page.
-const WIDTH: usize = 78;
+/// Columns of a command's name.
+const NAME: usize = 12;
 
 const HEAD: &str = "\
 Keeps Claude Code working when its API does not
 
+Usage: hotspare [COMMAND] [OPTIONS]
+
 Examples:
   hotspare init            find what you have, name a spare, set it up
   hotspare demo            three failovers with simulated providers, no account
-  hotspare run -- claude   protect one session; nothing is installed
+  hotspare run claude      protect one session; nothing is installed
   hotspare status          who serves now, and why
   hotspare why             how the last exchange went
-
-Usage: hotspare [COMMAND] [OPTIONS]
-
-Commands:
 ";
 
 const FOOT: &str = "
-hotspare COMMAND --help says more; -V, --version prints the version";
+`hotspare help COMMAND` says more; -V, --version prints the version";
 
 /// The command line as it is, for whoever lays it out otherwise.
 pub(crate) fn plain_command() -> clap::Command {
@@ -51,21 +45,21 @@ pub(crate) fn plain_command() -> clap::Command {
 /// The command line with that page.
 pub(crate) fn command() -> clap::Command {
     let command = Cli::command();
-    let names: Vec<String> = command.get_subcommands().filter(|one| !one.is_hide_set()).map(|one| one.get_name().to_owned()).collect();
-    command.override_help(page(&names))
+    let page = page(&command);
+    command.override_help(page)
 }
 
-fn page(names: &[String]) -> String {
+fn page(command: &clap::Command) -> String {
+    let shown: Vec<&clap::Command> = command.get_subcommands().filter(|one| !one.is_hide_set()).collect();
     let sorted = |name: &str| GROUPS.iter().any(|(_, members)| members.contains(&name));
-    let rest: Vec<&str> = names.iter().map(String::as_str).filter(|name| !sorted(name)).collect();
-    let known = |name: &&str| names.iter().any(|known| known == *name);
-    let groups = GROUPS.iter().map(|(label, members)| (*label, members.iter().copied().filter(known).collect::<Vec<_>>()));
+    let rest: Vec<&str> = shown.iter().map(|one| one.get_name()).filter(|name| !sorted(name)).collect();
+    let groups = GROUPS.iter().map(|(label, members)| (*label, members.to_vec())).chain([(REST, rest)]);
     let mut page = HEAD.to_owned();
-    for (label, members) in groups.chain([(REST, rest)]).filter(|(_, members)| !members.is_empty()) {
-        let lines = crate::words::wrapped(&members.join(", "), WIDTH - LABEL - 2);
-        let heads = std::iter::once(label).chain(std::iter::repeat(""));
-        for (head, line) in heads.zip(lines) {
-            let _ = writeln!(page, "  {head:LABEL$}{line}");
+    for (label, members) in groups {
+        let _ = writeln!(page, "\n{label}:");
+        for one in members.iter().filter_map(|name| shown.iter().find(|one| one.get_name() == *name)) {
+            let about = one.get_about().map(ToString::to_string).unwrap_or_default();
+            let _ = writeln!(page, "  {:NAME$}{about}", one.get_name());
         }
     }
     page + FOOT
@@ -76,13 +70,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_fits_a_screen_and_names_every_command() {
+    fn page_has_a_line_for_each_command() {
         let mut command = command();
         let page = command.render_help().to_string();
-        assert!(page.lines().count() <= 24 && page.lines().all(|line| line.chars().count() <= 80), "{page}");
+        let long: Vec<&str> = page.lines().filter(|line| line.chars().count() > 80).collect();
+        assert!(long.is_empty(), "{long:#?}");
         for name in Cli::command().get_subcommands().filter(|one| !one.is_hide_set()).map(clap::Command::get_name) {
-            let words = page.split(|char: char| !char.is_ascii_lowercase()).filter(|word| *word == name).count();
-            assert!(words > 0, "`{name}` is not on the page:\n{page}");
+            let lines = page.lines().filter(|line| line.starts_with(&format!("  {name} "))).count();
+            assert_eq!(lines, 1, "`{name}` has no line of its own:\n{page}");
         }
         for line in page.lines().filter(|line| line.starts_with("  hotspare ")) {
             let name = line.split_whitespace().nth(1).expect("a command");

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 
-use super::Layers;
+use super::{Layers, complete};
 
 /// `hotspare profile …`.
 #[derive(Debug, Subcommand)]
@@ -21,6 +22,7 @@ pub(crate) enum ProfileCommand {
     /// One profile, with all that is known of it
     Show {
         /// The profile
+        #[arg(add = ArgValueCandidates::new(complete::profiles))]
         name: String,
         #[command(flatten)]
         layers: Layers,
@@ -43,11 +45,10 @@ pub(crate) enum ProfileCommand {
     )]
     Test(TestArgs),
     /// Turn other folders of Claude Code and the files of other tools into profiles
-    #[command(
-        after_help = "Reads folders such as ~/.claude-work, shell aliases with CLAUDE_CONFIG_DIR, and the files of claude-code-router,\n\
-                      cc-switch, teamclaude, better-ccflare and LiteLLM. Nothing of theirs is changed.\n\n\
-                      Examples:  hotspare profile import --dry-run\n           hotspare profile import ~/.claude-work ~/.config/teamclaude.json"
-    )]
+    #[command(after_help = "Reads folders such as ~/.claude-work, start files of shells (exports, aliases, functions), and\n\
+                      the files of claude-code-router, cc-switch, teamclaude, better-ccflare and LiteLLM.\n\
+                      Nothing of theirs is changed, and no stored key is replaced.\n\n\
+                      Examples:  hotspare profile import --dry-run\n           hotspare profile import ~/.claude-work ~/.config/teamclaude.json")]
     Import(ImportArgs),
     /// Leave a profile alone for a while, or until you resume it
     #[command(after_help = "Examples:  hotspare profile pause work --for 2h\n           hotspare profile pause work")]
@@ -60,6 +61,7 @@ pub(crate) enum ProfileCommand {
 #[derive(Debug, Args)]
 pub(crate) struct PauseArgs {
     /// The profile
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: String,
     /// For so long: 90s, 30m, 2h; until you resume it where nothing is said
     #[arg(long = "for", value_name = "TIME", value_parser = crate::words::parse_duration)]
@@ -76,6 +78,7 @@ pub(crate) struct PauseArgs {
 #[derive(Debug, Args)]
 pub(crate) struct ResumeArgs {
     /// The profile; none: every one
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: Option<String>,
     /// Print JSON
     #[arg(long)]
@@ -112,6 +115,9 @@ pub(crate) struct AddArgs {
     /// Its credential is read from stdin, or asked for, and kept in the keychain under its name or this one
     #[arg(long, value_name = "ENTRY", num_args = 0..=1, default_missing_value = "")]
     pub keychain: Option<String>,
+    /// Put the credential in the place of another one that the keychain has under the name
+    #[arg(long, requires = "keychain")]
+    pub replace: bool,
     /// Its credential is what this program prints: no shell takes it apart
     #[arg(last = true, value_name = "PROGRAM")]
     pub program: Vec<String>,
@@ -141,6 +147,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 #[derive(Debug, Args)]
 pub(crate) struct RemoveArgs {
     /// The profile
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: String,
     /// Take it out of the policy too
     #[arg(long)]
@@ -157,6 +164,7 @@ pub(crate) struct RemoveArgs {
 #[derive(Debug, Args)]
 pub(crate) struct TestArgs {
     /// The profile
+    #[arg(add = ArgValueCandidates::new(complete::profiles))]
     pub name: String,
     /// Send one short message where nothing free proves it: it is paid for
     #[arg(long)]
@@ -183,6 +191,9 @@ pub(crate) struct ImportArgs {
     /// Ask them after all others of the first pair
     #[arg(long)]
     pub spare: bool,
+    /// Let a profile use the new key where a source has another one for it; the old one stays stored
+    #[arg(long)]
+    pub replace: bool,
     /// Agree to what is found, keys going into the keychain included
     #[arg(long)]
     pub yes: bool,

@@ -1,6 +1,7 @@
 //! `hotspare config`: checks, describes and changes the configuration. Never writes a file that would not load afterwards.
 
 pub(crate) mod edit;
+mod order;
 mod show;
 
 use std::io::stdout;
@@ -11,6 +12,7 @@ use hotspare_config::KeyPath;
 use crate::cli::{ConfigCommand, Layers};
 use crate::commands;
 use crate::error::{CliError, Exit};
+use crate::folder_hooks;
 use crate::output::{self, Paint, Style};
 
 /// Runs `hotspare config …`.
@@ -67,6 +69,9 @@ fn validate(layers: &Layers, json: bool) -> Result<ExitCode, CliError> {
     }
     let files: Vec<String> = config.sources.iter().map(|file| file.display().to_string()).collect();
     output::data(&format!("{} {}\n  chain  {}", paint.paint(Style::Green, "ok"), files.join(", "), commands::chain_line(&config)))?;
+    if let Some(told) = folder_hooks::told(&config, &locations) {
+        output::data(&format!("  folder {told}"))?;
+    }
     Ok(ExitCode::SUCCESS)
 }
 

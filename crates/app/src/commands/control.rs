@@ -8,7 +8,7 @@ use std::time::Duration;
 use hotspare_config::Locations;
 use hotspare_core::lasting::{LastingPause, LastingSwitch};
 use hotspare_core::policy::LONGEST_TRUST;
-use hotspare_gateway::control::{self, AUTO, ResetAnswer, ResetRequest, SwitchAnswer, SwitchRequest};
+use hotspare_gateway::control::{self, AUTO, KeptWindow, ResetAnswer, ResetRequest, SwitchAnswer, SwitchRequest};
 use hotspare_gateway::lasting;
 use hotspare_store::Store;
 use schemars::JsonSchema;
@@ -60,15 +60,20 @@ pub(crate) fn reset(arguments: &ResetArgs) -> Result<ExitCode, CliError> {
     let store = existing_store(&locations);
     let freed = store.as_ref().map(|store| lasting::forget_benches(store, arguments.profile.as_deref()));
     written(store.as_ref())?;
-    let stored = freed.map(|freed| ResetAnswer { version: control::CONTROL_VERSION, freed });
+    let stored = freed.map(|(freed, kept)| ResetAnswer { version: control::CONTROL_VERSION, freed, kept });
     print(arguments.json, &Outcome { version: CONTROL_VERSION, gateways, stored }, reset_text)
 }
 
 fn reset_text(outcome: &Outcome<ResetAnswer>) -> String {
-    let freed = |answer: &ResetAnswer| match answer.freed.as_slice() {
-        [] => "nothing was benched".to_owned(),
-        [one] => format!("{one} may be asked again"),
-        several => format!("{} may be asked again", several.join(", ")),
+    let freed = |answer: &ResetAnswer| {
+        let kept: Vec<String> = answer.kept.iter().map(kept_words).collect();
+        let freed = match (answer.freed.as_slice(), kept.is_empty()) {
+            ([], true) => "nothing was benched".to_owned(),
+            ([], false) => String::new(),
+            (freed, _) => format!("{} may be asked again", freed.join(", ")),
+        };
+        let parts: Vec<String> = std::iter::once(freed).filter(|words| !words.is_empty()).chain(kept).collect();
+        parts.join("; ")
     };
     let mut text = lines(&outcome.gateways, freed);
     if outcome.gateways.is_empty() {
@@ -76,6 +81,12 @@ fn reset_text(outcome: &Outcome<ResetAnswer>) -> String {
         let _ = write!(text, "nothing is running; for the next start: {stored}");
     }
     text + "\nundo: none is needed; a profile that fails again is benched again"
+}
+
+/// `work stays blocked, its usage window resets at 15:40 (in 2 h 3 min)`
+fn kept_words(kept: &KeptWindow) -> String {
+    let resets = kept.resets_in_s.map_or_else(String::new, |seconds| format!(" {}", words::at_or_in(seconds)));
+    format!("{} stays blocked, its usage window resets{resets}", kept.profile)
 }
 
 /// Runs `hotspare switch`.
@@ -104,7 +115,15 @@ pub(crate) fn switch(arguments: &SwitchArgs) -> Result<ExitCode, CliError> {
         profile: named.map(ToOwned::to_owned),
         for_s: for_s.filter(|_| named.is_some()),
         before: before.map(|switch| switch.profile),
+        serving: None,
+        not_now: None,
     };
+    if !arguments.json && !gateways.is_empty() {
+        output::talk(match named {
+            Some(_) => "  open conversations too, from their next request",
+            None => "  open conversations stay with their profile while only its prompt cache is warm and it answers",
+        });
+    }
     print(arguments.json, &Outcome { version: CONTROL_VERSION, gateways, stored: Some(stored) }, switch_text)
 }
 
@@ -116,10 +135,16 @@ fn lasting_pause(store: Option<&Store>, name: &str) -> bool {
 fn switch_text(outcome: &Outcome<SwitchAnswer>) -> String {
     let said = |answer: &SwitchAnswer| {
         let before = answer.before.as_ref().map_or_else(|| "whoever the chain says".to_owned(), Clone::clone);
-        match (&answer.profile, answer.for_s) {
+        let switched = match (&answer.profile, answer.for_s) {
             (Some(profile), Some(seconds)) => format!("{profile} is asked first for {} (before: {before})", words::span(seconds)),
             (Some(profile), None) => format!("{profile} is asked first until you take it back (before: {before})"),
             (None, _) => format!("whoever the chain says is asked first (before: {before})"),
+        };
+        match (&answer.not_now, &answer.serving) {
+            (Some(why), Some(serving)) => format!("{switched}\n  but not now: {why}; requests go to {serving} meanwhile"),
+            (Some(why), None) => format!("{switched}\n  but not now: {why}; no profile can be tried"),
+            (None, Some(serving)) => format!("{switched}; the next request goes to {serving}"),
+            (None, None) => switched,
         }
     };
     let mut text = lines(&outcome.gateways, said);

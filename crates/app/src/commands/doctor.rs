@@ -6,6 +6,7 @@ mod client;
 mod draw;
 mod features;
 mod files;
+mod folders;
 mod full;
 mod installed;
 mod own;
@@ -74,8 +75,9 @@ pub(crate) fn doctor(arguments: &DoctorArgs) -> Result<ExitCode, CliError> {
     if let Ok(config) = &loaded {
         checks.extend(own::chain(config));
         checks.push(own::budget(config));
-        checks.extend(runtime.block_on(own::credentials(config)));
+        checks.extend(runtime.block_on(own::credentials(config, &running, &locations)));
         checks.push(own::projects(config));
+        checks.extend(folders::check(config, &running, &locations));
         checks.extend(own::hooks(config));
         checks.extend(running::service(config, &running, &locations));
         checks.push(running::proven(&locations));

@@ -6,17 +6,19 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use hotspare_config::{Locations, Settings};
+use hotspare_config::{BaseUrl, Config, Locations, Settings};
 use schemars::JsonSchema;
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Serialize;
 
 use crate::claude::{BASE_URL, EXTRA_CERTIFICATES, Lead, UserSetup};
-use crate::cli::{EnvArgs, Mode};
+use crate::cli::{EnvArgs, Layers, Mode};
 use crate::commands;
 use crate::commands::service::{LISTENER_TIME, address};
+use crate::destination;
 use crate::error::{CliError, Exit};
-use crate::wiring::listener::{Listener, probe};
+use crate::state::Instance;
+use crate::wiring::listener::{Listener, knows_token, probe};
 use crate::wiring::outward::Outward;
 use crate::wiring::{claude, shell::Shell};
 use crate::{authority, output, state};
@@ -38,22 +40,18 @@ pub(crate) struct Environment {
 
 /// Runs `hotspare env`.
 pub(crate) fn env(arguments: &EnvArgs) -> Result<ExitCode, CliError> {
-    let locations = commands::locations(None)?;
-    let config = commands::load(&locations, &commands::context(&crate::cli::Layers::default())?)?;
-    let address = address(&config)?;
-    match probe(&locations.state_dir, address, LISTENER_TIME)? {
-        Listener::Ours => {}
-        Listener::Stranger => return Err(commands::service::taken(address)),
-        Listener::Nobody => {
-            return Err(
-                CliError::new(Exit::NotRunning, format!("no hotspare listens on {address}")).hint("start it: `hotspare service start`")
-            );
-        }
-    }
-    let token = state::lasting_token(&locations.state_dir)?;
+    let layers = Layers { config: arguments.config.clone(), ..Layers::default() };
+    let locations = commands::locations(arguments.config.clone())?;
+    let config = commands::load(&locations, &commands::context(&layers)?)?;
+    let (address, token) = running(&locations, &config)?;
     // The shell's own variables count here, not the settings.
     let empty = Settings::parse(&locations.claude_settings, "").map_err(|errors| commands::invalid(&errors))?;
     let setup = claude::setup(&empty, &locations.state_dir);
+    // The variables replace the shell's URL and leave the credential beside it.
+    let existing = setup.existing_base_url().and_then(|url| BaseUrl::parse(url).ok()).filter(|url| !url.points_at(address));
+    if let Some(existing) = existing {
+        destination::refuse_elsewhere(&config, &existing, &destination::place_of(&setup, &locations))?;
+    }
     let (env, unset) = if arguments.mode == Some(Mode::Full) {
         of_full_mode(&locations, &setup, address, token.expose_secret())?
     } else {
@@ -72,11 +70,34 @@ pub(crate) fn env(arguments: &EnvArgs) -> Result<ExitCode, CliError> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Where a hotspare of this user serves whoever comes, and what opens it: the configured address, else any that the state folder records.
+fn running(locations: &Locations, config: &Config) -> Result<(SocketAddr, SecretString), CliError> {
+    let configured = address(config);
+    let listener = match &configured {
+        Ok(address) => probe(&locations.state_dir, *address, LISTENER_TIME)?,
+        Err(_) => Listener::Nobody,
+    };
+    if let (Listener::Ours, Ok(address)) = (listener, &configured) {
+        return Ok((*address, state::lasting_token(&locations.state_dir)?));
+    }
+    let instances = state::instances(&locations.state_dir).into_iter().filter(Instance::serves_all);
+    if let Some(instance) = instances.into_iter().find(|instance| knows_token(instance.address, &instance.token, LISTENER_TIME)) {
+        return Ok((instance.address, SecretString::from(instance.token)));
+    }
+    let address = configured?;
+    Err(match listener {
+        Listener::Stranger => commands::service::taken(address),
+        Listener::Ours | Listener::Nobody => {
+            CliError::new(Exit::NotRunning, format!("no hotspare listens on {address}")).hint("start it: `hotspare service start`")
+        }
+    })
+}
+
 /// A variable and its value, and what must not be set beside them.
 type Variables = (Vec<(&'static str, String)>, Vec<&'static str>);
 
-/// What makes the service the HTTPS proxy of whoever has these variables. To an SDK an empty base URL is an address, so what has no value
-/// is not set at all.
+/// What makes the service the HTTPS proxy of whoever has these variables. What has no value is not set at all, and the
+/// base URL neither: the provider's own is what every program uses without one.
 fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, token: &str) -> Result<Variables, CliError> {
     if let Some(existing) = setup.gateway() {
         return Err(CliError::new(
@@ -97,7 +118,7 @@ fn of_full_mode(locations: &Locations, setup: &UserSetup, address: SocketAddr, t
         );
     }
     let env = setup.lasting_env(address, token, Lead::Full(&certificates));
-    let (unset, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(_, value)| value.is_empty());
+    let (unset, env): (Vec<_>, Vec<_>) = env.into_iter().partition(|(name, value)| value.is_empty() || *name == BASE_URL);
     Ok((env, unset.into_iter().map(|(name, _)| name).collect()))
 }
 

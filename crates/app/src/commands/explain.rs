@@ -1,9 +1,11 @@
 //! `hotspare explain CODE`: what a code of ours means and what to do about it. Never looks at anything but the lists in the code.
 
+mod screen;
+
 use std::process::ExitCode;
 
 use hotspare_config::codes;
-use hotspare_core::FailureKind;
+use hotspare_core::{FailureKind, HookEvent};
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -28,11 +30,11 @@ pub(crate) struct Index {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 pub(crate) struct Entry {
     /// As it is printed: `HS0103`, `overloaded`, `3`.
-    code: String,
+    pub(crate) code: String,
     /// Where it is met.
     kind: Kind,
     /// What it means.
-    meaning: String,
+    pub(crate) meaning: String,
     /// What to do.
     cure: String,
 }
@@ -45,12 +47,20 @@ pub(crate) enum Kind {
     Configuration,
     /// In `status`, `why`, `logs`, metrics and notices: what a profile failed with.
     Failure,
+    /// As a word of a screen: a profile's state, or what happened.
+    Screen,
+    /// As the HTTP status of an answer.
+    Status,
+    /// As an event of hooks.
+    Event,
+    /// As a check of `doctor`.
+    Check,
     /// As the exit code of a command.
     Exit,
 }
 
 impl Kind {
-    const ALL: [Self; 3] = [Self::Configuration, Self::Failure, Self::Exit];
+    const ALL: [Self; 7] = [Self::Configuration, Self::Failure, Self::Screen, Self::Status, Self::Event, Self::Check, Self::Exit];
 
     /// The heading, and a sentence below it.
     fn heading(self) -> (&'static str, &'static str) {
@@ -62,6 +72,10 @@ impl Kind {
                 "Failures of profiles",
                 "Words in `status`, `why`, `logs`, metrics, hooks and notices. What follows from each is in the failure table of `ARCHITECTURE.md`.",
             ),
+            Self::Screen => ("Words of the screens", "In `status`, `profile list`, the status line, `why`, `logs` and notices."),
+            Self::Status => ("HTTP statuses", "Of answers, as `why` and `logs` show them."),
+            Self::Event => ("Events", "What calls a hook; `docs/hooks.md` says what each is given."),
+            Self::Check => ("Checks of `doctor`", "`docs/doctor.md` has them."),
             Self::Exit => ("Exit codes", "Of every command; `run` returns its command's own code."),
         }
     }
@@ -88,7 +102,7 @@ pub(crate) fn explain(arguments: &ExplainArgs) -> Result<ExitCode, CliError> {
 }
 
 /// Everything that can be explained.
-fn index() -> Vec<Entry> {
+pub(crate) fn index() -> Vec<Entry> {
     let configuration = codes::ALL.iter().map(|code| entry(code.id, Kind::Configuration, code.meaning, code.cure));
     let failures = FailureKind::ALL.into_iter().map(|kind| entry(kind.word(), Kind::Failure, kind.meaning(), cure(kind)));
     let exits = Exit::ALL.into_iter().map(|exit| {
@@ -97,7 +111,13 @@ fn index() -> Vec<Entry> {
     });
     let plain =
         [entry("0", Kind::Exit, "well", "nothing")].into_iter().chain(exits).chain([entry("130", Kind::Exit, "interrupted", "nothing")]);
-    configuration.chain(failures).chain(plain).collect()
+    let rows = |rows: &'static [screen::Row], kind| rows.iter().map(move |(code, meaning, cure)| entry(code, kind, meaning, cure));
+    let words = rows(&screen::STATES, Kind::Screen).chain(rows(&screen::STATUSES, Kind::Status));
+    let events = HookEvent::ALL
+        .into_iter()
+        .map(|event| entry(event.word(), Kind::Event, screen::event_meaning(event), "`hotspare hook test` calls its hooks"));
+    let checks = screen::checks().map(|(name, text)| entry(name, Kind::Check, &text, "`hotspare doctor` names the command"));
+    configuration.chain(failures).chain(words).chain(events).chain(checks).chain(plain).collect()
 }
 
 fn entry(code: &str, kind: Kind, meaning: &str, cure: &str) -> Entry {
@@ -108,11 +128,13 @@ fn entry(code: &str, kind: Kind, meaning: &str, cure: &str) -> Entry {
 fn find<'a>(all: &'a [Entry], code: &str) -> Option<&'a Entry> {
     let asked = code.trim().to_ascii_lowercase();
     let asked = asked.rsplit('[').next().unwrap_or_default().trim_end_matches(']');
-    let asked = asked.strip_prefix("exit ").unwrap_or(asked).trim().replace([' ', '-'], "_");
+    let asked =
+        ["exit ", "http ", "status "].iter().find_map(|prefix| asked.strip_prefix(prefix)).unwrap_or(asked).trim().replace([' ', '-'], "_");
     let digits = asked.strip_prefix("hs").filter(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
     let padded = digits.map(|digits| format!("hs{digits:0>4}"));
     let wanted = padded.unwrap_or(asked);
-    all.iter().find(|entry| entry.code.to_ascii_lowercase() == wanted)
+    let key = |code: &str| code.to_ascii_lowercase().replace([' ', '-'], "_");
+    all.iter().find(|entry| key(&entry.code) == wanted)
 }
 
 fn unknown(all: &[Entry], code: &str) -> CliError {

@@ -3,6 +3,7 @@
 
 mod report;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::net::SocketAddr;
@@ -15,10 +16,11 @@ use hotspare_upstream::ClaudeClient;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 
-use crate::claude::{BASE_URL, HTTPS_PROXY, Lead, UserSetup, our_proxy};
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, HTTPS_PROXY, Lead, UserSetup, our_proxy};
 use crate::cli::{self, Install};
 use crate::commands;
 use crate::commands::service::{self, LISTENER_TIME, Started};
+use crate::destination::{self, Named, Record};
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::wiring::listener::{Listener, probe};
@@ -27,7 +29,7 @@ use crate::wiring::patch::{self, Change, Entry};
 use crate::wiring::receipt::{self, Open};
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Led, Mode, Outcome, Part, WiringError, claude, vscode};
-use crate::{authority, state};
+use crate::{authority, processes, state, verdict};
 
 pub(crate) use report::{Report, tilde};
 
@@ -56,6 +58,10 @@ struct Asked<'a> {
     shell: Option<Shell>,
     /// How the client shall be led; none: as it is, or as the configuration says.
     lead: Option<cli::Mode>,
+    /// The configuration's text as it would be; `None`: as it is.
+    text: Option<&'a str>,
+    /// Whether settings that a git repository holds are written, too.
+    force: bool,
 }
 
 /// What was wired, or would be.
@@ -73,7 +79,7 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let parts = if arguments.parts.is_empty() { USUAL.to_vec() } else { arguments.parts.clone() };
     let mode = if arguments.dry_run || arguments.check { Mode::DryRun } else { Mode::Write };
-    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode };
+    let asked = Asked { parts: &parts, mode, shell: arguments.shell, lead: arguments.mode, text: None, force: arguments.force };
     let Wiring { report, address, in_place, is_ours } = wire(&locations, &asked)?;
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
@@ -90,18 +96,85 @@ pub(crate) fn install(arguments: &Install) -> Result<ExitCode, CliError> {
     if !arguments.json {
         let next = if mode == Mode::DryRun { "  make it so: `hotspare install`" } else { "  undo: `hotspare uninstall`" };
         output::talk(next);
+        if mode == Mode::Write
+            && let Some(view) = commands::runtime()?.block_on(verdict::of_service(&locations))
+        {
+            view.closing_lines().iter().for_each(|line| output::talk(line));
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// The usual parts, for whoever has just written a configuration.
 pub(crate) fn usual(locations: &Locations, mode: Mode) -> Result<Report, CliError> {
-    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None }).map(|wiring| wiring.report)
+    wire(locations, &Asked { parts: &USUAL, mode, shell: None, lead: None, text: None, force: false }).map(|wiring| wiring.report)
 }
 
+/// What the usual parts would change once the configuration's file holds this text.
+pub(crate) fn preview(locations: &Locations, text: &str) -> Result<Report, CliError> {
+    let asked = Asked { parts: &USUAL, mode: Mode::DryRun, shell: None, lead: None, text: Some(text), force: false };
+    wire(locations, &asked).map(|wiring| wiring.report)
+}
+
+/// What is installed, brought to the configuration as it is now; the service always.
+pub(crate) fn again(locations: &Locations) -> Result<ExitCode, CliError> {
+    let receipt = receipt::look(&locations.state_dir)?;
+    let known: Vec<Part> = receipt.paths().flat_map(|path| receipt.wired(&path).parts().collect::<Vec<_>>()).collect();
+    let parts: Vec<Part> = USUAL.into_iter().filter(|part| *part == Part::Service || known.contains(part)).collect();
+    let wiring = wire(locations, &Asked { parts: &parts, mode: Mode::Write, shell: None, lead: None, text: None, force: true })?;
+    output::data(&wiring.report.drawn(false, "everything is in place"))?;
+    output::talk(&format!("  hotspare runs on http://{}", wiring.address));
+    Ok(ExitCode::SUCCESS)
+}
+
+/// All of it, or nothing: what was written before a part failed is taken back.
 fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
-    let &Asked { parts, mode, shell, lead } = asked;
-    let config = commands::load(locations, &commands::context(&cli::Layers::default())?)?;
+    if asked.mode == Mode::DryRun {
+        return put_in(locations, asked);
+    }
+    let before = Before::of(locations)?;
+    put_in(locations, asked).map_err(|error| before.restored(locations, error))
+}
+
+/// What was there before an `install`.
+struct Before {
+    files: BTreeMap<PathBuf, receipt::Wired>,
+    /// Where services of this user listened.
+    addresses: Vec<SocketAddr>,
+}
+
+impl Before {
+    fn of(locations: &Locations) -> Result<Self, CliError> {
+        let files = receipt::look(&locations.state_dir)?.all();
+        Ok(Self { files, addresses: service::addresses(locations) })
+    }
+
+    /// Brings it back after this error.
+    fn restored(&self, locations: &Locations, error: CliError) -> CliError {
+        let Ok(mut receipt) = receipt::look(&locations.state_dir) else { return error };
+        let had_units = receipt.all() != self.files;
+        if had_units {
+            match receipt::open(&locations.state_dir) {
+                Ok(opened) => receipt = opened,
+                Err(_) => return error,
+            }
+            for failed in wiring::revert(&mut receipt, &self.files) {
+                output::talk(&CliError::from(failed).to_string());
+            }
+            service::forget();
+        }
+        service::end_all_but(locations, &self.addresses);
+        error
+    }
+}
+
+fn put_in(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
+    let &Asked { parts, mode, shell, lead, text, force } = asked;
+    let context = commands::context(&cli::Layers::default())?;
+    let config = match text {
+        Some(text) => commands::load_quietly(locations, &context.with_text(&locations.config_file, text))?,
+        None => commands::load(locations, &context)?,
+    };
     let address = service::address(&config)?;
     Gateway::check(&config, address).map_err(|error| CliError::new(Exit::ConfigInvalid, error.to_string()))?;
     let has = |part: Part| parts.contains(&part);
@@ -111,20 +184,36 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     if has(Part::Claude) {
         refuse_managed(&locations.claude_managed, address, is_full)?;
     }
-    // A dry run makes nothing, a token neither.
-    let token = if mode == Mode::Write { state::lasting_token(&locations.state_dir)? } else { state::known_token(&locations.state_dir) };
+    let mut notes = Vec::new();
+    if has(Part::Claude) || has(Part::Statusline) {
+        notes.extend(in_repository(&receipt, &locations.claude_settings, force)?);
+    }
     let own = own_outward(&receipt, locations)?;
     let certificates = is_full.then(|| authority::trusted_file(&locations.state_dir, own.certificates.as_deref()));
-    let wanted = Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
+    // A dry run makes nothing, a token neither, and nor does what is refused.
+    let token = state::known_token(&locations.state_dir);
+    let mut wanted =
+        Wanted { locations, config: &config, address, token, program: wiring::program()?, parts: parts.to_vec(), certificates };
     // What would be refused is refused before the first byte is written.
-    wanted.files(&mut receipt, Mode::DryRun, shell)?;
-    let mut notes = Vec::new();
+    let (planned, _) = wanted.files(&mut receipt, Mode::DryRun, shell)?;
+    let changes_settings = planned.iter().any(|outcome| outcome.changed && outcome.path == locations.claude_settings);
+    let sessions = if changes_settings && has(Part::Claude) { processes::sessions(&locations.claude_settings) } else { Vec::new() };
+    if let Some(words) = processes::about_sessions(&sessions) {
+        // Said before the change: with some logins an open session then sends nothing.
+        output::talk(&format!("hotspare: {words}"));
+    }
     let mut is_stale = false;
+    let going = if has(Part::Claude) { Some(wanted.destinations(&receipt)?) } else { None };
+    notes.extend(going.iter().flat_map(|going| going.notes(locations)));
     let ran = service::is_running(locations, address);
     if mode == Mode::Write {
+        wanted.token = state::lasting_token(&locations.state_dir)?;
         receipt = receipt::open(&locations.state_dir)?;
+        if let Some(going) = &going {
+            is_stale = going.record().write(&locations.state_dir)?;
+        }
         if is_full && has(Part::Claude) {
-            is_stale = own.keep(&locations.state_dir)?;
+            is_stale |= own.keep(&locations.state_dir)?;
             notes.extend(trust(locations, &own)?);
         }
     }
@@ -157,6 +246,9 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
     notes.extend(more);
     if mode == Mode::Write {
         wiring::forget_outward(&receipt, locations)?;
+        if has(Part::Service) || has(Part::Claude) {
+            notes.extend(service::retire_others(locations, address));
+        }
     }
     let mut in_place = outcomes.iter().all(|outcome| !outcome.changed);
     if let Some(error) = unproven.filter(|_| in_place) {
@@ -164,6 +256,56 @@ fn wire(locations: &Locations, asked: &Asked<'_>) -> Result<Wiring, CliError> {
         in_place = false;
     }
     Ok(Wiring { report: Report::of(locations, &outcomes, notes), address, in_place, is_ours })
+}
+
+/// Where the client goes without hotspare.
+struct Destinations {
+    /// By its settings, an editor or the environment.
+    own: Option<BaseUrl>,
+    /// By editors and shell files.
+    named: Vec<Named>,
+}
+
+impl Destinations {
+    fn record(&self) -> Record {
+        Record::of(self.own.as_ref(), &self.named)
+    }
+
+    /// What becomes of the shell's aliases and functions, whose URL the settings outrank.
+    fn notes(&self, locations: &Locations) -> Vec<String> {
+        let own = self.own.clone().unwrap_or_else(BaseUrl::anthropic);
+        let differs = |named: &&Named| !named.is_exported && (named.url.host != own.host || named.url.port != own.port);
+        let note = |named: &Named| {
+            let credential =
+                if named.has_credential() { "its credential is sent to no other host" } else { "no credential stands beside it" };
+            format!(
+                "{} starts Claude Code with `{BASE_URL}={}`; the settings outrank that, so it goes through hotspare; {credential}. \
+                 As before: `claude --settings '{{\"env\":{{\"{BASE_URL}\":\"{}\",\"{CUSTOM_HEADERS}\":\"\"}}}}'`",
+                named.place(locations),
+                named.url,
+                named.url
+            )
+        };
+        self.named.iter().filter(differs).map(note).collect()
+    }
+}
+
+/// Settings that a git repository holds would bring this machine's address to every other one: without hotspare there, Claude Code waits 187 s
+/// for it (measured, 2.1.332). Claude Code reads no machine-local settings of the user beside this file.
+fn in_repository(receipt: &Open, settings: &Path, force: bool) -> Result<Option<String>, CliError> {
+    let Some(root) = wiring::repository::holding(settings) else { return Ok(None) };
+    let root = root.display();
+    if force || !receipt.wired(settings).states.is_empty() {
+        return Ok(Some(format!(
+            "the git repository {root} holds these settings: commit none of hotspare's lines, or Claude Code hangs on machines without it"
+        )));
+    }
+    let words =
+        format!("`{}` belongs to the git repository {root}: a commit would point other machines at this one's port", settings.display());
+    Err(CliError::new(Exit::Failed, words)
+        .hint("for this machine alone: `hotspare install service shell` (its lines do nothing where hotspare is missing)")
+        .hint("or one session at a time: `hotspare run -- claude`")
+        .hint("write it there nevertheless: `hotspare install --force`"))
 }
 
 /// Records where Claude Code is. Without it a service looks in the usual places alone.
@@ -327,8 +469,8 @@ impl Wanted<'_> {
             changes.extend(kept(Part::Claude));
         }
         if has(Part::Statusline) {
-            match claude::statusline_change(&settings, &self.program) {
-                Some(change) => changes.push(change),
+            match claude::statusline_changes(&settings, &self.program) {
+                Some(ours) => changes.extend(ours),
                 None => notes.push("your status line is no command, so it stays as it is, without hotspare's segment".to_owned()),
             }
         } else {
@@ -346,6 +488,48 @@ impl Wanted<'_> {
             .hint(format!("or take `{BASE_URL}` out of where it is set")))
     }
 
+    /// Where the client goes without hotspare. Fails if the first profile is elsewhere.
+    fn destinations(&self, receipt: &Open) -> Result<Destinations, CliError> {
+        let path = &self.locations.claude_settings;
+        let text = wiring::read(path).map_err(|source| WiringError::Io { path: path.clone(), source })?.unwrap_or_default();
+        let pristine = patch::pristine(path, &text, &receipt.wired(path).states).map_err(WiringError::Text)?;
+        let setup = claude::setup(&settings(path, &pristine.text)?, &self.locations.state_dir);
+        let ours = |url: &BaseUrl| url.points_at(self.address);
+        let mut own = setup.existing_base_url().and_then(|url| BaseUrl::parse(url).ok()).filter(|url| !ours(url));
+        let mut named = destination::in_editors(self.locations, receipt);
+        named.extend(destination::in_shell_files(&self.locations.home, &|name| std::env::var(name).ok()));
+        named.retain(|named| !ours(&named.url));
+        // The settings outrank whatever an editor or a shell gives the process.
+        if !setup.names_in_settings(BASE_URL) {
+            for named in named.iter().filter(|named| named.is_exported) {
+                if own.as_ref() == Some(&named.url) {
+                    continue;
+                }
+                self.refuse_second(named, own.as_ref())?;
+                own = Some(named.url.clone());
+            }
+        }
+        Ok(Destinations { own, named })
+    }
+
+    /// Fails unless a URL that an editor or a start file of a shell gives the client is where the first profile is, and where its other
+    /// sessions go.
+    fn refuse_second(&self, named: &Named, own: Option<&BaseUrl>) -> Result<(), CliError> {
+        let place = named.place(self.locations);
+        if named.url.is_anthropic() && own.is_none() {
+            return Ok(());
+        }
+        let is_elsewhere = |own: &BaseUrl| own.host != named.url.host || own.port != named.url.port;
+        if let Some(own) = own.filter(|own| is_elsewhere(own)) {
+            let message = format!(
+                "Claude Code goes to `{own}` today, and to `{}` where {place} counts: hotspare can stand for one of them",
+                named.url
+            );
+            return Err(CliError::new(Exit::Failed, message).hint(format!("take `{BASE_URL}` out of one, and the credential beside it")));
+        }
+        self.is_configured_for(&named.url, &place)
+    }
+
     /// A gateway that the client goes to today must be one of the profiles, or its traffic and its key would go elsewhere.
     fn refuse_gateway(&self, setup: &UserSetup) -> Result<(), CliError> {
         let Some(existing) = setup.existing_base_url() else { return Ok(()) };
@@ -355,14 +539,20 @@ impl Wanted<'_> {
         let url = BaseUrl::parse(existing).map_err(|error| {
             CliError::new(Exit::ConfigInvalid, format!("`{BASE_URL}` is `{existing}` today, and no profile can go there: {error}"))
         })?;
-        // Without a configuration the one profile is at that gateway only because the settings name it, which they then no longer do.
-        let is_configured = !self.config.implicit || url.is_anthropic();
-        if is_configured && self.config.profiles.iter().any(|profile| profile.base_url == url) {
-            return Ok(());
+        self.is_configured_for(&url, &destination::place_of(setup, self.locations))
+    }
+
+    /// Fails unless the first profile is at this URL.
+    fn is_configured_for(&self, url: &BaseUrl, place: &str) -> Result<(), CliError> {
+        // Without a configuration the one profile is at a gateway only because the settings name it, which they then no longer do.
+        if self.config.implicit && !url.is_anthropic() {
+            return Err(CliError::new(Exit::Failed, format!("Claude Code goes to `{url}` today ({place}), and no profile of yours does"))
+                .hint("`hotspare init` makes it the first profile")
+                .hint(format!(
+                    r#"or add it: `hotspare config set profiles.gateway '{{"base_url":"{url}","auth":"client"}}'`, and name it in the policy"#
+                )));
         }
-        Err(CliError::new(Exit::Failed, format!("Claude Code goes to `{existing}` today, and no profile of yours does"))
-            .hint("`hotspare init` keeps it as the first profile")
-            .hint(format!(r#"or add it: `hotspare config set profiles.gateway '{{"base_url":"{existing}"}}'`, and name it in the policy"#)))
+        destination::refuse_elsewhere(self.config, url, place)
     }
 
     /// What may keep the settings from having an effect, or shows others too much.

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use hotspare_config::Locations;
-use hotspare_core::record::{AttemptEntry, ExchangeRecord, id_text};
+use hotspare_core::record::{AttemptEntry, ExchangeRecord, Reception, id_text};
 use hotspare_core::{Endpoint, Outcome};
 use hotspare_store::{Fault, Filter, Listing, Reader, Row};
 
@@ -38,16 +38,17 @@ pub(crate) fn logs(arguments: &LogsArgs) -> Result<ExitCode, CliError> {
     let limit = arguments.limit.unwrap_or(if arguments.since.is_some() { MOST } else { DEFAULT_LIMIT }).min(MOST);
     let since_ms = arguments.since.map_or(0, commands::ms_ago);
     let filter = Filter { since_ms, failovers: arguments.failovers, after: None, limit };
+    let drills = arguments.drills;
     let mut lines = Lines { look: Look::of_stdout(), json: arguments.json, day: String::new() };
     let ledger = commands::ledger(&locations)?;
-    if ledger.is_none() && !arguments.follow {
+    if ledger.is_none() && !arguments.follow && !arguments.json {
         return Err(commands::nothing_recorded());
     }
     let mut seen = 0;
     if let Some(ledger) = &ledger {
         // Before the list: what is written between the two is news, not lost.
         let before = ledger.last_seq()?.unwrap_or(0);
-        let listing = ledger.list(&filter)?;
+        let listing = listed(ledger, &filter, drills)?;
         seen = listing.last_seq.unwrap_or(0).max(before);
         if listing.rows.is_empty() && !arguments.follow && !arguments.json {
             output::talk("hotspare: no such exchange is recorded");
@@ -55,21 +56,31 @@ pub(crate) fn logs(arguments: &LogsArgs) -> Result<ExitCode, CliError> {
         if !lines.print(&listing)? {
             return Ok(ExitCode::SUCCESS);
         }
+        let hidden = if drills { 0 } else { ledger.count_played(&filter)? };
+        if hidden > 0 {
+            let some = words::several(hidden, "request of a drill is", "requests of drills are");
+            output::talk(&format!("hotspare: {some} not listed; add `--drills`"));
+        }
     }
     drop(ledger);
     if arguments.follow {
-        commands::runtime()?.block_on(follow(&locations, &filter, seen, &mut lines))?;
+        commands::runtime()?.block_on(follow(&locations, &filter, drills, seen, &mut lines))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the filter lets through. Nothing of a drill's own request was real, so it is listed only where that is wanted.
+fn listed(ledger: &Reader, filter: &Filter, drills: bool) -> Result<Listing, Fault> {
+    if drills { ledger.list(filter) } else { ledger.list_real(filter) }
+}
+
 /// Prints each exchange that ends, until nobody reads any more.
-async fn follow(locations: &Locations, filter: &Filter, mut seen: i64, lines: &mut Lines) -> Result<(), CliError> {
+async fn follow(locations: &Locations, filter: &Filter, drills: bool, mut seen: i64, lines: &mut Lines) -> Result<(), CliError> {
     let mut ticks = tokio::time::interval(LOOK_EVERY);
     loop {
         ticks.tick().await;
         // Opened anew each time: the file may have been made, or replaced, since.
-        let listing = match news(locations, filter, &mut seen) {
+        let listing = match news(locations, filter, drills, &mut seen) {
             Ok(listing) => listing,
             Err(Fault::Locked(_)) => continue,
             Err(fault) => return Err(fault.into()),
@@ -81,13 +92,13 @@ async fn follow(locations: &Locations, filter: &Filter, mut seen: i64, lines: &m
 }
 
 /// What ended since the place that was seen last, which moves on.
-fn news(locations: &Locations, filter: &Filter, seen: &mut i64) -> Result<Listing, Fault> {
+fn news(locations: &Locations, filter: &Filter, drills: bool, seen: &mut i64) -> Result<Listing, Fault> {
     let Some(ledger) = Reader::open(&locations.state_dir)? else { return Ok(Listing::default()) };
     let last = ledger.last_seq()?.unwrap_or(0);
     if last < *seen {
         *seen = 0;
     }
-    let listing = ledger.list(&Filter { after: Some(*seen), limit: MOST, ..filter.clone() })?;
+    let listing = listed(&ledger, &Filter { after: Some(*seen), limit: MOST, ..filter.clone() }, drills)?;
     *seen = last.max(listing.last_seq.unwrap_or(*seen));
     Ok(listing)
 }
@@ -164,6 +175,7 @@ fn sign(record: &ExchangeRecord, look: Look) -> (&'static str, Style) {
     match record.outcome {
         Outcome::Served if record.on_spare => (look.sign("⇄", "~"), Style::Yellow),
         Outcome::Served => (look.sign("✔", "+"), Style::Green),
+        Outcome::Relayed if record.reception() == Reception::Unanswered => (look.sign("✖", "x"), Style::Red),
         Outcome::Relayed => (look.sign("⚠", "!"), Style::Yellow),
         Outcome::HandedBack => (look.sign("⇄", "~"), Style::Yellow),
         Outcome::Cut | Outcome::Exhausted => (look.sign("✖", "x"), Style::Red),
@@ -188,6 +200,7 @@ fn course(record: &ExchangeRecord, look: Look) -> String {
     stops.dedup();
     let ending = match record.outcome {
         Outcome::Served => "",
+        Outcome::Relayed if record.reception() == Reception::Unanswered && record.profiles().len() > 1 => "none left",
         Outcome::Relayed => "passed on",
         Outcome::Cut => "cut",
         Outcome::HandedBack => "handed back",

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use clap_complete::env::Shells;
 use schemars::JsonSchema;
 use serde::Serialize;
 
@@ -25,10 +26,13 @@ pub(crate) struct Build {
     arch: &'static str,
 }
 
-/// Runs `hotspare completions`.
+/// Runs `hotspare completions`. The script calls `hotspare` for candidates, so that profiles of the moment are among them.
 pub(crate) fn completions(arguments: &CompletionsArgs) -> Result<ExitCode, CliError> {
+    let shell = arguments.shell.to_string();
+    let shells = Shells::builtins();
+    let completer = shells.completer(&shell).ok_or_else(|| CliError::new(Exit::Usage, format!("no completions for `{shell}`")))?;
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut cli::command(), "hotspare", &mut script);
+    completer.write_registration(cli::COMPLETE_VARIABLE, "hotspare", "hotspare", "hotspare", &mut script)?;
     print(&script)
 }
 

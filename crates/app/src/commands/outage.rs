@@ -39,6 +39,12 @@ pub(crate) struct OutageReport {
     advice: Vec<String>,
     /// Profiles that may be asked now, besides the first.
     spares: Vec<String>,
+    /// Profiles besides the first that cannot answer now.
+    #[serde(default)]
+    held: Vec<gather::HeldSpare>,
+    /// Whether no profile can answer now.
+    #[serde(default)]
+    is_total: bool,
     /// What was seen.
     seen: Observations,
     /// The status page that was looked at.
@@ -63,14 +69,19 @@ pub(crate) fn outage(arguments: &OutageArgs) -> Result<ExitCode, CliError> {
     let gathered = commands::runtime()?.block_on(output::patiently("looking at this machine, the providers and their status page", look));
     let verdict = blame::verdict(&gathered.seen);
     let subject = words::Subject::of(&gathered);
+    // What speaks against the requests themselves, or against nothing, leaves the first profile to answer.
+    let first_fails = !matches!(verdict.cause, Cause::AllWell | Cause::Request | Cause::PageSays | Cause::LoginOutage);
+    let is_total = first_fails && gathered.spares.is_empty() && !gathered.held.is_empty();
     let report = OutageReport {
         version: OUTAGE_VERSION,
         party: verdict.party(),
         cause: verdict.cause,
         sure: verdict.sure,
-        verdict: words::sentence(verdict.cause, &subject),
+        verdict: words::sentence(verdict.cause, is_total, &subject),
         advice: words::advice(verdict.cause, &subject),
         spares: gathered.spares,
+        held: gathered.held,
+        is_total,
         seen: gathered.seen,
         page: gathered.page,
         took_ms: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),

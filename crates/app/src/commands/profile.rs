@@ -1,7 +1,7 @@
 //! `hotspare profile`: shows, adds, removes, proves, pauses and imports profiles. Never shows a credential.
 
 mod add;
-mod diff;
+pub(crate) mod diff;
 mod grid;
 mod import;
 mod list;

@@ -8,7 +8,7 @@ use std::process::{ExitCode, ExitStatus};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hotspare_config::{Config, Context, Fingerprint, Locations, Mode};
+use hotspare_config::{BaseUrl, Config, Context, Fingerprint, Locations, Mode};
 use hotspare_gateway::{Authority, Gateway, Options, Outside, Snapshot, Terminator};
 use hotspare_upstream::{ClaudeClient, Renewals};
 use rustix::process::{Pid, Signal, kill_process};
@@ -20,10 +20,12 @@ use tokio::sync::Notify;
 
 use crate::authority;
 use crate::background::Background;
+use crate::claude::inside::Children;
 use crate::claude::outer::Outer;
 use crate::claude::{Injection, Lead, UserSetup};
 use crate::cli::{self, Run};
 use crate::commands;
+use crate::destination;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
 use crate::wiring::outward::Outward;
@@ -41,7 +43,12 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     let environment: HashMap<OsString, OsString> = std::env::vars_os().collect();
     let user = UserSetup::read(&arguments.command, &environment, &locations.claude_settings)
         .map_err(|error| CliError::new(Exit::Failed, error.to_string()))?
-        .with_kept(Outward::kept(&locations.state_dir));
+        .with_kept(Outward::kept(&locations.state_dir))
+        .with_displaced(wiring::displaced(&locations));
+    let user = match std::env::current_dir() {
+        Ok(folder) => user.in_project(&folder),
+        Err(_) => user,
+    };
     let names_another = arguments.mode.is_some() || !arguments.layers.is_default();
     if let Some(outer) = Outer::of(&environment).filter(|_| !names_another)
         && outer.answers()
@@ -51,6 +58,9 @@ pub(crate) fn run(arguments: Run) -> Result<ExitCode, CliError> {
     let context = commands::context_for(&arguments.layers, commands::client_base_url(&user, &locations)?)?;
     let seen = commands::fingerprint(&locations, &context);
     let config = commands::load(&locations, &context)?;
+    if let Some(existing) = user.existing_base_url().and_then(|url| BaseUrl::parse(url).ok()).filter(|_| !config.implicit) {
+        destination::refuse_elsewhere(&config, &existing, &destination::place_of(&user, &locations))?;
+    }
     let mode = arguments.mode.map_or(config.server.mode, Mode::from);
     commands::runtime()?.block_on(protect(&locations, &context, (config, seen), mode, (user, arguments.command)))
 }
@@ -62,7 +72,7 @@ fn within(outer: &Outer, user: UserSetup, command: &[OsString]) -> Result<ExitCo
     let user = if Screen::of(command) == Screen::Theirs { with_presence(user) } else { user };
     let folder = tempfile::Builder::new().prefix("hotspare-run-").tempdir()?;
     // Whether a key is needed in the child's environment, the outer one has decided: it is there.
-    let injection = user.inject(outer.address(), outer.token(), true, outer.lead());
+    let injection = user.with_inside(Children::Direct, folder.path()).inject(outer.address(), outer.token(), true, outer.lead());
     commands::runtime()?.block_on(run_child(injection, folder.path(), 0))
 }
 
@@ -125,6 +135,11 @@ async fn protect(
     let registration = register(locations, &gateway, &token);
     // Status line and hooks find this run by its entry.
     let user = if screen == Screen::Theirs && registration.is_some() { with_presence(user) } else { user };
+    if user.is_client() && config.server.children == hotspare_config::Children::Direct {
+        let origin = user.existing_base_url().and_then(|url| BaseUrl::parse(url).ok());
+        gateway.send_children_directly(Box::new(move || origin.clone()));
+    }
+    let user = user.with_inside(config.server.children.into(), folder.path());
     let injection = user.inject(gateway.local(), token.expose_secret(), uses_client_login, lead);
     greet(&config);
     if let Some(switch) = user.bypass() {
@@ -168,9 +183,7 @@ fn claude_client(command: &[OsString], outward: &Outward) -> ClaudeClient {
 fn greet(config: &Config) {
     let spares = config.rules.iter().map(|rule| rule.chain.entries.len()).max().unwrap_or_default();
     if spares < 2 {
-        output::talk(
-            "hotspare: no spare is configured, so failures of the primary reach you (`hotspare config path` says where to name one)",
-        );
+        output::talk("hotspare: no spare is configured, so failures of the primary reach you; `hotspare init` finds one");
     } else if stderr().is_terminal() {
         output::talk(&format!("hotspare: {}", commands::chain_line(config)));
     }
@@ -216,6 +229,9 @@ fn full_mode(gateway: &Gateway, user: &UserSetup, folder: &Path) -> Result<PathB
 }
 
 async fn run_child(injection: Injection, folder: &Path, connections: usize) -> Result<ExitCode, CliError> {
+    for (file, text) in &injection.files {
+        state::write_private(file, text.as_bytes())?;
+    }
     let argv = match &injection.settings {
         None => injection.argv.clone(),
         Some(settings) => {
@@ -264,9 +280,8 @@ impl Signals {
             // Cancel-safe: signals stay pending and `wait` may be called again.
             let passed = tokio::select! {
                 status = child.wait() => return Ok(status?),
-                // The terminal gives these to the whole foreground group: the child has them already.
-                _ = self.interrupt.recv() => None,
-                _ = self.quit.recv() => None,
+                _ = self.interrupt.recv() => Some(Signal::INT).filter(|_| !terminal_signals_child()),
+                _ = self.quit.recv() => Some(Signal::QUIT).filter(|_| !terminal_signals_child()),
                 _ = self.terminate.recv() => Some(Signal::TERM),
                 _ = self.hangup.recv() => Some(Signal::HUP),
             };
@@ -277,6 +292,14 @@ impl Signals {
             }
         }
     }
+}
+
+/// True if the keys of a terminal send SIGINT and SIGQUIT to this process: it is in the foreground group of its controlling terminal. The
+/// child is in the same group, so it has received the signal already, and a second one would count as a second key. In CI, in a container
+/// without a terminal and in a background job such a signal comes from a program, usually to this process alone.
+fn terminal_signals_child() -> bool {
+    let terminal = std::fs::File::options().read(true).open("/dev/tty");
+    terminal.is_ok_and(|terminal| rustix::termios::tcgetpgrp(&terminal).is_ok_and(|group| group == rustix::process::getpgrp()))
 }
 
 /// The child's own code; 128 and the signal's number where a signal ended it, as shells have it.

@@ -2,15 +2,18 @@
 //! whole. As a service it never stands in the way: with a configuration that cannot be read it passes everything on to where the client
 //! would go without us, until the configuration is mended.
 
+mod supervisor;
+
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::pin::Pin;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use hotspare_config::{BaseUrl, Config, Folders, Locations, Mode};
+use hotspare_config::{BaseUrl, Children, Config, Folders, Locations, Mode};
 use hotspare_gateway::{Gateway, Options, Outside, ServeError, Terminator};
 use hotspare_upstream::{ClaudeClient, Renewals};
 use listenfd::ListenFd;
@@ -28,6 +31,7 @@ use crate::commands;
 use crate::commands::service::notify;
 use crate::error::{CliError, Exit};
 use crate::notices::{Screen, Shower};
+use crate::verdict;
 use crate::wiring;
 use crate::wiring::outward::Outward;
 use crate::{output, state};
@@ -48,12 +52,28 @@ const HANDOVER_TIME: Duration = Duration::from_secs(10);
 /// What the next process says when it is ready.
 const READY: &[u8] = b"ready\n";
 
+/// What a worker says to its supervisor when it takes no more connections.
+const ENDING: &[u8] = b"ending\n";
+
+/// A service whose clients have been pointed to another port stays for those that have not followed yet: until it was unused for so long.
+/// Claude Code reads its settings again a second after they change, and never during an answer (measured, 2.1.330).
+pub(crate) const RETIRE_IDLE: Duration = Duration::from_secs(60);
+
+/// Longest that it stays.
+pub(crate) const RETIRE_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How often it looks whether it is used.
+const RETIRE_INTERVAL: Duration = Duration::from_secs(1);
+
 /// Runs `hotspare serve`.
 pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
     commands::logging(if arguments.service { "warn" } else { "info" });
-    if arguments.service {
+    if arguments.service && !arguments.worker {
         // Apart from the terminal that it was started in; where systemd started it, it is that already.
         let _ = rustix::process::setsid();
+    }
+    if arguments.supervised {
+        return supervisor::supervise(arguments);
     }
     let locations = commands::locations(arguments.layers.config.clone())?;
     let user = UserSetup::of_environment(std::env::vars_os().collect(), &locations.claude_settings);
@@ -107,8 +127,12 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         };
         let gateway = Gateway::new(&config, &listener, options).map_err(refused)?;
         let registration = registered(arguments, &locations, &gateway, &token)?;
-        announce(&gateway, &config, fault.as_ref(), &state_dir);
+        announce(&gateway, &config, fault.as_ref(), &state_dir, arguments.service || verdict::leads_here(&locations, gateway.local()));
         offer_full_mode(&gateway, config.server.mode, &state_dir)?;
+        if config.server.children == Children::Direct {
+            let locations = locations.clone();
+            gateway.send_children_directly(Box::new(move || own_base_url(&locations)));
+        }
         gateway.bind_folders(Folders::new(locations.clone(), context.clone()));
         let reload = commands::reload(gateway.clone(), &locations, &context).since(seen);
         if fault.is_some() {
@@ -117,7 +141,13 @@ pub(crate) fn serve(arguments: &Serve) -> Result<ExitCode, CliError> {
         }
         let watching = tokio::spawn(reload.watch(hangups()?));
         let shower = Shower::start(gateway.clone(), Screen::Ours);
-        let end = End { listener: listener.as_fd().try_clone_to_owned()?, registration, is_service: arguments.service };
+        let end = End {
+            listener: listener.as_fd().try_clone_to_owned()?,
+            registration,
+            gateway: gateway.clone(),
+            is_service: arguments.service,
+            is_worker: arguments.worker,
+        };
         let stopped = stopped(end)?;
         if arguments.take_over {
             // Whoever hands over tells systemd: it believes the process that it knows.
@@ -160,7 +190,7 @@ fn registered(
 }
 
 /// Says where it listens, whom it asks, and how a client comes to it.
-fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_dir: &Path) {
+fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_dir: &Path, is_pointed: bool) {
     output::talk(&format!("hotspare {} listening on http://{}", env!("CARGO_PKG_VERSION"), gateway.local()));
     match fault {
         None => output::talk(&format!("  chain  {}", commands::chain_line(config))),
@@ -176,16 +206,24 @@ fn announce(gateway: &Gateway, config: &Config, fault: Option<&CliError>, state_
         gateway.local(),
         state_dir.join("token").display()
     ));
+    if !is_pointed {
+        output::talk(&format!("  next   no client goes here yet: {}", verdict::POINT_A_CLIENT));
+    }
 }
 
 /// What serves while nothing can be read: the client's own login, to where the client would go without us.
 fn pass_through(locations: &Locations) -> Result<Config, CliError> {
     let mut config = hotspare_config::parse("{}", &locations.config_file, &locations.home).map_err(|errors| commands::invalid(&errors))?;
-    let before = wiring::receipt::look(&locations.state_dir).ok().and_then(|receipt| wiring::prior_base_url(&receipt, locations));
-    if let (Some(profile), Some(url)) = (config.profiles.first_mut(), before.and_then(|url| BaseUrl::parse(&url).ok())) {
+    if let (Some(profile), Some(url)) = (config.profiles.first_mut(), own_base_url(locations)) {
         profile.base_url = url;
     }
     Ok(config)
+}
+
+/// The base URL that Claude Code's settings had before ours; `None` if they had none.
+fn own_base_url(locations: &Locations) -> Option<BaseUrl> {
+    let receipt = wiring::receipt::look(&locations.state_dir).ok()?;
+    BaseUrl::parse(&wiring::prior_base_url(&receipt, locations)?).ok()
 }
 
 /// The socket that somebody else has opened for us, or one of our own.
@@ -253,22 +291,44 @@ struct End {
     /// The socket, to hand it over: it outlives whoever opened it.
     listener: OwnedFd,
     registration: Option<state::Registration>,
+    /// What it serves.
+    gateway: Arc<Gateway>,
     is_service: bool,
+    /// Whether a supervisor reads its standard output.
+    is_worker: bool,
 }
 
-/// Ends on SIGINT or SIGTERM, or on SIGUSR2 when the next process has taken the port over; says how long answers may take to end.
+/// Waits until a gateway has not been used for [`RETIRE_IDLE`], for [`RETIRE_TIME`] at most.
+async fn unused(gateway: Arc<Gateway>) {
+    let begun = Instant::now();
+    let (mut served, mut used) = (gateway.status().exchanges, begun);
+    while used.elapsed() < RETIRE_IDLE && begun.elapsed() < RETIRE_TIME {
+        tokio::time::sleep(RETIRE_INTERVAL).await;
+        let status = gateway.status();
+        if status.in_flight > 0 || status.exchanges != served {
+            (served, used) = (status.exchanges, Instant::now());
+        }
+    }
+}
+
+/// Ends on SIGINT or SIGTERM, on SIGUSR2 when the next process has taken the port over, or after SIGUSR1 when it is unused; says how long
+/// answers may take to end.
 fn stopped(end: End) -> Result<impl Future<Output = Duration>, CliError> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut handover = signal(SignalKind::user_defined2())?;
+    let mut retire = signal(SignalKind::user_defined1())?;
     // Before an upgrade puts another file there: the path is then the new program's.
     let program = wiring::program()?;
     Ok(async move {
+        let mut retired: Pin<Box<dyn Future<Output = ()>>> = Box::pin(std::future::pending());
         let drain = loop {
             // Cancel-safe: a signal that was not received stays pending.
             tokio::select! {
                 _ = interrupt.recv() => break FOREGROUND_DRAIN,
                 _ = terminate.recv() => break if end.is_service { SERVICE_DRAIN } else { FOREGROUND_DRAIN },
+                _ = retire.recv(), if end.is_service => retired = Box::pin(unused(end.gateway.clone())),
+                () = &mut retired => break SERVICE_DRAIN,
                 _ = handover.recv(), if end.is_service => match hand_over(&program, &end.listener).await {
                     Ok(()) => break HANDED_OVER_DRAIN,
                     Err(error) => output::talk(&format!("hotspare: the next process did not take over, this one goes on: {error}")),
@@ -277,13 +337,19 @@ fn stopped(end: End) -> Result<impl Future<Output = Duration>, CliError> {
         };
         drop(end.registration);
         drop(end.listener);
+        if end.is_worker {
+            // A supervisor that is gone needs no report.
+            let _ = io::stdout().write_all(ENDING).and_then(|()| io::stdout().flush());
+        }
         drain
     })
 }
 
 /// Starts the program again with our socket, and waits until it is ready. Both may take connections for a moment; nobody is refused.
 async fn hand_over(program: &str, listener: &OwnedFd) -> io::Result<()> {
-    let own: Vec<_> = std::env::args_os().skip(1).filter(|argument| argument != "--take-over").collect();
+    let own = std::env::args_os().skip(1).filter(|argument| argument != "--take-over");
+    // A worker hands over to a supervisor of the next version, with a worker of its own.
+    let own = own.map(|argument| if argument == "--worker" { "--supervised".into() } else { argument });
     let mut next = Command::new(program)
         .args(own)
         .arg("--take-over")

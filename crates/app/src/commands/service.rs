@@ -7,7 +7,7 @@ mod units;
 
 use std::fs;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
@@ -21,7 +21,8 @@ use serde::Serialize;
 use crate::claude;
 use crate::cli::ServiceCommand;
 use crate::commands;
-use crate::commands::serve::SERVICE_DRAIN;
+use crate::commands::install;
+use crate::commands::serve::{RETIRE_IDLE, RETIRE_TIME, SERVICE_DRAIN};
 use crate::error::{CliError, Exit};
 use crate::output;
 use crate::state::{self, Instance};
@@ -30,7 +31,7 @@ use crate::wiring::outward::{OF_FULL_MODE, Outward};
 use crate::wiring::patch::{Change, Place};
 use crate::wiring::{self, Mode, Outcome, Part, WiringError};
 pub(crate) use manager::Manager;
-use manager::{launchd_domain, launchd_target, ordered, ordered_within, systemd_has_port};
+use manager::{launchd_domain, launchd_target, ordered, ordered_within, systemd_has_port, systemd_port};
 
 /// Longest that a listener may take to prove that it is ours. It is a millisecond's work; a service that systemd starts for this very
 /// connection takes longer.
@@ -38,6 +39,9 @@ pub(crate) const LISTENER_TIME: Duration = Duration::from_secs(2);
 
 /// Longest that a new process may take until it answers.
 pub(crate) const START_TIME: Duration = Duration::from_secs(10);
+
+/// Longest that the port of a process which has ended may stay open.
+const PORT_TIME: Duration = Duration::from_secs(1);
 
 /// Between two looks at a process that starts or ends.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
@@ -59,6 +63,9 @@ pub(crate) struct ServiceStatus {
     pub address: String,
     /// Its process; none where it does not run.
     pub pid: Option<i32>,
+    /// The process that starts it again when it crashes. `None` if systemd or launchd does, or nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub supervisor: Option<i32>,
     /// Who runs services here.
     pub manager: Manager,
     /// Whether it is installed there, and so comes back at the next login.
@@ -77,6 +84,7 @@ pub(crate) fn service(command: &ServiceCommand) -> Result<ExitCode, CliError> {
         Err(_) => known_address(&wiring::receipt::look(&locations.state_dir)?, &locations),
     };
     match command {
+        ServiceCommand::Start | ServiceCommand::Restart if config.is_ok() && has_moved(&locations, address) => install::again(&locations),
         ServiceCommand::Start => start_and_tell(&locations, address),
         ServiceCommand::Stop => stop_and_tell(&locations, address),
         ServiceCommand::Restart => restart(&locations, address),
@@ -101,6 +109,61 @@ pub(crate) fn known_address(receipt: &wiring::receipt::Open, locations: &Locatio
         hotspare_config::load(locations, &context).ok().map(|config| config.server.listen)
     };
     wiring::wired_address(receipt, locations).or_else(configured).unwrap_or_else(|| Server::default().listen)
+}
+
+/// Whether clients, or the service itself, are at another address than this one, which is configured.
+fn has_moved(locations: &Locations, address: SocketAddr) -> bool {
+    let wired = wiring::receipt::look(&locations.state_dir).ok().and_then(|receipt| wiring::wired_address(&receipt, locations));
+    let elsewhere = |at: &SocketAddr| *at != address;
+    wired.as_ref().is_some_and(elsewhere) || (!is_running(locations, address) && addresses(locations).iter().any(elsewhere))
+}
+
+/// Where services of this user listen.
+pub(crate) fn addresses(locations: &Locations) -> Vec<SocketAddr> {
+    let services = state::instances(&locations.state_dir).into_iter().filter(|instance| instance.kind == "service");
+    let supervisors = state::supervisors(&locations.state_dir).into_iter().map(|supervisor| supervisor.address);
+    let mut addresses: Vec<SocketAddr> = services.map(|instance| instance.address).chain(supervisors).collect();
+    addresses.sort();
+    addresses.dedup();
+    addresses
+}
+
+/// Lets services at other addresses go once no client uses them; what a person must know of that.
+pub(crate) fn retire_others(locations: &Locations, address: SocketAddr) -> Vec<String> {
+    let others = state::instances(&locations.state_dir).into_iter().filter(|instance| instance.address != address && instance.serves_all());
+    others.filter_map(|instance| retired(locations, &instance)).collect()
+}
+
+fn retired(locations: &Locations, instance: &Instance) -> Option<String> {
+    let at = instance.address;
+    if instance.kind == "serve" {
+        return Some(format!("process {} goes on at http://{at}: `hotspare serve` started it", instance.pid));
+    }
+    let process = supervisor(locations, at).or_else(|| Pid::from_raw(instance.pid))?;
+    // An older version does not know the order to retire, and would end at once; this one records when it started.
+    let order = if instance.started.is_some() { Signal::USR1 } else { Signal::TERM };
+    kill_process(process, order).ok()?;
+    Some(format!(
+        "http://{at} stays for open sessions: until it was unused for {} s, {} min at most",
+        RETIRE_IDLE.as_secs(),
+        RETIRE_TIME.as_secs() / 60
+    ))
+}
+
+/// Ends services that are at none of these addresses: an `install` that has failed started them.
+pub(crate) fn end_all_but(locations: &Locations, addresses: &[SocketAddr]) {
+    let is_new = |at: &SocketAddr| !addresses.contains(at);
+    let supervisors = state::supervisors(&locations.state_dir).into_iter().map(|supervisor| (supervisor.pid, supervisor.address));
+    let workers = state::instances(&locations.state_dir).into_iter().filter(|instance| instance.kind == "service");
+    let all = supervisors.chain(workers.map(|instance| (instance.pid, instance.address)));
+    let ours: Vec<Pid> = all.filter(|(_, at)| is_new(at)).filter_map(|(pid, _)| Pid::from_raw(pid)).collect();
+    for pid in &ours {
+        let _ = kill_process(*pid, Signal::TERM);
+    }
+    let deadline = Instant::now() + START_TIME;
+    while ours.iter().any(|pid| state::is_alive(*pid)) && Instant::now() < deadline {
+        commands::rest(LOOK_EVERY);
+    }
 }
 
 /// Whether a service or a `serve` of this user has this address.
@@ -134,6 +197,8 @@ pub(crate) fn start(locations: &Locations, address: SocketAddr, deadline: Instan
         Listener::Ours => return Ok(Started::Already),
         // A busy machine: whoever has entered itself there and lives is no stranger.
         Listener::Stranger if running(locations, address).is_some() => return Ok(Started::Soon),
+        // A service that has just crashed: its supervisor holds the port and starts it again.
+        Listener::Stranger if supervisor(locations, address).is_some() => return Ok(Started::Soon),
         // Whoever comes wakes the service, as we have just done.
         Listener::Stranger if manager == Manager::Systemd && systemd_has_port(address) => return Ok(Started::Soon),
         Listener::Stranger => return Err(taken(address)),
@@ -183,7 +248,7 @@ fn spawn(locations: &Locations, address: SocketAddr) -> Result<Child, CliError> 
     }
     let program = wiring::program()?;
     let mut command = Command::new(&program);
-    command.args(["serve", "--service", "--listen", &address.to_string()]);
+    command.args(["serve", "--service", "--supervised", "--listen", &address.to_string()]);
     own_environment(&mut command, locations);
     let child = command
         .current_dir("/")
@@ -253,9 +318,23 @@ fn running(locations: &Locations, address: SocketAddr) -> Option<Instance> {
     state::instances(&locations.state_dir).into_iter().find(|instance| instance.address == address && instance.serves_all())
 }
 
-/// Stops the service; whether one ran.
+/// The process that keeps the service at this address alive, if it is not systemd or launchd.
+fn supervisor(locations: &Locations, address: SocketAddr) -> Option<Pid> {
+    let supervisors = state::supervisors(&locations.state_dir);
+    supervisors.into_iter().find(|supervisor| supervisor.address == address).and_then(|supervisor| Pid::from_raw(supervisor.pid))
+}
+
+/// The processes of the service, wherever it listens: supervisors first. A `serve` is one at this address alone, as the user started it.
+fn processes(locations: &Locations, address: SocketAddr) -> Vec<Pid> {
+    let supervisors = state::supervisors(&locations.state_dir).into_iter().map(|supervisor| supervisor.pid);
+    let is_service = |instance: &Instance| instance.kind == "service" || (instance.kind == "serve" && instance.address == address);
+    let workers = state::instances(&locations.state_dir).into_iter().filter(is_service).map(|instance| instance.pid);
+    supervisors.chain(workers).filter_map(Pid::from_raw).collect()
+}
+
+/// Stops the service, wherever it listens; whether one ran.
 pub(crate) fn stop(locations: &Locations, address: SocketAddr) -> Result<bool, CliError> {
-    let instance = running(locations, address);
+    let (processes, held) = (processes(locations, address), addresses(locations));
     if is_installed(locations) {
         match Manager::find() {
             Manager::Systemd => {
@@ -268,13 +347,14 @@ pub(crate) fn stop(locations: &Locations, address: SocketAddr) -> Result<bool, C
             Manager::Background => {}
         }
     }
-    let Some(pid) = instance.and_then(|instance| Pid::from_raw(instance.pid)) else { return Ok(false) };
-    // Gone already where the manager has stopped it.
-    let _ = kill_process(pid, Signal::TERM);
+    for pid in &processes {
+        // Gone already where the manager has stopped it.
+        let _ = kill_process(*pid, Signal::TERM);
+    }
     let deadline = Instant::now() + SERVICE_DRAIN + Duration::from_secs(5);
     let told_at = Instant::now() + Duration::from_millis(300);
     let mut told = false;
-    while state::is_alive(pid) {
+    while let Some(pid) = processes.iter().find(|pid| state::is_alive(**pid)) {
         if !told && Instant::now() > told_at {
             told = true;
             output::talk(&format!("waiting for the answers in flight to end, at most {} s", SERVICE_DRAIN.as_secs()));
@@ -284,7 +364,12 @@ pub(crate) fn stop(locations: &Locations, address: SocketAddr) -> Result<bool, C
         }
         commands::rest(LOOK_EVERY);
     }
-    Ok(true)
+    // The main thread of a process may be gone a moment before its sockets are.
+    let deadline = Instant::now() + PORT_TIME;
+    while held.iter().any(|at| TcpStream::connect_timeout(at, PORT_TIME).is_ok()) && Instant::now() < deadline {
+        commands::rest(LOOK_EVERY);
+    }
+    Ok(!processes.is_empty())
 }
 
 fn stop_and_tell(locations: &Locations, address: SocketAddr) -> Result<ExitCode, CliError> {
@@ -354,6 +439,7 @@ fn status(locations: &Locations, address: SocketAddr, json: bool) -> Result<Exit
         running: listener == Listener::Ours,
         address: format!("http://{address}"),
         pid: running(locations, address).map(|instance| instance.pid),
+        supervisor: supervisor(locations, address).map(|pid| pid.as_raw_nonzero().get()),
         manager: Manager::find(),
         installed: is_installed(locations),
         port_taken: listener == Listener::Stranger,
@@ -401,6 +487,12 @@ pub(crate) fn is_installed(locations: &Locations) -> bool {
         .is_ok_and(|receipt| receipt.paths().any(|path| receipt.wired(&path).parts().any(|part| part == Part::Service)))
 }
 
+/// Whether a service should run: its files are installed, or Claude Code's settings point at one.
+pub(crate) fn is_expected(locations: &Locations) -> bool {
+    let is_wired = || wiring::receipt::look(&locations.state_dir).is_ok_and(|receipt| wiring::led(&receipt, locations).is_some());
+    is_installed(locations) || is_wired()
+}
+
 /// Writes the manager's files. A file of that name that is not ours stays, and nothing is installed.
 pub(crate) fn write_units(
     receipt: &mut wiring::receipt::Open,
@@ -431,6 +523,10 @@ pub(crate) fn enable(locations: &Locations, address: SocketAddr) -> Result<Start
     let manager = Manager::find();
     match manager {
         Manager::Systemd => {
+            if systemd_port().is_some_and(|port| port != address.to_string()) {
+                // The socket keeps its old address until it is stopped, and with it the service. Answers in flight end first.
+                ordered("systemctl", &["--user", "stop", "hotspare.socket", "hotspare.service"])?;
+            }
             if running(locations, address).is_some_and(|instance| instance.kind == "service") {
                 // Whoever has the port must let go before systemd can have it.
                 stop_background(locations, address)?;
@@ -456,6 +552,7 @@ pub(crate) fn enable(locations: &Locations, address: SocketAddr) -> Result<Start
 fn stop_background(locations: &Locations, address: SocketAddr) -> Result<(), CliError> {
     let instance = running(locations, address).filter(|instance| instance.kind == "service");
     let Some(pid) = instance.and_then(|instance| Pid::from_raw(instance.pid)) else { return Ok(()) };
+    let pid = supervisor(locations, address).unwrap_or(pid);
     let is_kept = ordered("systemctl", &["--user", "show", "--property=MainPID", "--value", "hotspare.service"])
         .is_ok_and(|output| String::from_utf8_lossy(&output.stdout).trim() == pid.as_raw_nonzero().to_string());
     if is_kept {

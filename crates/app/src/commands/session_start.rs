@@ -21,6 +21,8 @@ use crate::background;
 use crate::cli::Layers;
 use crate::commands;
 use crate::commands::service::{self, Started};
+use crate::commands::session_environment;
+use crate::commands::session_folder;
 use crate::error::CliError;
 use crate::output;
 use crate::state;
@@ -43,19 +45,30 @@ const SWEEPS: usize = 10;
 pub(crate) fn session_start() -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
     let Some(address) = wired_address(&locations) else { return Ok(ExitCode::SUCCESS) };
+    session_environment::give_back(&locations);
     let message = match look_after(&locations, address) {
-        Outcome::Serves(message) => also_about_configuration(message, &locations),
+        Outcome::Serves(message) => joined(also_about_configuration(message, &locations), session_folder::enter(&locations, Some(address))),
         Outcome::Left(message) => Some(message),
     };
     tell(message)?;
     Ok(ExitCode::SUCCESS)
 }
 
+fn joined(one: Option<String>, other: Option<String>) -> Option<String> {
+    match (one, other) {
+        (Some(one), Some(other)) => Some(format!("{one}\n{other}")),
+        (one, other) => one.or(other),
+    }
+}
+
 /// Runs `hotspare hook prompt`.
 pub(crate) fn prompt() -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
-    let outcome = wired_address(&locations).map(|address| look_after(&locations, address));
-    if !matches!(outcome, Some(Outcome::Serves(_))) {
+    let address = wired_address(&locations);
+    let outcome = address.map(|address| look_after(&locations, address));
+    if matches!(outcome, Some(Outcome::Serves(_))) {
+        session_folder::enter(&locations, address);
+    } else {
         // A session that still has this hook has not read yet that we are out.
         have_read(&locations.claude_settings);
     }

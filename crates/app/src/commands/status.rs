@@ -1,27 +1,35 @@
 //! `hotspare status`: asks every running gateway of this user and shows what it says. Never starts one.
 
+mod folders;
 mod table;
 
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use hotspare_config::Locations;
 use hotspare_gateway::Status;
 use hotspare_gateway::drill::DrillStatus;
-use hotspare_gateway::status::{ConfigStatus, LoginStatus, ProfileStatus};
+use hotspare_gateway::status::{Chance, ConfigStatus, LoginStatus, ProfileStatus, WaitStatus};
 use hotspare_store::{Reader, Total};
 use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::cli::StatusArgs;
 use crate::commands;
+use crate::commands::service;
 use crate::error::{CliError, Exit};
+use crate::folder_hooks::{FolderHooks, Trouble};
 use crate::gateways;
 use crate::output::{self, Look, Style};
 use crate::state;
+use crate::verdict::{self, Outlook, Verdict};
 use crate::words;
 
 /// The version of the JSON's shape.
 const REPORT_VERSION: u32 = 1;
+
+/// A request that has waited for fewer seconds is no news: a long turn thinks for a while.
+const WAITING_FROM: u64 = 5;
 
 /// A login that ends within so many seconds is worth a word.
 const LOGIN_ENDS_SOON: u64 = 8 * 3600;
@@ -45,6 +53,8 @@ pub(crate) struct StatusReport {
 pub(crate) struct GatewayReport {
     /// `run` or `serve`.
     kind: String,
+    /// True if a client sends its requests there: by its settings, or because one was seen lately.
+    has_client: bool,
     /// What it says.
     status: Status,
 }
@@ -68,7 +78,11 @@ pub(crate) fn status(arguments: &StatusArgs) -> Result<ExitCode, CliError> {
     let instances = state::instances(&locations.state_dir);
     let answers = commands::runtime()?.block_on(gateways::get::<Status>(&instances, "/hotspare/status"));
     let answered = instances.into_iter().zip(answers).filter_map(|(instance, answer)| Some((instance.kind, answer.ok()?)));
-    let gateways: Vec<GatewayReport> = answered.map(|(kind, status)| GatewayReport { kind, status }).collect();
+    let report_of = |(kind, status): (String, Status)| {
+        let has_client = verdict::is_pointed(&kind, &status, &locations);
+        GatewayReport { kind, has_client, status }
+    };
+    let gateways: Vec<GatewayReport> = answered.map(report_of).collect();
     // A ledger that cannot be read is no reason to be silent on the rest.
     let ledger = commands::ledger(&locations).ok().flatten();
     let today = ledger.as_ref().map(Reader::today).and_then(Result::ok).map(|totals| by_profile(&totals));
@@ -78,12 +92,29 @@ pub(crate) fn status(arguments: &StatusArgs) -> Result<ExitCode, CliError> {
         output::data(&text)?;
     }
     if report.gateways.is_empty() {
-        return Err(CliError::new(Exit::NotRunning, "nothing is running").hint("protect a session: `hotspare run -- claude`"));
+        return Err(nothing_runs(&locations));
     }
     if !arguments.json {
         output::data(&drawn(&report, Look::of_stdout()))?;
     }
-    Ok(ExitCode::SUCCESS)
+    let fails = |gateway: &GatewayReport| gateway.outlook().is_total_failure();
+    Ok(if report.gateways.iter().any(fails) { ExitCode::from(Exit::Exhausted as u8) } else { ExitCode::SUCCESS })
+}
+
+impl GatewayReport {
+    fn outlook(&self) -> Outlook {
+        Outlook::of(&self.status, self.has_client)
+    }
+}
+
+/// Where a service is installed, it has crashed or was stopped: a `run` beside it would not help the sessions that are pointed at it.
+fn nothing_runs(locations: &Locations) -> CliError {
+    let nothing = CliError::new(Exit::NotRunning, "nothing is running");
+    if service::is_expected(locations) {
+        nothing.hint("start the service: `hotspare service start`")
+    } else {
+        nothing.hint("protect a session: `hotspare run -- claude`")
+    }
 }
 
 fn by_profile(totals: &[Total]) -> Vec<Today> {
@@ -112,8 +143,15 @@ fn drawn(report: &StatusReport, look: Look) -> String {
 
 fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) -> String {
     let status = &gateway.status;
-    let mut lines = headline(&gateway.kind, status, look);
+    let outlook = gateway.outlook();
+    let mut lines = headline(&gateway.kind, status, &outlook, look);
     let mut told: Vec<(&str, Style, String)> = Vec::new();
+    if outlook.verdict == Verdict::Unpointed {
+        told.push(("next", Style::Cyan, format!("point a client here: {}", verdict::POINT_A_CLIENT)));
+    }
+    told.extend(
+        status.waiting.iter().filter(|waiting| waiting.for_s >= WAITING_FROM).map(|one| ("waits", Style::Yellow, waiting_words(one))),
+    );
     if let Some(switch) = &status.switch {
         let time = switch.for_s.map_or_else(|| "until you take it back".to_owned(), |seconds| format!("for {} more", words::span(seconds)));
         told.push(("switch", Style::Yellow, format!("{} is asked first {time}; undo: hotspare switch auto", switch.profile)));
@@ -128,8 +166,8 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
     if let Some(seconds) = status.offline_for_s {
         told.push(("net", Style::Red, format!("this machine's network is down; tried again in {}", words::span(seconds))));
     }
-    told.extend(why(status).map(|words| ("why", Style::Dim, words)));
-    told.extend(back(status).map(|words| ("back", Style::Dim, words)));
+    told.extend(why(status, &outlook).map(|words| ("why", Style::Dim, words)));
+    told.extend(back(status, &outlook).map(|words| ("back", Style::Dim, words)));
     told.extend(status.profiles.iter().skip(1).filter_map(blocked_spare).map(|words| ("spare", Style::Yellow, words)));
     told.extend(status.profiles.iter().filter_map(given_up).map(|words| ("slow", Style::Yellow, words)));
     if told.iter().all(|(label, ..)| matches!(*label, "switch" | "drill" | "paused"))
@@ -139,6 +177,7 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
         told.push(("last", Style::Dim, format!("{}: {}; {to}, {}", last.from, last.why, ago(last.ago_s))));
     }
     for profile in &status.profiles {
+        told.extend(missing_words(profile, &gateway.kind).map(|words| ("key", Style::Red, words)));
         told.extend(profile.left_out.as_ref().map(|why| ("auth", Style::Yellow, format!("{} is left out: {why}", profile.name))));
         if let Some((style, words)) = profile.login.as_ref().and_then(|login| login_words(login, profile.login_ends_in_s)) {
             told.push(("login", style, format!("{}: {words}", profile.name)));
@@ -153,6 +192,12 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
             Some(_) | None => {}
         }
     }
+    let home = std::env::home_dir();
+    let has_rules = gateway.kind != "run" && status.folders.as_ref().is_some_and(|folders| folders.has_rules);
+    let trouble = if has_rules { folder_hooks() } else { None };
+    let home = home.as_deref().and_then(std::path::Path::to_str);
+    let of_folders = folders::lines(status.folders.as_ref(), trouble.as_ref(), home, look);
+    told.extend(of_folders.into_iter().map(|(style, words)| ("folder", style, words)));
     if let Some(trouble) = &status.ledger {
         told.push(("ledger", Style::Yellow, trouble.clone()));
     }
@@ -174,6 +219,11 @@ fn gateway_text(gateway: &GatewayReport, today: Option<&[Today]>, look: Look) ->
     lines.join("\n")
 }
 
+/// What keeps the rules of folders from having their effect behind the service.
+fn folder_hooks() -> Option<Trouble> {
+    FolderHooks::read(&commands::locations(None).ok()?).trouble()
+}
+
 /// The state of a login that Claude Code renews. `None` if it was not renewed yet and needs nothing.
 fn login_words(login: &LoginStatus, ends_in_s: Option<u64>) -> Option<(Style, String)> {
     if let Some(command) = &login.log_in {
@@ -189,16 +239,29 @@ fn login_words(login: &LoginStatus, ends_in_s: Option<u64>) -> Option<(Style, St
     }
 }
 
-fn is_held(profile: &ProfileStatus) -> bool {
-    profile.has_ended_login()
-        || profile.left_out.is_some()
-        || profile.back_in_s.is_some()
-        || matches!(profile.state.as_str(), "offline" | "paused")
+/// Where a request waits, for how long, and what follows.
+pub(crate) fn waiting_words(waiting: &WaitStatus) -> String {
+    let whom = waiting.profile.as_deref().unwrap_or("a profile that cools down");
+    let next = match (&waiting.to, waiting.goes_on_in_s) {
+        (Some(to), Some(seconds)) => format!("; goes on to {to} in {}", words::span(seconds)),
+        (None, Some(seconds)) => format!("; ends in {}, no other profile is left", words::span(seconds)),
+        _ => String::new(),
+    };
+    format!("a request waits {} for {whom}{next}", words::span(waiting.for_s))
 }
 
-/// Whether the next request may fail at a profile that still serves.
-fn is_failing(profile: &ProfileStatus) -> bool {
-    is_held(profile) || profile.given_up > 0
+/// That the process which serves cannot read the profile's credential.
+fn missing_words(profile: &ProfileStatus, kind: &str) -> Option<String> {
+    let credential = profile.credential.as_ref().filter(|credential| credential.is_missing() && !profile.has_ended_login())?;
+    if profile.left_out.is_some() || credential.source == "claude_config_dir" {
+        return None;
+    }
+    let variable = credential.from.as_ref().filter(|_| credential.source == "env");
+    let in_shell = variable.filter(|name| std::env::var(name).is_ok_and(|value| !value.trim().is_empty()));
+    Some(match in_shell {
+        Some(name) => format!("{}: `{name}` is set in this shell, but not in the {kind}; see hotspare doctor", profile.name),
+        None => format!("{}: {}; see hotspare doctor", profile.name, credential.problem.as_deref().unwrap_or("it cannot be read")),
+    })
 }
 
 /// Why a spare is blocked, when it is tried again, and the command that ends the block.
@@ -222,21 +285,25 @@ fn given_up(profile: &ProfileStatus) -> Option<String> {
     Some(format!("{}: {times} gave up before any content came", profile.name))
 }
 
-/// Whether any profile may be asked, where the traffic goes, and for how long.
-fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
+/// What the next request would meet, and where it goes.
+fn headline(kind: &str, status: &Status, outlook: &Outlook, look: Look) -> Vec<String> {
     let primary = status.profiles.first().map_or("", |profile| &profile.name);
-    let (sign, word, style) = if !status.enabled {
-        (look.sign("○", "o"), "Failover is off", Style::Yellow)
-    } else if status.profiles.iter().all(is_held) {
-        (look.sign("✖", "x"), "No profile is usable", Style::Red)
-    } else if status.profiles.iter().filter(|profile| profile.state != "paused" && !profile.has_ended_login()).count() < 2 {
-        (look.sign("○", "o"), "No spare", Style::Yellow)
-    } else if status.serving == primary && status.profiles.first().is_some_and(is_failing) {
-        (look.sign("⚠", "!"), "Primary is failing", Style::Yellow)
-    } else if status.serving == primary {
-        (look.sign("●", "*"), "Protected", Style::Green)
-    } else {
-        (look.sign("⇄", "~"), "On the spare", Style::Yellow)
+    let faults = |all: bool| if all { outlook.all_faults() } else { outlook.spare_faults() };
+    let with = |head: &str, faults: Option<String>| faults.map_or_else(|| head.to_owned(), |faults| format!("{head}: {faults}"));
+    let beside = |head: &str| faults(false).map_or_else(|| head.to_owned(), |faults| format!("{head}; {faults}"));
+    let (sign, word, style) = match outlook.verdict {
+        Verdict::Nothing => (look.sign("✖", "x"), with("No profile is usable", faults(true)), Style::Red),
+        Verdict::Failed => (look.sign("✖", "x"), with("Every profile failed", faults(true)), Style::Red),
+        Verdict::Off => (look.sign("○", "o"), "Failover is off".to_owned(), Style::Yellow),
+        Verdict::Unpointed => (look.sign("○", "o"), beside("Not protected: no client goes through hotspare"), Style::Yellow),
+        Verdict::Alone if status.profiles.len() < 2 => (look.sign("○", "o"), "No spare".to_owned(), Style::Yellow),
+        Verdict::Alone => (look.sign("○", "o"), with("Not protected", faults(false)), Style::Yellow),
+        Verdict::Failing => (look.sign("⚠", "!"), beside("Primary is failing"), Style::Yellow),
+        Verdict::OnSpare => (look.sign("⇄", "~"), beside("On the spare"), Style::Yellow),
+        Verdict::Protected => {
+            let by = faults(false).map(|faults| format!("Protected by {}; {faults}", outlook.usable_spares().join(", ")));
+            (look.sign("●", "*"), by.unwrap_or_else(|| "Protected".to_owned()), Style::Green)
+        }
     };
     let mut facts = Vec::new();
     if let Some(seconds) = status.serving_for_s.filter(|_| status.serving != primary) {
@@ -252,11 +319,22 @@ fn headline(kind: &str, status: &Status, look: Look) -> Vec<String> {
     let arrow = look.sign("→", "->");
     let address = status.address.trim_start_matches("http://");
     let way = format!("{kind} {arrow} {address} {arrow} ");
+    let target = outlook.next.served_by.as_deref().unwrap_or("none");
     let facts = facts.join(look.sign(" · ", ", "));
-    let columns = [sign, " ", word, "   ", &way, &status.serving, "   ", &facts].iter().map(|part| part.chars().count()).sum::<usize>();
-    let left = format!("{}   {way}{}", look.paint.paint(style, &format!("{sign} {word}")), look.paint.paint(Style::Bold, &status.serving));
+    let width_of = |parts: &[&str]| parts.iter().map(|part| part.chars().count()).sum::<usize>();
+    let fits = |parts: &[&str]| look.width.is_none_or(|width| width_of(parts) <= width);
+    let heads = words::fit(&format!("{sign} {word}"), usize::MAX, look.unicode);
+    let goes = format!("{way}{}", look.paint.paint(Style::Bold, target));
     let right = look.paint.paint(Style::Dim, &facts);
-    if look.width.is_none_or(|width| columns <= width) { vec![format!("{left}   {right}")] } else { vec![left, format!("  {right}")] }
+    if fits(&[&heads, "   ", &way, target, "   ", &facts]) {
+        return vec![format!("{}   {goes}   {right}", look.paint.paint(style, &heads))];
+    }
+    if fits(&[&heads, "   ", &way, target]) {
+        return vec![format!("{}   {goes}", look.paint.paint(style, &heads)), format!("  {right}")];
+    }
+    let heads = look.width.map_or_else(|| vec![heads.clone()], |width| words::wrapped(&heads, width.saturating_sub(2).max(20)));
+    let heads = heads.iter().enumerate().map(|(at, line)| format!("{}{}", if at == 0 { "" } else { "  " }, look.paint.paint(style, line)));
+    heads.chain([format!("  {goes}   {right}")]).collect()
 }
 
 /// What a drill does, so that nobody takes it for an outage.
@@ -271,9 +349,10 @@ pub(crate) fn drill_words(drill: &DrillStatus) -> String {
 }
 
 /// Why the primary does not serve.
-fn why(status: &Status) -> Option<String> {
+fn why(status: &Status, outlook: &Outlook) -> Option<String> {
     let primary = status.profiles.first()?;
-    if (status.serving == primary.name && !is_held(primary)) || primary.state == "paused" {
+    let is_well = outlook.prospect(&primary.name).is_none_or(|prospect| prospect.verdict == Chance::Usable);
+    if (status.serving == primary.name && is_well) || matches!(primary.state.as_str(), "paused" | "no_credential") {
         return None;
     }
     let failure = primary.last_failure.as_ref()?;
@@ -290,10 +369,13 @@ fn why(status: &Status) -> Option<String> {
 }
 
 /// When the primary is asked again, and when sessions go home to it.
-fn back(status: &Status) -> Option<String> {
+fn back(status: &Status, outlook: &Outlook) -> Option<String> {
     let primary = status.profiles.first()?;
     let away = status.serving != primary.name;
-    if !status.enabled || (!away && !is_held(primary)) || primary.state == "paused" {
+    let prospect = outlook.prospect(&primary.name);
+    let is_well = prospect.is_none_or(|prospect| prospect.verdict == Chance::Usable);
+    let is_trial = primary.state == "half_open";
+    if !status.enabled || (!away && is_well && !is_trial) || matches!(primary.state.as_str(), "paused" | "no_credential") {
         return None;
     }
     let failback = status.failback.as_ref()?;
@@ -319,6 +401,11 @@ fn back(status: &Status) -> Option<String> {
         // Its bench is over; nobody has been answered by it since it failed.
         _ if primary.last_failure_ago_s.is_some_and(|failed| primary.last_success_ago_s.is_none_or(|well| well >= failed)) => {
             format!("{name} may be asked again")
+        }
+        // Its last answer to such a request was a failure, or it has none to give.
+        _ if !is_well => {
+            let why = prospect.and_then(|prospect| prospect.why.as_deref()).unwrap_or("it is not usable");
+            format!("{name} does not serve the next request: {why}")
         }
         _ => format!("{name} is well again"),
     };

@@ -1,6 +1,8 @@
 //! `hotspare uninstall`: takes out what is ours and nothing else. Needs neither a running service nor a configuration that can be read, and
 //! never removes a value that somebody has changed since.
 
+mod purge;
+
 use std::fs;
 use std::io;
 use std::path::PathBuf;
@@ -18,6 +20,7 @@ use crate::output;
 use crate::wiring::receipt;
 use crate::wiring::shell::Shell;
 use crate::wiring::{self, Mode, Outcome, Part, WiringError, vscode};
+use crate::{processes, state};
 
 /// Everything, in the order in which it goes: nobody is pointed at a service that is gone.
 const ALL: [Part; 4] = [Part::Claude, Part::Statusline, Part::Shell, Part::Service];
@@ -40,6 +43,12 @@ pub(crate) fn uninstall(arguments: &Uninstall) -> Result<ExitCode, CliError> {
     let address = service::known_address(&receipt, &locations);
     let mut results = Vec::new();
     let mut notes = Vec::new();
+    if mode == Mode::Write && parts.contains(&Part::Claude) && wiring::led(&receipt, &locations).is_some() {
+        let sessions = processes::sessions(&locations.claude_settings);
+        if let Some(words) = processes::about_sessions(&sessions) {
+            output::talk(&format!("hotspare: {words}"));
+        }
+    }
     let files: Vec<Part> = parts.iter().copied().filter(|part| *part != Part::Service).collect();
     if mode == Mode::Write && files.contains(&Part::Claude) && service::is_running(&locations, address) {
         // Sessions that run shall follow before the service goes.
@@ -75,14 +84,25 @@ pub(crate) fn uninstall(arguments: &Uninstall) -> Result<ExitCode, CliError> {
         }));
     }
     let (outcomes, failed) = parted(results);
-    notes.push(format!("your configuration and what was recorded stay: {}", kept(&locations)));
+    drop(receipt);
+    let mut is_whole = failed.is_empty();
+    if arguments.purge && is_whole {
+        match purge::purge(&locations) {
+            Ok(told) => notes.extend(told),
+            Err(error) => {
+                is_whole = false;
+                notes.push(error.message().to_owned());
+            }
+        }
+    } else {
+        notes.push(format!("your configuration and what was recorded stay: {}", kept(&locations)));
+    }
     let report = Report::of(&locations, &outcomes, notes);
     if arguments.json {
         output::data(&serde_json::to_string(&report).map_err(io::Error::from)?)?;
     } else {
         output::data(&report.drawn(mode == Mode::DryRun, "nothing of hotspare was wired in"))?;
     }
-    let is_whole = failed.is_empty();
     for error in failed {
         output::talk(&CliError::from(error).to_string());
     }
@@ -125,10 +145,7 @@ fn check(locations: &Locations, parts: &[Part], json: bool) -> Result<ExitCode, 
     notes.extend(residue_beside(locations).iter().map(|path| format!("{} is left", tilde(locations, path))));
     if parts.contains(&Part::Service) {
         notes.extend(service::leftovers(locations).iter().map(|path| format!("{} is left", tilde(locations, path))));
-        let address = service::known_address(&receipt, locations);
-        if service::is_running(locations, address) {
-            notes.push(format!("the service runs on http://{address}; stop it: `hotspare service stop`"));
-        }
+        notes.extend(processes_left(locations));
     }
     let is_clean = outcomes.is_empty() && notes.is_empty();
     let report = Report::of(locations, &outcomes, notes);
@@ -142,6 +159,30 @@ fn check(locations: &Locations, parts: &[Part], json: bool) -> Result<ExitCode, 
         output::data(&lines.join("\n"))?;
     }
     Ok(if is_clean { ExitCode::SUCCESS } else { ExitCode::from(Exit::Failed as u8) })
+}
+
+/// Every process of ours that runs, wherever it listens, in words.
+fn processes_left(locations: &Locations) -> Vec<String> {
+    let instances = state::instances(&locations.state_dir);
+    let supervisors = state::supervisors(&locations.state_dir);
+    let mut lines: Vec<String> = instances
+        .iter()
+        .map(|instance| {
+            let (pid, at) = (instance.pid, instance.address);
+            match instance.kind.as_str() {
+                "service" => format!("the service runs on http://{at} as process {pid}; stop it: `hotspare service stop`"),
+                kind => format!("`hotspare {kind}` runs on http://{at} as process {pid}; end it where it was started"),
+            }
+        })
+        .collect();
+    let idle = supervisors.iter().filter(|supervisor| !instances.iter().any(|instance| instance.address == supervisor.address));
+    lines.extend(idle.map(|supervisor| {
+        format!("process {} holds http://{} for the service; stop it: `hotspare service stop`", supervisor.pid, supervisor.address)
+    }));
+    lines.extend(
+        processes::unrecorded(locations).iter().map(|pid| format!("process {pid} is a hotspare that nothing records: `kill {pid}`")),
+    );
+    lines
 }
 
 fn residue(locations: &Locations, outcome: &Outcome) -> Vec<String> {

@@ -4,11 +4,11 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use hotspare_store::Total;
+use hotspare_store::{Split, Total};
 use schemars::JsonSchema;
 use serde::Serialize;
 
-use crate::cli::UsageArgs;
+use crate::cli::{UsageArgs, UsageKey};
 use crate::commands;
 use crate::error::{CliError, Exit};
 use crate::output::{self, Look, Style};
@@ -40,6 +40,12 @@ pub(crate) struct UsageTotal {
     profile: String,
     /// The model that the profile was asked for, where one was named.
     model: Option<String>,
+    /// The client's session id, with `--by session`. `None` if none was sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<String>,
+    /// The client's folder, with `--by project`. `None` if it is not known.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    project: Option<String>,
     /// Requests that were sent to it.
     attempts: u64,
     /// Of those, failed ones.
@@ -66,12 +72,15 @@ pub(crate) struct UsageTotal {
     est_cost_micro_usd: Option<u64>,
 }
 
-impl From<Total> for UsageTotal {
-    fn from(total: Total) -> Self {
+impl UsageTotal {
+    fn new(total: Total, key: UsageKey) -> Self {
+        let (session, project) = if key == UsageKey::Project { (None, total.part) } else { (total.part, None) };
         Self {
             day: total.day,
             profile: total.profile,
             model: total.model,
+            session,
+            project,
             attempts: total.attempts,
             failed: total.failed,
             served: total.served,
@@ -91,25 +100,53 @@ impl From<Total> for UsageTotal {
 /// Runs `hotspare usage`.
 pub(crate) fn usage(arguments: &UsageArgs) -> Result<ExitCode, CliError> {
     let locations = commands::locations(None)?;
-    let ledger = commands::ledger(&locations)?.ok_or_else(commands::nothing_recorded)?;
     let since_ms = commands::ms_ago(arguments.since);
-    let found = ledger.totals(since_ms)?;
-    let totals: Vec<UsageTotal> = found.into_iter().map(UsageTotal::from).collect();
+    let found = match commands::ledger(&locations)? {
+        // A script that adds up gets an empty list.
+        None if arguments.json => Vec::new(),
+        None => return Err(commands::nothing_recorded()),
+        Some(ledger) => match arguments.by {
+            UsageKey::Profile | UsageKey::Model => ledger.totals(since_ms)?,
+            UsageKey::Session => ledger.totals_split(since_ms, Split::Session)?,
+            UsageKey::Project => ledger.totals_split(since_ms, Split::Folder)?,
+        },
+    };
+    let totals: Vec<UsageTotal> = found.into_iter().map(|total| UsageTotal::new(total, arguments.by)).collect();
     if arguments.json {
         let usage = Usage { version: USAGE_VERSION, since_ms, totals };
         let text = serde_json::to_string(&usage).map_err(|error| CliError::new(Exit::Failed, format!("cannot be written: {error}")))?;
         output::data(&text)?;
     } else {
-        output::data(&table(&totals, arguments.since, Look::of_stdout()))?;
+        output::data(&table(&totals, arguments.by, arguments.since, Look::of_stdout()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// All models of a profile on a day together.
-fn by_day_and_profile(totals: &[UsageTotal]) -> Vec<UsageTotal> {
+impl UsageKey {
+    fn heading(self) -> &'static str {
+        match self {
+            Self::Profile => "PROFILE",
+            Self::Model => "MODEL",
+            Self::Session => "SESSION",
+            Self::Project => "PROJECT",
+        }
+    }
+
+    fn of(self, total: &UsageTotal) -> &str {
+        match self {
+            Self::Profile => &total.profile,
+            Self::Model => total.model.as_deref().unwrap_or("(no model)"),
+            Self::Session => total.session.as_deref().unwrap_or("(no session)"),
+            Self::Project => total.project.as_deref().unwrap_or("(not known)"),
+        }
+    }
+}
+
+/// The totals of a day with the same key added up.
+fn by_day_and_key(totals: &[UsageTotal], key: UsageKey) -> Vec<UsageTotal> {
     let mut rows: Vec<UsageTotal> = Vec::new();
     for total in totals {
-        match rows.iter_mut().find(|row| row.day == total.day && row.profile == total.profile) {
+        match rows.iter_mut().find(|row| row.day == total.day && key.of(row) == key.of(total)) {
             Some(row) => row.add(total),
             None => rows.push(total.clone()),
         }
@@ -137,17 +174,19 @@ impl UsageTotal {
     }
 }
 
-fn table(totals: &[UsageTotal], since: Duration, look: Look) -> String {
-    let rows = by_day_and_profile(totals);
+fn table(totals: &[UsageTotal], key: UsageKey, since: Duration, look: Look) -> String {
+    let rows = by_day_and_key(totals, key);
     let Some(whole) = rows.iter().cloned().reduce(|mut sum, row| {
         sum.add(&row);
         sum
     }) else {
         return "no request in that time".to_owned();
     };
-    let name = rows.iter().map(|row| row.profile.chars().count()).max().unwrap_or_default().clamp(7, NAME_CAP);
-    let heading =
-        cells(&words::padded("PROFILE", name), ["ANSWERS", "FAILED", "INPUT", "CACHE W", "CACHE R", "OUTPUT", "COST"].map(str::to_owned));
+    let name = rows.iter().map(|row| key.of(row).chars().count()).max().unwrap_or_default().clamp(7, NAME_CAP);
+    let heading = cells(
+        &words::padded(key.heading(), name),
+        ["ANSWERS", "FAILED", "INPUT", "CACHE W", "CACHE R", "OUTPUT", "COST"].map(str::to_owned),
+    );
     let mut lines = vec![look.paint.paint(Style::Dim, &heading)];
     let mut day = "";
     for row in &rows {
@@ -155,7 +194,7 @@ fn table(totals: &[UsageTotal], since: Duration, look: Look) -> String {
             day = &row.day;
             lines.push(look.paint.paint(Style::Bold, day));
         }
-        lines.push(line(&row.profile, name, row, look));
+        lines.push(line(key.of(row), name, row, look));
     }
     if rows.len() > 1 {
         lines.push(look.paint.paint(Style::Bold, &format!("the last {}", period(since))));

@@ -13,7 +13,7 @@ use super::outward::Outward;
 use super::patch::{Change, Entry, Place};
 use super::shell::Shell;
 use crate::authority;
-use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, UserSetup, is_our_proxy, is_token_line};
+use crate::claude::{BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES, HTTPS_PROXY, Lead, OWN_URL, UserSetup, is_our_proxy, is_token_line};
 
 /// The client's event at the start of a session, and what our command for it ends with.
 const SESSION_START: (&str, &str) = ("SessionStart", "hook session-start");
@@ -21,8 +21,24 @@ const SESSION_START: (&str, &str) = ("SessionStart", "hook session-start");
 /// The client's event before each prompt goes out, and what our command for it ends with.
 const PROMPT: (&str, &str) = ("UserPromptSubmit", "hook prompt");
 
+/// The client's event when a session enters another folder (since 2.1.83), and what our command for it ends with.
+pub(crate) const CWD_CHANGED: (&str, &str) = ("CwdChanged", "hook folder");
+
+/// The hooks that name the folder of a session.
+pub(crate) const FOLDER_HOOKS: [(&str, &str); 3] = [SESSION_START, PROMPT, CWD_CHANGED];
+
 /// What the status line's command goes on with.
 const STATUSLINE: &str = "statusline";
+
+/// Seconds after which the client runs its status line again although nothing has happened in the session: Claude Code has it since
+/// 2.1.97, and an older one ignores it. Without it an outage between two turns is not shown.
+pub(crate) const REFRESH: &str = "refreshInterval";
+
+/// For our segment alone.
+pub(crate) const REFRESH_INTERVAL: u64 = 5;
+
+/// Around a command of the user's, which may cost more than ours.
+pub(crate) const WRAPPED_REFRESH_INTERVAL: u64 = 10;
 
 /// What a hook's command goes on with that tells of moves.
 pub(crate) const NOTICES: &str = "notices --hook";
@@ -50,8 +66,9 @@ pub(crate) fn env_changes<'e>(env: impl IntoIterator<Item = (&'e str, String)>) 
     env.into_iter().map(|(name, value)| variable(name, &value)).collect()
 }
 
-/// The hooks that revive the service, or take our values out: at a session's start and before each prompt.
-pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 2] {
+/// The hooks that revive the service, or take our values out, and name the session's folder: at a session's start and before each prompt.
+/// One more does the latter alone when the session enters another folder.
+pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 3] {
     let quoted = Shell::Bash.quoted(program);
     let names = match lead {
         Lead::Base => format!("env.{BASE_URL} and env.{CUSTOM_HEADERS}"),
@@ -63,7 +80,8 @@ pub(crate) fn hook_changes(program: &str, lead: Lead<'_>) -> [Change; 2] {
     // The client runs it with a shell. Whoever has deleted the program shall hear once a session why nothing works.
     let told = format!("echo {}", Shell::Bash.quoted(&gone.to_string()));
     let command = |hook: &str, otherwise: &str| format!("if [ -x {quoted} ]; then {quoted} {hook}; else {otherwise}; fi");
-    [hook_change(SESSION_START.0, &command(SESSION_START.1, &told)), hook_change(PROMPT.0, &command(PROMPT.1, ":"))]
+    [(SESSION_START, told.as_str()), (PROMPT, ":"), (CWD_CHANGED, ":")]
+        .map(|((event, hook), otherwise)| hook_change(event, &command(hook, otherwise)))
 }
 
 fn hook_change(event: &str, command: &str) -> Change {
@@ -77,14 +95,19 @@ fn hooks_of(event: &str) -> [String; 2] {
 }
 
 /// The status line: ours, around the user's own where there is one. None where theirs is of a kind that cannot be wrapped.
-pub(crate) fn statusline_change(settings: &Settings, program: &str) -> Option<Change> {
+pub(crate) fn statusline_changes(settings: &Settings, program: &str) -> Option<Vec<Change>> {
+    let change = |keys: &[&str], value: String| Change { part: Part::Statusline, place: Place::key(keys), value };
     let Some(own) = settings.json(&["statusLine"]) else {
-        let value = json!({ "type": "command", "command": statusline_command(program, None) });
-        return Some(Change { part: Part::Statusline, place: Place::key(&["statusLine"]), value: inline(&value) });
+        let value = json!({ "type": "command", "command": statusline_command(program, None), REFRESH: REFRESH_INTERVAL });
+        return Some(vec![change(&["statusLine"], inline(&value))]);
     };
     let command = own.get("command").and_then(Value::as_str).filter(|_| own["type"] == "command")?;
     let wrapped = statusline_command(program, Some(command));
-    Some(Change { part: Part::Statusline, place: Place::key(&["statusLine", "command"]), value: Value::from(wrapped).to_string() })
+    let mut changes = vec![change(&["statusLine", "command"], Value::from(wrapped).to_string())];
+    if own.get(REFRESH).is_none() {
+        changes.push(change(&["statusLine", REFRESH], WRAPPED_REFRESH_INTERVAL.to_string()));
+    }
+    Some(changes)
 }
 
 /// The command of our status line, around the user's own where there is one.
@@ -122,7 +145,7 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
         let own = Outward::kept(state_dir).unwrap_or_default();
         let is_ours = |name: &str| match name {
             EXTRA_CERTIFICATES => text_at(&["env", name]).is_some_and(|file| authority::is_ours(state_dir, Path::new(&file))),
-            name => text_at(&["env", name]).is_some_and(|value| value.is_empty()),
+            name => text_at(&["env", name]).is_some_and(|value| value.is_empty() || (name == BASE_URL && value == OWN_URL)),
         };
         let beside = [BASE_URL, CUSTOM_HEADERS, EXTRA_CERTIFICATES].into_iter().filter(|name| is_ours(name));
         for name in proxies.into_iter().chain(beside) {
@@ -139,7 +162,7 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
             }
         }
     }
-    for (event, hook) in [SESSION_START, PROMPT] {
+    for (event, hook) in FOLDER_HOOKS {
         let is_ours = |entry: &Value| entry["command"].as_str().is_some_and(|command| is_our_command(command, hook));
         for entry in settings.entries(&["hooks", event]).unwrap_or_default() {
             if entry["hooks"].as_array().is_some_and(|hooks| hooks.len() == 1 && is_ours(&hooks[0])) {
@@ -153,7 +176,8 @@ pub(crate) fn recognised(file: &Path, text: &str, state_dir: &Path) -> Vec<Entry
     found
 }
 
-fn is_our_command(command: &str, word: &str) -> bool {
+/// Whether a command is ours, and goes on so.
+pub(crate) fn is_our_command(command: &str, word: &str) -> bool {
     command.contains("hotspare") && command.contains(&format!(" {word}"))
 }
 

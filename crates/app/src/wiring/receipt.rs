@@ -25,7 +25,7 @@ const VERSION: u32 = 1;
 pub(super) const MOST_STATES: usize = 4;
 
 /// What is known of one file.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Wired {
     /// Folders that were made for it, outermost first.
     pub made_folders: Vec<PathBuf>,
@@ -93,6 +93,11 @@ impl Open {
     /// What is known of a file.
     pub(crate) fn wired(&self, path: &Path) -> Wired {
         self.files.get(path).cloned().unwrap_or_default()
+    }
+
+    /// What is known of every file, to come back to it.
+    pub(crate) fn all(&self) -> BTreeMap<PathBuf, Wired> {
+        self.files.clone()
     }
 
     /// Every file that something of ours is in.

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use hotspare_config::Settings;
 use serde_json::Value;
 
 use super::Part;
@@ -26,6 +27,13 @@ pub(crate) fn settings_files(home: &Path) -> Vec<PathBuf> {
     };
     let with_extension = EDITORS.into_iter().filter(|(_, extensions)| has_extension(extensions));
     with_extension.map(|(name, _)| config_home(home).join(name).join("User/settings.json")).collect()
+}
+
+/// The variables that the extension gives the client, as its settings have them.
+pub(crate) fn variables(settings: &Settings) -> Vec<(String, String)> {
+    let entries = settings.entries(&[VARIABLES]).unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    entries.iter().filter_map(|entry| Some((text(&entry["name"])?, text(&entry["value"])?))).collect()
 }
 
 fn config_home(home: &Path) -> PathBuf {

@@ -46,13 +46,35 @@ async fn an_unknown_profile_is_named_with_what_was_meant() {
     }
 }
 
+/// A spare without its key kept `run` and `serve` from starting, with exit code 4.
 #[tokio::test]
-async fn a_missing_credential_is_named_with_its_profile() {
-    let user = User::new().config(&TWO.replace("bakcup", "backup"));
+async fn spare_without_its_key_is_named_and_skipped() {
+    let user = User::new().config(
+        &TWO.replace("bakcup", "backup").replace("{\n  \"failover", "{\n  \"server\": { \"listen\": \"127.0.0.1:0\" },\n  \"failover"),
+    );
+    let ended = user.runs(&["run", "--", "claude", "-p", "hi"]).await;
+    let missing = "profile `openrouter-backup` is skipped: environment variable `OPENROUTER_API_KEY` is not set";
+    assert!(ended.code == Some(0) && user.client_was_started() && ended.stderr.contains(missing), "{ended:?}");
+    let (child, _, said) = user.serves().await;
+    assert!(said.contains(missing), "{said}");
+    crate::user::signalled(child, rustix::process::Signal::TERM).await;
+}
+
+#[tokio::test]
+async fn primary_without_its_key_leaves_the_spare_to_serve() {
+    let user = User::new().keyed_pair("http://127.0.0.1:9", "http://127.0.0.1:9").without("WORK_KEY");
+    let ended = user.runs(&["run", "--", "claude", "-p", "hi"]).await;
+    let missing = "primary `work` is skipped: environment variable `WORK_KEY` is not set; `backup` serves in its place";
+    assert!(ended.code == Some(0) && user.client_was_started() && ended.stderr.contains(missing), "{ended:?}");
+}
+
+#[tokio::test]
+async fn chain_without_any_key_is_refused_with_each_named() {
+    let user = User::new().keyed_pair("http://127.0.0.1:9", "http://127.0.0.1:9").without("WORK_KEY").without("BACKUP_KEY");
     for ended in neither_starts(&user).await {
         ended.fails(
             4,
-            &["profile `openrouter-backup` has no credential: environment variable `OPENROUTER_API_KEY` is not set", "hint: set it"],
+            &["profile `work` has no credential: environment variable `WORK_KEY` is not set", "profile `backup` neither", "hint: set it"],
         );
     }
 }
@@ -118,7 +140,7 @@ async fn usage_errors_are_2_and_say_what_is_meant() {
     let cases: [(&[&str], &str); 7] = [
         (&["stauts"], "status"),
         (&["run"], "<CMD>"),
-        (&["run", "claude"], "--"),
+        (&["run", "--no-projct", "claude"], "--no-project"),
         (&["demo", "--fast"], "--fast"),
         (&["serve", "--listen", "nowhere"], "--listen"),
         (&["status", "--jsno"], "--json"),

@@ -3,7 +3,6 @@
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use hotspare_testkit::answers::text;
 use hotspare_testkit::{Script, Upstream};
 use rustix::process::Signal;
 use serde_json::{Value, json};
@@ -11,12 +10,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::process::Child;
 
-use crate::user::{Ended, User, asks, ended, signal, signalled, wait_for};
+use crate::user::{Ended, User, asks, ended, free_answer, provider, signal, signalled, wait_for};
 
 const FAULTS: [&str; 9] = ["429", "5h", "529", "500", "401", "timeout", "reset", "slow", "midstream"];
 
 /// Everything that a drill looks for in the end.
 const PROOFS: [&str; 8] = ["answer", "why", "log", "metric", "status", "line", "notice", "undone"];
+
+/// What it finds of the spares, and of the way to them.
+const CHECKS: [&str; 3] = ["model", "spare", "client"];
 
 /// Longest that anything may take to be there.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,8 +32,7 @@ struct House {
 
 impl House {
     async fn new() -> Self {
-        let answers = |words: &'static str| Upstream::start(move |_| Script::new().sse().events(&text(words)).end());
-        let (primary, spare) = (answers("primary").await.expect("started"), answers("spare").await.expect("started"));
+        let (primary, spare) = (provider("primary").await, provider("spare").await);
         let user = User::new().pair(&primary.url(), &spare.url());
         Self { primary, spare, user }
     }
@@ -42,7 +43,7 @@ impl House {
     }
 
     fn asked(&self) -> (usize, usize) {
-        (self.primary.requests().len(), self.spare.requests().len())
+        (self.primary.messages().len(), self.spare.messages().len())
     }
 
     async fn status(&self) -> Value {
@@ -70,8 +71,11 @@ fn report(ended: &Ended) -> Value {
 #[track_caller]
 fn all_held(report: &Value, fault: &str) {
     let proofs = report["proofs"].as_array().expect("proofs");
-    assert_eq!(proofs.iter().map(|proof| proof["name"].as_str().expect("a name")).collect::<Vec<_>>(), PROOFS, "{report}");
-    for proof in proofs {
+    let names: Vec<&str> = proofs.iter().map(|proof| proof["name"].as_str().expect("a name")).collect();
+    assert_eq!(names, [&PROOFS[..], &CHECKS[..]].concat(), "{report}");
+    assert_eq!((&proofs[8]["held"], &proofs[9]["held"], &report["proved"]), (&json!(true), &json!(true), &json!(true)), "{report}");
+    assert_eq!((&proofs[10]["held"], &proofs[10]["unproved"]), (&json!(false), &json!(true)), "no client goes there: {report}");
+    for proof in &proofs[..PROOFS.len()] {
         assert_eq!(proof["held"], true, "{fault}: {proof}");
         assert!(proof["after_ms"].as_u64().is_some_and(|ms| ms <= 1000), "{fault}: within a second: {proof}");
     }
@@ -97,7 +101,12 @@ async fn r62_every_fault_is_proven_on_what_runs_and_asks_nobody() {
         assert_eq!(record["drill"], json!({ "fault": fault, "live": false }));
     }
     assert_eq!(house.asked(), (0, 0), "no provider was asked");
-    let log = house.user.runs(&["logs"]).await.stdout;
+    let log = house.user.runs(&["logs"]).await;
+    assert_eq!(log.stdout, "", "a drill's own requests are not listed: {log:?}");
+    assert!(log.stderr.contains("requests of drills are not listed; add `--drills`"), "{log:?}");
+    let last = house.user.runs(&["why"]).await;
+    assert!(last.code == Some(1) && last.stderr.contains("no exchange is recorded"), "a drill is not the last request: {last:?}");
+    let log = house.user.runs(&["logs", "--drills"]).await.stdout;
     for fault in FAULTS {
         assert!(log.contains(&format!("drill {fault}: ")), "{fault}: {log}");
     }
@@ -120,7 +129,10 @@ async fn with_nothing_running_one_is_started_for_it_and_leaves_no_trace_but_the_
     assert_eq!((&report["gateway"], house.asked()), (&json!("drill"), (0, 0)));
     assert_eq!(house.user.runs(&["status"]).await.code, Some(3), "it has ended");
     let text = house.user.runs(&["drill", "401"]).await;
-    assert!(text.stdout.contains("Passed: 8 of 8") && text.stdout.contains("no token is spent"), "{text:?}");
+    assert!(
+        text.stdout.contains("Passed: 10 of 10") && text.stdout.contains("Not proved: client") && text.stdout.contains("no token is spent"),
+        "{text:?}"
+    );
 }
 
 /// What a user and their programs see of every fault: each of the five is looked for by its own command, within a second of the answer.
@@ -203,11 +215,12 @@ async fn requests_beside_it_do_not_make_it_fail() {
 async fn all_of_them_run_one_after_another() {
     let house = House::new().await;
     let drilled = house.user.runs(&["drill", "all"]).await;
-    assert_eq!((drilled.code, drilled.stdout.lines().count()), (Some(0), FAULTS.len()), "{drilled:?}");
+    assert_eq!((drilled.code, drilled.stdout.lines().count()), (Some(0), FAULTS.len() + CHECKS.len()), "{drilled:?}");
     for fault in FAULTS {
-        assert!(drilled.stdout.lines().any(|line| line.contains(fault) && line.contains("8 of 8 held")), "{fault}: {drilled:?}");
+        assert!(drilled.stdout.lines().any(|line| line.contains(fault) && line.contains("10 of 10 held")), "{fault}: {drilled:?}");
     }
     assert_eq!(house.asked(), (0, 0));
+    assert_eq!(house.spare.requests().len(), 1, "the spare is tested once");
 }
 
 #[tokio::test]
@@ -219,6 +232,79 @@ async fn a_drill_without_a_spare_fails_and_says_what_is_missing() {
     assert_eq!(drilled.code, Some(6), "{drilled:?}");
     assert!(drilled.stdout.contains("nobody stands behind work") && drilled.stdout.contains("secondary_profile"), "{drilled:?}");
     assert_eq!(house.asked(), (0, 0));
+}
+
+/// A chain in which no failover could ever happen passed 8 of 8: the drill asked for Claude, the client for its gateway's own model.
+#[tokio::test]
+async fn spare_without_the_clients_model_fails_the_drill() {
+    let house = House::new().await;
+    let unknown = Upstream::start(|request| match request.path() {
+        "/v1/messages/count_tokens" => Script::error(404, "not_found_error", "model: glm-4.7"),
+        _ => free_answer(request).unwrap_or_else(Script::not_found),
+    });
+    let unknown = unknown.await.expect("started");
+    let settings = json!({ "env": { "ANTHROPIC_MODEL": "glm-4.7", "ANTHROPIC_DEFAULT_HAIKU_MODEL": "glm-4.5-air" } }).to_string();
+    let with_map = |models: Value, spare: &str| {
+        let config = json!({
+            "failover_policy": { "primary_profile": "glm", "secondary_profile": "backup" },
+            "profiles": {
+                "glm": { "base_url": house.primary.url(), "auth": "client" },
+                "backup": { "base_url": spare, "auth": { "env": "BACKUP_KEY" }, "models": models },
+            },
+        });
+        let user = User::new().config(&config.to_string()).env("BACKUP_KEY", "sk-ant-test-backup");
+        user.file("home/.claude/settings.json", &settings)
+    };
+    let drilled = with_map(json!({}), &unknown.url()).runs(&["drill", "529"]).await;
+    assert_eq!(drilled.code, Some(1), "{drilled:?}");
+    for words in ["glm-4.7: no spare takes it (backup would fail)", "it has no model `glm-4.7`", "Failed: 8 of 11 held"] {
+        assert!(drilled.stdout.contains(words), "{words:?} is not in:\n{}", drilled.stdout);
+    }
+    let refused = with_map(json!({ "claude-*": "claude-sonnet-5-5", "*": null }), &house.spare.url()).runs(&["drill", "529"]).await;
+    assert!(refused.code != Some(0) && refused.stdout.contains("its model map rejects the model"), "{refused:?}");
+    let mapped = with_map(json!({ "*": "claude-sonnet-5-5" }), &house.spare.url()).runs(&["drill", "529"]).await;
+    assert_eq!(mapped.code, Some(0), "{mapped:?}");
+    assert!(mapped.stdout.contains("glm-4.5-air: backup as claude-sonnet-5-5"), "{mapped:?}");
+}
+
+/// A made-up key, and a host without an address: what a played answer cannot show.
+#[tokio::test]
+async fn spare_that_would_not_answer_fails_the_drill() {
+    let primary = provider("primary").await;
+    let dead = Upstream::start(|_| Script::error(401, "authentication_error", "invalid x-api-key")).await.expect("started");
+    let drilled = User::new().pair(&primary.url(), &dead.url()).runs(&["drill", "529"]).await;
+    assert_eq!(drilled.code, Some(1), "{drilled:?}");
+    assert!(drilled.stdout.contains("backup: count_tokens failed: 401") && drilled.stdout.contains("Failed: 8 of 10 held"), "{drilled:?}");
+    let gone = hotspare_testkit::refused_addr().expect("a port");
+    let drilled = User::new().pair(&primary.url(), &format!("http://{gone}")).runs(&["drill", "529", "--json"]).await;
+    let report = report(&drilled);
+    assert_eq!((&report["passed"], &report["proved"], &report["checked"][0]["state"]), (&json!(false), &json!(false), &json!("failed")));
+}
+
+/// What the shell has or lacks says nothing of the process that serves.
+#[tokio::test]
+async fn drill_takes_credentials_of_the_service_not_of_the_shell() {
+    let house = House::new().await;
+    let (child, ..) = house.serving().await;
+    let user = house.user.without("BACKUP_KEY");
+    let proved = user.runs(&["drill", "529", "--json"]).await;
+    assert_eq!((proved.code, &report(&proved)["proved"]), (Some(0), &json!(true)), "the service has the key: {proved:?}");
+    stopped(child).await;
+    let config = json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
+        "profiles": { "work": { "base_url": house.primary.url() }, "backup": { "base_url": house.spare.url(), "auth": { "file": "~/key" } } },
+        "server": { "listen": "127.0.0.1:0" },
+    });
+    let user = User::new().config(&config.to_string()).file("home/key", "sk-ant-test-backup");
+    let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(user.path("home/key"), private).expect("mode set");
+    let (child, ..) = user.serves().await;
+    std::fs::remove_file(user.path("home/key")).expect("removed");
+    let missing = user.runs(&["drill", "529", "--json"]).await;
+    let words = report(&missing)["checked"][0]["words"].clone();
+    assert!(words.as_str().is_some_and(|words| words.contains("no credential in the process that serves")), "{missing:?}");
+    assert_eq!(missing.code, Some(1), "{missing:?}");
+    stopped(child).await;
 }
 
 #[tokio::test]

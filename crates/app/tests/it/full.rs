@@ -76,7 +76,7 @@ async fn in_full_mode_the_client_asks_its_own_host_and_the_spare_answers_in_an_o
     let child = starts(&user, &["run", "--mode", "full", "--", "claude", "-p", "hi"]).await;
     let (proxy, token) = led(&user);
     let env = &user.settings()["env"];
-    assert_eq!(env["ANTHROPIC_BASE_URL"], "");
+    assert_eq!(env["ANTHROPIC_BASE_URL"], "https://api.anthropic.com");
     let certificates = env["NODE_EXTRA_CA_CERTS"].as_str().expect("a file").to_owned();
     let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode() & 0o777;
     let file = Path::new(&certificates);

@@ -46,7 +46,7 @@ async fn a_hook_is_tried_on_a_sample_and_all_of_it_is_shown() {
     let lines: Vec<&str> = told.stdout.lines().collect();
     assert_eq!(lines[0], "PreFailover  rate_limit (429) · work → openrouter-backup");
     assert!(lines.contains(&r#"  hook_event_name "PreFailover""#) && lines.contains(&r"  status          429"), "{}", told.stdout);
-    assert!(told.stdout.contains("\n⇄ may-switch  use `local` · exit code 0 · 0.0"), "{}", told.stdout);
+    assert!(told.stdout.contains("\n⇄ may-switch  use `local` · exit code 0 · "), "{}", told.stdout);
     assert!(told.stdout.contains("\n  why      free\n") && told.stdout.contains("\n  printed  {\"decision\":\"use\""), "{}", told.stdout);
     assert!(told.stdout.ends_with("→ the request would go to `local`\n"), "{}", told.stdout);
     let told = user.runs(&["hook", "test", "prefailover", "--json"]).await;

@@ -86,7 +86,7 @@ async fn outer_that_is_gone_does_not_count() {
 /// A gateway in the environment, and a configuration with profiles elsewhere.
 fn with_profiles(gateway: &Upstream, elsewhere: &Upstream) -> User {
     let config = json!({
-        "failover_policy": { "primary_profile": "elsewhere", "secondary_profile": "company" },
+        "failover_policy": { "primary_profile": "company", "secondary_profile": "elsewhere" },
         "profiles": { "elsewhere": { "base_url": elsewhere.url(), "auth": "client" }, "company": { "base_url": gateway.url(), "auth": "client" } },
         "server": { "listen": "127.0.0.1:0" },
     });

@@ -71,7 +71,7 @@ fn a_folder_of_claude_code_is_named_and_not_copied() {
     assert!(home.read(FILE).contains(r#""work": { "auth": { "claude_config_dir": "~/.claude-work" } }"#), "{}", home.read(FILE));
     // The same again adds nothing.
     let file = home.read(FILE);
-    assert!(imports(&home, &[]).contains("`work` is there already"));
+    assert!(imports(&home, &[]).contains("`work` is the same as `work`"));
     assert_eq!(home.read(FILE), file);
 }
 
@@ -105,19 +105,19 @@ fn claude_code_router_s_providers_come_along_where_they_speak_anthropic_s_format
     home.write(
         ".claude-code-router/config.json",
         r#"{ "APIKEY": "sk-own", "Providers": [
-            { "name": "openrouter", "api_base_url": "https://openrouter.ai/api/v1/chat/completions", "api_key": "$OPENROUTER_API_KEY", "models": ["x"] },
+            { "name": "openrouter", "api_base_url": "https://openrouter.ai/api/v1/chat/completions", "api_key": "$OPENROUTER_API_KEY", "models": ["anthropic/claude-opus-5", "x"] },
             { "name": "ollama", "api_base_url": "http://localhost:11434/v1/chat/completions", "api_key": "ollama", "models": ["qwen"] },
             { "name": "gw", "api_base_url": "https://gw.example/claude/v1/messages", "api_key": "sk-test-gw", "models": ["m"] },
             { "name": "bearer", "api_base_url": "https://other.example/v1/messages", "api_key": "sk-test-other", "transformer": { "use": [["Anthropic", { "useBearer": true }]] } } ],
           "Router": { "default": "gw,claude-sonnet-5-5" } }"#,
     );
     let told = imports(&home, &[]);
-    assert!(told.contains("`ollama` speaks another format than Anthropic's"), "{told}");
+    assert!(told.contains("`ollama` speaks OpenAI's Chat Completions format"), "{told}");
     assert_eq!(
         profiles(&home),
         json!({
-            "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" } },
-            "gw": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw", "header": "x-api-key" }, "models": { "claude-*": "claude-sonnet-5-5" } },
+            "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" }, "models": { "claude-fable-*": null, "claude-sonnet-*": null, "claude-haiku-*": null } },
+            "gw": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw", "header": "x-api-key" } },
             "bearer": { "platform": "anthropic_compatible", "base_url": "https://other.example", "auth": { "keychain": "bearer" } },
         })
     );
@@ -152,13 +152,14 @@ fn databases_of_cc_switch_better_ccflare_and_the_router_are_read_as_they_are() {
     );
     let told = imports(&home, &[]);
     assert!(
-        told.contains("`gpt` speaks another format") && told.contains("`profiles.bare` does not say what the provider calls"),
+        told.contains("`gpt` speaks OpenAI's Chat Completions format")
+            && told.contains("`profiles.bare` does not say what the provider calls"),
         "{told}"
     );
-    assert!(told.contains("`max` is a login that better-ccflare keeps") && told.contains("`Official` is the client's own login"), "{told}");
+    assert!(told.contains("`max` is a login that its tool keeps") && told.contains("`Official` is the client's own login"), "{told}");
     let profiles = profiles(&home);
     let names: Vec<&String> = profiles.as_object().expect("an object").keys().collect();
-    assert_eq!(names, ["direct", "mini-max", "kimi", "console", "glm", "mm", "own-gw"]);
+    assert_eq!(names, ["direct", "kimi", "mini-max", "console", "glm", "mm", "own-gw"]);
     // As better-ccflare sends it.
     for (name, address) in
         [("glm", "https://api.z.ai/api/anthropic"), ("mm", "https://api.minimax.io/anthropic"), ("own-gw", "https://own.example/llm")]
@@ -227,8 +228,9 @@ environment_variables:
     );
     let told = imports(&home, &[]);
     for why in [
-        "its `azure` models speak another format",
-        "`ds` has an address in another format",
+        "`gpt` is a model of `azure`, which speaks OpenAI's Chat Completions format",
+        "`gpt2` is a model of `azure`",
+        "`ds` has an address of its own for `deepseek`",
         "`bare` has an address and no key",
         "`where` has its address in the variable `NOWHERE`",
         "`who` does not say who its provider is",
@@ -240,7 +242,7 @@ environment_variables:
         profiles(&home),
         json!({
             "anthropic": { "auth": { "keychain": "anthropic" } },
-            "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" }, "models": { "claude-sonnet-4-5": "anthropic/claude-sonnet-4.5" } },
+            "openrouter": { "platform": "openrouter", "auth": { "env": "OPENROUTER_API_KEY" }, "models": { "claude-sonnet-4-5": "anthropic/claude-sonnet-4.5", "claude-*": null } },
             "gw.example": { "platform": "anthropic_compatible", "base_url": "https://gw.example/claude", "auth": { "keychain": "gw.example", "header": "x-api-key" }, "models": { "claude-haiku-*": "fast" } },
             "zai": { "platform": "anthropic_compatible", "base_url": "https://api.z.ai/api/anthropic", "auth": { "env": "ZAI_API_KEY" }, "models": { "claude-haiku-4-5": "glm-4.7" } },
             "minimax": { "platform": "anthropic_compatible", "base_url": "https://api.minimax.io/anthropic", "auth": { "keychain": "minimax" }, "models": { "m3": "MiniMax-M3" } },
@@ -277,7 +279,7 @@ fn a_folder_that_a_profile_names_is_there_already() {
     for folder in ["~/.claude-work".to_owned(), home.path(".claude-work").display().to_string()] {
         let config = json!({ "failover_policy": { "primary_profile": "mine" }, "profiles": { "mine": { "auth": { "claude_config_dir": folder } } } });
         home.write(FILE, &config.to_string());
-        assert!(imports(&home, &[]).contains("`mine` is there already"));
+        assert!(imports(&home, &[]).contains("is the same as `mine`"));
     }
 }
 
@@ -304,7 +306,7 @@ fn a_key_keeps_the_header_that_it_went_in() {
     }
     imports(&home, &[]);
     let profile = |auth: Value| json!({ "platform": "anthropic_compatible", "base_url": "https://gw.example", "auth": auth });
-    let (key, token) = (json!({ "keychain": "key", "header": "x-api-key" }), json!({ "keychain": "token" }));
+    let (key, token) = (json!({ "keychain": "key", "header": "x-api-key" }), json!({ "keychain": "key" }));
     assert_eq!(profiles(&home), json!({ "key": profile(key), "token": profile(token) }));
 }
 
@@ -315,8 +317,8 @@ fn names_of_a_source_are_shown_without_control_characters() {
     home.write("a.yaml", "model_list: [{ model_name: \"\\e[2Jx\", litellm_params: { model: \"\\e]0;\\a\" } }]\n");
     home.write("b.json", r#"{ "Providers": [{ "name": "\u001b[2Jx" }] }"#);
     let ended = home.run(&["profile", "import", &home.path("a.yaml").display().to_string(), &home.path("b.json").display().to_string()]);
-    assert!(ended.err.contains("does not say who its provider is") && ended.err.contains("has no address"), "{}", ended.err);
-    assert!(!ended.err.chars().any(|char| char.is_control() && char != '\n'), "{:?}", ended.err);
+    assert!(ended.out.contains("does not say who its provider is") && ended.out.contains("has no address"), "{}", ended.out);
+    assert!(!ended.out.chars().any(|char| char.is_control() && char != '\n'), "{:?}", ended.out);
 }
 
 #[test]
@@ -328,7 +330,11 @@ fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
     let refused = home.run(&["profile", "import"]);
     assert!(refused.code == 1 && refused.err.contains("`--yes` agrees to it"), "{}", refused.err);
     let shown = home.runs(&["profile", "import", "--dry-run"]).out;
-    assert!(shown.contains("work-2  from ~/.claude-work") && shown.contains("+ "), "{shown}");
+    assert!(
+        shown.contains("~/.claude-work\n  + work-2: `work`, api.anthropic.com, what Claude Code keeps in ~/.claude-work")
+            && shown.contains("+ "),
+        "{shown}"
+    );
     assert_eq!(home.read(FILE), text);
     imports(&home, &[]);
     assert!(home.read(FILE).starts_with("{\n  // mine\n") && home.read(FILE).contains("\"work-2\""));
@@ -340,6 +346,49 @@ fn nothing_is_changed_without_the_user_s_word_and_a_taken_name_gets_a_number() {
     for why in ["it has no `model_list`", "it is not YAML", "it is not JSON", "no such file"] {
         assert!(told.contains(why), "{why}: {told}");
     }
+}
+
+/// A failure after the keys were stored leaves nothing of them behind.
+#[cfg(unix)]
+#[test]
+fn import_that_cannot_write_its_file_stores_no_key() {
+    let home = Home::new();
+    fs::create_dir_all(home.path(".config")).expect("made");
+    // A link that leads nowhere: there is no configuration, and none can be made.
+    std::os::unix::fs::symlink("nowhere/at/all", home.path(".config/hotspare")).expect("linked");
+    home.write(
+        "config.json",
+        r#"{ "Providers": [{ "name": "gw", "api_base_url": "https://gw.example/v1/messages", "api_key": "sk-test-gw" }] }"#,
+    );
+    let ended = home.run(&["profile", "import", "--yes", &home.path("config.json").display().to_string()]);
+    assert!(ended.code == 1 && ended.err.contains("configuration and keychain are as they were"), "{}: {}", ended.code, ended.err);
+    let left = fs::read_dir(home.path(".local/state/hotspare/keychain")).map_or(0, Iterator::count);
+    assert_eq!(left, 0);
+}
+
+/// Stored values of others, and of one's own under another name, stay.
+#[test]
+fn import_replaces_no_stored_key_and_no_profile() {
+    let home = Home::new();
+    home.write(".local/state/hotspare/keychain/gw", "sk-test-older");
+    std::fs::set_permissions(home.path(".local/state/hotspare/keychain/gw"), std::os::unix::fs::PermissionsExt::from_mode(0o600))
+        .expect("set");
+    let router = |key: &str| {
+        json!({ "Providers": [{ "name": "gw", "api_base_url": "https://gw.example/v1/messages", "api_key": key }] }).to_string()
+    };
+    home.write("config.json", &router("sk-test-one"));
+    let told = imports(&home, &["config.json"]);
+    assert!(told.contains("the keychain's entry `gw` holds something else and stays as it is"), "{told}");
+    assert_eq!((kept(&home, "gw"), kept(&home, "gw-2")), ("sk-test-older".to_owned(), "sk-test-one".to_owned()));
+    // The key was rotated there: both are kept, until `--replace` says which one the profile uses.
+    home.write("config.json", &router("sk-test-two"));
+    let told = imports(&home, &["config.json"]);
+    assert!(told.contains("`gw` has another key for the same address: if this one takes its place, import with `--replace`"), "{told}");
+    assert_eq!(profiles(&home)["gw-2"]["auth"]["keychain"], "gw-2-2");
+    home.runs(&["config", "undo"]);
+    let told = imports(&home, &["--replace", "config.json"]);
+    assert!(told.contains("~ gw: gets the new key, as `gw-3` in the keychain; the old one stays there"), "{told}");
+    assert_eq!((kept(&home, "gw"), kept(&home, "gw-2")), ("sk-test-older".to_owned(), "sk-test-one".to_owned()));
 }
 
 proptest::proptest! {

@@ -38,6 +38,11 @@ impl World {
         .await
     }
 
+    /// The primary refuses the account, which only a person or a reset ends.
+    async fn forbidden() -> Self {
+        Self::with(|| Script::error(403, "permission_error", "not allowed")).await
+    }
+
     /// The primary answers so.
     pub(crate) async fn with(primary: impl Fn() -> Script + Send + Sync + 'static) -> Self {
         let primary = Upstream::start(move |_| primary()).await.expect("started");
@@ -174,7 +179,7 @@ async fn without_a_place_to_remember_it_serves_all_the_same_and_says_so() {
 /// `CLIProxyAPI` #5277, better-ccflare #391 #404: a bench that nobody could end by hand.
 #[tokio::test]
 async fn r30_reset_lets_a_running_gateway_ask_again() {
-    let world = World::new().await;
+    let world = World::forbidden().await;
     let (child, proxy) = world.serving().await;
     world.turn(proxy).await;
     world.turn(proxy).await;
@@ -191,9 +196,29 @@ async fn r30_reset_lets_a_running_gateway_ask_again() {
     stopped(child).await;
 }
 
+/// The provider named the end of its window: a reset does not make it end sooner.
+#[tokio::test]
+async fn reset_keeps_used_up_windows_running_or_not() {
+    let world = World::new().await;
+    let (child, proxy) = world.serving().await;
+    world.turn(proxy).await;
+    let told = world.user.runs(&["reset"]).await;
+    assert!(told.stdout.contains(": work stays blocked, its usage window resets at "), "{}", told.stdout);
+    let answer = world.json(&["reset", "--json"]).await["gateways"][0]["answer"].clone();
+    assert_eq!((&answer["freed"], &answer["kept"][0]["profile"]), (&json!([]), &json!("work")));
+    let work = world.status().await["profiles"][0].clone();
+    assert_eq!((&work["state"], &work["windows"][0]["status"]), (&json!("blocked"), &json!("rejected")), "{work}");
+    world.turn(proxy).await;
+    assert_eq!(world.asked(), (1, 2), "the used up window is not tried");
+    stopped(child).await;
+    let told = world.user.runs(&["reset"]).await;
+    assert!(told.stdout.starts_with("nothing is running; for the next start: work stays blocked"), "{}", told.stdout);
+    assert_eq!(load::<LastingBench>(&world.store()).len(), 1);
+}
+
 #[tokio::test]
 async fn reset_with_none_running_is_seen_by_the_next_start() {
-    let world = World::new().await;
+    let world = World::forbidden().await;
     let (child, proxy) = world.serving().await;
     world.turn(proxy).await;
     stopped(child).await;
@@ -225,8 +250,11 @@ async fn switch_puts_a_profile_first_until_it_is_taken_back_or_over() {
     assert_eq!(world.asked(), (1, 0));
     let told = world.user.runs(&["switch", "backup", "--for", "30m"]).await;
     assert_eq!(told.code, Some(0), "{told:?}");
-    let words = format!("serve {proxy}: backup is asked first for 30 min (before: whoever the chain says)\nundo: `hotspare switch auto`\n");
-    assert_eq!(told.stdout, words);
+    let switched = format!("serve {proxy}: backup is asked first for 30 min (before: whoever the chain says)");
+    assert_eq!(told.stdout, format!("{switched}; the next request goes to backup\nundo: `hotspare switch auto`\n"));
+    assert_eq!(world.status().await["serving"], "backup", "before the next request");
+    let notices = world.json(&["notices", "--json"]).await;
+    assert_eq!(notices["notices"][0]["text"], "backup is tried first from now on, in place of work (`hotspare switch`)");
     world.turn(proxy).await;
     assert_eq!(world.asked(), (1, 1));
     let status = world.user.runs(&["status"]).await;
@@ -242,6 +270,7 @@ async fn switch_puts_a_profile_first_until_it_is_taken_back_or_over() {
     // A short one is over by itself.
     world.json(&["switch", "backup", "--for", "1s", "--json"]).await;
     comes("the end of the switch", async || world.status().await["switch"].is_null()).await;
+    assert_eq!(world.status().await["serving"], "work", "nothing was sent to the spare while it held");
     stopped(child).await;
 }
 

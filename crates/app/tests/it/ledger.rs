@@ -62,6 +62,10 @@ fn without_a_ledger_each_says_so_and_what_to_do() {
         assert!(output.stdout.is_empty());
         assert!(String::from_utf8_lossy(&output.stderr).contains("no exchange is recorded yet\n  hint: "));
     }
+    let usage: Value = serde_json::from_str(&stdout(home.path(), &["usage", "--json"])).expect("JSON");
+    assert_eq!(usage["totals"], json!([]), "a script gets a list");
+    assert_eq!(stdout(home.path(), &["logs", "--json"]), "");
+    assert_eq!(output(home.path(), &["why", "--json"]).status.code(), Some(1), "there is no exchange to print");
 }
 
 #[test]
@@ -79,6 +83,10 @@ fn the_ledger_is_read_beside_its_writer_and_without_one() {
         assert_eq!(stdout(home.path(), &["logs", "--failovers", "--since", "1h"]).lines().count(), 1);
         let usage: Value = serde_json::from_str(&stdout(home.path(), &["usage", "--json"])).expect("JSON");
         assert_eq!((&usage["version"], usage["totals"].as_array().map(Vec::len)), (&json!(1), Some(2)));
+        let by_model = stdout(home.path(), &["usage", "--by", "model"]);
+        assert!(by_model.starts_with("  MODEL"), "{by_model}");
+        assert!(stdout(home.path(), &["usage", "--by", "session"]).contains("(no session)"));
+        assert!(stdout(home.path(), &["usage", "--by", "project"]).contains("(not known)"));
     }
     drop(store);
     assert!(stdout(home.path(), &["why"]).starts_with("✔ Served by the spare spare"));

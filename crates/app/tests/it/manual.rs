@@ -8,15 +8,15 @@ use crate::user::User;
 async fn completions_manual_and_version_come_from_the_one_command_line() {
     let user = User::new().env("HOME", "");
     for (shell, words) in [
-        ("bash", "complete -F"),
+        ("bash", "complete -o"),
         ("zsh", "#compdef hotspare"),
-        ("fish", "complete -c hotspare"),
-        ("elvish", "hotspare"),
-        ("powershell", "hotspare"),
+        ("fish", "complete --keep-order"),
+        ("elvish", "edit:completion"),
+        ("powershell", "Register-ArgumentCompleter"),
     ] {
         let script = user.runs(&["completions", shell]).await;
         assert_eq!((script.code, script.stderr.as_str()), (Some(0), ""), "{shell}");
-        assert!(script.stdout.contains(words) && script.stdout.contains("statusline"), "{shell}");
+        assert!(script.stdout.contains(words) && script.stdout.contains("HOTSPARE_COMPLETE"), "{shell}: {}", script.stdout);
     }
     user.runs(&["completions", "tcsh"]).await.fails(2, &["bash"]);
     let page = user.runs(&["man"]).await.stdout;
@@ -43,4 +43,41 @@ async fn a_code_is_explained_as_it_is_met() {
     }
     user.runs(&["explain", "overlaoded"]).await.fails(2, &["did you mean `overloaded`?"]);
     user.runs(&["explain", "\u{1b}[2J"]).await.fails(2, &["hotspare explain"]);
+}
+
+#[tokio::test]
+async fn a_shell_completes_the_user_s_own_names() {
+    let mut user = User::new().config(
+        r#"{ "profiles": { "work": {}, "spare": { "base_url": "https://api.example.com", "auth": { "env": "NO_SUCH_KEY" } } },
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "spare" } }"#,
+    );
+    for (words, wanted) in [
+        (&["switch", ""][..], &["work", "spare", "auto"][..]),
+        (&["profile", "pause", "w"], &["work"]),
+        (&["drill", "mid"], &["midstream"]),
+        (&["hook", "test", "Pre"], &["PreRetry", "PreFailover"]),
+        (&["explain", "HS010"], &["HS0103"]),
+        (&["explain", "cool"], &["cooling"]),
+        (&["config", "set", "failover_policy.clocks.h"], &["failover_policy.clocks.head"]),
+        (&["he"], &["help"]),
+    ] {
+        user = user.env("HOTSPARE_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", &words.len().to_string());
+        let line: Vec<&str> = ["--", "hotspare"].into_iter().chain(words.iter().copied()).collect();
+        let found = user.runs(&line).await;
+        let names: Vec<&str> = found.stdout.lines().collect();
+        for name in wanted {
+            assert!(names.contains(name), "{words:?}: {found:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn help_shows_pages_and_explains_words() {
+    let user = User::new();
+    let page = user.runs(&["help", "run"]).await;
+    assert!(page.code == Some(0) && page.stdout.contains("hotspare run -- claude"), "{page:?}");
+    assert!(user.runs(&["help", "profile", "add"]).await.stdout.contains("--keychain"));
+    assert_eq!(user.runs(&["help"]).await.stdout.trim(), user.runs(&["--help"]).await.stdout.trim());
+    assert!(user.runs(&["help", "cooling"]).await.stdout.contains("cooldown"));
+    user.runs(&["help", "wrong"]).await.fails(2, &["`wrong`"]);
 }

@@ -68,7 +68,7 @@ async fn t19_a_move_is_told_once_on_standard_error_by_the_desktop_and_to_each_se
     let house = House { user, ..house };
     let (mut serve, proxy) = house.serving().await;
     house.turn(proxy, "one").await;
-    let told = "backup took over from work: 529 overloaded; its own account pays; work is asked again in";
+    let told = "backup took over from work: 529 overloaded; its own account pays; work is tried again in";
     let said = wait_for(serve.stderr.as_mut().expect("piped"), told).await;
     assert!(said.contains("hotspare: backup took over"), "{said}");
     house.user.wait_for("home/notifier-argv").await;

@@ -99,6 +99,33 @@ async fn each_party_has_its_exit_code() {
     }
 }
 
+/// The advice was to name a spare, which would have replaced the chain that was there.
+#[tokio::test]
+async fn total_failure_is_told_with_what_ends_it() {
+    let house = House::new(Script::error(529, "overloaded_error", "busy"), page("operational", "operational")).await;
+    let spare = Upstream::start(|_| Script::error(401, "authentication_error", "no")).await.expect("started");
+    let user = User::new().pair(&house.primary.url(), &spare.url());
+    let house = House { user, spare, ..house };
+    let (child, address, _) = house.user.serves().await;
+    let headers = format!("x-hotspare-token: {}\r\nx-api-key: sk-ant-test", house.user.local_token());
+    asks(address, &headers, "{\"model\":\"claude-opus-5-5\",\"stream\":true}").await;
+    let (code, report) = house.report().await;
+    assert_eq!((code, &report["is_total"], &report["held"][0]["profile"]), (Some(7), &json!(true), &json!("backup")), "{report}");
+    assert_eq!(report["verdict"], "work is overloaded, and no spare can stand in");
+    let text = house.outage(&[]).await.stdout;
+    assert!(text.contains("backup cannot stand in: 401") && !text.contains("secondary_profile") && !text.contains("nothing:"), "{text}");
+    let why = house.user.runs(&["why"]).await.stdout;
+    assert!(why.starts_with("✖ No profile could answer; the client got the refusal of work"), "{why}");
+    let told: Value = serde_json::from_str(&house.user.runs(&["notices", "--json"]).await.stdout).expect("JSON");
+    let text = told["notices"][0]["text"].as_str().expect("a text");
+    assert!(
+        text.starts_with("no profile could answer: work (529 overloaded), backup (401 authentication); work is tried again in"),
+        "{text}"
+    );
+    assert_eq!((told["notices"].as_array().map(Vec::len), &told["notices"][0]["to"]), (Some(1), &Value::Null));
+    assert_eq!(signalled(child, Signal::TERM).await.code, Some(0));
+}
+
 #[tokio::test]
 async fn t6_probes_are_bounded_and_say_nothing_of_the_user() {
     // Connected, and then silence: the page too.

@@ -154,9 +154,10 @@ fn a_profile_that_would_not_load_or_is_there_already_is_not_added() {
 #[test]
 fn t9_a_keychain_s_credential_comes_by_stdin_and_goes_into_a_private_file() {
     let home = home();
-    let add = |input: &str| {
+    let add_with = |arguments: &[&str], input: &str| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_hotspare"))
             .args(["profile", "add", "console", "--keychain"])
+            .args(arguments)
             .env_clear()
             .env("HOME", home.path(""))
             .stdin(Stdio::piped())
@@ -167,6 +168,7 @@ fn t9_a_keychain_s_credential_comes_by_stdin_and_goes_into_a_private_file() {
         child.stdin.take().expect("piped").write_all(input.as_bytes()).expect("written");
         child.wait_with_output().expect("ended")
     };
+    let add = |input: &str| add_with(&[], input);
     assert_eq!(add("").status.code(), Some(2), "nothing came");
     assert_eq!(add("one\ntwo\n").status.code(), Some(2), "more than one line");
     assert_eq!(home.read(FILE), TEXT);
@@ -179,6 +181,21 @@ fn t9_a_keychain_s_credential_comes_by_stdin_and_goes_into_a_private_file() {
     assert_eq!(std::fs::read_to_string(&file).expect("kept"), "sk-ant-test-console");
     assert_eq!(std::fs::metadata(&file).expect("there").permissions().mode() & 0o777, 0o600);
     assert_eq!(json_of(&home.runs(&["profile", "show", "console", "--json"]).out)["profiles"][0]["auth"]["there"], true);
+    // What is stored stays, whoever stored it.
+    home.runs(&["profile", "remove", "console"]);
+    let config = home.read(FILE);
+    let refused = add("sk-ant-test-other\n");
+    let told = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(
+        refused.status.code() == Some(1) && told.contains("another credential under `console`") && told.contains("`--replace`"),
+        "{told}"
+    );
+    let kept = || std::fs::read_to_string(&file).expect("kept");
+    assert_eq!((kept().as_str(), home.read(FILE)), ("sk-ant-test-console", config));
+    assert!(add("sk-ant-test-console\n").status.success(), "the same is no other");
+    home.runs(&["profile", "remove", "console"]);
+    assert!(add_with(&["--replace"], "sk-ant-test-other\n").status.success());
+    assert_eq!(kept(), "sk-ant-test-other");
 }
 
 #[test]

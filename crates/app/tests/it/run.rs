@@ -30,6 +30,8 @@ async fn the_child_s_code_is_ours() {
     for code in ["0", "1", "3", "42", "127", "255"] {
         let user = User::new().env("CODE", code);
         assert_eq!(user.runs(&["run", "--", "claude"]).await.code, code.parse().ok());
+        let bare = user.runs(&["run", "--no-project", "claude", "-p", "--config", "x"]).await;
+        assert_eq!(bare.code, code.parse().ok(), "what follows the command is its own: {bare:?}");
     }
     let user = User::new();
     let killed = user.runs(&["run", "--", "sh", "-c", "kill -KILL $$"]).await;
@@ -52,7 +54,7 @@ async fn without_a_configuration_it_runs_and_says_in_one_line_that_there_is_no_s
     let ended = user.runs(&["run", "--", "claude"]).await;
     assert_eq!(ended.code, Some(0));
     assert_eq!(ended.stderr.lines().count(), 1, "{}", ended.stderr);
-    assert!(ended.stderr.contains("no spare is configured") && ended.stderr.contains("hotspare config path"), "{}", ended.stderr);
+    assert!(ended.stderr.contains("no spare is configured") && ended.stderr.contains("hotspare init"), "{}", ended.stderr);
     let pair = r#"{
         "failover_policy": { "primary_profile": "work", "secondary_profile": "backup" },
         "profiles": { "work": {}, "backup": { "auth": { "env": "BACKUP_KEY" } } }
@@ -64,49 +66,55 @@ async fn without_a_configuration_it_runs_and_says_in_one_line_that_there_is_no_s
 /// claude-code #65871: sessions in the background went past the proxy, and here one that outlives a run would be pointed at nobody.
 #[tokio::test]
 async fn r64_a_session_in_the_background_is_none_of_a_run_that_ends_before_it() {
-    for arguments in [&["--bg", "hi"][..], &["-m", "opus", "--background", "hi"], &["agents"], &["respawn", "1"]] {
+    for arguments in [&["--bg", "hi"][..], &["-m", "opus", "--background", "hi"], &["agents"], &["daemon", "run"]] {
         let user = User::new();
         let refused = user.runs(&[&["run", "--", "claude"], arguments].concat()).await;
         assert_eq!(refused.code, Some(2), "{refused:?}");
         assert!(refused.stderr.contains("outlive `hotspare run`") && refused.stderr.contains("`hotspare install`"), "{refused:?}");
         assert!(!user.path("report/argv").exists(), "nothing is started");
     }
-    let user = User::new();
-    let looked = user.runs(&["run", "--", "claude", "logs", "1"]).await;
-    assert_eq!((looked.code, looked.stderr.as_str()), (Some(0), ""));
-    assert_eq!(user.report("argv"), "logs\n1\n", "what only looks is started as it is");
+    for arguments in [&["logs", "1"][..], &["agents", "--json"], &["daemon", "status"], &["respawn", "1"]] {
+        let user = User::new();
+        let looked = user.runs(&[&["run", "--", "claude"], arguments].concat()).await;
+        assert_eq!((looked.code, looked.stderr.as_str()), (Some(0), ""), "{arguments:?}");
+        assert_eq!(user.report("argv"), arguments.join("\n") + "\n", "what only looks is started as it is");
+    }
 }
 
 #[tokio::test]
 async fn signals_reach_the_child_once_and_its_code_comes_back() {
     let user = User::new();
-    let script = "trap 'echo TERM; exit 42' TERM; trap 'echo HUP; exit 43' HUP; echo ready; while :; do sleep 0.05; done";
-    for (sent, word, code) in [(Signal::TERM, "TERM", 42), (Signal::HUP, "HUP", 43)] {
-        let mut child = user.starts(&["run", "--", "sh", "-c", script]);
+    let script = "for s in TERM HUP INT QUIT; do trap \"echo $s; exit 42\" $s; done; echo ready; while :; do sleep 0.05; done";
+    for (sent, word) in [(Signal::TERM, "TERM"), (Signal::HUP, "HUP"), (Signal::INT, "INT"), (Signal::QUIT, "QUIT")] {
+        // A session of its own: a program that cancels a CI job, or a container without a terminal.
+        let hotspare = env!("CARGO_BIN_EXE_hotspare");
+        let mut child = user.shell(&format!("exec setsid {hotspare} run -- sh -c '{}'", script.replace('\'', "'\\''")));
         let mut stdout = child.stdout.take().expect("piped");
         wait_for(&mut stdout, "ready").await;
         signal(&child, sent);
         let said = wait_for(&mut stdout, word).await;
         assert_eq!(said.matches(word).count(), 1);
-        assert_eq!(ended(child).await.code, Some(code));
+        assert_eq!(ended(child).await.code, Some(42), "{word}");
     }
     assert!(user.everything().is_empty(), "{:?}", user.everything().keys());
 }
 
-/// The terminal gives Ctrl-C to both: hotspare lives on for as long as the client does.
+/// A terminal sends Ctrl-C to the whole foreground group: the client has it from there, and only once. `script` is the terminal.
 #[tokio::test]
-async fn an_interrupt_is_the_child_s_business() {
-    let user = User::new().env("WAIT", "1").env("CODE", "7");
-    let mut child = user.starts(&["run", "--", "claude"]);
-    user.wait_for("report/started").await;
-    for _ in 0..3 {
-        signal(&child, Signal::INT);
-        signal(&child, Signal::QUIT);
-    }
-    let status = user.runs(&["status", "--json"]).await;
-    assert_eq!(status.code, Some(0), "it still serves: {status:?}");
-    child.stdin.take().expect("piped").write_all(b"go\n").await.expect("sent");
-    assert_eq!(ended(child).await.code, Some(7));
+async fn ctrl_c_of_a_terminal_reaches_the_child_once() {
+    let user =
+        User::new().file("work/client.sh", "trap 'echo INT >> got' INT\necho ready > up\nread -r line\nread -r line\necho end >> got\n");
+    let hotspare = env!("CARGO_BIN_EXE_hotspare");
+    let mut child = user.shell_with_input(&format!("exec script -qec '{hotspare} run -- sh client.sh' /dev/null"));
+    user.wait_for("work/up").await;
+    let mut keys = child.stdin.take().expect("piped");
+    keys.write_all(b"\x03").await.expect("sent");
+    user.wait_for("work/got").await;
+    // The shell ends its trap before it reads on; a second signal would be handled before these lines.
+    keys.write_all(b"go\ngo\n").await.expect("sent");
+    ended(child).await;
+    let got = std::fs::read_to_string(user.path("work/got")).expect("written");
+    assert_eq!(got.matches("INT").count(), 1, "{got}");
 }
 
 /// cc-switch #366 #1236 #1691 #2096 #4254, claude-code #87259, headroom #2221: settings damaged, and an outage that stayed behind.

@@ -176,7 +176,7 @@ async fn a_spare_s_login_that_has_run_out_is_told_and_keeps_nothing_from_startin
         .file("home/.claude-other/.credentials.json", &spent.to_string());
     std::fs::set_permissions(user.path("home/.claude-other/.credentials.json"), std::fs::Permissions::from_mode(0o600)).expect("mode set");
     let (child, address, said) = user.serves().await;
-    assert!(said.contains("profile `other` cannot be asked now: the login in") && said.contains("to renew it"), "{said}");
+    assert!(said.contains("profile `other` is skipped: the login in") && said.contains("to renew it"), "{said}");
     let answer = asks(address, &format!("x-hotspare-token: {}", user.local_token()), "{\"stream\":true}").await;
     assert!(answer.contains("message_stop"), "{answer}");
     let ran = user.runs(&["run", "--", "claude"]).await;

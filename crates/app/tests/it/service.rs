@@ -52,8 +52,11 @@ fn token(user: &User) -> String {
 
 async fn killed(user: &User) {
     let (_, status) = status(user).await;
-    let pid = status["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw).expect("a process");
-    kill_process(pid, Signal::KILL).expect("killed");
+    // Without its supervisor nothing starts it again; one of systemd's has none.
+    for process in ["supervisor", "pid"].into_iter().filter_map(|name| status[name].as_i64()) {
+        let pid = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process");
+        kill_process(pid, Signal::KILL).expect("killed");
+    }
     let gone = async {
         while TcpStream::connect(status["address"].as_str().and_then(|url| url.strip_prefix("http://")).expect("an address")).await.is_ok()
         {

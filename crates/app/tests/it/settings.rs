@@ -12,7 +12,7 @@ const OWN: &str = r#"{
 #[tokio::test]
 async fn a_settings_file_and_inline_json_are_merged_with_ours() {
     for inline in [false, true] {
-        let user = User::new().file("work/mine.json", OWN).pair("https://primary.example", "https://spare.example");
+        let user = User::new().file("work/mine.json", OWN).pair("https://gateway.example", "https://spare.example");
         let settings = if inline { OWN.to_owned() } else { "mine.json".to_owned() };
         for arguments in [vec!["--settings".to_owned(), settings.clone()], vec![format!("--settings={settings}")]] {
             let mut command = vec!["run", "--", "claude", "-p"];
@@ -42,18 +42,39 @@ async fn what_a_project_could_set_is_pinned() {
     assert_eq!(user.runs(&["run", "--", "claude"]).await.code, Some(0));
     let settings = user.settings();
     assert_eq!(settings["apiKeyHelper"], "");
-    for name in [
-        "ANTHROPIC_API_KEY",
-        "ANTHROPIC_AUTH_TOKEN",
-        "CLAUDE_CODE_OAUTH_TOKEN",
-        "CLAUDE_CODE_USE_BEDROCK",
-        "CLAUDE_CODE_USE_VERTEX",
-        "HTTPS_PROXY",
-        "https_proxy",
-        "ALL_PROXY",
-        "NODE_TLS_REJECT_UNAUTHORIZED",
-    ] {
+    for name in ["CLAUDE_CODE_USE_BEDROCK", "CLAUDE_CODE_USE_VERTEX", "NODE_TLS_REJECT_UNAUTHORIZED"] {
         assert_eq!(settings["env"][name], "", "{name}");
+    }
+}
+
+/// Names that other programs read too, and that they may take for set when they are empty.
+const READ_BY_OTHERS: [&str; 6] =
+    ["ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "CLAUDE_CODE_OAUTH_TOKEN", "HTTPS_PROXY", "https_proxy", "ALL_PROXY"];
+
+#[tokio::test]
+async fn variable_that_nobody_sets_is_not_set_to_nothing() {
+    let user = User::new();
+    assert_eq!(user.runs(&["run", "--", "claude"]).await.code, Some(0));
+    let settings = user.settings();
+    for name in READ_BY_OTHERS {
+        assert_eq!(settings["env"].get(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn variable_that_a_project_sets_is_pinned() {
+    let env: serde_json::Map<_, _> = READ_BY_OTHERS.iter().map(|name| ((*name).to_owned(), "evil".into())).collect();
+    // One that cannot be read may set any of them.
+    for (file, text) in [("settings.json", serde_json::json!({ "env": env }).to_string()), ("settings.local.json", "{ broken".to_owned())] {
+        let user = User::new();
+        let folder = user.path("work/.claude");
+        std::fs::create_dir_all(&folder).expect("made");
+        std::fs::write(folder.join(file), text).expect("written");
+        assert_eq!(user.runs(&["run", "--", "claude"]).await.code, Some(0));
+        let settings = user.settings();
+        for name in READ_BY_OTHERS {
+            assert_eq!(settings["env"][name], "", "{name} in {file}");
+        }
     }
 }
 
@@ -61,7 +82,7 @@ async fn what_a_project_could_set_is_pinned() {
 async fn a_login_is_not_hidden_by_a_placeholder() {
     let with_login = User::new().pair("https://primary.example", "https://spare.example");
     assert_eq!(with_login.runs(&["run", "--", "claude"]).await.code, Some(0));
-    assert_eq!(with_login.settings()["env"]["ANTHROPIC_AUTH_TOKEN"], "");
+    assert_eq!(with_login.settings()["env"].get("ANTHROPIC_AUTH_TOKEN"), None);
     // Where every profile has a key of its own the client needs something to show.
     let keys = r#"{ "failover_policy": { "primary_profile": "a" }, "profiles": { "a": { "auth": { "env": "KEY_A" } } } }"#;
     let without = User::new().config(keys).env("KEY_A", "sk-ant-test-a");

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use hotspare_testkit::answers::text;
+use hotspare_testkit::{Received, Script, Upstream};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -17,6 +19,23 @@ use tokio::process::{Child, Command};
 
 /// Longest that a process may take.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a provider answers to the requests that cost nothing; `None` if it is another request.
+pub(crate) fn free_answer(request: &Received) -> Option<Script> {
+    let body = match request.path() {
+        "/v1/messages/count_tokens" => r#"{"input_tokens":9}"#,
+        "/v1/models" => r#"{"data":[{"id":"deepseek-v4-pro","type":"model"},{"id":"deepseek-flash","type":"model"}],"has_more":false}"#,
+        "/v1/key" => r#"{"data":{"label":"test","limit_remaining":null}}"#,
+        _ => return None,
+    };
+    Some(Script::new().body(200, &[("content-type", "application/json")], body))
+}
+
+/// A provider that is well, and says this.
+pub(crate) async fn provider(words: &'static str) -> Upstream {
+    let answer = move |request: &Received| free_answer(request).unwrap_or_else(|| Script::new().sse().events(&text(words)).end());
+    Upstream::start(answer).await.expect("started")
+}
 
 /// Tells how it was started, waits for a line where it is told to, and ends with the code it is told.
 const FAKE_CLAUDE: &str = r#"#!/bin/sh
@@ -151,6 +170,13 @@ impl User {
         let mut command = Command::new("sh");
         command.args(["-c", script]).env_clear().envs(&self.variables).current_dir(self.path("work")).kill_on_drop(true);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
+    }
+
+    /// Like [`User::shell`], with an open stdin.
+    pub(crate) fn shell_with_input(&self, script: &str) -> Child {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]).env_clear().envs(&self.variables).current_dir(self.path("work")).kill_on_drop(true);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("started")
     }
 
     /// Starts `serve`: the process, its address, and what it has said until it was ready.

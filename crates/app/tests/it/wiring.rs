@@ -206,7 +206,7 @@ async fn r59_in_full_mode_and_from_mode_to_mode_every_settings_file_comes_back_b
 }
 
 #[tokio::test]
-async fn in_full_mode_the_settings_get_the_proxy_what_it_shows_and_no_base_url() {
+async fn in_full_mode_the_settings_get_the_proxy_what_it_shows_and_no_other_base_url() {
     let wired = Wired::new().await;
     let folder = wired.user.path("home/.claude");
     let corp = wired.user.path("corp.pem");
@@ -226,7 +226,7 @@ async fn in_full_mode_the_settings_get_the_proxy_what_it_shows_and_no_base_url()
     }
     assert_eq!(
         (&env["ANTHROPIC_BASE_URL"], &env["ANTHROPIC_CUSTOM_HEADERS"]),
-        (&json!(""), &json!("x-team: 7")),
+        (&json!("https://api.anthropic.com"), &json!("x-team: 7")),
         "the token goes to us alone"
     );
     assert_eq!((&env["NO_PROXY"], &env["no_proxy"]), (&json!(".corp,127.0.0.1,localhost"), &json!(".corp,127.0.0.1,localhost")));

@@ -159,7 +159,7 @@ fn shared(first: &str, second: &str, current: Option<&str>, before_install: Opti
     std::fs::write(&file, text).expect("written");
     let locations = hotspare_config::Locations::find(&env, Some(file)).expect("a home");
     let url = |url: Option<&str>| url.map(|url| hotspare_config::BaseUrl::parse(url).expect("a URL"));
-    let client = hotspare_config::ClientBaseUrl { current: url(current), before_install: url(before_install) };
+    let client = hotspare_config::ClientBaseUrl { current: url(current), before_install: url(before_install), named: Vec::new() };
     let config = hotspare_config::load(&locations, &hotspare_config::Context::default().with_client_base_url(client)).expect("valid");
     config.profiles.iter().filter(|profile| config.withheld_from(profile).is_none()).map(|profile| profile.name.to_string()).collect()
 }

@@ -10,6 +10,7 @@ mod files;
 mod home;
 mod layered;
 mod layers;
+mod lenient;
 mod properties;
 mod validator;
 mod values;

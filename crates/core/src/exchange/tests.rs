@@ -99,6 +99,7 @@ impl Rig {
             client: self.client,
             session: Some(SESSION),
             own_credential: Some(1),
+            credential_digests: Vec::new(),
             anthropic_credential: true,
             slow: self.slow,
             cache_life: CACHE_LIFE,

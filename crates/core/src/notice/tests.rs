@@ -16,6 +16,13 @@ fn attempt(profile: &str, class: Option<&str>) -> Value {
     })
 }
 
+/// An attempt whose refusal the client got.
+fn relayed(profile: &str, class: &str) -> Value {
+    let mut relayed = attempt(profile, Some(class));
+    relayed["decision"] = "relay".into();
+    relayed
+}
+
 struct Scene {
     watch: Watch,
     now: Instant,
@@ -184,11 +191,65 @@ fn an_answer_that_a_third_profile_ends_is_a_second_move() {
 fn a_failure_that_moved_nobody_is_none() {
     let mut scene = Scene::new();
     assert!(scene.exchange("s", &[("work", "stale_connection")], Some("work"), &json!({})).is_empty());
-    let relayed = json!({"outcome": "relayed", "served_by": null, "attempts": [attempt("work", Some("bad_request"))]});
+    let relayed = json!({"outcome": "relayed", "served_by": null, "attempts": [relayed("work", "bad_request")]});
     assert!(scene.exchange("s", &[("work", "bad_request")], None, &relayed).is_empty());
     let gone = json!({"outcome": "cancelled", "served_by": null});
     assert!(scene.exchange("s", &[("work", "overloaded")], None, &gone).is_empty());
     assert!(scene.watch.open.is_empty());
+}
+
+/// Measured with 2.1.330 behind two providers that fail: `backup took over` was said although the client had got the primary's 529.
+#[test]
+fn relayed_failure_of_all_is_no_move_to_the_last() {
+    let mut scene = Scene::new();
+    let all = json!({"outcome": "relayed", "served_by": null, "attempts": [relayed("work", "overloaded"), attempt("spare", Some("unauthorized"))]});
+    let failed = [("work", "overloaded"), ("spare", "unauthorized")];
+    assert_eq!(scene.exchange("s", &failed, None, &all), ["work>nobody:overloaded×1"]);
+    assert!(scene.exchange("s", &failed, None, &all).is_empty(), "counted");
+    let remembered = json!({"outcome": "relayed", "served_by": null, "attempts": [], "skipped": [
+        {"profile": "work", "reason": "not asked, quota exhausted a moment ago"}, {"profile": "spare", "reason": "not asked, billing a moment ago"}]});
+    assert!(scene.exchange("s", &[], None, &remembered).is_empty(), "the same failure, whose profiles are blocked by now");
+    let mut scene = Scene::new();
+    assert_eq!(scene.exchange("s", &[], None, &remembered), ["work>nobody:not asked, quota exhausted a moment ago×1"]);
+}
+
+#[test]
+fn recovery_from_total_failure_is_reported() {
+    let mut scene = Scene::new();
+    let all = [("work", "overloaded"), ("spare", "billing")];
+    assert_eq!(scene.exchange("s", &all, None, &json!({})), ["work>nobody:overloaded×1"]);
+    assert!(scene.exchange("s", &all, None, &json!({})).is_empty());
+    assert_eq!(scene.plain("s", "work"), ["work>nobody:overloaded×1", "work>work:answers_again×1"], "with the count so far");
+    assert!(scene.plain("s", "work").is_empty());
+    assert_eq!(scene.exchange("s", &all, None, &json!({})), ["work>nobody:overloaded×1"], "news again after a recovery");
+    assert_eq!(scene.plain("s", "spare"), ["work>spare:moved×1"], "the spare answers after a total failure");
+    assert_eq!(scene.exchange("s", &all, None, &json!({})), ["work>nobody:overloaded×1"]);
+    assert_eq!(scene.plain("s", "work"), ["spare>work:well_again×1"]);
+}
+
+#[test]
+fn relayed_failure_of_a_chain_of_one_is_silent() {
+    let mut scene = Scene::new();
+    let alone = json!({"outcome": "relayed", "served_by": null, "attempts": [relayed("work", "overloaded")]});
+    assert!(scene.exchange("s", &[("work", "overloaded")], None, &alone).is_empty(), "the client itself reports it");
+}
+
+#[test]
+fn refusal_by_the_primary_is_no_way_home() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.exchange("s", &[("work", "overloaded")], Some("spare"), &json!({})), ["work>spare:overloaded×1"]);
+    let refused = json!({"outcome": "relayed", "served_by": null, "attempts": [relayed("work", "bad_request")]});
+    assert!(scene.exchange("s", &[("work", "bad_request")], None, &refused).is_empty());
+    assert!(scene.plain("s", "spare").is_empty(), "the session was at the spare all the time");
+    assert_eq!(scene.plain("s", "work"), ["spare>work:well_again×1"]);
+}
+
+#[test]
+fn switch_is_reported_once_for_all_sessions() {
+    let mut scene = Scene::new();
+    assert!(scene.plain("s", "work").is_empty());
+    assert_eq!(told(&[scene.watch.switched("work", "spare")]), ["work>spare:switched×1"]);
+    assert!(scene.plain("s", "spare").is_empty(), "the session follows the switch");
 }
 
 #[test]

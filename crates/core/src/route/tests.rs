@@ -27,6 +27,7 @@ fn facts() -> RequestFacts {
         client: ClientKind::ClaudeInteractive,
         session: Some(SESSION),
         own_credential: Some(1),
+        credential_digests: Vec::new(),
         anthropic_credential: true,
         slow: SlowRequest::Unable,
         cache_life: CACHE_LIFE,

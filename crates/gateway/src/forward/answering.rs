@@ -55,6 +55,7 @@ impl Driver {
     /// From here on the client gets this attempt's answer.
     pub(super) fn go_on_with(&mut self, id: AttemptId) {
         self.has_head = true;
+        self.listed = None;
         if let Some(place) = self.attempts.iter().position(|attempt| attempt.id == id) {
             self.note_answer(place, &[]);
             if let Some(served) = self.attempts[place].hold.served().map(str::to_owned) {
@@ -73,6 +74,7 @@ impl Driver {
     /// No profile can answer now, and the client is to wait within its answer.
     pub(super) fn kept_open(mut self: Box<Self>) -> Response<ClientBody> {
         self.has_head = true;
+        self.list();
         self.notes.status = Some(200);
         self.out.push(Bytes::from_static(stream::PING.as_bytes()));
         let mut response = Response::new(ClientBody::full(Bytes::new()));
@@ -144,6 +146,7 @@ impl Driver {
         };
         let (id, kept) = self.kept.swap_remove(at);
         let headers = self.client_headers(id, &kept.head.headers);
+        self.notes.refused_by = Some(kept.profile);
         let mut response = answer_of(kept, headers);
         if let Some(seconds) = retry_after {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
@@ -158,6 +161,7 @@ impl Driver {
         let Some(kept) = self.gateway.remembered_refusal(profile, self.exchange.facts().own_credential) else {
             return self.explain(instead);
         };
+        self.notes.refused_by = Some(kept.profile);
         let mut headers = headers::for_client(&kept.head.headers, Limits::Own);
         headers::mark(&mut headers, self.snapshot.name(kept.profile), self.exchange.attempts().len(), &record::id_text(self.id));
         answer_of(kept, headers)

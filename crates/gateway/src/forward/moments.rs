@@ -9,7 +9,7 @@ use hotspare_config::Hook;
 use hotspare_core::attempt::AttemptRecord;
 use hotspare_core::price::Price;
 use hotspare_core::record::{self, ExchangeRecord, RulingEntry};
-use hotspare_core::{AttemptId, AttemptKind, Consultation, HookEvent, Outcome, Ruling, UsageWindow};
+use hotspare_core::{AttemptId, AttemptKind, Consultation, FailureKind, HookEvent, Outcome, ProfileId, Ruling, UsageWindow};
 use hotspare_upstream::clock;
 
 use super::Driver;
@@ -183,11 +183,18 @@ impl Driver {
             self.tell_hooks(&input);
         }
         if let Some((from, to)) = self.exchange.left().zip(record.served_by.as_deref().and_then(|name| self.snapshot.id(name)))
+            && record.outcome == Outcome::Served
             && self.snapshot.is_better(&record.chain, to, from)
         {
             self.tell_hooks(&self.input(HookEvent::Failback).between(self.snapshot.name(from), Some(self.snapshot.name(to))));
         }
         self.tell_who_is_in_use();
+    }
+
+    /// The HTTP status with which the profile last failed so in this exchange.
+    fn status_of(&self, profile: ProfileId, kind: FailureKind) -> Option<u16> {
+        let failures = self.exchange.attempts().iter().filter(|attempt| attempt.profile == profile);
+        failures.filter_map(|attempt| attempt.failure.as_ref()).rfind(|failure| failure.kind == kind)?.status
     }
 
     fn tell_who_is_in_use(&self) {
@@ -207,7 +214,7 @@ impl Driver {
             };
             let mut input = self.input(event).between(self.snapshot.name(id), None);
             if let Some(bench) = bench {
-                input = input.failed(Some(bench.because), None);
+                input = input.failed(Some(bench.because), self.status_of(id, bench.because));
                 let seconds = bench.until.saturating_duration_since(now).as_secs();
                 input.detail =
                     Some(format!("{} for {seconds} s", if bench.open { "its circuit breaker is open" } else { "it is not asked" }));

@@ -3,7 +3,9 @@
 use std::time::{Duration, Instant};
 
 use hotspare_core::attempt::AttemptRecord;
-use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, RulingEntry, SESSION_ID_CAP, SkippedEntry, Tokens};
+use hotspare_core::record::{
+    AttemptEntry, Decision, ExchangeRecord, RECORD_VERSION, RulingEntry, SESSION_ID_CAP, SkippedEntry, Tokens, words,
+};
 use hotspare_core::{AttemptId, DrillMark, Exchange, FailureKind, Plan, ProfileId, Stage};
 use http::HeaderMap;
 
@@ -30,6 +32,8 @@ pub(super) struct Notes {
     pub attempts: Vec<Note>,
     /// The status that the client got.
     pub status: Option<u16>,
+    /// The profile whose refusal was relayed, from this exchange or an earlier one.
+    pub refused_by: Option<ProfileId>,
     pub request_bytes: u64,
     pub response_bytes: u64,
     pub stream: bool,
@@ -95,10 +99,13 @@ pub(super) fn record(
         stream: notes.stream,
         chain: plan.chain.to_string(),
         rule: snapshot.origin(&plan.chain).map(str::to_owned),
+        folder: snapshot.folder.as_deref().map(words),
+        limited: snapshot.limited_for(facts).map(|reason| words(&reason.words())),
         outcome,
         status: notes.status,
         served_by: served_by.map(|profile| snapshot.name(profile).to_owned()),
         on_spare: served_by.is_some_and(|profile| profile != plan.primary),
+        refused_by: notes.refused_by.map(|profile| snapshot.name(profile).to_owned()),
         request_bytes: notes.request_bytes,
         response_bytes: notes.response_bytes,
         changed: served.and_then(|place| notes.attempts.get(place)).map(|note| note.changed.clone()).unwrap_or_default(),

@@ -31,7 +31,8 @@ impl Driver {
         for (profile, reached) in news {
             let profile: Arc<str> = self.snapshot.name(profile).into();
             tracing::warn!(%profile, limit = reached.limit, spent = reached.spent, "a budget is used up (millionths of a US dollar)");
-            self.gateway.tell(&Event::BudgetReached { id: self.id, profile, reached });
+            let session = self.notes.session.as_deref().map(Arc::from);
+            self.gateway.tell(&Event::BudgetReached { id: self.id, session, profile, reached });
         }
     }
 }

@@ -57,12 +57,13 @@ async fn a_budget_that_is_used_up_is_told() {
         Options { token: SecretString::from("hs-test"), extra_roots: None, observer: None, outside: Outside::default(), store: None };
     let gateway = Gateway::at(&config, local, options).expect("a gateway");
     let reached = Reached { period: Period::Day, limit: 10_000_000, spent: 10_021_000 };
-    gateway.tell(&Event::BudgetReached { id: 0xa1, profile: "spare".into(), reached });
+    gateway.tell(&Event::BudgetReached { id: 0xa1, session: Some("s-one".into()), profile: "spare".into(), reached });
     gateway.finish_hooks().await;
     let told: Value = serde_json::from_str(&std::fs::read_to_string(&file).expect("told")).expect("JSON");
     assert_eq!(
         (&told["hook_event_name"], &told["from"], &told["request_id"]),
         (&json!("BudgetReached"), &json!("spare"), &json!("hs_00000000000000a1"))
     );
+    assert_eq!(told["session_id"], "s-one");
     assert_eq!(told["detail"], "$10.02 of $10.00 a day is spent");
 }

@@ -9,6 +9,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use hotspare_config::BaseUrl;
 use hotspare_core::{Clocks, Failure, FailureKind, Platform};
 use hotspare_upstream::headers::{for_passing, for_passing_back};
 use hotspare_upstream::{Credential, Received, Target, UpstreamBody, clock};
@@ -34,7 +35,7 @@ const HEAD_TIME: Duration = Duration::from_secs(900);
 const CUT_PAUSE: Duration = Duration::from_millis(60);
 
 /// The provider itself, with the client's own credential.
-static ORIGIN: LazyLock<Target> = LazyLock::new(|| Target {
+pub(super) static ORIGIN: LazyLock<Target> = LazyLock::new(|| Target {
     name: Arc::from(HOST),
     platform: Platform::Anthropic,
     https: true,
@@ -81,8 +82,34 @@ impl Passed {
     }
 }
 
+/// The place behind a base URL, or the provider itself, with the client's own credential.
+fn origin(url: Option<&BaseUrl>) -> Target {
+    let Some(url) = url else { return ORIGIN.clone() };
+    Target {
+        name: Arc::from(url.host.as_str()),
+        https: url.https,
+        host: url.host.clone(),
+        port: url.port,
+        prefix: url.prefix.clone(),
+        ..ORIGIN.clone()
+    }
+}
+
+/// Passes a request that was sent to our own port, to where it would have gone without us: the place behind `url`, or the provider itself.
+pub(crate) async fn pass_directly(gateway: &Gateway, mut request: Request<Incoming>, url: Option<&BaseUrl>) -> Response<ClientBody> {
+    let origin = origin(url);
+    let path = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
+    let (uri, host) = (format!("{}{path}", origin.prefix).parse(), HeaderValue::from_str(&origin.authority()));
+    let (Ok(uri), Ok(host)) = (uri, host) else {
+        return answer::error(StatusCode::BAD_REQUEST, "invalid_request_error", "hotspare: this address cannot be sent");
+    };
+    *request.uri_mut() = uri;
+    request.headers_mut().insert(http::header::HOST, host);
+    pass(gateway, request, &origin).await
+}
+
 /// Passes one request through.
-pub(super) async fn pass(gateway: &Gateway, request: Request<Incoming>) -> Response<ClientBody> {
+pub(super) async fn pass(gateway: &Gateway, request: Request<Incoming>, origin: &Target) -> Response<ClientBody> {
     let (mut head, body) = request.into_parts();
     head.headers = for_passing(&head.headers, |value| holds(value, gateway.token()));
     let ask = |body: RequestBody, fresh: bool| {
@@ -93,7 +120,7 @@ pub(super) async fn pass(gateway: &Gateway, request: Request<Incoming>) -> Respo
         *request.extensions_mut() = head.extensions.clone();
         async move {
             let clocks = Clocks::default();
-            let passing = gateway.upstreams().pass(&ORIGIN, request, &clocks, fresh);
+            let passing = gateway.upstreams().pass(origin, request, &clocks, fresh);
             let late = || Failure::new(FailureKind::HeadTimeout, hotspare_core::Stage::Head, format!("no answer within {HEAD_TIME:?}"));
             clock::timeout(HEAD_TIME, passing).await.unwrap_or_else(|| Err(late()))
         }
@@ -114,7 +141,7 @@ pub(super) async fn pass(gateway: &Gateway, request: Request<Incoming>) -> Respo
         Err(failure) => {
             tracing::debug!(%failure, "a request could not be passed through");
             // The client asks for its settings and limits at its start, and after a 5xx six times over 17 s (measured). A 4xx lets it begin.
-            let words = format!("hotspare: {HOST} cannot be reached: {failure}");
+            let words = format!("hotspare: {} cannot be reached: {failure}", origin.host);
             answer::error(StatusCode::FAILED_DEPENDENCY, "api_error", &words)
         }
     }

@@ -46,10 +46,13 @@ fn record(served_by: Option<&str>, attempts: Vec<AttemptEntry>) -> ExchangeRecor
         stream: true,
         chain: "default".to_owned(),
         rule: None,
+        folder: None,
+        limited: None,
         outcome: if served_by.is_some() { Outcome::Served } else { Outcome::Exhausted },
         status: None,
         served_by: served_by.map(str::to_owned),
         on_spare: false,
+        refused_by: None,
         request_bytes: 0,
         response_bytes: 0,
         changed: Vec::new(),
@@ -84,6 +87,17 @@ fn a_failover_is_counted_once_on_each_side() {
     assert_eq!(of(r#"hotspare_ttft_seconds_bucket{profile="spare",le="2"}"#), "1");
     assert_eq!(of(r#"hotspare_ttft_seconds_bucket{profile="spare",le="1"}"#), "0");
     assert_eq!(of(r#"hotspare_ttft_seconds_count{profile="work"}"#), "1");
+}
+
+#[test]
+fn tokens_are_counted_by_kind() {
+    let metrics = Metrics::default();
+    let mut served = attempt("work", None, Some(300_000));
+    served.tokens = Tokens { input: Some(10), output: Some(20), cache_read: Some(1000), cache_write: None, ..Tokens::default() };
+    metrics.count(&record(Some("work"), vec![served.clone(), served]));
+    let text = metrics.text(&Present::default()).unwrap();
+    let of = |kind: &str| value(&text, &format!(r#"hotspare_tokens_total{{profile="work",kind="{kind}"}}"#));
+    assert_eq!(["input", "output", "cache_read", "cache_write"].map(of), [Some("20"), Some("40"), Some("2000"), None], "{text}");
 }
 
 #[test]

@@ -37,6 +37,22 @@ async fn t15_a_body_that_says_it_is_too_large_is_refused_before_it_is_read() {
 }
 
 #[tokio::test]
+async fn refusal_of_our_own_names_its_limit_and_its_origin() {
+    let primary = healthy("never asked").await;
+    let proxy = lone_with(&primary, json!({ "max_body": "64KiB" })).await;
+    let answer = proxy.ask(&Ask::turn().body(vec![b' '; 64 * 1024 + 1])).await;
+    assert_eq!(answer.status, 413);
+    assert!(answer.text().contains("larger than 64 KiB (`server.max_body`)"), "{}", answer.text());
+    for answer in
+        [answer, proxy.ask(&Ask::new("PUT", "/hotspare/status")).await, proxy.ask(&Ask::turn().header("Content-Encoding", "lzma")).await]
+    {
+        assert_eq!((answer.header("via"), answer.header("x-hotspare-attempts")), (Some("1.1 hotspare"), Some("0")), "{}", answer.status);
+        assert_eq!((answer.header("x-hotspare-profile"), answer.header("x-hotspare-request-id")), (None, None));
+    }
+    assert_eq!(primary.connections(), 0);
+}
+
+#[tokio::test]
 async fn t15_a_body_that_does_not_say_so_is_refused_where_it_passes_the_limit() {
     let primary = healthy("never served").await;
     let proxy = lone_with(&primary, json!({ "max_body": "1MiB" })).await;

@@ -78,13 +78,16 @@ async fn the_answers_are_typed_and_versioned() {
     let proxy = Proxy::pair(&primary, &spare).await;
     proxy.ask(&Ask::turn()).await;
     let reset = async |profile: Value| said(&proxy.ask(&post("/hotspare/reset", &json!({ "profile": profile }))).await);
-    assert_eq!(reset(json!("spare")).await, json!({ "version": 1, "freed": [] }));
-    assert_eq!(reset(Value::Null).await, json!({ "version": 1, "freed": ["primary"] }));
+    assert_eq!(reset(json!("spare")).await, json!({ "version": 1, "freed": [], "kept": [] }));
+    assert_eq!(reset(Value::Null).await, json!({ "version": 1, "freed": ["primary"], "kept": [] }));
     let switch = async |body: Value| said(&proxy.ask(&post("/hotspare/switch", &body)).await);
     let first = switch(json!({ "profile": "spare", "for_s": 60 })).await;
-    assert_eq!(first, json!({ "version": 1, "profile": "spare", "for_s": 60, "before": null }));
+    assert_eq!(first, json!({ "version": 1, "profile": "spare", "for_s": 60, "before": null, "serving": "spare", "not_now": null }));
     let status = said(&proxy.ask(&Ask::new("GET", "/hotspare/status")).await);
+    assert_eq!(status["serving"], "spare", "before the next request");
     assert_eq!(status["switch"], json!({ "profile": "spare", "for_s": 60 }));
     let back = switch(json!({ "profile": "auto" })).await;
-    assert_eq!(back, json!({ "version": 1, "profile": null, "for_s": null, "before": "spare" }));
+    assert_eq!(back, json!({ "version": 1, "profile": null, "for_s": null, "before": "spare", "serving": "primary", "not_now": null }));
+    let status = said(&proxy.ask(&Ask::new("GET", "/hotspare/status")).await);
+    assert_eq!(status["serving"], "primary");
 }

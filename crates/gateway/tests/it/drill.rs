@@ -248,3 +248,17 @@ async fn what_is_played_costs_nothing_and_what_is_real_costs_what_it_costs() {
     house.post("/hotspare/drill/end", &json!({ "id": id })).await;
     assert_eq!(spent().await, [0, of_spare], "it stays spent when the drill is over");
 }
+
+/// A chain in which no failover could happen: the spare has no name for the gateway's own model.
+#[tokio::test]
+async fn check_names_spares_a_real_request_would_skip() {
+    let house = House::new().await;
+    let models = json!(["glm-4.7", "claude-opus-5-5"]);
+    let (status, answer) = house.post("/hotspare/drill/check", &json!({ "models": models, "login": "other" })).await;
+    assert_eq!((status, &answer["models"][0]["model"], &answer["models"][1]["model"]), (200, &models[0], &models[1]), "{answer}");
+    assert_eq!((&answer["models"][0]["first"], &answer["spares"][0]["profile"]), (&json!("primary"), &json!("spare")), "{answer}");
+    assert_eq!(house.spare.messages().len(), 0, "no token is spent");
+    let (status, answer) = house.post("/hotspare/drill/check", &json!({ "models": models, "profile": "spaer" })).await;
+    assert!(status == 404 && answer["error"]["message"].as_str().is_some_and(|words| words.contains("did you mean")), "{answer}");
+    assert_eq!(house.post("/hotspare/drill/check", &json!({ "model": "x" })).await.0, 400);
+}

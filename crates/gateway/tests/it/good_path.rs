@@ -154,9 +154,10 @@ async fn paths_nobody_knows_pass_in_both_directions() {
 async fn the_client_s_warm_up_is_answered_here_without_a_token() {
     let (primary, spare) = (nobody().await, nobody().await);
     let proxy = Proxy::pair(&primary, &spare).await;
-    for path in ["/", "/api/hello"] {
-        let ask = Ask { method: "HEAD".into(), target: path.into(), headers: Vec::new(), body: "".into() };
-        assert_eq!(proxy.ask(&ask).await.status, 200, "{path}");
+    for (method, path) in [("HEAD", "/"), ("HEAD", "/api/hello"), ("GET", "/api/hello")] {
+        let ask = Ask { method: method.into(), target: path.into(), headers: Vec::new(), body: "".into() };
+        let answer = proxy.ask(&ask).await;
+        assert_eq!((answer.status, answer.text().as_str()), (200, ""), "{method} {path}");
     }
     assert_eq!(primary.connections() + spare.connections(), 0);
 }

@@ -554,12 +554,12 @@ async fn who_is_out_of_use_and_who_is_back_is_told_once_each() {
         assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("spare"));
     }
     let events = told(&listener, 1).await;
-    let fields = |event: &Value| json!([event["hook_event_name"], event["from"], event["error"], event["class"]]);
-    assert_eq!(fields(&events[0]), json!(["ProfileDown", "primary", "authentication_failed", "unauthorized"]));
+    let fields = |event: &Value| json!([event["hook_event_name"], event["from"], event["error"], event["class"], event["status"]]);
+    assert_eq!(fields(&events[0]), json!(["ProfileDown", "primary", "authentication_failed", "unauthorized", 401]));
     gateway.reset(&hotspare_gateway::control::ResetRequest { profile: None }).expect("reset");
     assert_eq!(proxy.ask(&Ask::turn()).await.profile(), Some("primary"));
     let events = told(&listener, 2).await;
-    assert_eq!(fields(&events[1]), json!(["ProfileUp", "primary", null, null]));
+    assert_eq!(fields(&events[1]), json!(["ProfileUp", "primary", null, null, null]));
     assert_eq!(events.len(), 2);
 }
 

@@ -12,6 +12,7 @@ mod credentials;
 mod drill;
 mod field;
 mod fitting;
+mod folders;
 mod full;
 mod good_path;
 mod heads;

@@ -378,17 +378,19 @@ async fn a_request_that_names_its_folder_has_that_folder_s_configuration() {
             named.map(|(name, value)| (name.parse::<http::HeaderName>().expect("a name"), value.parse().expect("a value"))),
         )
     };
-    let primary = |folder: Option<&str>| {
-        let snapshot = gateway.snapshot_for(&headers_of(folder.map(|folder| home.path().join(folder))));
+    let primary = async |folder: Option<&str>| {
+        let headers = headers_of(folder.map(|folder| home.path().join(folder)));
+        gateway.look_at_folders(&headers).await;
+        let snapshot = gateway.snapshot_for(&headers);
         let entries = &snapshot.rules.last().expect("a chain").chain.entries;
         (snapshot.name(entries[0].profile).to_owned(), entries.len())
     };
-    assert_eq!(primary(Some("bank")), ("work".to_owned(), 2), "folders are not bound yet");
+    assert_eq!(primary(Some("bank")).await, ("work".to_owned(), 2), "folders are not bound yet");
     gateway.bind_folders(Folders::new(locations, Context::default()));
-    assert_eq!(primary(Some("bank")), ("spare".to_owned(), 1));
-    assert_eq!(primary(Some("elsewhere")), ("work".to_owned(), 2));
-    assert_eq!(primary(Some("broken")), ("work".to_owned(), 2), "a broken one stops nobody");
-    assert_eq!(primary(None), ("work".to_owned(), 2));
+    assert_eq!(primary(Some("bank")).await, ("spare".to_owned(), 1));
+    assert_eq!(primary(Some("elsewhere")).await, ("work".to_owned(), 2));
+    assert_eq!(primary(Some("broken")).await, ("work".to_owned(), 2), "a broken one stops nobody");
+    assert_eq!(primary(None).await, ("work".to_owned(), 2));
     // Compiled once.
     let bank = headers_of(Some(home.path().join("bank")));
     assert!(Arc::ptr_eq(&gateway.snapshot_for(&bank), &gateway.snapshot_for(&bank)));

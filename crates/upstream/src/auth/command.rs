@@ -23,6 +23,8 @@ struct Kept {
     refused: bool,
     /// The program gave the same again after that: it has nothing better for now.
     stuck: bool,
+    /// How the last run ended; `None` before the first.
+    last: Option<Result<(), CredentialError>>,
 }
 
 impl Cache {
@@ -35,12 +37,19 @@ impl Cache {
         {
             return Ok(secret.clone());
         }
-        let secret = run(argv, limits).await?;
+        let ran = run(argv, limits).await;
+        kept.last = Some(ran.as_ref().map(|_| ()).map_err(Clone::clone));
+        let secret = ran?;
         let same = |(_, old): &(Instant, SecretString)| old.expose_secret() == secret.expose_secret();
         kept.stuck = kept.refused && kept.answer.as_ref().is_some_and(same);
         kept.refused = false;
         kept.answer = Some((Instant::now(), secret.clone()));
         Ok(secret)
+    }
+
+    /// How the last run ended; `None` before the first, or while the program runs.
+    pub(super) fn last_result(&self) -> Option<Result<(), CredentialError>> {
+        self.0.try_lock().ok()?.last.clone()
     }
 
     /// The provider has rejected a credential. If it is the kept one, the next caller runs the program again, but not over and over.

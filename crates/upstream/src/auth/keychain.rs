@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use secrecy::zeroize::Zeroizing;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::io::AsyncWriteExt;
 
@@ -91,6 +92,65 @@ impl Keychain {
         Ok(Place::File(self.path(name)))
     }
 
+    /// Looks up what is stored under a name, in both places, without changing anything.
+    pub async fn look(&self, name: &str) -> Looked {
+        if !Self::is_name(name) {
+            return Looked::Occupied;
+        }
+        match self.file(name) {
+            Ok(Some(secret)) => Looked::Held(secret),
+            // A file that is there and cannot be read: whose it is cannot be known.
+            Err(_) => Looked::Occupied,
+            Ok(None) => match system_look(name).await {
+                SystemLook::Held(secret) => Looked::Held(secret),
+                SystemLook::Absent | SystemLook::Unreachable => Looked::Absent,
+            },
+        }
+    }
+
+    /// Stores a credential under a name that holds nothing yet; an entry that is there stays as it is.
+    ///
+    /// # Errors
+    ///
+    /// If the name is taken or not valid, or nothing can be written.
+    pub async fn add(&self, name: &str, secret: &SecretString) -> io::Result<Place> {
+        let taken = || io::Error::new(io::ErrorKind::AlreadyExists, format!("the keychain has an entry `{name}` already"));
+        if !matches!(self.look(name).await, Looked::Absent) {
+            return Err(taken());
+        }
+        // Where the system's keychain does not answer, what it holds is not known: only the file is written then.
+        if matches!(system_look(name).await, SystemLook::Absent) && system_keeps(name, secret).await {
+            return Ok(Place::System(PROGRAM));
+        }
+        self.write(name, secret, |unfinished, file| std::fs::hard_link(unfinished, file).and_then(|()| std::fs::remove_file(unfinished)))
+            .map_err(|error| if error.kind() == io::ErrorKind::AlreadyExists { taken() } else { error })?;
+        Ok(Place::File(self.path(name)))
+    }
+
+    /// Removes what [`Keychain::add`] stored, while it still holds that value.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be removed.
+    pub async fn take_back(&self, name: &str, secret: &SecretString, place: &Place) -> io::Result<()> {
+        let is_ours = matches!(self.look(name).await, Looked::Held(held) if held.expose_secret() == secret.expose_secret());
+        match place {
+            _ if !is_ours => Ok(()),
+            Place::File(file) => std::fs::remove_file(file),
+            Place::System(program) => {
+                let mut command = tokio::process::Command::new(program);
+                let words: &[&str] = if cfg!(target_os = "macos") {
+                    &["delete-generic-password", "-s", SERVICE, "-a", name]
+                } else {
+                    &["clear", "service", SERVICE, "account", name]
+                };
+                command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
+                let ended = tokio::time::timeout(SYSTEM_TIME, command.status()).await.map_err(io::Error::other)??;
+                if ended.success() { Ok(()) } else { Err(io::Error::other(format!("{program} failed"))) }
+            }
+        }
+    }
+
     pub(super) fn not_kept(&self, name: &str) -> CredentialError {
         CredentialError::NotKept { name: name.to_owned(), file: self.path(name), looked: PROGRAM }
     }
@@ -101,14 +161,38 @@ impl Keychain {
     ///
     /// When the folder cannot be made or the file cannot be written.
     pub fn keep(&self, name: &str, secret: &SecretString) -> io::Result<()> {
+        self.write(name, secret, |unfinished, file| std::fs::rename(unfinished, file))
+    }
+
+    /// Writes a file beside the one of this name, and lets `place` put it there.
+    fn write(&self, name: &str, secret: &SecretString, place: impl FnOnce(&Path, &Path) -> io::Result<()>) -> io::Result<()> {
         make_private_folder(&self.folder)?;
         let unfinished = self.folder.join(format!(".{name}.{}", std::process::id()));
         let written = write_private(&unfinished, secret.expose_secret().as_bytes());
-        written.and_then(|()| std::fs::rename(&unfinished, self.path(name))).inspect_err(|_| {
+        written.and_then(|()| place(&unfinished, &self.path(name))).inspect_err(|_| {
             // What could not be finished must not stay behind.
             let _ = std::fs::remove_file(&unfinished);
         })
     }
+}
+
+/// What a name of the keychain holds.
+#[derive(Debug, Clone)]
+pub enum Looked {
+    /// Nothing, as far as can be seen.
+    Absent,
+    /// This credential.
+    Held(SecretString),
+    /// Something that cannot be read: the name is not free.
+    Occupied,
+}
+
+/// What the operating system's keychain holds under a name.
+enum SystemLook {
+    Absent,
+    Held(SecretString),
+    /// There is no such keychain, or it does not answer.
+    Unreachable,
 }
 
 /// Where a credential was put.
@@ -122,6 +206,28 @@ pub enum Place {
 
 /// Longest that the operating system's program may take: it may ask the user.
 const SYSTEM_TIME: Duration = Duration::from_secs(60);
+
+/// `security` exits with this where there is no such entry (`errSecItemNotFound`, -25300, as the program's exit code).
+const NOT_FOUND: i32 = 44;
+
+/// Looks a name up with the operating system's program.
+async fn system_look(name: &str) -> SystemLook {
+    let argv = Keychain::command(name);
+    let mut command = tokio::process::Command::new(&argv[0]);
+    command.args(&argv[1..]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
+    let Ok(Ok(ended)) = tokio::time::timeout(SYSTEM_TIME, command.output()).await else { return SystemLook::Unreachable };
+    let text = Zeroizing::new(ended.stdout);
+    if ended.status.success() {
+        return match std::str::from_utf8(&text).map(str::trim) {
+            Ok("") => SystemLook::Absent,
+            Ok(secret) => SystemLook::Held(SecretString::from(secret)),
+            Err(_) => SystemLook::Unreachable,
+        };
+    }
+    // `secret-tool` fails without a word where there is no such entry, and with one where no keychain answers.
+    let is_absent = if cfg!(target_os = "macos") { ended.status.code() == Some(NOT_FOUND) } else { ended.stderr.is_empty() };
+    if is_absent { SystemLook::Absent } else { SystemLook::Unreachable }
+}
 
 /// Hands the credential to the operating system's program, and looks whether it is there.
 async fn system_keeps(name: &str, secret: &SecretString) -> bool {
@@ -227,6 +333,24 @@ mod tests {
         for name in ["", "../x", "-x", ".x", "a b", "a/b", &"x".repeat(101)] {
             assert!(keychain.store(name, &secret("x")).await.is_err(), "{name:?}");
         }
+    }
+
+    #[tokio::test]
+    async fn keychain_add_keeps_what_is_there() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path().join("keychain"));
+        let held = |looked: Looked| if let Looked::Held(secret) = looked { secret.expose_secret().to_owned() } else { String::new() };
+        assert!(matches!(keychain.look("glm").await, Looked::Absent));
+        // A quote goes into no command line: this one is in the file on every machine.
+        let place = keychain.add("glm", &secret("sk-\"test-1")).await.expect("stored");
+        let error = keychain.add("glm", &secret("sk-test-2")).await.expect_err("taken");
+        assert_eq!(error.kind(), io::ErrorKind::AlreadyExists);
+        assert_eq!(held(keychain.look("glm").await), "sk-\"test-1");
+        assert_eq!(std::fs::read_dir(&keychain.folder).expect("the folder").count(), 1, "nothing is left behind");
+        keychain.take_back("glm", &secret("sk-test-2"), &place).await.expect("not ours");
+        assert_eq!(held(keychain.look("glm").await), "sk-\"test-1", "another value stays");
+        keychain.take_back("glm", &secret("sk-\"test-1"), &place).await.expect("removed");
+        assert!(matches!(keychain.look("glm").await, Looked::Absent));
     }
 
     #[test]

@@ -41,14 +41,11 @@ const fn named(ways: &'static [Way], place: &'static str, why: &'static str) -> 
 
 const BASE: &[Way] = &[Way::Run, Way::Installed];
 const RUN: &[Way] = &[Way::Run, Way::Full];
-const INSTALLED: &[Way] = &[Way::Installed];
 const FULL: &[Way] = &[Way::Full];
 const ALL: &[Way] = &[Way::Run, Way::Full, Way::Installed];
 
 const VIA: &str = "hotspare names itself and takes answers uncompressed";
 const NO_BACKGROUND: &str = "`run` switches background agents off, and with them the agent `claude`";
-const PINNED: &str = "settings that no project may change are pinned, and reach the Bash tool";
-const WIRED: &str = "what leads the client to hotspare reaches the Bash tool";
 const BEHIND_URL: &str = "the client sends less behind a base URL: betas, request classes, cache scope, diagnostics";
 const FIRST_PARTY: &str = "the client asks this of its provider's own host alone";
 const ARTIFACTS: &str = "artifacts are off behind a base URL";
@@ -57,7 +54,7 @@ const ONE_MODEL: &str = "behind a base URL side requests go to the main model, n
 const TIMED: &str = "background work of the client may be over or not";
 
 /// Measured with Claude Code 2.1.332.
-const NAMED: [Named; 37] = [
+const NAMED: [Named; 29] = [
     named(ALL, "Main header accept-encoding", VIA),
     named(ALL, "Main header connection", VIA),
     named(ALL, "Main header via", VIA),
@@ -68,14 +65,6 @@ const NAMED: [Named; 37] = [
     named(ALL, "Quota header connection", VIA),
     named(ALL, "Quota header via", VIA),
     named(RUN, "Main body.messages.*.text: - claude: ", NO_BACKGROUND),
-    named(RUN, "environment ", PINNED),
-    named(INSTALLED, "environment ANTHROPIC_BASE_URL", WIRED),
-    named(INSTALLED, "environment ANTHROPIC_CUSTOM_HEADERS", WIRED),
-    named(INSTALLED, "environment CLAUDE_CODE_ENABLE_FINE_GRAINED_TOOL_STREAMING", WIRED),
-    named(INSTALLED, "environment CLAUDE_CODE_PROPAGATE_TRACEPARENT", WIRED),
-    named(INSTALLED, "environment ENABLE_TOOL_SEARCH", WIRED),
-    named(INSTALLED, "environment NO_PROXY", WIRED),
-    named(INSTALLED, "environment no_proxy", WIRED),
     named(BASE, "Main beta ", BEHIND_URL),
     named(BASE, "Title beta ", BEHIND_URL),
     named(BASE, "Quota beta ", BEHIND_URL),

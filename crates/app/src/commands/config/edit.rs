@@ -10,7 +10,7 @@ use hotspare_config::edit::{self, Edit, EditError, Undo};
 use hotspare_config::{Config, Context, Errors, KeyPath, Layer, Locations, Origin, Severity, explain, inspect, replace};
 use serde::{Deserialize, Serialize};
 
-use super::{key as parsed, unknown};
+use super::{key as parsed, order, unknown};
 use crate::cli::{Layers, Target};
 use crate::commands;
 use crate::error::{CliError, Exit};
@@ -79,9 +79,15 @@ impl Subject {
     }
 
     pub(crate) fn write(&self, edit: &Edit) -> Result<(), CliError> {
-        self.judge(&edit.text)?;
+        let after = self.judge(&edit.text)?;
+        let before = self.with(&self.text).ok();
         replace(&self.file, &self.text, &edit.text).map_err(|error| failed(&self.file, &error))?;
         self.keep(&edit.undo);
+        if let Some(words) = before.and_then(|before| order::change(&before, &after))
+            && state::instances(&self.locations.state_dir).iter().any(state::Instance::serves_all)
+        {
+            output::talk(&format!("  {words}"));
+        }
         Ok(())
     }
 

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
+use super::DoctorReport;
 use super::check::{Check, Mark};
 use super::features::Led;
-use super::{DOCS, DoctorReport};
 use crate::output::{Look, Style};
 use crate::words;
 
@@ -19,7 +19,10 @@ const LABEL: usize = 5;
 
 /// `all` has each thing that is well on a line of its own; else their names share one.
 pub(super) fn drawn(report: &DoctorReport, all: bool, home: &Path, look: Look) -> String {
-    let mut lines = if all { Vec::new() } else { well(report, look) };
+    let mut lines = sum(report, look);
+    if !all {
+        lines.extend(well(report, look));
+    }
     let mut last = "";
     for check in report.checks.iter().filter(|check| all || is_told(check)) {
         lines.extend(check_lines(check, if check.name == last { "" } else { &check.name }, home, look));
@@ -27,8 +30,6 @@ pub(super) fn drawn(report: &DoctorReport, all: bool, home: &Path, look: Look) -
     }
     lines.push(String::new());
     lines.extend(features(report, look));
-    lines.push(String::new());
-    lines.extend(sum(report, look));
     lines.join("\n")
 }
 
@@ -68,7 +69,7 @@ fn check_lines(check: &Check, name: &str, home: &Path, look: Look) -> Vec<String
     let told = [
         ("why", check.cause.clone(), None),
         ("do", check.command.clone(), Some(Style::Cyan)),
-        ("read", (!is_well).then(|| check.docs.clone()), Some(Style::Dim)),
+        ("read", (!is_well).then(|| format!("hotspare explain {}", check.name)), Some(Style::Dim)),
     ];
     for (label, words, style) in told {
         lines.extend(words.into_iter().flat_map(|words| labelled(label, &shortened(&words, home), style, look)));
@@ -111,8 +112,8 @@ fn features(report: &DoctorReport, look: Look) -> Vec<String> {
     if report.features.iter().all(|feature| feature.on) {
         return lines;
     }
-    let more = format!("what brings some back: {DOCS}#features");
-    lines.extend(text(2, &more, look).into_iter().map(|line| look.paint.paint(Style::Dim, &line)));
+    let more = "what brings some back: hotspare explain features";
+    lines.extend(text(2, more, look).into_iter().map(|line| look.paint.paint(Style::Dim, &line)));
     lines
 }
 

@@ -44,8 +44,21 @@ const LEVERS: [(&str, &str, &str); 3] = [
     ("trace context", "CLAUDE_CODE_PROPAGATE_TRACEPARENT", "requests carry no `traceparent`"),
 ];
 
-/// What only full mode keeps.
-const GONE: [&str; 3] = ["Remote Control", "schedules and claude.ai connectors", "managed settings from the organisation"];
+/// What only full mode keeps. Claude Code 2.1.332 asks for its own provider as the base URL before each (read in its program; the headers,
+/// betas, Artifacts and side requests measured by `cargo xtask e2e parity`). docs/full-mode.md has the same names.
+const GONE: [&str; 11] = [
+    "Remote Control",
+    "schedules and claude.ai connectors",
+    "managed settings from the organisation",
+    "Artifacts and their skills",
+    "another model after a refusal",
+    "offers at a usage limit",
+    "model catalog and model notices",
+    "prompt cache scope and keep-alive",
+    "Haiku for side requests",
+    "first-party betas",
+    "first-party request headers",
+];
 
 /// How clients are led: by what the settings say; where they say nothing, as `hotspare run` does it.
 pub(super) fn led(setup: &Setup, mode: Mode) -> Led {
@@ -91,6 +104,14 @@ mod tests {
 
     fn on(setup: &Setup, mode: Mode) -> Vec<String> {
         of(setup, led(setup, mode)).into_iter().filter(|feature| feature.on).map(|feature| feature.name).collect()
+    }
+
+    #[test]
+    fn full_mode_document_names_what_base_mode_lacks() {
+        let document = include_str!("../../../../../docs/full-mode.md");
+        for name in GONE {
+            assert!(document.contains(&format!("| {name} |")), "{name} is not in docs/full-mode.md");
+        }
     }
 
     #[test]

@@ -11,7 +11,7 @@ use hotspare_upstream::{CredentialError, Presence, login_command};
 
 use super::Running;
 use super::check::Check;
-use crate::{commands, words};
+use crate::{commands, verdict, words};
 
 /// A login that ends within this is worth a word.
 const LOGIN_SOON: Duration = Duration::from_secs(24 * 3600);
@@ -86,11 +86,27 @@ pub(super) fn budget(config: &Config) -> Check {
     }
 }
 
-/// Whether each profile that is asked can say who it is.
-pub(super) async fn credentials(config: &Config) -> Vec<Check> {
+/// Whether each profile that is tried has its credential in the process that serves, and whether this shell sees the same.
+pub(super) async fn credentials(config: &Config, running: &[Running], locations: &Locations) -> Vec<Check> {
     let snapshot = Snapshot::compile_with(config, &commands::renewals_here());
     let missing = snapshot.missing_credentials().await;
-    let missing = [missing.lasting, missing.passing].concat();
+    let service = running.iter().filter(|one| one.instance.serves_all()).find_map(|one| Some((&one.instance, one.status.as_ref()?)));
+    let in_service = service.map(|(instance, status)| verdict::missing_credentials(instance, status, locations)).unwrap_or_default();
+    let told_by_service = |name: &str| {
+        let profiles = service.iter().flat_map(|(_, status)| &status.profiles);
+        profiles
+            .into_iter()
+            .any(|profile| profile.name == name && profile.credential.as_ref().is_some_and(|found| found.readable.is_some()))
+    };
+    let missing: Vec<_> = [missing.lasting, missing.passing].concat();
+    let only_here: Vec<&str> = missing
+        .iter()
+        .map(|(name, _)| &**name)
+        .filter(|name| told_by_service(name) && !in_service.iter().any(|missing| missing.profile == *name))
+        .collect();
+    let is_login = |error: &CredentialError| matches!(error, CredentialError::LoginEnded { .. } | CredentialError::ClientElsewhere { .. });
+    let of_shell = |name: &str, error: &CredentialError| is_login(error) || !told_by_service(name);
+    let (missing, of_service): (Vec<_>, Vec<_>) = missing.iter().cloned().partition(|(name, error)| of_shell(name, error));
     let show = |name: &str| format!("hotspare profile show {name}");
     let mut checks: Vec<Check> = missing
         .iter()
@@ -102,10 +118,20 @@ pub(super) async fn credentials(config: &Config) -> Vec<Check> {
             Check::fail("credentials", format!("{name}: {error}"), format!("{name} is left out of every chain"), command)
         })
         .collect();
+    for one in in_service.iter().filter(|one| !missing.iter().any(|(name, _)| **name == *one.profile)) {
+        checks.push(Check::fail("credentials", one.words(), format!("{} is left out of every chain", one.profile), one.mend.clone()));
+    }
+    let by_env = config.profiles.iter().any(|profile| matches!(profile.auth.source, AuthSource::Env(_)));
+    if service.is_none() && by_env {
+        checks.push(Check::note("credentials", "no service runs: variables are looked for in this shell"));
+    }
     let now = SystemTime::now();
-    let mut told = Vec::new();
+    let mut told: Vec<String> = only_here.iter().map(|name| format!("{name} in the service, not in this shell")).collect();
+    let left_out = |name: &str| {
+        missing.iter().chain(&of_service).any(|(other, _)| **other == *name) || in_service.iter().any(|one| one.profile == name)
+    };
     for id in snapshot.ids() {
-        let Some(target) = snapshot.target(id).filter(|target| !missing.iter().any(|(name, _)| *name == target.name)) else { continue };
+        let Some(target) = snapshot.target(id).filter(|target| !left_out(&target.name)) else { continue };
         let is_renewed = target.credential.renewed().is_some();
         match target.credential.expires().map(|at| at.duration_since(now).unwrap_or_default()) {
             Some(left) if is_renewed && left.is_zero() => told.push(format!("{} run out, renewed at need", target.name)),

@@ -37,6 +37,9 @@ pub(super) fn service(config: &Config, running: &[Running], locations: &Location
         let cause = "the service cannot have its port, and clients pointed there speak to that program";
         return vec![Check::fail("service", found, cause, format!("ss -ltnp 'sport = :{}'", listen.port()))];
     };
+    let others = running.iter().filter(|one| one.instance.serves_all() && one.instance.pid != serving.instance.pid);
+    let others =
+        others.map(|one| Check::note("service", format!("another one serves on {}, process {}", one.instance.address, one.instance.pid)));
     let address = serving.instance.address;
     let Some(status) = &serving.status else {
         let found = format!("it listens on {address} and does not answer");
@@ -66,6 +69,7 @@ pub(super) fn service(config: &Config, running: &[Running], locations: &Location
         checks.push(Check::warn("service", found, cause, "hotspare config show --origin"));
     }
     checks.extend(benched(status));
+    checks.extend(others);
     checks
 }
 
@@ -74,11 +78,18 @@ fn benched(status: &hotspare_gateway::Status) -> Option<Check> {
     let spares = status.profiles.get(1..).unwrap_or_default();
     let held: Vec<String> = spares
         .iter()
-        .filter(|profile| matches!(profile.state.as_str(), "blocked" | "open" | "cooling" | "offline"))
-        .map(|profile| format!("{} ({})", profile.name, profile.last_failure.clone().unwrap_or_else(|| profile.state.clone())))
+        .filter(|profile| matches!(profile.state.as_str(), "blocked" | "open" | "cooling" | "offline" | "no_credential"))
+        .map(|profile| format!("{} ({})", profile.name, why_not(profile)))
         .collect();
     let cause = if held.len() == spares.len() { "no spare can stand in now" } else { "it cannot stand in now" };
     (!held.is_empty()).then(|| Check::warn("service", format!("spare not usable: {}", held.join(", ")), cause, "hotspare status"))
+}
+
+fn why_not(profile: &hotspare_gateway::status::ProfileStatus) -> String {
+    match profile.state.as_str() {
+        "no_credential" => "key missing".to_owned(),
+        state => profile.last_failure.clone().unwrap_or_else(|| state.to_owned()),
+    }
 }
 
 fn taken(listen: SocketAddr) -> bool {

@@ -70,7 +70,9 @@ impl Setup {
     /// Who sets a variable with the last word, and to what. An empty value sets it to nothing.
     pub(super) fn value(&self, name: &str) -> Option<(&Source, &str)> {
         let (source, value) = self.sources.iter().find_map(|source| Some((source, source.env.get(name)?.as_str())))?;
-        (!value.is_empty()).then_some((source, value))
+        // The provider's own base URL leads where none does.
+        let leads = name != claude::BASE_URL || value != claude::OWN_URL;
+        (!value.is_empty() && leads).then_some((source, value))
     }
 
     /// The proxy that a client in full mode has in us, and who says so. A base URL goes before it.

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use hotspare_gateway::drill::DRILL_HEADER;
+use hotspare_gateway::drill::{ClientLogin, DRILL_HEADER};
 use http::{HeaderMap, Method, Request, header};
 use serde_json::json;
 
@@ -17,8 +17,14 @@ const ANSWER_TIME: Duration = Duration::from_secs(20);
 /// A client asks again after a cut, at most so often.
 const TRIES: usize = 3;
 
-/// The profile that passes the client's own login on wants one; it goes nowhere.
-const NO_LOGIN: &str = "Bearer hotspare-drill-no-login";
+/// Stands for the client's own credential, by its form. It goes nowhere.
+fn no_login(login: ClientLogin) -> Option<&'static str> {
+    match login {
+        ClientLogin::Anthropic => Some("Bearer sk-ant-hotspare-drill-no-login"),
+        ClientLogin::Other => Some("Bearer hotspare-drill-no-login"),
+        ClientLogin::None => None,
+    }
+}
 
 /// What came back.
 #[derive(Debug, Default)]
@@ -35,12 +41,12 @@ pub(super) struct Answered {
 }
 
 /// Asks, and asks again where the answer was cut.
-pub(super) async fn ask(instance: &Instance, drill: &str, model: &str) -> Answered {
+pub(super) async fn ask(instance: &Instance, drill: &str, model: &str, login: ClientLogin) -> Answered {
     let begun = Instant::now();
     let mut answered = Answered::default();
     let tries = async {
         for _ in 0..TRIES {
-            match once(instance, drill, model).await {
+            match once(instance, drill, model, login).await {
                 Ok(came) => {
                     let cut = came.note(&mut answered);
                     if !cut {
@@ -89,17 +95,19 @@ fn said(body: &str) -> String {
     words.unwrap_or_else(|| "an answer without words".to_owned())
 }
 
-async fn once(instance: &Instance, drill: &str, model: &str) -> Result<Came, AnyError> {
+async fn once(instance: &Instance, drill: &str, model: &str, login: ClientLogin) -> Result<Came, AnyError> {
     let body =
         json!({ "model": model, "max_tokens": 64, "stream": true, "messages": [{ "role": "user", "content": "A drill of hotspare." }] });
-    let request = Request::builder()
+    let mut request = Request::builder()
         .method(Method::POST)
         .uri("/v1/messages")
         .header(header::CONTENT_TYPE, "application/json")
         .header(header::USER_AGENT, concat!("hotspare-drill/", env!("CARGO_PKG_VERSION")))
-        .header(header::AUTHORIZATION, NO_LOGIN)
         .header("anthropic-version", "2023-06-01")
         .header(DRILL_HEADER, drill);
+    if let Some(login) = no_login(login) {
+        request = request.header(header::AUTHORIZATION, login);
+    }
     let (head, body) = gateways::send(instance, request, Bytes::from(body.to_string())).await?;
     Ok(Came { status: head.status.as_u16(), headers: head.headers, body: body.ok() })
 }

@@ -47,6 +47,7 @@ pub(super) async fn report(drill: &Drill<'_>) -> Result<DrillReport, CliError> {
         .map(|row| Proof {
             name: "request".to_owned(),
             held: row.record.status == Some(200) && row.record.served_by.as_ref() != Some(&answer.profile),
+            unproved: false,
             after_ms: None,
             words: logs::plain_line(row),
         })

@@ -30,7 +30,7 @@ pub(super) async fn report(drill: &Drill<'_>) -> Result<DrillReport, CliError> {
     let last_row = last_row(drill);
     let model = drill.request.model.as_deref().unwrap_or_default();
     let counted = counted(drill).await;
-    let answered = ask::ask(drill.instance, &drill.answer.id, model).await;
+    let answered = ask::ask(drill.instance, &drill.answer.id, model, drill.login).await;
     let look = Look { drill, ended: Instant::now(), exchange: answered.exchanges.last().cloned().unwrap_or_default() };
     let why = look.why().await;
     let record = look.ledger().and_then(|ledger| Some(ledger.by_id(&look.exchange).ok()?.record));
@@ -61,7 +61,7 @@ fn answer(drill: &Drill<'_>, answered: &Answered, record: Option<&ExchangeRecord
         Some(spare) => format!("whole, from {spare}, {ms} ms after it was asked for"),
         None => answered.trouble.clone().unwrap_or_else(|| "no whole answer of a spare came".to_owned()),
     };
-    Proof { name: "answer".to_owned(), held: served.is_some(), after_ms: Some(0), words }
+    Proof { name: "answer".to_owned(), held: served.is_some(), unproved: false, after_ms: Some(0), words }
 }
 
 /// Looks for what an exchange has left.
@@ -80,8 +80,10 @@ impl Look<'_> {
             let found = look().await;
             let after = self.ended.elapsed();
             match found {
-                Some(words) => return Proof { name, held: after <= PROOF_TIME, after_ms: Some(millis(after)), words },
-                None if after > PROOF_TIME => return Proof { name, held: false, after_ms: None, words: missing.to_owned() },
+                Some(words) => return Proof { name, held: after <= PROOF_TIME, unproved: false, after_ms: Some(millis(after)), words },
+                None if after > PROOF_TIME => {
+                    return Proof { name, held: false, unproved: false, after_ms: None, words: missing.to_owned() };
+                }
                 None => tokio::time::sleep(LOOK_EVERY).await,
             }
         }

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::plan::Plan;
+use super::plan::{Candidate, Plan};
+use crate::commands::profile::diff;
+use crate::commands::profile::test::Verdict;
 use crate::output::{Look, Style};
 use crate::words;
 
@@ -22,19 +24,22 @@ pub(super) fn found(plan: &Plan, look: Look) -> String {
     let proposed = plan.proposed();
     for (place, candidate) in plan.candidates.iter().enumerate() {
         let rank = proposed.iter().position(|one| *one == place);
-        let (sign, style) = match rank {
-            Some(_) => (look.sign("●", "*"), Style::Green),
-            None => (look.sign("○", "o"), Style::Dim),
+        let (sign, style) = match (rank, &candidate.problem) {
+            (_, Some(_)) => (look.sign("✖", "x"), Style::Red),
+            (Some(_), None) => (look.sign("●", "*"), Style::Green),
+            (None, None) => (look.sign("○", "o"), Style::Dim),
         };
-        let role = match rank {
-            Some(0) => "first: ",
-            Some(_) => "spare: ",
-            None => "only if you say so: ",
+        let role = match (rank, &candidate.problem) {
+            (_, Some(_)) => "not counted: ",
+            (Some(0), None) => "first: ",
+            (Some(_), None) => "spare: ",
+            (None, None) => "only if you say so: ",
         };
         let name = words::padded(&candidate.name, columns);
         let head = format!("  {} {} {}  ", look.paint.paint(style, sign), place + 1, look.paint.paint(Style::Cyan, &name));
         let indent = " ".repeat(columns + 8);
-        lines.extend(told(&head, &indent, &format!("{role}{}; {}", candidate.what, candidate.costs), look));
+        let end = ending(candidate);
+        lines.extend(told(&head, &indent, &format!("{role}{}; {end}", candidate.what), look));
     }
     if !plan.unusable.is_empty() {
         lines.extend([String::new(), bold("Found, and not usable as it is")]);
@@ -53,6 +58,19 @@ pub(super) fn found(plan: &Plan, look: Look) -> String {
     lines.join("\n")
 }
 
+/// What it costs and whether its key is proved, or what is wrong with it.
+fn ending(candidate: &Candidate) -> String {
+    if let Some(problem) = &candidate.problem {
+        return problem.clone();
+    }
+    let verdict = match &candidate.verdict {
+        None => String::new(),
+        Some(Verdict::Accepted) => "; its key is accepted".to_owned(),
+        Some(Verdict::Unproved(why) | Verdict::Rejected(why)) => format!("; its key is not proved ({why})"),
+    };
+    format!("{}{verdict}", candidate.costs)
+}
+
 /// Text behind its head, broken where the terminal ends.
 fn told(head: &str, indent: &str, text: &str, look: Look) -> Vec<String> {
     let text = words::fit(text, usize::MAX, look.unicode);
@@ -62,14 +80,14 @@ fn told(head: &str, indent: &str, text: &str, look: Look) -> Vec<String> {
     heads.zip(lines).map(|(head, line)| format!("{head}{line}")).collect()
 }
 
-/// The one question.
-pub(super) fn question(plan: &Plan, look: Look) -> String {
-    let names: Vec<String> = plan.proposed().into_iter().map(|place| look.paint.paint(Style::Cyan, &plan.candidates[place].name)).collect();
+/// The one question; `chain` is `None` if there is nothing to propose.
+pub(super) fn question(plan: &Plan, chain: Option<&[usize]>, look: Look) -> String {
+    let Some(chain) = chain else {
+        return "Which of them, in which order? Numbers such as `1 2`, or n: no\n>".to_owned();
+    };
+    let names: Vec<String> = chain.iter().map(|place| look.paint.paint(Style::Cyan, &plan.candidates[*place].name)).collect();
     let dot = look.sign(" · ", ", ");
-    format!(
-        "Ask {} in this order?\nEnter: yes{dot}numbers such as `2 1`: your own order{dot}n: no\n>",
-        names.join(look.sign(" → ", " -> "))
-    )
+    format!("Apply? chain: {}\nEnter: yes{dot}numbers such as `2 1`: another order{dot}n: no\n>", names.join(look.sign(" → ", " -> ")))
 }
 
 /// Where keys are copied to, and why.
@@ -89,15 +107,10 @@ pub(super) fn kept_keys(plan: &Plan, chain: &[usize], state_dir: &Path, look: Lo
     lines.join("\n")
 }
 
-/// The file's lines, new ones marked.
+/// What changes in the configuration's file, lines that go included.
 pub(super) fn change(before: &str, after: &str, file: &Path, look: Look) -> String {
-    let old: Vec<&str> = before.lines().collect();
-    let lines = after.lines().map(|line| {
-        let shown = words::fit(line, usize::MAX, look.unicode);
-        if old.contains(&line) { format!("  {shown}") } else { look.paint.paint(Style::Green, &format!("+ {shown}")) }
-    });
     let head = look.paint.paint(Style::Bold, &file.display().to_string());
-    std::iter::once(format!("\n{head}")).chain(lines).collect::<Vec<_>>().join("\n")
+    format!("\n{head}\n{}", diff::drawn(before, after, look))
 }
 
 /// As people write it: a member on each line, and what is short on one.
@@ -117,7 +130,8 @@ fn lines(value: &Value, depth: usize) -> String {
     }
 }
 
-fn inline(value: &Value) -> String {
+/// On one line, as `profile add` writes a profile beside others.
+pub(super) fn inline(value: &Value) -> String {
     match value {
         Value::Object(members) if members.is_empty() => "{}".to_owned(),
         Value::Object(members) => {
@@ -129,13 +143,35 @@ fn inline(value: &Value) -> String {
     }
 }
 
-/// The end: proof, what to do now, how to take it back.
-pub(super) fn done(passed: bool, proof: &str, wired: bool, undo: &[String], look: Look) -> String {
-    let (sign, style) = if passed { (look.sign("✔", "+"), Style::Green) } else { (look.sign("✖", "x"), Style::Red) };
+/// How it ended.
+pub(super) struct Done<'a> {
+    /// Whether the drill passed.
+    pub passed: bool,
+    /// What the drill showed.
+    pub proof: &'a str,
+    /// Profiles of the chain whose keys are not proved.
+    pub unproved: Vec<&'a str>,
+    /// Whether Claude Code goes through hotspare now.
+    pub wired: bool,
+    /// Commands that take it back.
+    pub undo: &'a [String],
+}
+
+/// The end: proof, what is not proved, what to do now, how to take it back.
+pub(super) fn done(done: &Done<'_>, look: Look) -> String {
+    let Done { passed, proof, unproved, wired, undo } = done;
+    let (sign, style) = match (passed, unproved.is_empty()) {
+        (false, _) => (look.sign("✖", "x"), Style::Red),
+        (true, true) => (look.sign("✔", "+"), Style::Green),
+        (true, false) => (look.sign("⚠", "!"), Style::Yellow),
+    };
     let mut lines = vec![String::new()];
     lines.extend(told(&format!("{} ", look.paint.paint(style, sign)), "  ", proof, look));
+    for name in unproved {
+        lines.extend(told("  ", "  ", &format!("the key of {name} is not proved: `hotspare profile test {name}`"), look));
+    }
     let arrow = look.sign("→", "->");
-    lines.push(if wired {
+    lines.push(if *wired {
         format!("{arrow} start Claude Code as always; `hotspare status` shows who serves")
     } else {
         format!("{arrow} protect a session: hotspare run -- claude")
@@ -150,7 +186,8 @@ pub(super) fn done(passed: bool, proof: &str, wired: bool, undo: &[String], look
 pub(super) fn choices(plan: &Plan, look: Look) -> String {
     let bold = |text: &str| look.paint.paint(Style::Bold, text);
     let cyan = |text: &str| look.paint.paint(Style::Cyan, text);
-    let head = match &plan.candidates[..] {
+    let able: Vec<&Candidate> = plan.candidates.iter().filter(|candidate| candidate.problem.is_none()).collect();
+    let head = match &able[..] {
         [only] => format!("Nobody could take over: {} is all there is. Nothing was changed.", only.name),
         [first, ..] if plan.proposed().len() == 1 => format!(
             "Nobody takes over for {} unless you say so: `hotspare init`, and the numbers of those that you want. Nothing was changed.",

@@ -1,6 +1,6 @@
-//! Points Claude Code at hotspare for good, and finds a port for that which nobody else has. Never writes a file itself: `install` does.
+//! Points Claude Code at hotspare for good, and finds a free port for that. `install` writes the files.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use hotspare_config::{Config, Locations};
 
@@ -10,15 +10,28 @@ use crate::error::CliError;
 use crate::wiring::Mode;
 use crate::wiring::listener::{Listener, probe};
 
+/// Most ports that are tried after a taken one.
+const MAX_PORTS: u16 = 100;
+
 /// The background service, Claude Code's settings and its status line.
 pub(super) fn wire(locations: &Locations, mode: Mode) -> Result<Report, CliError> {
     install::usual(locations, mode)
 }
 
-/// Another port than the configured one where that is somebody else's; none: it is free, or ours.
+/// What [`wire`] would change with this text as the configuration.
+pub(super) fn preview(locations: &Locations, text: &str) -> Result<Report, CliError> {
+    install::preview(locations, text)
+}
+
+/// Another port than the configured one if another program has that: the next free one, so that a dry run shows the port that is written.
 pub(super) fn other_port(locations: &Locations, config: &Config) -> Option<SocketAddr> {
-    let taken = probe(&locations.state_dir, config.server.listen, LISTENER_TIME).is_ok_and(|listener| listener == Listener::Stranger);
-    // Free a moment ago is as good as it gets; `install` proves the listener before it points anybody there.
-    let free = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).ok();
-    if taken { free() } else { None }
+    let listen = config.server.listen;
+    let taken = probe(&locations.state_dir, listen, LISTENER_TIME).is_ok_and(|listener| listener == Listener::Stranger);
+    if taken { next_free(listen.ip(), listen.port()) } else { None }
+}
+
+/// Free a moment ago is as good as it gets; `install` proves the listener before it points the client there.
+fn next_free(ip: IpAddr, taken: u16) -> Option<SocketAddr> {
+    let after = (1..=MAX_PORTS).map(|distance| taken.checked_add(distance).unwrap_or(1024 + distance));
+    after.map(|port| SocketAddr::new(ip, port)).find(|address| TcpListener::bind(address).is_ok())
 }

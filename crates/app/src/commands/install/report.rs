@@ -19,6 +19,9 @@ const VERSION: u32 = 1;
 /// Longest value that is shown, in characters.
 const LONGEST: usize = 72;
 
+/// Columns that a note gets at least.
+const LEAST_ROOM: usize = 24;
+
 /// Columns of a line that neither its key nor its value takes.
 const BESIDE: usize = 6;
 
@@ -68,6 +71,20 @@ impl Report {
         Self { version: VERSION, files, notes }
     }
 
+    /// True if a file is changed, or would be.
+    pub(crate) fn changes(&self) -> bool {
+        self.files.iter().any(|file| file.changed)
+    }
+
+    /// The names of the files that were changed, and the notes that are new, for a person who has just read what changes in them.
+    pub(crate) fn outcome(&self, read: &[String]) -> String {
+        let files: Vec<&str> = self.files.iter().filter(|file| file.changed).map(|file| file.path.as_str()).collect();
+        let wrote = Some(format!("wrote {}", files.join(", "))).filter(|_| !files.is_empty());
+        let new = self.notes.iter().filter(|note| !read.contains(note));
+        let look = Look::of_stdout();
+        wrote.into_iter().chain(new.flat_map(|note| drawn_note(note, look))).collect::<Vec<_>>().join("\n")
+    }
+
     /// For people. `nothing` is said where nothing changes.
     pub(crate) fn drawn(&self, is_plan: bool, nothing: &str) -> String {
         let look = Look::of_stdout();
@@ -96,9 +113,19 @@ impl Report {
         } else if is_plan {
             lines.push("nothing was changed: this is a dry run".to_owned());
         }
-        lines.extend(self.notes.iter().map(|note| format!("{} {note}", look.paint.paint(Style::Cyan, "note:"))));
+        lines.extend(self.notes.iter().flat_map(|note| drawn_note(note, look)));
         lines.join("\n")
     }
+}
+
+/// A note, broken between words where the terminal ends.
+fn drawn_note(note: &str, look: Look) -> Vec<String> {
+    const HEAD: &str = "note:";
+    let room = look.width.map(|width| width.saturating_sub(HEAD.len() + 1).max(LEAST_ROOM));
+    let lines = room.map_or_else(|| vec![note.to_owned()], |room| words::wrapped(note, room));
+    let head = format!("{} ", look.paint.paint(Style::Cyan, HEAD));
+    let heads = std::iter::once(head).chain(std::iter::repeat(" ".repeat(HEAD.len() + 1)));
+    heads.zip(lines).map(|(head, line)| format!("{head}{line}")).collect()
 }
 
 impl FileReport {

@@ -1,8 +1,11 @@
 //! Draws a verdict and what it rests on. Never decides it.
 
 use hotspare_core::blame::{HostSeen, Level, Page, Party, Portal, Reach, Traffic};
+use hotspare_core::failure::Grip;
+use hotspare_core::{Failure, FailureKind, Stage};
 
 use super::OutageReport;
+use super::gather::HeldSpare;
 use crate::output::{Look, Style};
 use crate::words;
 
@@ -29,6 +32,7 @@ pub(super) fn drawn(report: &OutageReport, look: Look) -> String {
     lines.push(String::new());
     let mut told: Vec<(&str, String)> = Vec::new();
     told.extend(report.advice.iter().map(|advice| ("do", advice.clone())));
+    told.extend(report.held.iter().map(|spare| ("spare", held_words(spare))));
     told.extend(report.seen.hosts.iter().map(|host| ("host", host_words(host))));
     if report.seen.portal == Portal::Found {
         told.push(("network", "somebody else answers plain requests: a login page".to_owned()));
@@ -44,9 +48,21 @@ pub(super) fn drawn(report: &OutageReport, look: Look) -> String {
     lines.join("\n")
 }
 
-fn host_words(host: &HostSeen) -> String {
-    let whose = if host.profiles.is_empty() { String::new() } else { format!(" ({})", host.profiles.join(", ")) };
-    let found = match host.reach {
+/// `backup cannot stand in: 402 billing; tried again at 15:40 (in 57 min), or after `hotspare reset backup``
+fn held_words(spare: &HeldSpare) -> String {
+    let back = spare.back_in_s.map(|seconds| format!("; tried again {}", words::at_or_in(seconds))).unwrap_or_default();
+    // A usage window is not reset by hand.
+    let blocks = |because: FailureKind| {
+        because != FailureKind::QuotaExhausted
+            && Failure::new(because, Stage::Head, "").verdict().bench.is_some_and(|(_, grip)| grip >= Grip::Hard)
+    };
+    let reset = spare.because.filter(|because| blocks(*because)).map(|_| format!(", or after `hotspare reset {}`", spare.profile));
+    format!("{} cannot stand in: {}{back}{}", spare.profile, spare.why, reset.filter(|_| !back.is_empty()).unwrap_or_default())
+}
+
+/// How far a probe came.
+pub(super) fn reached(reach: Reach) -> &'static str {
+    match reach {
         Reach::Answered => "reached",
         Reach::Dns => "its name is not known",
         Reach::Refused => "nobody listens there",
@@ -55,7 +71,12 @@ fn host_words(host: &HostSeen) -> String {
         Reach::TlsFailed => "TLS breaks",
         Reach::BadCertificate => "its certificate is refused",
         Reach::NoAnswer => "connected, then silence",
-    };
+    }
+}
+
+fn host_words(host: &HostSeen) -> String {
+    let whose = if host.profiles.is_empty() { String::new() } else { format!(" ({})", host.profiles.join(", ")) };
+    let found = reached(host.reach);
     let private = host.issuer.as_ref().filter(|_| host.public == Some(false));
     let issuer = private.map_or_else(String::new, |issuer| format!("; certificate by {issuer}, no public authority"));
     let status = host.status.filter(|status| *status >= 500).map_or_else(String::new, |status| format!(", it answers {status}"));

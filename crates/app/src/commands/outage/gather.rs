@@ -13,6 +13,8 @@ use hotspare_gateway::status::ProfileStatus;
 use hotspare_store::{Filter, Reader};
 use hotspare_upstream::probe::{Address, Probed, probe};
 use http::{Method, header};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::page::{self, Looked, PageAddress};
 use crate::commands;
@@ -35,6 +37,21 @@ pub(super) struct Gathered {
     pub page: Looked,
     /// Profiles behind the first that may be asked now.
     pub spares: Vec<String>,
+    /// Profiles behind the first that cannot answer now.
+    pub held: Vec<HeldSpare>,
+}
+
+/// A spare that cannot stand in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub(crate) struct HeldSpare {
+    /// The profile.
+    pub profile: String,
+    /// Why.
+    pub why: String,
+    /// What it failed with, as the failure table names it; `None` if it is not a failure.
+    pub because: Option<FailureKind>,
+    /// Seconds until a request may be sent to it again; `None` if time alone does not help.
+    pub back_in_s: Option<u64>,
 }
 
 pub(super) async fn gather(config: &Config, locations: &Locations, statuses: &[Status], address: Option<&PageAddress>) -> Gathered {
@@ -62,7 +79,8 @@ pub(super) async fn gather(config: &Config, locations: &Locations, statuses: &[S
         traffic,
         page: address.filter(|address| is_native || address.named).map(|_| page.page.clone()),
     };
-    Gathered { spares: spares(&profiles, statuses), seen, page: page.looked }
+    let (spares, held) = spares(&profiles, &seen, statuses);
+    Gathered { spares, held, seen, page: page.looked }
 }
 
 /// The profiles of the default chain, in its order, each once.
@@ -174,7 +192,22 @@ fn traffic(profiles: &[&Profile], locations: &Locations, statuses: &[Status]) ->
     let real: Vec<&ExchangeRecord> =
         rows.iter().map(|row| &row.record).filter(|record| record.drill.is_none() && record.endpoint == Endpoint::Messages).collect();
     let now_ms = commands::ms_ago(Duration::ZERO);
-    profiles.iter().map(|profile| of_profile(&profile.name, &real, now_ms, blocked(&profile.name, statuses))).collect()
+    let of = |profile: &&Profile| {
+        let mut traffic = of_profile(&profile.name, &real, now_ms, blocked(&profile.name, statuses));
+        if traffic.failures.is_empty() {
+            traffic.failures.extend(failure_by_status(&profile.name, statuses));
+        }
+        traffic
+    };
+    profiles.iter().map(of).collect()
+}
+
+/// The last failure of a profile that cools down. A request that has just ended may not be in the ledger yet.
+fn failure_by_status(name: &str, statuses: &[Status]) -> Option<FailureSeen> {
+    let is_cooling = |profile: &&ProfileStatus| profile.name == name && matches!(profile.state.as_str(), "cooling" | "open");
+    let status = statuses.iter().flat_map(|status| &status.profiles).find(is_cooling)?;
+    let class = FailureKind::ALL.into_iter().find(|kind| Some(kind.word()) == status.because.as_deref())?;
+    Some(FailureSeen { class, count: 1, ago_s: status.last_failure_ago_s? })
 }
 
 fn of_profile(name: &str, records: &[&ExchangeRecord], now_ms: u64, blocked: Option<FailureKind>) -> Traffic {
@@ -208,11 +241,46 @@ fn blocked(name: &str, statuses: &[Status]) -> Option<FailureKind> {
     FailureKind::ALL.into_iter().find(|kind| kind.word() == word)
 }
 
-/// Who may be asked besides the first. With nothing running nobody knows better than the chain.
-fn spares(profiles: &[&Profile], statuses: &[Status]) -> Vec<String> {
-    let is_held = |profile: &ProfileStatus| profile.back_in_s.is_some() || matches!(profile.state.as_str(), "offline" | "paused");
-    let held = |name: &str| statuses.iter().flat_map(|status| &status.profiles).any(|profile| profile.name == name && is_held(profile));
-    profiles.iter().skip(1).map(|profile| profile.name.to_string()).filter(|name| !held(name)).collect()
+/// Splits the profiles behind the first into those that can answer now and those that cannot: by what runs, else by the last requests.
+fn spares(profiles: &[&Profile], seen: &Observations, statuses: &[Status]) -> (Vec<String>, Vec<HeldSpare>) {
+    let (mut ready, mut held) = (Vec::new(), Vec::new());
+    for profile in profiles.iter().skip(1).map(|profile| &*profile.name) {
+        let status = statuses.iter().flat_map(|status| &status.profiles).find(|status| status.name == profile);
+        match status.and_then(held_by_status).or_else(|| held_by_traffic(profile, seen, status.is_some())) {
+            Some(spare) => held.push(spare),
+            None => ready.push(profile.to_owned()),
+        }
+    }
+    (ready, held)
+}
+
+/// Why a running gateway does not send requests to the profile.
+fn held_by_status(status: &ProfileStatus) -> Option<HeldSpare> {
+    let is_usable = matches!(status.state.as_str(), "serving" | "ready" | "half_open") && status.left_out.is_none();
+    if is_usable {
+        return None;
+    }
+    let failed = status.last_failure.clone().filter(|_| matches!(status.state.as_str(), "cooling" | "open" | "blocked"));
+    let because = status.because.as_deref().and_then(|word| FailureKind::ALL.into_iter().find(|kind| kind.word() == word));
+    let word = || because.map_or_else(|| status.state.replace('_', " "), |because| because.word().replace('_', " "));
+    Some(HeldSpare {
+        profile: status.name.clone(),
+        why: status.left_out.clone().or(failed).unwrap_or_else(word),
+        because,
+        back_in_s: status.next_look_in_s.or(status.back_in_s).filter(|_| status.left_out.is_none()),
+    })
+}
+
+/// Why the profile would fail, by what its host and its last requests say.
+fn held_by_traffic(profile: &str, seen: &Observations, runs: bool) -> Option<HeldSpare> {
+    let held = |why: String, because| Some(HeldSpare { profile: profile.to_owned(), why, because, back_in_s: None });
+    let host = seen.hosts.iter().find(|host| host.profiles.iter().any(|name| name == profile));
+    if let Some(host) = host.filter(|host| !matches!(host.reach, Reach::Answered | Reach::NoAnswer)) {
+        return held(format!("{}: {}", host.host, super::draw::reached(host.reach)), None);
+    }
+    // What runs knows better whether a failure of some minutes ago still counts.
+    let failing = seen.traffic.iter().find(|traffic| traffic.profile == profile).filter(|_| !runs)?.failing()?;
+    held(failing.word().replace('_', " "), Some(failing))
 }
 
 #[cfg(test)]

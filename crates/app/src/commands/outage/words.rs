@@ -2,7 +2,7 @@
 
 use hotspare_core::blame::{Cause, Reach};
 
-use super::gather::Gathered;
+use super::gather::{Gathered, HeldSpare};
 use crate::words;
 
 /// Whom and what the sentence is about.
@@ -14,6 +14,7 @@ pub(super) struct Subject {
     /// How the first host failed.
     reach: Reach,
     spares: Vec<String>,
+    held: Vec<HeldSpare>,
     page: String,
 }
 
@@ -28,7 +29,19 @@ impl Subject {
             skew_s: seen.skew_s.unwrap_or_default(),
             reach: first.map_or(Reach::Answered, |host| host.reach),
             spares: gathered.spares.clone(),
+            held: gathered.held.clone(),
             page: gathered.page.url.clone(),
+        }
+    }
+
+    /// What the failure of the first profile means for requests now.
+    fn spare_advice(&self) -> String {
+        let mut names: Vec<&str> = self.spares.iter().map(String::as_str).collect();
+        match (names.pop(), self.held.is_empty()) {
+            (Some(last), _) if names.is_empty() => format!("requests go to {last} meanwhile; `hotspare status` shows it"),
+            (Some(last), _) => format!("requests go to {} or {last} meanwhile; `hotspare status` shows where", names.join(", ")),
+            (None, true) => "no spare is configured: `hotspare init` finds one".to_owned(),
+            (None, false) => "no request is answered now: no spare can stand in (below, with what ends it)".to_owned(),
         }
     }
 
@@ -42,8 +55,13 @@ impl Subject {
     }
 }
 
-/// The verdict in one sentence.
-pub(super) fn sentence(cause: Cause, about: &Subject) -> String {
+/// The verdict in one sentence, with what it means for requests where it means that none is answered.
+pub(super) fn sentence(cause: Cause, is_total: bool, about: &Subject) -> String {
+    let cause = cause_words(cause, about);
+    if is_total { format!("{cause}, and no spare can stand in") } else { cause }
+}
+
+fn cause_words(cause: Cause, about: &Subject) -> String {
     let (profile, host) = (&about.profile, &about.host);
     match cause {
         Cause::AllWell => "nothing is wrong that can be seen from here".to_owned(),
@@ -88,11 +106,7 @@ fn how(reach: Reach) -> &'static str {
 /// What to do, most useful first.
 pub(super) fn advice(cause: Cause, about: &Subject) -> Vec<String> {
     let profile = &about.profile;
-    let spare = match about.spares.as_slice() {
-        [] => "no spare can stand in: name one with `hotspare config set failover_policy.secondary_profile NAME`".to_owned(),
-        [one] => format!("nothing: {one} stands in; `hotspare status` shows it"),
-        several => format!("nothing: {} stand in; `hotspare status` shows who serves", several.join(", ")),
-    };
+    let spare = about.spare_advice();
     let watch = format!("what the provider says: {}", page_for_people(&about.page));
     let own = |text: &str| vec![text.to_owned()];
     match cause {

@@ -34,7 +34,7 @@ pub(super) fn add(arguments: &AddArgs) -> Result<ExitCode, CliError> {
         return Ok(ExitCode::SUCCESS);
     }
     // Before the file names it: a profile whose credential could not be kept is none.
-    let kept = entry.map(|entry| secret::read(name).and_then(|secret| secret::keep(&entry, &secret))).transpose()?;
+    let kept = entry.map(|entry| secret::read(name).and_then(|secret| secret::keep(&entry, &secret, arguments.replace))).transpose()?;
     subject.write(&change)?;
     output::data(&format!("added profile {name} to {}", subject.file.display()))?;
     if let Some(kept) = kept {
@@ -109,6 +109,11 @@ fn path(path: &Path) -> Result<Value, CliError> {
 
 /// The text with one profile more.
 pub(super) fn changed(text: &str, name: &str, profile: &Map<String, Value>, spare: bool) -> Result<Edit, CliError> {
+    with_profile(text, name, &inline(&Value::Object(profile.clone())), spare)
+}
+
+/// The text with one profile more, whose value is put in as it is written.
+pub(super) fn with_profile(text: &str, name: &str, value: &str, spare: bool) -> Result<Edit, CliError> {
     let path = KeyPath::parse(&format!("profiles.\"{name}\""));
     let path = path.filter(|path| path.keys().len() == 2 && path.keys()[1] == name).ok_or_else(|| {
         CliError::new(Exit::Usage, format!("`{name}` cannot be a profile's name"))
@@ -119,7 +124,6 @@ pub(super) fn changed(text: &str, name: &str, profile: &Map<String, Value>, spar
             .hint(format!("change it: `hotspare config set profiles.{name}.KEY VALUE`, or `hotspare config edit`"))
             .hint(format!("or `hotspare profile remove {name}` first")));
     }
-    let value = inline(&Value::Object(profile.clone()));
     let profiles = KeyPath::parse("profiles").expect("a plain key");
     let is_first =
         edit::line_of(text, &profiles).map_err(|error| told(&error))?.is_none() && (text.trim().is_empty() || text.contains('\n'));
@@ -127,7 +131,7 @@ pub(super) fn changed(text: &str, name: &str, profile: &Map<String, Value>, spar
     let set = if is_first {
         edit::set(text, &profiles, &format!("{{\n    {}: {value}\n  }}", Value::from(name)))
     } else {
-        edit::set(text, &path, &value)
+        edit::set(text, &path, value)
     };
     let mut now = set.map_err(|error| told(&error))?.text;
     if spare {

@@ -14,7 +14,7 @@ enum Side {
 }
 
 /// The lines that change, with a little of what stands around them.
-pub(super) fn drawn(before: &str, after: &str, look: Look) -> String {
+pub(crate) fn drawn(before: &str, after: &str, look: Look) -> String {
     let lines = compared(&before.lines().collect::<Vec<_>>(), &after.lines().collect::<Vec<_>>());
     // Masked byte for byte: the lines stay the same ones.
     let (before, after) = (hotspare_config::masked(before), hotspare_config::masked(after));

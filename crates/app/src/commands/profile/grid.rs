@@ -25,6 +25,13 @@ impl Cell {
     }
 }
 
+/// Columns that the rows need where nothing is shortened.
+pub(super) fn width(rows: &[Vec<Cell>]) -> usize {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|cell| cell.text.chars().count()).max().unwrap_or_default();
+    (0..columns).map(widest).sum::<usize>() + GAP * columns.saturating_sub(1)
+}
+
 /// The rows as lines. `gives` are the columns that give way where there is too little room, the first one first.
 pub(super) fn drawn(rows: &[Vec<Cell>], gives: &[usize], look: Look) -> String {
     let shown: Vec<Vec<String>> =

@@ -1,77 +1,73 @@
-//! `hotspare profile import`: turns what other tools and other folders of Claude Code hold into profiles. Reads them only; a key stays where
-//! it is where that can be said in a profile, and goes into the keychain only with the user's word.
+//! `hotspare profile import`: turns what other tools, shells and other folders of Claude Code hold into profiles. Sources are only read; a key
+//! stays where it is if a profile can point at it, and goes into the keychain only with the user's agreement.
+//!
+//! Invariant: every entry of a source is in the report, and nothing that is stored is replaced.
 
+mod ccflare;
+mod drawn;
 mod litellm;
+mod model;
+mod names;
+mod plan;
+mod router;
+mod settings;
+mod shell;
 mod sources;
+mod switch;
+mod tables;
 mod yaml;
 
 use std::io::{self, IsTerminal, Write, stderr, stdin};
-use std::path::Path;
 use std::process::ExitCode;
 
 use hotspare_config::edit::{self, Edit};
-use hotspare_config::{Diagnostic, Errors, KeyPath, inspect};
-use serde_json::{Map, Value, json};
+use hotspare_config::{Config, Diagnostic, Errors, KeyPath, codes};
+use hotspare_upstream::{Keychain, Looked, Place};
+use serde_json::{Map, Value};
+use tokio::runtime::Runtime;
 
-use self::sources::{Found, Key, Look as Looked};
-use super::add::changed;
-use super::{diff, list, secret};
+use self::model::{Entry, KeyId, State, is_odd};
+use self::plan::{Decision, Ground, NewKey, Outcome, Plan, Stored};
+use self::sources::Sources;
+use super::add::{inline, with_profile};
+use super::diff;
 use crate::cli::Target;
 use crate::cli::profile::ImportArgs;
 use crate::commands;
-use crate::commands::config::edit::Subject;
+use crate::commands::config::edit::{Subject, told};
 use crate::error::{CliError, Exit};
-use crate::output::{self, Look, Style};
-
-/// Most names that are tried for one profile.
-const MOST_NAMES: usize = 50;
-
-/// A profile that would be added.
-struct Candidate {
-    name: String,
-    profile: Map<String, Value>,
-    from: String,
-    /// The credential that goes into the keychain under the name.
-    kept: Option<secrecy::SecretString>,
-}
+use crate::output::{self, Look};
 
 /// Runs `hotspare profile import`.
 pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
     let subject = Subject::open(&Target { config: arguments.config.clone(), project: false, local: false })?;
-    let look = Look::of_stdout();
-    let mut looked = Looked::default();
+    let home = &subject.locations.home;
+    let mut sources = Sources::default();
     if arguments.paths.is_empty() {
-        looked.everywhere(&subject.locations.home);
+        sources.everywhere(home);
     }
     for path in &arguments.paths {
-        looked.at(&std::path::absolute(path)?, &subject.locations.home);
+        sources.at(&std::path::absolute(path)?, home);
     }
-    let (candidates, mut skipped) = candidates(&subject, looked)?;
-    let mut text = subject.text.clone();
-    let mut added: Vec<Candidate> = Vec::new();
-    for candidate in candidates {
-        let next = changed(&text, &candidate.name, &candidate.profile, arguments.spare)?.text;
-        match subject.faults(&next) {
-            None => {
-                text = next;
-                added.push(candidate);
-            }
-            Some(Errors(faults)) => skipped.push((candidate.from, unusable(&candidate.name, &faults))),
-        }
+    // What is wrong before the import is no entry's fault.
+    let config = subject.judge(if subject.text.trim().is_empty() { "{}" } else { &subject.text })?;
+    let written = profile_names(&subject.text)?;
+    let keychain = Keychain::of_user();
+    let runtime = commands::runtime()?;
+    let mut draft = Draft { subject: &subject, text: subject.text.clone(), spare: arguments.spare, keychain: &keychain, runtime: &runtime };
+    let profiles = if written.is_empty() { &[][..] } else { &config.profiles[..] };
+    let mut plan = Plan::new(&mut draft, home, profiles, &written, arguments.replace);
+    let decisions = plan.decide(&sources.entries);
+    let keys = std::mem::take(&mut plan.keys);
+    let text = draft.text;
+    let look = Look::of_stdout();
+    let report = drawn::report(&sources, &decisions, home, look);
+    if !report.is_empty() {
+        output::data(&report)?;
     }
-    for (from, why) in &skipped {
-        // It may quote a file that comes from anywhere.
-        let line = format!("skipped  {}: {why}", list::tilde(from, &subject.locations.home));
-        output::talk(&line.replace(char::is_control, "?"));
-    }
-    if added.is_empty() {
+    if text == subject.text {
         output::talk("nothing to import");
         return Ok(ExitCode::SUCCESS);
-    }
-    for candidate in &added {
-        let kept = if candidate.kept.is_some() { "; its key goes into the keychain" } else { "" };
-        let from = list::tilde(&candidate.from, &subject.locations.home);
-        output::data(&format!("{}  from {from}{kept}", look.paint.paint(Style::Bold, &candidate.name)))?;
     }
     let change = edit::changed(&subject.text, text);
     if arguments.dry_run {
@@ -82,129 +78,194 @@ pub(super) fn import(arguments: &ImportArgs) -> Result<ExitCode, CliError> {
     if !arguments.yes && !agreed(&subject)? {
         return Err(CliError::new(Exit::Failed, "nothing was changed").hint("`--dry-run` shows what would change; `--yes` agrees to it"));
     }
-    for candidate in &added {
-        if let Some(key) = &candidate.kept {
-            output::talk(&format!("  the key of {} is {}", candidate.name, secret::keep(&candidate.name, key)?));
+    let config = subject.judge(&change.text)?;
+    let kept = store(&keychain, &runtime, keys)?;
+    if let Err(error) = subject.write(&change) {
+        return Err(taken_back(&keychain, &runtime, &kept, error));
+    }
+    say_done(&subject, &config, &change, &decisions, &kept, arguments.spare)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn profile_names(text: &str) -> Result<Vec<String>, CliError> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    let profiles = KeyPath::parse("profiles").expect("a plain key");
+    edit::keys(text, &profiles).map_err(|error| told(&error))
+}
+
+/// The configuration with what is imported so far, and the keychain that it is imported beside.
+struct Draft<'a> {
+    subject: &'a Subject,
+    text: String,
+    spare: bool,
+    keychain: &'a Keychain,
+    runtime: &'a Runtime,
+}
+
+impl Draft<'_> {
+    fn take(&mut self, name: &str, text: String) -> Result<(), String> {
+        match self.subject.faults(&text) {
+            None => {
+                self.text = text;
+                Ok(())
+            }
+            Some(Errors(faults)) => Err(unusable(name, &faults)),
         }
     }
-    written(&subject, &change, &added, arguments.spare)
+}
+
+impl Ground for Draft<'_> {
+    fn stored(&mut self, name: &str) -> Stored {
+        match self.runtime.block_on(self.keychain.look(name)) {
+            Looked::Absent => Stored::Absent,
+            Looked::Held(secret) => Stored::Held(KeyId::of(&secret)),
+            Looked::Occupied => Stored::Occupied,
+        }
+    }
+
+    fn add(&mut self, name: &str, profile: &Map<String, Value>, entry: &Entry) -> Result<(), String> {
+        let is_resting = entry.content.as_ref().is_ok_and(|provider| provider.state != State::Enabled);
+        let value = format!("{}{}", comment(&entry.name), inline(&Value::Object(profile.clone())));
+        let text = with_profile(&self.text, name, &value, self.spare && !is_resting).map_err(|error| error.to_string())?.text;
+        self.take(name, text)
+    }
+
+    fn point(&mut self, name: &str, entry: &str) -> Result<(), String> {
+        let path = KeyPath::parse(&format!("profiles.\"{name}\".auth.keychain")).ok_or_else(|| format!("`{name}` is no profile's name"))?;
+        let is_here = edit::line_of(&self.text, &path).ok().flatten().is_some();
+        if !is_here {
+            return Err(format!("has a key for `{name}`, which another file defines"));
+        }
+        let text = edit::set(&self.text, &path, &Value::from(entry).to_string()).map_err(|error| error.to_string())?.text;
+        self.take(name, text)
+    }
+}
+
+/// A comment with the name that a person gave, where the profile's own name cannot say it.
+fn comment(name: &str) -> String {
+    if name.is_ascii() {
+        return String::new();
+    }
+    let name: String = name.chars().map(|char| if is_odd(char) { ' ' } else { char }).collect();
+    format!("/* {} */ ", name.trim().replace("*/", "* /"))
 }
 
 /// Why what was found makes no valid profile, and how to make one.
 fn unusable(name: &str, faults: &[Diagnostic]) -> String {
     let first = faults.first();
+    if first.is_some_and(|fault| fault.code == codes::OWN_LISTENER.id) {
+        return "goes to hotspare itself: nothing to import".to_owned();
+    }
     let title = first.map_or("it would make no valid profile", |fault| fault.title.as_str());
     let help = first.and_then(|fault| fault.help.first()).map(|help| format!(": {help}")).unwrap_or_default();
-    format!("{title}{help}; add it by hand: `hotspare profile add {name} …`")
+    format!("makes no valid profile: {title}{help}; add it by hand: `hotspare profile add {name} …`")
 }
 
-fn written(subject: &Subject, change: &Edit, added: &[Candidate], spare: bool) -> Result<ExitCode, CliError> {
-    let config = subject.judge(&change.text)?;
-    subject.write(change)?;
+/// A credential that was stored.
+struct Kept {
+    key: NewKey,
+    place: Place,
+}
+
+/// Stores all credentials, or none.
+fn store(keychain: &Keychain, runtime: &Runtime, keys: Vec<NewKey>) -> Result<Vec<Kept>, CliError> {
+    let mut kept = Vec::new();
+    for key in keys {
+        match runtime.block_on(keychain.add(&key.entry, &key.secret)) {
+            Ok(place) => kept.push(Kept { key, place }),
+            Err(error) => {
+                let error = CliError::new(Exit::Failed, format!("the key `{}` cannot be stored: {error}", key.entry));
+                return Err(taken_back(keychain, runtime, &kept, error));
+            }
+        }
+    }
+    Ok(kept)
+}
+
+/// Removes the credentials that were stored before something failed.
+fn taken_back(keychain: &Keychain, runtime: &Runtime, kept: &[Kept], error: CliError) -> CliError {
+    let left: Vec<&str> = kept
+        .iter()
+        .filter(|kept| runtime.block_on(keychain.take_back(&kept.key.entry, &kept.key.secret, &kept.place)).is_err())
+        .map(|kept| kept.key.entry.as_str())
+        .collect();
+    if left.is_empty() {
+        return error.hint("nothing was imported: configuration and keychain are as they were");
+    }
+    error.hint(format!("the configuration is as it was; left in the keychain, and unused: {}", left.join(", ")))
+}
+
+fn say_done(subject: &Subject, config: &Config, change: &Edit, decisions: &[Decision], kept: &[Kept], spare: bool) -> Result<(), CliError> {
+    for kept in kept {
+        let place = match &kept.place {
+            Place::System(program) => format!("in the system's keychain (by {program})"),
+            Place::File(file) => format!("in {} (mode 0600: there is no keychain here)", file.display()),
+        };
+        output::talk(&format!("  key `{}` is kept {place}", kept.key.entry));
+    }
+    let names: Vec<&str> = decisions
+        .iter()
+        .filter_map(|decision| match &decision.outcome {
+            Outcome::Imported { name, .. } | Outcome::Replaced { name, .. } => Some(name.as_str()),
+            Outcome::Merged { .. } | Outcome::Skipped { .. } => None,
+        })
+        .collect();
     output::data(&format!(
         "imported {} into {}",
-        crate::words::several(added.len() as u64, "profile", "profiles"),
+        crate::words::several(names.len() as u64, "profile", "profiles"),
         subject.file.display()
     ))?;
-    let names: Vec<&str> = added.iter().map(|candidate| candidate.name.as_str()).collect();
-    super::add::tell_warnings(&config, &names);
+    super::add::tell_warnings(config, &names);
     subject.told(&change.undo, None);
     if spare {
-        output::talk(&format!("  chain: {}", commands::chain_line(&config)));
-    } else {
+        output::talk(&format!("  chain: {}", commands::chain_line(config)));
+    } else if decisions.iter().any(|decision| matches!(decision.outcome, Outcome::Imported { .. })) {
         output::talk("  no chain asks them yet: name them in `failover_policy.secondary_profile` (`hotspare config edit`),");
         output::talk("  or `hotspare config undo` and import them with `--spare`");
     }
-    Ok(ExitCode::SUCCESS)
+    output::talk("  prove each: `hotspare profile test NAME`");
+    Ok(())
 }
 
 fn agreed(subject: &Subject) -> io::Result<bool> {
     if !stdin().is_terminal() || !stderr().is_terminal() {
         return Ok(false);
     }
-    write!(stderr(), "add these to {}? [y/N] ", subject.file.display())?;
+    write!(stderr(), "change {} so? [y/N] ", subject.file.display())?;
     let mut answer = String::new();
     stdin().read_line(&mut answer)?;
     Ok(answer.trim().to_ascii_lowercase().starts_with('y'))
 }
 
-type Skipped = Vec<(String, String)>;
+#[cfg(test)]
+mod tests {
+    use secrecy::SecretString;
 
-/// What was found as profiles with free names; what is there already is not added again.
-fn candidates(subject: &Subject, looked: Looked) -> Result<(Vec<Candidate>, Skipped), CliError> {
-    let context = commands::context(&crate::cli::Layers::default())?;
-    let inspection = inspect(&subject.locations, &context).map_err(|errors| commands::invalid(&errors))?;
-    let home = &subject.locations.home;
-    let key = |name: &str| KeyPath::parse(&format!("profiles.\"{name}\""));
-    let mut taken: Vec<(String, Value)> = Vec::new();
-    let profiles = KeyPath::parse("profiles").expect("a plain key");
-    for name in edit::keys(&subject.text, &profiles).map_err(|error| crate::commands::config::edit::told(&error))? {
-        let mut value = key(&name).and_then(|path| inspection.get(&path)).unwrap_or_default();
-        if let Some(auth) = value.get_mut("auth") {
-            write_short(auth, home);
-        }
-        taken.push((name, value));
-    }
-    let mut skipped = looked.skipped;
-    let mut candidates = Vec::new();
-    for found in looked.found {
-        let from = found.from.clone();
-        let base = plain(&found.name);
-        let names = (1..=MOST_NAMES).map(|number| if number == 1 { base.clone() } else { format!("{base}-{number}") });
-        let mut outcome = None;
-        for name in names {
-            let candidate = candidate(&found, &name, home);
-            let value = Value::Object(candidate.profile.clone());
-            // Under whatever name.
-            if let Some((known, _)) = taken.iter().find(|(_, known)| *known == value) {
-                skipped.push((from.clone(), format!("`{known}` is there already")));
-                break;
-            }
-            if taken.iter().all(|(known, _)| *known != name) {
-                taken.push((name, value));
-                outcome = Some(candidate);
-                break;
-            }
-        }
-        candidates.extend(outcome);
-    }
-    Ok((candidates, skipped))
-}
+    use super::*;
 
-/// A folder or file below home as people write it.
-fn write_short(auth: &mut Value, home: &Path) {
-    for key in ["claude_config_dir", "file"] {
-        if let Some(path) = auth.get_mut(key)
-            && let Some(text) = path.as_str()
-        {
-            *path = list::tilde(text, home).into();
+    fn key(entry: &str) -> NewKey {
+        NewKey { entry: entry.to_owned(), secret: SecretString::from(format!("sk-\"test\"-{entry}")) }
+    }
+
+    #[test]
+    fn store_takes_back_all_keys_where_one_fails() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let keychain = Keychain::in_folder(folder.path());
+        let runtime = commands::runtime().expect("a runtime");
+        let names = || std::fs::read_dir(folder.path()).expect("a folder").flatten().map(|entry| entry.file_name()).collect::<Vec<_>>();
+        assert_eq!(store(&keychain, &runtime, vec![key("mine")]).expect("stored").len(), 1);
+        // A name that no keychain takes, and one that is taken.
+        for last in ["../x", "mine"] {
+            let error = store(&keychain, &runtime, vec![key("a"), key("b"), key(last)]).err().expect("one fails");
+            assert!(error.to_string().contains(&format!("the key `{last}` cannot be stored")), "{error}");
+            assert_eq!(names(), ["mine"], "{last}");
         }
     }
-}
 
-fn candidate(found: &Found, name: &str, home: &Path) -> Candidate {
-    let mut profile = found.profile.clone();
-    let (mut auth, kept) = match &found.key {
-        Key::Reference(auth) => (auth.clone(), None),
-        Key::Literal(secret) => (json!({ "keychain": name }), Some(secret.clone())),
-    };
-    if let Some(header) = found.header {
-        auth["header"] = header.into();
+    #[test]
+    fn comment_keeps_a_name_and_ends_where_it_should() {
+        assert_eq!([comment("GLM"), comment("智谱 */ x\n"), comment("é\u{202e}")], ["", "/* 智谱 * / x */ ", "/* é */ "]);
     }
-    write_short(&mut auth, home);
-    profile.insert("auth".to_owned(), auth);
-    if !found.models.is_empty() {
-        profile.insert("models".to_owned(), Value::Object(found.models.clone()));
-    }
-    Candidate { name: name.to_owned(), profile, from: found.from.clone(), kept }
-}
-
-/// A name as a profile may have it.
-fn plain(name: &str) -> String {
-    let kept: String = name
-        .chars()
-        .map(|char| if char.is_ascii_alphanumeric() || "._-".contains(char) { char.to_ascii_lowercase() } else { '-' })
-        .collect();
-    let kept: String = kept.trim_matches(['-', '.', '_']).chars().take(50).collect();
-    if kept.is_empty() { "imported".to_owned() } else { kept }
 }

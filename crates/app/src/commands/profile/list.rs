@@ -44,7 +44,40 @@ fn drawn(profiles: &[ProfileReport], home: &Path, look: Look) -> String {
         ]
     };
     let rows: Vec<Vec<Cell>> = std::iter::once(heading).chain(profiles.iter().map(row)).collect();
-    grid::drawn(&rows, &[5, 3, 2, 4, 0], look)
+    match look.width {
+        Some(width) if grid::width(&rows) > width => stacked(profiles, home, look, width),
+        _ => grid::drawn(&rows, &[], look),
+    }
+}
+
+/// Two lines for each profile, where one has no room for an address.
+fn stacked(profiles: &[ProfileReport], home: &Path, look: Look, width: usize) -> String {
+    let heading = ["PROFILE", "STATE", "CREDENTIAL"].map(|text| Cell::styled(text, Style::Dim)).to_vec();
+    let row = |profile: &ProfileReport| {
+        vec![
+            Cell::styled(&profile.name, Style::Bold),
+            state(&profile.state, profile.back_in_s, look),
+            credential(&profile.auth, home, look),
+        ]
+    };
+    let rows: Vec<Vec<Cell>> = std::iter::once(heading).chain(profiles.iter().map(row)).collect();
+    let heads = grid::drawn(&rows, &[2, 0], look);
+    let details = std::iter::once(None).chain(profiles.iter().map(Some));
+    let lines = heads.lines().zip(details).flat_map(|(head, profile)| {
+        let detail = profile.map(|profile| detail_lines(profile, home, look, width));
+        std::iter::once(head.to_owned()).chain(detail.into_iter().flatten())
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// Where a profile's requests go, and where it is defined.
+fn detail_lines(profile: &ProfileReport, home: &Path, look: Look, width: usize) -> Vec<String> {
+    const INDENT: usize = 4;
+    let address = profile.address.trim_start_matches("https://");
+    let kind = profile.preset.as_ref().unwrap_or(&profile.platform);
+    let words = words::fit(&format!("{kind} {address} {}", place(profile, home)), usize::MAX, look.unicode);
+    let lines = words::wrapped(&words, width.saturating_sub(INDENT).max(20));
+    lines.iter().map(|line| format!("{}{}", " ".repeat(INDENT), look.paint.paint(Style::Dim, line))).collect()
 }
 
 /// A state in one word with its sign, and when it is over.
@@ -57,8 +90,9 @@ pub(super) fn state(word: &str, back_in_s: Option<u64>, look: Look) -> Cell {
         "open" | "blocked" | "offline" | "no_credential" => (look.sign("✖", "x"), Style::Red),
         _ => (look.sign("○", "o"), Style::Dim),
     };
+    let shown = if word == "no_credential" { "key missing".to_owned() } else { word.replace('_', " ") };
     let back = back_in_s.map(|seconds| format!(" {}", words::short_span(seconds))).unwrap_or_default();
-    Cell::styled(format!("{sign} {}{back}", word.replace('_', " ")), style)
+    Cell::styled(format!("{sign} {shown}{back}"), style)
 }
 
 /// Where the credential comes from and whether it is there.

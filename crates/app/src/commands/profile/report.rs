@@ -34,7 +34,7 @@ pub(crate) struct ProfileReport {
     /// Its name.
     pub(super) name: String,
     /// What the first running gateway says (see `status --json`); with none running what the next start will know: `paused`, `blocked`,
-    /// `open`, `cooling`, else `no_credential`, `unused` (no chain asks it) or `ready`.
+    /// `open`, `cooling`, else `no_credential` (in the process that serves, where one runs), `unused` (no chain asks it) or `ready`.
     pub(super) state: String,
     /// Seconds until it may be asked again, where that is known.
     pub(super) back_in_s: Option<u64>,
@@ -73,6 +73,8 @@ pub(crate) struct AuthReport {
     pub(super) ends_in_s: Option<u64>,
     /// Whether the login has run out and is renewed when it is needed.
     pub(super) renewable: bool,
+    /// `service`, `serve` or `run`: the process that was asked whether it can be read. `None` if nothing runs, and this shell looked.
+    pub(super) seen_by: Option<String>,
 }
 
 /// One line of a model map.
@@ -157,6 +159,7 @@ pub(super) fn gather(locations: &Locations, inspection: &Inspection) -> Result<P
                 origin: origin(inspection, &profile.name),
                 gateways: at_gateways(&running, &profile.name),
             };
+            take_service_view(&mut report.auth, &running, &report.name);
             (report.state, report.back_in_s) = kept.state(&report);
             profiles.push(report);
         }
@@ -253,6 +256,7 @@ async fn auth(profile: &Profile, snapshot: &Snapshot) -> AuthReport {
         problem: None,
         ends_in_s: None,
         renewable: false,
+        seen_by: None,
     };
     let Some(target) = snapshot.id(&profile.name).and_then(|id| snapshot.target(id)) else { return report };
     match target.credential.presence().await {
@@ -263,6 +267,17 @@ async fn auth(profile: &Profile, snapshot: &Snapshot) -> AuthReport {
     }
     report.ends_in_s = target.credential.expires().map(|end| end.duration_since(SystemTime::now()).unwrap_or_default().as_secs());
     report
+}
+
+/// What the first gateway that serves the profile says of its credential goes before what this shell sees: it is what a request meets.
+fn take_service_view(auth: &mut AuthReport, running: &[(String, Status)], name: &str) {
+    let of_profile = |status: &Status| status.profiles.iter().find(|profile| profile.name == name)?.credential.clone();
+    let Some((kind, credential)) = running.iter().find_map(|(kind, status)| Some((kind, of_profile(status)?))) else { return };
+    let Some(readable) = credential.readable.filter(|_| credential.source == auth.kind) else { return };
+    let in_shell = auth.there == Some(true);
+    auth.seen_by = Some(kind.clone());
+    auth.there = Some(readable);
+    auth.problem = credential.problem.map(|problem| if in_shell { format!("{problem} in the {kind}; this shell has it") } else { problem });
 }
 
 /// The kind of credential, and where it comes from. Of a program its name alone: arguments may be anything.

@@ -2,10 +2,10 @@
 
 use std::io::{self, BufRead, IsTerminal, Read, Write, stderr, stdin};
 
-use hotspare_upstream::{Keychain, Place};
+use hotspare_upstream::{Keychain, Looked, Place};
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcsetattr};
-use secrecy::SecretString;
 use secrecy::zeroize::Zeroizing;
+use secrecy::{ExposeSecret, SecretString};
 
 use crate::commands;
 use crate::error::{CliError, Exit};
@@ -64,12 +64,25 @@ impl Drop for Unseen {
     }
 }
 
-/// Puts it into the keychain; in words where that is.
-pub(super) fn keep(entry: &str, secret: &SecretString) -> Result<String, CliError> {
-    let kept = commands::runtime()?.block_on(Keychain::of_user().store(entry, secret));
+/// Stores a credential in the keychain; the words say where that is. What the keychain has under the name stays, unless `replaces`.
+pub(super) fn keep(entry: &str, secret: &SecretString, replaces: bool) -> Result<String, CliError> {
+    let (keychain, runtime) = (Keychain::of_user(), commands::runtime()?);
+    let is_same = match runtime.block_on(keychain.look(entry)) {
+        Looked::Held(held) => held.expose_secret().trim() == secret.expose_secret().trim(),
+        Looked::Absent | Looked::Occupied => false,
+    };
+    if is_same {
+        return Ok(format!("in the keychain already, under `{entry}`"));
+    }
+    let kept = if replaces { runtime.block_on(keychain.store(entry, secret)) } else { runtime.block_on(keychain.add(entry, secret)) };
     match kept {
         Ok(Place::System(program)) => Ok(format!("kept in the operating system's keychain under `{entry}` (by {program})")),
         Ok(Place::File(file)) => Ok(format!("kept in {} (mode 0600: there is no keychain here)", file.display())),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+            Err(CliError::new(Exit::Failed, format!("the keychain has another credential under `{entry}`: nothing was changed"))
+                .hint("`--keychain NAME` stores this one under another name")
+                .hint("`--replace` puts it in the place of that one"))
+        }
         Err(error) => Err(CliError::new(Exit::Failed, format!("the credential cannot be kept: {error}"))),
     }
 }

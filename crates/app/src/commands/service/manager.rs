@@ -88,8 +88,14 @@ fn failed(program: &str, arguments: &[&str], why: &str) -> CliError {
 
 /// Whether it is systemd that listens at this address for us. Then nobody else can, and who comes waits for the service.
 pub(super) fn systemd_has_port(address: SocketAddr) -> bool {
+    systemd_port().is_some_and(|port| port == address.to_string())
+}
+
+/// The address that systemd listens at for us. `None` if its socket is not active.
+pub(super) fn systemd_port() -> Option<String> {
     let show = ["--user", "show", "--property=ActiveState", "--property=Listen", "hotspare.socket"];
-    let Ok(Some(output)) = ordered_within("systemctl", &show, SHOW_TIME) else { return false };
+    let output = ordered_within("systemctl", &show, SHOW_TIME).ok()??;
     let said = String::from_utf8_lossy(&output.stdout);
-    said.lines().any(|line| line == "ActiveState=active") && said.lines().any(|line| line.starts_with(&format!("Listen={address} ")))
+    let port = said.lines().find_map(|line| line.strip_prefix("Listen=")?.split(' ').next().map(str::to_owned));
+    port.filter(|_| said.lines().any(|line| line == "ActiveState=active"))
 }

@@ -118,11 +118,12 @@ fn state(profile: &ProfileStatus, look: Look) -> Cell {
         "cooling" => (look.sign("◐", "~"), Style::Yellow),
         "open" | "blocked" => (look.sign("✖", "x"), Style::Red),
         "half_open" => (look.sign("◑", "~"), Style::Yellow),
-        "offline" => (look.sign("✖", "x"), Style::Red),
+        "offline" | "no_credential" => (look.sign("✖", "x"), Style::Red),
         "spent" => (look.sign("✖", "x"), Style::Yellow),
         _ => (look.sign("○", "o"), Style::Dim),
     };
-    Cell::styled(format!("{sign} {}{family}{back}", profile.state.replace('_', "-")), style)
+    let word = if profile.state == "no_credential" { "key missing".to_owned() } else { profile.state.replace('_', "-") };
+    Cell::styled(format!("{sign} {word}{family}{back}"), style)
 }
 
 /// What it may take in money, or else what its answers told of its limits.

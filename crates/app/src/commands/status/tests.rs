@@ -36,6 +36,7 @@ fn profile(name: &str, state: &str) -> ProfileStatus {
         failed_5m: 0,
         budget: None,
         on_plan: false,
+        credential: None,
     }
 }
 
@@ -58,17 +59,21 @@ fn gateway(serving: &str, profiles: Vec<ProfileStatus>) -> GatewayReport {
         pauses: Vec::new(),
         switch: None,
         offline_for_s: None,
+        folders: None,
         drill: None,
         failback: Some(FailbackStatus { after_good: 2, min_stay_s: 120, at: "cold_cache".to_owned() }),
         profiles,
         exchanges: 214,
         failovers: 17,
         in_flight: 1,
+        waiting: Vec::new(),
+        next: None,
+        client_seen_ago_s: None,
         last_failover: None,
         config: None,
         ledger: None,
     };
-    GatewayReport { kind: "serve".to_owned(), status }
+    GatewayReport { kind: "serve".to_owned(), has_client: true, status }
 }
 
 fn today() -> Vec<Today> {
@@ -184,7 +189,7 @@ fn login_of_a_folder_is_shown_with_its_renewal() {
     let ended = LoginStatus { log_in: Some("CLAUDE_CONFIG_DIR=/x claude auth login".to_owned()), ..fresh };
     let text = shown(ended, 0);
     assert!(text.contains("login  second: it has ended; log in again: CLAUDE_CONFIG_DIR=/x claude auth login"), "{text}");
-    assert!(text.contains("No spare"), "a login that has ended protects from nothing: {text}");
+    assert!(text.contains("Not protected"), "a login that has ended protects from nothing: {text}");
 }
 
 /// A bench that is over is no proof of health.
@@ -198,7 +203,7 @@ fn a_primary_is_called_well_again_only_where_it_has_answered_since() {
             ..profile("work", "ready")
         };
         let status = gateway("backup", vec![work, profile("backup", "serving")]).status;
-        back(&status).expect("it is told")
+        back(&status, &Outlook::of(&status, true)).expect("it is told")
     };
     assert!(told(Some(3)).starts_with("work is well again;"));
     for before in [None, Some(40), Some(90)] {
@@ -262,7 +267,7 @@ fn what_an_older_gateway_does_not_tell_is_left_out() {
         "exchanges": 1, "failovers": 0, "in_flight": 0, "last_failover": null
     });
     let status: Status = serde_json::from_value(old).expect("readable");
-    let text = drawn(&report(vec![GatewayReport { kind: "run".to_owned(), status }]), look(Some(80), true));
+    let text = drawn(&report(vec![GatewayReport { kind: "run".to_owned(), has_client: true, status }]), look(Some(80), true));
     assert!(text.contains("◐ cooling 3s"), "{text}");
 }
 

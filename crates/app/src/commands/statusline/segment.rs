@@ -1,13 +1,20 @@
 //! Decides what the segment says: one thing, the gravest, in at most forty columns, a word beside every colour. Never looks anything up.
 
 use hotspare_gateway::Status;
-use hotspare_gateway::status::{ProfileStatus, WindowReport};
+use hotspare_gateway::status::{Chance, ProfileStatus, WaitStatus, WindowReport};
 
 use crate::output::{Look, Style};
+use crate::verdict::{Outlook, Verdict};
 use crate::words;
 
-/// Most columns.
+/// Most columns where the client does not say how many there are.
 pub(super) const COLUMNS: usize = 40;
+
+/// Most columns of a wide terminal: the line is read at a glance.
+const MAX_COLUMNS: usize = 100;
+
+/// A request that has waited for fewer seconds is no news: a long turn thinks for a while.
+const WAITING_FROM: u64 = 10;
 
 /// From this share on a usage window is told, also where the provider does not warn yet.
 const NEARLY: f64 = 0.9;
@@ -27,6 +34,9 @@ const MODEL_COLUMNS: usize = 10;
 /// Most columns of the primary's name beside the spare's.
 const PRIMARY_COLUMNS: usize = 12;
 
+/// Most columns of what is wrong with a spare.
+const WHY_COLUMNS: usize = 18;
+
 /// Fewest columns of a name; where even that is too much, the end is cut.
 const FEWEST_NAME_COLUMNS: usize = 4;
 
@@ -45,8 +55,13 @@ impl Segment {
     /// A name of any length within a frame of words.
     fn around(style: Style, before: &str, name: &str, after: &str, look: Look) -> Self {
         let taken = before.chars().count() + after.chars().count();
-        let name = words::fit(name, COLUMNS.saturating_sub(taken).max(FEWEST_NAME_COLUMNS), look.unicode);
-        Self::new(style, words::fit(&format!("{before}{name}{after}"), COLUMNS, look.unicode))
+        let name = words::fit(name, columns(look).saturating_sub(taken).max(FEWEST_NAME_COLUMNS), look.unicode);
+        Self::text(style, &format!("{before}{name}{after}"), look)
+    }
+
+    /// Text of any length, cut to the columns that there are.
+    fn text(style: Style, text: &str, look: Look) -> Self {
+        Self::new(style, words::fit(text, columns(look), look.unicode))
     }
 
     /// Nothing of ours runs where the client goes.
@@ -55,10 +70,10 @@ impl Segment {
         Self::new(Style::Red, format!("{sign} hotspare down {dot} hotspare doctor"))
     }
 
-    /// It runs, and does not answer in time.
-    pub(super) fn silent(look: Look) -> Self {
-        let (sign, dot) = (look.sign("✖", "x"), look.sign("·", "-"));
-        Self::new(Style::Red, format!("{sign} hotspare silent {dot} hotspare doctor"))
+    /// It runs, and has not answered within so many seconds.
+    pub(super) fn late(seconds: u64, look: Look) -> Self {
+        let (sign, dot) = (look.sign("⚠", "!"), look.sign("·", "-"));
+        Self::new(Style::Yellow, format!("{sign} no answer in {seconds} s {dot} hotspare doctor"))
     }
 
     /// The client goes to another address: it is not protected.
@@ -80,16 +95,26 @@ pub(super) fn of(status: &Status, cost_today: Option<u64>, clock: &dyn Fn(u64) -
         let time = if seconds < CLOCK_REACH { clock(seconds) } else { None };
         time.unwrap_or_else(|| words::short_span(seconds))
     };
+    let outlook = Outlook::of(status, true);
+    let cross = look.sign("✖", "x");
+    if let Some(seconds) = status.offline_for_s {
+        return Some(Segment::new(Style::Red, format!("{cross} network down {dot} next {}", when(seconds))));
+    }
+    if outlook.is_total_failure() {
+        let next = outlook.next.profiles.iter().filter_map(|prospect| prospect.back_in_s).min();
+        let next = next.map(|seconds| format!(" {dot} next {}", when(seconds))).unwrap_or_default();
+        let head = if outlook.verdict == Verdict::Failed { "every profile failed" } else { "no profile" };
+        let faults = outlook.all_faults().map(|faults| format!(" {dot} {faults}")).unwrap_or_default();
+        // Why is told where there is room for it.
+        let whole = format!("{cross} {head}{next}{faults}");
+        let short = if whole.chars().count() <= columns(look) { whole } else { format!("{cross} {head}{next}") };
+        return Some(Segment::text(Style::Red, &short, look));
+    }
     if !status.enabled {
         return Some(Segment::new(Style::Yellow, format!("{} failover is off {dot} no spare is asked", look.sign("○", "o"))));
     }
-    if let Some(seconds) = status.offline_for_s {
-        return Some(Segment::new(Style::Red, format!("{} network down {dot} next {}", look.sign("✖", "x"), when(seconds))));
-    }
-    if status.profiles.iter().all(is_held) {
-        let next = status.profiles.iter().filter_map(|profile| profile.back_in_s).min();
-        let next = next.map(|seconds| format!(" {dot} next {}", when(seconds))).unwrap_or_default();
-        return Some(Segment::new(Style::Red, format!("{} no profile{next}", look.sign("✖", "x"))));
+    if let Some(waiting) = status.waiting.iter().find(|waiting| waiting.for_s >= WAITING_FROM) {
+        return Some(Segment::text(Style::Yellow, &waiting_text(waiting, look), look));
     }
     if let Some(drill) = &status.drill {
         let before = format!("{} {}drill {}: ", look.sign("⚑", "!"), if drill.live { "live " } else { "" }, drill.fault);
@@ -110,11 +135,19 @@ pub(super) fn of(status: &Status, cost_today: Option<u64>, clock: &dyn Fn(u64) -
         return Some(Segment::around(Style::Yellow, arrows, &status.serving, &format!("{model}{because}{cost}"), look));
     }
     let shield = look.sign("⛨ ", "! ");
-    let spare = if status.profiles[1..].iter().any(|profile| !is_held(profile)) { "spare ready" } else { "no spare" };
+    let spare = if outlook.usable_spares().is_empty() { "no spare" } else { "spare ready" };
     let next = format!(" {} {spare}", look.sign("→", "->"));
-    if is_held(primary) {
-        let reason = reason(primary).unwrap_or_else(|| primary.state.clone());
-        return Some(Segment::around(Style::Yellow, shield, &primary.name, &format!(" {reason}{next}"), look));
+    let prospect = outlook.prospect(&primary.name).filter(|prospect| prospect.verdict != Chance::Usable);
+    if let Some(prospect) = prospect {
+        let family = primary.family.as_ref().map(|family| format!(" {family}")).unwrap_or_default();
+        let told = reason(primary).or_else(|| prospect.why.clone()).unwrap_or_else(|| primary.state.replace('_', " "));
+        return Some(Segment::around(Style::Yellow, shield, &primary.name, &format!("{family} {told}{next}"), look));
+    }
+    if outlook.verdict == Verdict::Alone
+        && let Some((name, why)) = outlook.faults().first()
+    {
+        let (circle, why) = (look.sign("○ no spare: ", "o no spare: "), words::fit(why, WHY_COLUMNS, look.unicode));
+        return Some(Segment::around(Style::Yellow, circle, name, &format!(" {why}"), look));
     }
     if let Some(window) = fullest(&primary.windows) {
         let until = |seconds: u64| look.sign("↻", if seconds < CLOCK_REACH { "until " } else { "for " });
@@ -136,8 +169,23 @@ fn model_name(model: &str, look: Look) -> String {
     words::fit(name.strip_prefix("claude-").unwrap_or(name), MODEL_COLUMNS, look.unicode)
 }
 
-fn is_held(profile: &ProfileStatus) -> bool {
-    matches!(profile.state.as_str(), "cooling" | "open" | "blocked" | "offline" | "paused") && profile.family.is_none()
+/// Columns that there are.
+fn columns(look: Look) -> usize {
+    look.width.map_or(COLUMNS, |width| width.clamp(COLUMNS, MAX_COLUMNS))
+}
+
+/// Where a request waits, and what follows.
+fn waiting_text(waiting: &WaitStatus, look: Look) -> String {
+    let (sign, arrow) = (look.sign("⧗", "~"), look.sign("→", "->"));
+    let at = waiting.profile.as_deref().unwrap_or("a cooldown");
+    let (at, to) =
+        (words::fit(at, PRIMARY_COLUMNS, look.unicode), waiting.to.as_deref().map(|to| words::fit(to, PRIMARY_COLUMNS, look.unicode)));
+    let time = words::short_span(waiting.for_s);
+    match (to, waiting.goes_on_in_s.map(words::short_span)) {
+        (Some(to), Some(next)) => format!("{sign} {at} {time} {arrow} {to} in {next}"),
+        (None, Some(next)) => format!("{sign} {at} {time}, ends in {next}"),
+        _ => format!("{sign} {at} {time}"),
+    }
 }
 
 /// Why the primary does not serve: the status where there is one, else the failure's short name.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use hotspare_core::attempt::AttemptKind;
-use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, HookWord, RulingEntry, id_text};
+use hotspare_core::record::{AttemptEntry, Decision, ExchangeRecord, HookWord, Reception, RulingEntry, id_text};
 use hotspare_core::{ClientKind, Outcome, Tokens};
 use hotspare_store::Row;
 
@@ -83,12 +83,12 @@ impl Picture {
 
     /// How it ended, in one sentence.
     fn headline(&self, record: &ExchangeRecord) -> String {
-        let who = record.served_by.as_deref().map_or_else(|| "nobody".to_owned(), |name| self.shown(name));
+        let who = record.served_by.as_deref().map_or_else(|| "no profile".to_owned(), |name| self.shown(name));
         let (yes, no, half) = (self.look.sign("✔", "+"), self.look.sign("✖", "x"), self.look.sign("⇄", "~"));
         let (style, sentence) = match record.outcome {
             Outcome::Served if record.on_spare => (Style::Green, format!("{yes} Served by the spare {who}")),
             Outcome::Served => (Style::Green, format!("{yes} Served by {who}")),
-            Outcome::Relayed => (Style::Yellow, format!("{half} Refused by {who}, passed on as it came")),
+            Outcome::Relayed => self.relayed(record, half, no),
             Outcome::Cut => (Style::Red, format!("{no} Broke off at {who} and was cut")),
             Outcome::HandedBack => (Style::Yellow, format!("{half} Broke off at {who}, handed back to the client")),
             Outcome::Exhausted => (Style::Red, format!("{no} No profile could answer")),
@@ -99,6 +99,19 @@ impl Picture {
             count => format!(", {count} attempts"),
         };
         format!("{}{attempts}, {}", self.paint(style, &sentence), words::time(record.took_us))
+    }
+
+    /// A refusal of the request itself, or the end of a request that no profile answered.
+    fn relayed(&self, record: &ExchangeRecord, half: &str, no: &str) -> (Style, String) {
+        let refuser = record.refuser().map(|name| self.shown(name));
+        match (record.reception(), refuser) {
+            (Reception::Refused(profile), _) => (Style::Yellow, format!("{half} Refused by {}, passed on as it came", self.shown(profile))),
+            (_, Some(profile)) if record.profiles().len() < 2 => {
+                (Style::Red, format!("{no} Failed at {profile}, passed on as it came; no spare is in the chain"))
+            }
+            (_, Some(profile)) => (Style::Red, format!("{no} No profile could answer; the client got the refusal of {profile}")),
+            (_, None) => (Style::Red, format!("{no} No profile could answer")),
+        }
     }
 
     /// Which request it was.
@@ -213,6 +226,8 @@ impl Picture {
         let dot = self.look.sign(" · ", ", ");
         let origin = record.rule.as_deref().map_or_else(String::new, |rule| format!(", {}", self.shown(&shortened_path(rule, home))));
         let mut notes = vec![("rule", format!("chain `{}`{origin}", self.shown(&record.chain)))];
+        notes.extend(record.folder.as_deref().map(|folder| ("folder", self.shown(&shortened_path(folder, home)))));
+        notes.extend(record.limited.as_deref().map(|why| ("limit", self.shown(why))));
         if let Some(drill) = record.drill {
             let what = if drill.live {
                 "live: this request was real, and so was who answered; the fault was not"

@@ -285,3 +285,17 @@ fn who_served_a_session_before_is_known_for_the_way_back() {
     back.expect(&["initial 0", "commit #0", "end Complete"]);
     assert_eq!(back.exchange.as_ref().unwrap().left(), Some(ProfileId(1)));
 }
+
+#[test]
+fn session_after_a_reset_reports_where_it_was() {
+    let manual = |rig: &mut Rig| rig.policy.failback.at = crate::policy::FailbackAt::Manual;
+    let mut rig = Rig::new(2).with(manual).begin();
+    rig.overload().head().content().success().ends();
+    let mut world = std::mem::take(&mut rig.world);
+    world.reset(None);
+    let clock = rig.clock;
+    let mut back = Rig::new(2).with(manual).with(|rig| (rig.world, rig.clock) = (world, clock)).begin();
+    back.head().content().success().ends();
+    back.expect(&["initial 0", "commit #0", "end Complete"]);
+    assert_eq!(back.exchange.as_ref().unwrap().left(), Some(ProfileId(1)));
+}

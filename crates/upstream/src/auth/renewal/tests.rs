@@ -181,7 +181,7 @@ async fn failed_renewal_is_not_repeated_until_the_file_changes() {
         let credential = lab.credential();
         for _ in 0..3 {
             let error = header(&credential).await.expect_err("not renewed");
-            assert!(matches!(error, CredentialError::LoginNotRenewed { .. }) && error.passes(), "{error:?}");
+            assert!(matches!(error, CredentialError::LoginNotRenewed { .. }), "{error:?}");
             assert!(error.to_string().contains(said) && error.to_string().contains("24 h ago"), "{act}: {error}");
         }
         assert_eq!(lab.runs(), 1, "{act}");

@@ -1,6 +1,7 @@
 //! Holds the screen at 80 and 120 columns, with and without colour and more than ASCII.
 
 use hotspare_core::Fault;
+use hotspare_gateway::drill::{ProofState, SpareCheck};
 
 use super::*;
 use crate::output::Paint;
@@ -13,7 +14,7 @@ const LOOKS: [(&str, Look); 4] = [
 ];
 
 fn proof(name: &str, words: &str) -> Proof {
-    Proof { name: name.to_owned(), held: true, after_ms: Some(4), words: words.to_owned() }
+    Proof { name: name.to_owned(), held: true, unproved: false, after_ms: Some(4), words: words.to_owned() }
 }
 
 fn passed() -> DrillReport {
@@ -36,7 +37,30 @@ fn passed() -> DrillReport {
         served_by: Some("openrouter-backup".to_owned()),
         proofs,
         passed: true,
+        proved: true,
+        models: Vec::new(),
+        checked: vec![SpareCheck {
+            profile: "openrouter-backup".to_owned(),
+            state: ProofState::Proved,
+            words: "accepts its key".to_owned(),
+            took_ms: Some(12),
+            unproved_models: Vec::new(),
+        }],
     }
+}
+
+/// Failover works, but nothing that is free proves the spare.
+fn unproved() -> DrillReport {
+    let not = |name: &str, words: &str| Proof { held: false, unproved: true, after_ms: None, ..proof(name, words) };
+    let proofs = [
+        passed().proofs,
+        vec![
+            Proof { after_ms: None, ..proof("model", "claude-opus-5-5: openrouter-backup as anthropic/claude-opus-5.5") },
+            not("spare", "openrouter-backup: reached, but nothing that is free proves its key"),
+            not("client", "Claude Code's settings name no hotspare; `hotspare install`, or `hotspare run -- claude`"),
+        ],
+    ];
+    DrillReport { proofs: proofs.concat(), proved: false, ..passed() }
 }
 
 fn failed() -> DrillReport {
@@ -54,6 +78,7 @@ fn screens() {
     for (name, look) in LOOKS {
         insta::assert_snapshot!(format!("passed {name}"), drawn(&passed(), look));
     }
+    insta::assert_snapshot!("unproved", drawn(&unproved(), LOOKS[0].1));
     insta::assert_snapshot!("failed", drawn(&failed(), LOOKS[0].1));
     insta::assert_snapshot!("without a spare", drawn(&without_a_spare(), LOOKS[0].1));
 }
@@ -61,7 +86,7 @@ fn screens() {
 #[test]
 fn no_line_is_wider_than_the_screen() {
     for (_, look) in LOOKS.into_iter().filter(|(name, _)| !name.contains("color")) {
-        for report in [passed(), failed(), without_a_spare()] {
+        for report in [passed(), unproved(), failed(), without_a_spare()] {
             let text = drawn(&report, look);
             assert!(text.lines().all(|line| line.chars().count() <= look.width.unwrap_or(usize::MAX)), "{text}");
             assert!(look.unicode || text.is_ascii(), "{text}");

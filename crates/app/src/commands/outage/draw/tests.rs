@@ -37,10 +37,12 @@ fn report() -> OutageReport {
         sure: true,
         verdict: "work is overloaded".to_owned(),
         advice: vec![
-            "nothing: openrouter-backup stands in; `hotspare status` shows it".to_owned(),
+            "requests go to openrouter-backup meanwhile; `hotspare status` shows it".to_owned(),
             "what the provider says: status.claude.com".to_owned(),
         ],
         spares: vec!["openrouter-backup".to_owned()],
+        held: Vec::new(),
+        is_total: false,
         seen: Observations {
             hosts: vec![
                 host("api.anthropic.com", &["work"], "Google Trust Services"),
@@ -78,8 +80,24 @@ fn intercepted() -> OutageReport {
     report
 }
 
+/// The first is overloaded, and the spare is out of credit.
+fn all_down() -> OutageReport {
+    let spare = HeldSpare {
+        profile: "openrouter-backup".to_owned(),
+        why: "402 billing".to_owned(),
+        because: Some(FailureKind::Billing),
+        back_in_s: Some(120),
+    };
+    let mut report = report();
+    report.verdict = "work is overloaded, and no spare can stand in".to_owned();
+    report.advice[0] = "no request is answered now: no spare can stand in (below, with what ends it)".to_owned();
+    (report.spares, report.held, report.is_total) = (Vec::new(), vec![spare], true);
+    report
+}
+
 #[test]
 fn screens() {
+    insta::assert_snapshot!("all down 80", drawn(&all_down(), LOOKS[0].1));
     for (name, look) in LOOKS {
         insta::assert_snapshot!(format!("overloaded {name}"), drawn(&report(), look));
         insta::assert_snapshot!(format!("intercepted {name}"), drawn(&intercepted(), look));
@@ -89,7 +107,7 @@ fn screens() {
 #[test]
 fn no_line_is_wider_than_the_screen() {
     for (_, look) in LOOKS.into_iter().filter(|(name, _)| !name.contains("color")) {
-        for report in [report(), intercepted()] {
+        for report in [report(), intercepted(), all_down()] {
             let text = drawn(&report, look);
             assert!(text.lines().all(|line| line.chars().count() <= look.width.unwrap_or(usize::MAX)), "{text}");
             assert!(look.unicode || text.is_ascii(), "{text}");

@@ -1,165 +1,182 @@
-//! Reads the files of other tools and of Claude Code's other folders, as far as they hold endpoints and keys. Never writes, and makes no file
-//! beside them: databases are opened as unchanging.
+//! Finds and reads the files of other tools and of Claude Code's other folders, and turns each into entries. Nothing is written and nothing
+//! is run.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use rusqlite::{Connection, OpenFlags};
-use secrecy::SecretString;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
-use super::yaml;
+use super::model::{ANTHROPIC, API_KEY, Entry, Provider, host, is_anthropic, key};
+use super::settings::{Setting, about, of_settings, of_variables};
+use super::shell::{Group, Language, Scope, Shell};
+use super::tables::{self, Tables};
+use super::{ccflare, litellm, router, switch, yaml};
+use crate::found;
 
 /// Largest file that is read.
-const FILE_CAP: u64 = 8 * 1024 * 1024;
+const FILE_CAP: u64 = 32 * 1024 * 1024;
 
 /// Most entries of one file.
-pub(super) const MOST: usize = 64;
+const MAX_ENTRIES: usize = 4096;
 
-/// The header in which the tools send a key to an endpoint in Anthropic's format, where nothing else is said.
-pub(super) const API_KEY: &str = "x-api-key";
+/// Variables that make a set of them an endpoint of its own.
+const ENDPOINT: [&str; 8] = [
+    "ANTHROPIC_BASE_URL",
+    "ANTHROPIC_AUTH_TOKEN",
+    "ANTHROPIC_API_KEY",
+    "CLAUDE_CODE_OAUTH_TOKEN",
+    "CLAUDE_CODE_USE_BEDROCK",
+    "CLAUDE_CODE_USE_VERTEX",
+    "CLAUDE_CODE_USE_FOUNDRY",
+    "CLAUDE_CODE_USE_ANTHROPIC_AWS",
+];
 
-const ANTHROPIC: &str = "https://api.anthropic.com";
+/// Variables that hold a credential.
+const CREDENTIALS: [&str; 3] = ["ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_API_KEY", "CLAUDE_CODE_OAUTH_TOKEN"];
 
-/// Where a credential is.
-pub(super) enum Key {
-    /// A profile can say where it is.
-    Reference(Value),
-    /// It stands in the file itself, among other things.
-    Literal(SecretString),
-}
-
-/// A way out that another tool knows.
-pub(super) struct Found {
-    pub name: String,
-    pub from: String,
-    /// Platform and address.
-    pub profile: Map<String, Value>,
-    pub key: Key,
-    /// The header that the credential goes in, where the platform's own is not the one.
-    pub header: Option<&'static str>,
-    pub models: Map<String, Value>,
-}
-
-/// Everything that was found, and what cannot be used with the reason.
+/// Everything that was found, in order, and what is to be said of whole files.
 #[derive(Default)]
-pub(super) struct Look {
-    pub found: Vec<Found>,
-    pub skipped: Vec<(String, String)>,
+pub(super) struct Sources {
+    /// The entries.
+    pub entries: Vec<Entry>,
+    /// Files and folders of which nothing can be read, and what is not seen of others.
+    pub remarks: Vec<(PathBuf, String)>,
 }
 
-/// better-ccflare's accounts. Those with a key have it in `api_key`; older ones of these providers in `refresh_token`, where it is no login's
-/// (`refreshToken` in the files named at [`Look::ccflare`]). Older ones have no `model_mappings` either.
-fn ccflare_accounts(file: &Path) -> rusqlite::Result<Vec<[String; 5]>> {
-    let accounts = |models: &str| {
-        let sql = format!(
-            "SELECT name, provider, CASE
-                WHEN COALESCE(api_key, '') <> '' THEN api_key
-                WHEN provider IN ('zai', 'minimax', 'deepseek', 'anthropic-compatible') THEN refresh_token
-            END, custom_endpoint, {models} FROM accounts"
-        );
-        rows(file, &sql)
-    };
-    accounts("model_mappings").or_else(|_| accounts("''"))
-}
-
-/// A model map of better-ccflare's: whole names, and words such as `opus` for every model with the word in its name. Of several models the
-/// first is the one that is asked.
-fn ccflare_models(text: &str) -> Map<String, Value> {
-    let known: Map<String, Value> = serde_json::from_str(text).unwrap_or_default();
-    let entry = |(from, to): (&String, &Value)| {
-        let to = to.as_str().or_else(|| to[0].as_str()).filter(|to| !to.is_empty())?;
-        let from = if from.starts_with("claude") { from.clone() } else { format!("claude-{from}-*") };
-        Some((from, to.into()))
-    };
-    known.iter().filter_map(entry).collect()
-}
-
-impl Look {
-    /// The folders of Claude Code, those that shell aliases name, and the files of other tools, all below home.
+impl Sources {
+    /// Reads Claude Code's folders, those that shells name, and the files of other tools, all below a home folder.
     pub(super) fn everywhere(&mut self, home: &Path) {
         let own = home.join(".claude");
-        let mut folders = crate::found::folders(home, &own);
-        for file in [".bashrc", ".bash_aliases", ".zshrc", ".profile", ".config/fish/config.fish"] {
-            folders.extend(text(&home.join(file)).map(|text| alias_folders(&text, home)).unwrap_or_default());
+        let mut shell = Shell::default();
+        for file in found::tools::shell_files(home) {
+            self.shell_file(&mut shell, &file);
         }
+        let mut folders = found::folders(home, &own);
+        folders.extend(named_folders(&shell, home));
         folders.sort();
         folders.dedup();
         for folder in folders.iter().filter(|folder| **folder != own) {
             self.claude_folder(folder);
         }
-        for file in [
-            ".config/teamclaude.json",
-            ".claude-code-router/config.json",
-            ".claude-code-router/config.sqlite",
-            ".cc-switch/config.json",
-            ".cc-switch/cc-switch.db",
-            ".config/better-ccflare/better-ccflare.db",
-            "Library/Application Support/better-ccflare/better-ccflare.db",
-            "litellm_config.yaml",
-            ".litellm/config.yaml",
-            ".config/litellm/config.yaml",
-        ] {
-            if home.join(file).is_file() {
-                self.file(&home.join(file), home);
-            }
+        for found in found::tools::tool_files(home) {
+            self.file(&found.file, home);
         }
+        self.shell_groups(&shell, home);
     }
 
-    /// One folder or file that the user named.
+    /// Reads one folder or file that the user named.
     pub(super) fn at(&mut self, path: &Path, home: &Path) {
         if path.is_dir() {
             self.claude_folder(path);
         } else if path.is_file() {
             self.file(path, home);
         } else {
-            self.skip(path, "there is no such file or folder");
+            self.remark(path, "there is no such file or folder");
         }
     }
 
-    /// Leaves something out.
-    pub(super) fn skip(&mut self, path: impl AsRef<Path>, why: impl Into<String>) {
-        self.skipped.push((path.as_ref().display().to_string(), why.into()));
+    fn remark(&mut self, path: &Path, words: impl Into<String>) {
+        self.remarks.push((path.to_owned(), words.into()));
+    }
+
+    fn add(&mut self, file: &Path, entries: Vec<Entry>) {
+        let count = entries.len();
+        self.entries.extend(entries.into_iter().take(MAX_ENTRIES));
+        if count > MAX_ENTRIES {
+            self.remark(file, format!("{} of its {count} entries were not looked at: {MAX_ENTRIES} are the limit", count - MAX_ENTRIES));
+        }
     }
 
     fn file(&mut self, file: &Path, home: &Path) {
         let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
         let extension = file.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
-        if matches!(extension.as_str(), "db" | "sqlite") {
+        if is_database(file) {
             return self.database(file);
         }
-        if matches!(extension.as_str(), "yaml" | "yml") {
-            return match text(file).and_then(|text| yaml::read(&text)) {
-                Some(value) => self.litellm(file, &value),
-                None => self.skip(file, "it is not YAML, or too large"),
-            };
+        let text = match text(file) {
+            Ok(text) => text,
+            Err(why) => return self.remark(file, why),
+        };
+        match extension.as_str() {
+            "sql" => return self.tables(file, &Tables::dump(&text)),
+            "yaml" | "yml" => {
+                return match yaml::read(&text) {
+                    Some(value) if value["model_list"].is_array() => self.add(file, litellm::entries(file, &value)),
+                    Some(_) => self.remark(file, "it has no `model_list`: no LiteLLM file that can be read here"),
+                    None => self.remark(file, "it is not YAML, or too large"),
+                };
+            }
+            _ => {}
         }
-        if matches!(name.as_str(), ".bashrc" | ".bash_aliases" | ".zshrc" | ".profile" | "config.fish") {
-            return alias_folders(&text(file).unwrap_or_default(), home).iter().for_each(|folder| self.claude_folder(folder));
+        if let Some(language) = language(&name, &extension) {
+            let mut shell = Shell::default();
+            shell.read(file, &text, language);
+            for folder in named_folders(&shell, home) {
+                self.claude_folder(&folder);
+            }
+            let before = self.entries.len();
+            self.shell_groups(&shell, home);
+            if self.entries.len() == before && named_folders(&shell, home).is_empty() {
+                self.remark(file, "it sends Claude Code nowhere: no `ANTHROPIC_BASE_URL`, key or `CLAUDE_CONFIG_DIR`");
+            }
+            return;
         }
-        match text(file).and_then(|text| serde_json::from_str::<Value>(&text).ok()) {
-            Some(value) => self.known(file, &value),
-            None => self.skip(file, "it is not JSON, or too large"),
+        match hotspare_config::json5(&text) {
+            Some(value) => self.json(file, &value),
+            None => self.remark(file, "it is not JSON"),
         }
     }
 
-    fn known(&mut self, file: &Path, value: &Value) {
+    fn json(&mut self, file: &Path, value: &Value) {
         if value["accounts"].is_array() {
-            self.teamclaude(file, value);
-        } else if value["Providers"].is_array() {
-            self.router(file, value);
-        } else if value["claude"]["providers"].is_object() {
-            for provider in value["claude"]["providers"].as_object().into_iter().flatten().map(|(_, provider)| provider).take(MOST) {
-                self.settings(file, provider["name"].as_str().unwrap_or("cc-switch"), &provider["settingsConfig"]);
-            }
+            self.add(file, teamclaude(file, value));
+        } else if router::is_config(value) {
+            self.add(file, router::entries(file, value));
+        } else if switch::is_json(value) {
+            self.add(file, switch::of_json(file, value));
+        } else if value["model_list"].is_array() {
+            self.add(file, litellm::entries(file, value));
         } else if value["env"].is_object() || value["apiKeyHelper"].is_string() {
             let name = file.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
             self.settings(file, name.trim_start_matches('.'), value);
         } else {
-            self.skip(file, "no format that is known here");
+            self.remark(file, "no format that is known here");
         }
+    }
+
+    fn settings(&mut self, file: &Path, name: &str, settings: &Value) {
+        self.add(file, vec![Entry { name: name.to_owned(), from: file.to_owned(), content: of_settings(settings) }]);
+    }
+
+    fn database(&mut self, file: &Path) {
+        match Tables::open(file) {
+            Some(tables) => {
+                self.tables(file, &tables);
+                if tables.is_behind() {
+                    self.remark(file, "its program runs: what it has not written back yet is not seen");
+                }
+            }
+            None => self.remark(file, "it cannot be opened as a database"),
+        }
+    }
+
+    fn tables(&mut self, file: &Path, tables: &Tables) {
+        let entries = if let Some(rows) = tables.rows("providers").filter(|rows| rows.iter().all(|row| row.contains_key("app_type"))) {
+            switch::of_rows(file, rows)
+        } else if let Some(rows) = tables.rows("accounts").filter(|rows| rows.iter().all(|row| row.contains_key("name"))) {
+            ccflare::of_rows(file, rows)
+        } else if let Some(rows) = tables.rows("app_config") {
+            let config = rows.iter().find(|row| tables::text(row, "key") == "default");
+            let value = config.and_then(|row| serde_json::from_str::<Value>(tables::text(row, "value_json")).ok()).unwrap_or_default();
+            router::entries(file, &value)
+        } else {
+            return self.remark(file, "no database that is known here");
+        };
+        if entries.is_empty() {
+            self.remark(file, "it holds no provider");
+        }
+        self.add(file, entries);
     }
 
     /// A folder that Claude Code uses with `CLAUDE_CONFIG_DIR`.
@@ -171,220 +188,265 @@ impl Look {
             Some(rest) => rest.strip_prefix(['-', '_', '.']).filter(|rest| !rest.is_empty()).unwrap_or(short),
             None => short,
         };
-        let settings = text(&folder.join("settings.json")).and_then(|text| serde_json::from_str::<Value>(&text).ok()).unwrap_or_default();
-        if settings["env"]["ANTHROPIC_BASE_URL"].as_str().is_some_and(|url| !is_anthropic(url)) {
-            return self.settings(&folder.join("settings.json"), name, &settings);
+        let file = folder.join("settings.json");
+        let settings = match text(&file).map(|text| hotspare_config::json5(&text)) {
+            Ok(Some(settings)) => settings,
+            Ok(None) if file.is_file() => return self.remark(&file, "it is not JSON"),
+            _ => Value::Null,
+        };
+        let found = of_settings(&settings);
+        // Another address, or a cloud: the login that may be in the folder is not what Claude Code uses with it.
+        let leads_away = match &found {
+            Ok(provider) => !is_anthropic(&provider.address),
+            Err(_) => settings["env"]["ANTHROPIC_BASE_URL"].as_str().is_some_and(|url| !is_anthropic(url)) || is_cloud(&settings),
+        };
+        if leads_away {
+            return self.add(&file, vec![Entry { name: name.to_owned(), from: file.clone(), content: found }]);
         }
         if hotspare_upstream::describe_claude_folder(folder).is_none() {
-            return self.skip(folder, "it holds no login, key or helper");
+            return self.remark(folder, "it holds no login, key or helper");
         }
-        self.login(folder, name, &folder.display().to_string());
+        self.add(folder, vec![Entry { name: name.to_owned(), from: folder.to_owned(), content: Ok(Provider::folder(folder)) }]);
     }
 
-    /// A login or key that Claude Code keeps in a folder.
-    fn login(&mut self, from: &Path, name: &str, folder: &str) {
-        let key = Key::Reference(json!({ "claude_config_dir": folder }));
-        self.add(from, name, ANTHROPIC, key, None, Map::new());
-    }
-
-    /// Claude Code's settings, in a file or as cc-switch keeps them.
-    fn settings(&mut self, file: &Path, name: &str, settings: &Value) {
-        let env = |key: &str| settings["env"][key].as_str().filter(|text| !text.trim().is_empty());
-        let url = env("ANTHROPIC_BASE_URL").unwrap_or(ANTHROPIC);
-        let (token, key) = (env("ANTHROPIC_AUTH_TOKEN"), env("ANTHROPIC_API_KEY"));
-        // As Claude Code sends them.
-        let header = if token.is_none() && key.is_some() { Some(API_KEY) } else { None };
-        let key = match token.or(key) {
-            Some(key) => literal(key),
-            None => match settings["apiKeyHelper"].as_str() {
-                Some(helper) => Key::Reference(json!({ "command": ["sh", "-c", helper] })),
-                None if is_anthropic(url) => return self.skip(file, format!("`{name}` is the client's own login: nothing to import")),
-                None => return self.skip(file, format!("`{name}` has an address and no key")),
-            },
-        };
-        let mut models = Map::new();
-        for (pattern, variable) in [
-            ("claude-opus-*", "ANTHROPIC_DEFAULT_OPUS_MODEL"),
-            ("claude-sonnet-*", "ANTHROPIC_DEFAULT_SONNET_MODEL"),
-            ("claude-haiku-*", "ANTHROPIC_DEFAULT_HAIKU_MODEL"),
-            ("claude-*", "ANTHROPIC_MODEL"),
-        ] {
-            let model = env(variable).or_else(|| if pattern == "claude-haiku-*" { env("ANTHROPIC_SMALL_FAST_MODEL") } else { None });
-            models.extend(model.filter(|_| !is_anthropic(url)).map(|model| (pattern.to_owned(), model.into())));
+    fn shell_file(&mut self, shell: &mut Shell, file: &Path) {
+        let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        let extension = file.extension().map(|extension| extension.to_string_lossy().to_lowercase()).unwrap_or_default();
+        match text(file) {
+            Ok(text) => shell.read(file, &text, language(&name, &extension).unwrap_or(Language::Posix)),
+            Err(why) => self.remark(file, why),
         }
-        self.add(file, name, url, key, header, models);
     }
 
-    fn teamclaude(&mut self, file: &Path, value: &Value) {
-        let shared = value["upstream"].as_str().unwrap_or(ANTHROPIC);
-        for account in value["accounts"].as_array().into_iter().flatten().take(MOST) {
-            let name = account["name"].as_str().unwrap_or("account");
-            if let Some(folder) = account["importFrom"].as_str().and_then(|file| file.strip_suffix("/.credentials.json")) {
-                self.login(file, name, folder);
+    fn shell_groups(&mut self, shell: &Shell, home: &Path) {
+        for group in &shell.groups {
+            if !Shell::sets(group, &ENDPOINT) {
                 continue;
             }
-            let Some(key) = account["apiKey"].as_str() else {
-                self.skip(file, format!("`{name}` is a login that teamclaude keeps and renews: two who renew one login end it"));
-                continue;
+            // A key of its own stands alone, and a key that was exported for another address does not go to this one.
+            let has_key = Shell::sets(group, &CREDENTIALS);
+            let get = |name: &str| {
+                let is_foreign = has_key && CREDENTIALS.contains(&name) && !Shell::sets(group, &[name]);
+                if is_foreign { None } else { shell.setting(group, name, home) }
             };
-            let models = account["modelMap"].as_object().cloned().unwrap_or_default();
-            self.add(file, name, account["upstream"].as_str().unwrap_or(shared), literal(key), Some(API_KEY), models);
-        }
-    }
-
-    fn router(&mut self, file: &Path, value: &Value) {
-        for provider in value["Providers"].as_array().into_iter().flatten().take(MOST) {
-            let name = provider["name"].as_str().unwrap_or("provider");
-            let text = |keys: &[&str]| keys.iter().find_map(|key| provider[*key].as_str()).filter(|text| !text.is_empty());
-            let Some(url) = text(&["api_base_url", "baseUrl", "baseurl"]) else {
-                self.skip(file, format!("`{name}` has no address"));
-                continue;
+            let is_named = matches!(group.scope, Scope::Named(_));
+            let borrows =
+                is_named && !has_key && Shell::sets(group, &["ANTHROPIC_BASE_URL"]) && CREDENTIALS.iter().any(|name| get(name).is_some());
+            let content = if borrows {
+                Err("has an address of its own and no key of its own: the exported key was made for another address".to_owned())
+            } else {
+                of_variables(&get, None)
             };
-            let speaks = url.contains("/v1/messages") || provider["type"].as_str().is_some_and(|kind| kind.starts_with("anthropic"));
-            let is_openrouter = url.starts_with("https://openrouter.ai/");
-            if !speaks && !is_openrouter {
-                self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
-                continue;
-            }
-            let url = url.split("/v1/").next().unwrap_or(url).trim_end_matches('/');
-            let url = if is_openrouter { "https://openrouter.ai/api" } else { url };
-            let Some(key) = text(&["api_key", "apiKey", "apikey"]) else {
-                self.skip(file, format!("`{name}` has no key"));
-                continue;
+            let name = match (&group.scope, &content) {
+                (Scope::Named(name), _) => name.clone(),
+                (Scope::Exported, Ok(provider)) if is_anthropic(&provider.address) => "anthropic".to_owned(),
+                (Scope::Exported, Ok(provider)) => host(&provider.address).to_owned(),
+                (Scope::Exported, Err(_)) => "exported variables".to_owned(),
             };
-            let mut models = Map::new();
-            let default = value["Router"]["default"].as_str().and_then(|route| route.split_once(','));
-            models.extend(default.filter(|(at, _)| *at == name && !is_openrouter).map(|(_, model)| ("claude-*".to_owned(), model.into())));
-            let bearer = provider["transformer"].to_string().contains(r#""useBearer":true"#);
-            self.add(file, name, url, literal(key), if bearer { None } else { Some(API_KEY) }, models);
+            let content = content.map(|mut provider| {
+                if matches!(&provider.key, super::model::Key::Reference(auth) if auth["env"].is_string()) {
+                    provider.notes.push("its key is in a variable of the shell, which a service does not see".to_owned());
+                }
+                provider
+            });
+            self.add(&group.file, vec![Entry { name, from: group.file.clone(), content }]);
         }
-    }
-
-    fn database(&mut self, file: &Path) {
-        if let Ok(found) = rows(file, "SELECT name, settings_config FROM providers WHERE app_type = 'claude'") {
-            for [name, settings] in found {
-                self.settings(file, &name, &serde_json::from_str(&settings).unwrap_or_default());
-            }
-        } else if let Ok(found) = ccflare_accounts(file) {
-            for account in &found {
-                self.ccflare(file, account);
-            }
-        } else if let Ok(found) = rows(file, "SELECT value_json FROM app_config WHERE key = 'default'") {
-            for [json] in found {
-                self.router(file, &serde_json::from_str(&json).unwrap_or_default());
-            }
-        } else {
-            self.skip(file, "no database that is known here");
-        }
-        let beside = format!("{}-wal", file.display());
-        if fs::metadata(beside).is_ok_and(|metadata| metadata.len() > 0) {
-            self.skip(file, "its program runs: what it has not written back yet is not seen");
-        }
-    }
-
-    /// An account of better-ccflare's: name, provider, key, endpoint, models.
-    ///
-    /// It sends a key as `x-api-key` to whoever speaks Anthropic's format, and a login's token alone as Bearer; MiniMax and DeepSeek are
-    /// always at their own address (`packages/providers/src/providers/` of tombii/better-ccflare: `base-anthropic-compatible.ts`,
-    /// `zai/provider.ts`, `minimax/provider.ts`, `deepseek/provider.ts`).
-    fn ccflare(&mut self, file: &Path, [name, provider, key, endpoint, models]: &[String; 5]) {
-        let url = match (endpoint.as_str(), provider.as_str()) {
-            ("", "claude-console-api") => ANTHROPIC,
-            (_, "minimax" | "deepseek") | ("", _) => address(provider).unwrap_or_default(),
-            (url, "claude-console-api" | "anthropic" | "zai" | "anthropic-compatible") => url,
-            _ => "",
-        };
-        if key.is_empty() {
-            self.skip(file, format!("`{name}` is a login that better-ccflare keeps and renews: two who renew one login end it"));
-        } else if url.is_empty() {
-            self.skip(file, format!("`{name}` speaks another format than Anthropic's"));
-        } else {
-            self.add(file, name, url, literal(key), Some(API_KEY), ccflare_models(models));
-        }
-    }
-
-    pub(super) fn add(&mut self, file: &Path, name: &str, url: &str, key: Key, header: Option<&'static str>, models: Map<String, Value>) {
-        let mut profile = Map::new();
-        let mut header = header.filter(|_| !is_anthropic(url));
-        if url.starts_with("https://openrouter.ai/") {
-            profile.insert("platform".to_owned(), "openrouter".into());
-            header = None;
-        } else if !is_anthropic(url) {
-            profile.insert("platform".to_owned(), "anthropic_compatible".into());
-            profile.insert("base_url".to_owned(), url.trim_end_matches('/').into());
-        }
-        self.found.push(Found { name: name.to_owned(), from: file.display().to_string(), profile, key, header, models });
     }
 }
 
-pub(super) fn is_anthropic(url: &str) -> bool {
-    url.trim_end_matches('/') == ANTHROPIC
-}
-
-/// Where a provider answers in Anthropic's format, by the name that other tools give it.
-pub(super) fn address(provider: &str) -> Option<&'static str> {
-    Some(match provider {
-        "anthropic" => ANTHROPIC,
-        "openrouter" => "https://openrouter.ai/api",
-        "deepseek" => "https://api.deepseek.com/anthropic",
-        "minimax" => "https://api.minimax.io/anthropic",
-        "moonshot" => "https://api.moonshot.ai/anthropic",
-        "zai" => "https://api.z.ai/api/anthropic",
-        _ => return None,
-    })
-}
-
-/// `$NAME`, `${NAME}` and `os.environ/NAME` are variables; all else is the key itself.
-pub(super) fn literal(key: &str) -> Key {
-    let name = key.strip_prefix("os.environ/").or_else(|| key.strip_prefix('$').map(|name| name.trim_matches(['{', '}'])));
-    match name.filter(|name| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')) {
-        Some(name) => Key::Reference(json!({ "env": name })),
-        None => Key::Literal(SecretString::from(key)),
-    }
-}
-
-/// The folders that a shell's file names as `CLAUDE_CONFIG_DIR`.
-fn alias_folders(text: &str, home: &Path) -> Vec<std::path::PathBuf> {
-    let lines = text.lines().map(str::trim).filter(|line| !line.starts_with('#'));
-    let values = lines.flat_map(|line| line.split("CLAUDE_CONFIG_DIR").skip(1));
-    let folder = |value: &str| {
-        let value = value.trim_start_matches(['=', ' ', '"', '\'']);
-        let value: &str = value.split([' ', '"', '\'', ';', '&']).next().unwrap_or_default();
-        let rest = ["~/", "$HOME/", "${HOME}/"].iter().find_map(|start| value.strip_prefix(start));
-        let folder = rest.map_or_else(|| value.into(), |rest| home.join(rest));
+/// The folders that start files name as `CLAUDE_CONFIG_DIR`, where nothing else says where Claude Code goes.
+fn named_folders(shell: &Shell, home: &Path) -> Vec<PathBuf> {
+    let folder = |group: &Group| {
+        if Shell::sets(group, &ENDPOINT) || !Shell::sets(group, &["CLAUDE_CONFIG_DIR"]) {
+            return None;
+        }
+        let Setting::Text(folder) = shell.setting(group, "CLAUDE_CONFIG_DIR", home)? else { return None };
+        let folder = folder.strip_prefix("~/").map_or_else(|| PathBuf::from(&folder), |rest| home.join(rest));
         (folder.is_absolute() && folder.is_dir()).then_some(folder)
     };
-    values.filter_map(folder).collect()
+    let mut folders: Vec<PathBuf> = shell.groups.iter().filter_map(folder).collect();
+    folders.dedup();
+    folders
 }
 
-/// What a plain file holds; none also where it is larger than the cap.
-fn text(file: &Path) -> Option<String> {
-    fs::metadata(file).ok().filter(fs::Metadata::is_file)?;
-    let mut text = String::new();
-    fs::File::open(file).ok()?.take(FILE_CAP + 1).read_to_string(&mut text).ok()?;
-    (text.len() as u64 <= FILE_CAP).then_some(text)
+fn is_cloud(settings: &Value) -> bool {
+    settings["env"].as_object().into_iter().flatten().any(|(name, _)| name.starts_with("CLAUDE_CODE_USE_"))
 }
 
-/// The first texts of each row. Opened as unchanging: SQLite makes no file beside it.
-fn rows<const N: usize>(file: &Path, sql: &str) -> rusqlite::Result<Vec<[String; N]>> {
-    let mut uri = "file:".to_owned();
-    for byte in file.as_os_str().as_encoded_bytes() {
-        if byte.is_ascii_alphanumeric() || b"/-._~".contains(byte) {
-            uri.push(char::from(*byte));
-        } else {
-            // Writing to a string cannot fail.
-            let _ = write!(uri, "%{byte:02X}");
+/// teamclaude: keys, and logins that it takes from a folder.
+fn teamclaude(file: &Path, value: &Value) -> Vec<Entry> {
+    let shared = value["upstream"].as_str().unwrap_or(ANTHROPIC);
+    let content = |account: &Value| {
+        if let Some(folder) = account["importFrom"].as_str().and_then(|file| file.strip_suffix("/.credentials.json")) {
+            return Ok(Provider::folder(Path::new(folder)));
+        }
+        let Some(text) = account["apiKey"].as_str() else {
+            return Err("is a login that teamclaude keeps and renews: two who renew one login end it".to_owned());
+        };
+        let models = account["modelMap"].as_object().into_iter().flatten();
+        let models = models.filter_map(|(from, to)| Some((from.clone(), to.as_str()?.to_owned())));
+        Ok(Provider::new(account["upstream"].as_str().unwrap_or(shared), key(text)?).with_header(Some(API_KEY)).with_models(models))
+    };
+    let state = |account: &Value| account["enabled"].as_bool() == Some(false) || account["disabled"].as_bool() == Some(true);
+    let entry = |account: &Value| Entry {
+        name: account["name"].as_str().unwrap_or("account").to_owned(),
+        from: file.to_owned(),
+        content: content(account).map(|provider| {
+            if state(account) { provider.with_state(super::model::State::Resting("it is switched off there".to_owned())) } else { provider }
+        }),
+    };
+    value["accounts"].as_array().into_iter().flatten().map(entry).collect()
+}
+
+/// The language of a start file by its name; `None` if it is none.
+fn language(name: &str, extension: &str) -> Option<Language> {
+    const NAMES: [&str; 14] = [
+        ".bashrc",
+        ".bash_aliases",
+        ".bash_profile",
+        ".bash_login",
+        ".profile",
+        ".zshrc",
+        ".zshenv",
+        ".zprofile",
+        ".zlogin",
+        ".zsh_aliases",
+        ".aliases",
+        ".env",
+        ".envrc",
+        ".shrc",
+    ];
+    match extension {
+        "fish" => Some(Language::Fish),
+        "sh" | "bash" | "zsh" | "env" => Some(Language::Posix),
+        _ => NAMES.contains(&name).then_some(Language::Posix),
+    }
+}
+
+/// Whether a file begins as SQLite's do, or is named like one.
+fn is_database(file: &Path) -> bool {
+    let mut start = [0; 16];
+    fs::File::open(file).and_then(|mut file| file.read_exact(&mut start)).is_ok() && &start == b"SQLite format 3\0"
+}
+
+/// What a plain file holds.
+///
+/// # Errors
+///
+/// The reason why it is not read.
+fn text(file: &Path) -> Result<String, String> {
+    let unreadable = |error: std::io::Error| format!("it cannot be read: {error}");
+    let metadata = fs::metadata(file).map_err(unreadable)?;
+    if !metadata.is_file() {
+        return Err("it is not a plain file".to_owned());
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(file).map_err(unreadable)?.take(FILE_CAP + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > FILE_CAP {
+        return Err(format!("it is larger than {} MiB", FILE_CAP / 1024 / 1024));
+    }
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// An entry in one sentence.
+pub(super) fn sentence(entry: &Entry, what: &str) -> String {
+    about(&entry.name, what)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    /// A value of JSON with the names that the formats use.
+    fn value() -> impl Strategy<Value = Value> {
+        let names = "Providers|providers|Router|default|accounts|claude|current|env|apiKeyHelper|model_list|litellm_params|model_name|model|api_base|api_key|settingsConfig|meta|apiFormat|name|ANTHROPIC_BASE_URL|ANTHROPIC_AUTH_TOKEN|ANTHROPIC_MODEL|credentials|capabilities|type|baseUrl|models|transformer|use|upstream|apiKey|modelMap|importFrom|sortIndex";
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<bool>().prop_map(Value::from),
+            any::<i32>().prop_map(Value::from),
+            "(sk-test-[a-z]|https://[a-z]{1,4}\\.example(/v1/messages)?|os\\.environ/[A-Z]|anthropic/[a-z]|a,b|[é\u{0}-~]{0,8})"
+                .prop_map(Value::from),
+        ];
+        leaf.prop_recursive(5, 48, 6, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..5).prop_map(Value::from),
+                prop::collection::vec((names, inner), 0..6).prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    fn corpus() -> Vec<PathBuf> {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it/corpus/import");
+        let mut files: Vec<PathBuf> = fs::read_dir(folder).expect("the corpus").flatten().map(|entry| entry.path()).collect();
+        files.retain(|file| file.extension().is_some_and(|extension| extension != "expect"));
+        files.sort();
+        files
+    }
+
+    /// The bytes of a source, and the name that it is read under.
+    fn source(file: &Path, folder: &Path) -> (Vec<u8>, String) {
+        let name = file.file_name().expect("a name").to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".db.sql") else { return (fs::read(file).expect("read"), name) };
+        let made = folder.join("made.db");
+        let _ = fs::remove_file(&made);
+        let connection = rusqlite::Connection::open(&made).expect("opened");
+        connection.execute_batch(&fs::read_to_string(file).expect("read")).expect("made");
+        drop(connection);
+        (fs::read(made).expect("read"), format!("{name}.db"))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn any_json_gets_an_answer(value in value()) {
+            let mut sources = Sources::default();
+            sources.json(Path::new("/x/source.json"), &value);
+            prop_assert!(!sources.entries.is_empty() || !sources.remarks.is_empty() || value.is_object());
+        }
+
+        /// No entry of a list is dropped on the way.
+        #[test]
+        fn every_provider_of_a_file_becomes_an_entry(providers in prop::collection::vec(value(), 0..6)) {
+            let file = Path::new("/x/source.json");
+            let count = |value: &Value| {
+                let mut sources = Sources::default();
+                sources.json(file, value);
+                sources.entries.len()
+            };
+            let routed = count(&json!({ "Providers": providers }));
+            prop_assert!(routed >= providers.len(), "{routed} entries");
+            prop_assert_eq!(count(&json!({ "accounts": providers })), providers.len());
+            let named: serde_json::Map<String, Value> = providers.iter().enumerate().map(|(at, value)| (at.to_string(), value.clone())).collect();
+            prop_assert_eq!(count(&json!({ "claude": { "providers": named }, "codex": { "providers": named } })), 2 * providers.len());
         }
     }
-    let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_URI;
-    let connection = Connection::open_with_flags(format!("{uri}?immutable=1"), flags)?;
-    let mut statement = connection.prepare(sql)?;
-    let found = statement.query_map([], |row| {
-        let mut columns = [const { String::new() }; N];
-        for (at, column) in columns.iter_mut().enumerate() {
-            *column = row.get::<_, Option<String>>(at)?.unwrap_or_default();
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 120, failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn damaged_sources_get_an_answer(which in any::<prop::sample::Index>(), damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>(), 0..3_u8), 1..12)) {
+            let files = corpus();
+            let folder = tempfile::tempdir().expect("a temporary folder");
+            let (mut bytes, name) = source(&files[which.index(files.len())], folder.path());
+            for (at, byte, kind) in damage {
+                let at = at.index(bytes.len().max(1));
+                match kind {
+                    _ if bytes.is_empty() => {}
+                    0 => bytes[at] = byte,
+                    1 => drop(bytes.remove(at)),
+                    _ => bytes.truncate(at.max(16)),
+                }
+            }
+            let file = folder.path().join(name);
+            fs::write(&file, &bytes).expect("written");
+            let mut sources = Sources::default();
+            sources.at(&file, folder.path());
+            prop_assert_eq!(fs::read(&file).expect("read"), bytes);
         }
-        Ok(columns)
-    })?;
-    found.take(MOST).collect()
+    }
 }

@@ -1,0 +1,2 @@
+CREATE TABLE accounts (id TEXT PRIMARY KEY, name TEXT NOT NULL, provider TEXT DEFAULT 'anthropic', api_key TEXT, refresh_token TEXT NOT NULL, created_at INTEGER NOT NULL, custom_endpoint TEXT);
+INSERT INTO accounts VALUES ('1','old','anthropic-compatible',NULL,'sk-test-a',1,'https://old.example'),('2','obj','anthropic-compatible','sk-test-b','',1,'{"endpoint":"https://obj.example","modelMappings":{"sonnet":"m"}}');

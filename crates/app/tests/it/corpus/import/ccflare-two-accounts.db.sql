@@ -1,0 +1,5 @@
+CREATE TABLE accounts (id TEXT PRIMARY KEY, name TEXT NOT NULL, provider TEXT DEFAULT 'anthropic', api_key TEXT, refresh_token TEXT, access_token TEXT, expires_at INTEGER, created_at INTEGER NOT NULL, priority INTEGER DEFAULT 0, paused INTEGER DEFAULT 0, custom_endpoint TEXT, model_mappings TEXT, pause_reason TEXT);
+INSERT INTO accounts VALUES ('0', 'work', 'claude-console-api', 'sk-ant-test-a', '', NULL, NULL, 1, 0, 0, NULL, NULL, NULL),
+  ('1', 'work ', 'claude-console-api', 'sk-ant-test-b', '', NULL, NULL, 1, 0, 0, NULL, NULL, NULL),
+  ('2', 'copy', 'claude-console-api', 'sk-ant-test-a', '', NULL, NULL, 1, 0, 0, NULL, NULL, NULL),
+  ('3', 'nokey', 'claude-console-api', NULL, '', NULL, NULL, 1, 0, 0, NULL, NULL, NULL);

@@ -1,0 +1,2 @@
+CREATE TABLE app_config (key TEXT PRIMARY KEY, value_json TEXT NOT NULL, updated_at TEXT NOT NULL);
+INSERT INTO app_config VALUES ('default', '{"Providers": [{"id": "p", "name": "Pool", "type": "anthropic_messages", "baseUrl": "https://gw.example", "models": ["claude-sonnet-5"], "credentials": [{"id": "1", "name": "second", "apiKey": "sk-test-b", "priority": 2}, {"id": "2", "name": "first", "apiKey": "sk-test-a", "priority": 1}, {"id": "3", "name": "off", "apiKey": "sk-test-c", "enabled": false, "priority": 3}]}], "Router": {"rules": []}}', '');
