@@ -464,9 +464,7 @@ impl Driver {
         let id = attempt.id;
         let headers = attempt.head.as_ref().map(|head| head.headers.clone()).unwrap_or_default();
         let unpacked = unpacked(&headers, &body);
-        // It is judged as the client gets it: an answer of which nothing is left is none.
-        let valid = unpacked.as_ref().and_then(|unpacked| self.valid_whole(place, unpacked));
-        let message = valid.as_deref().or(unpacked.as_deref()).and_then(WholeMessage::read);
+        let message = unpacked.as_deref().and_then(WholeMessage::read);
         // What is packed in a way that cannot be read is passed on as it is.
         let fault = unpacked.as_deref().and_then(|text| self.fault_of_whole(id, text, message.as_ref()));
         if let Some(fault) = fault {
@@ -484,6 +482,7 @@ impl Driver {
             self.note_model(id, &message.model);
         }
         self.notes.of(id).tokens = message.usage.tokens();
+        let valid = unpacked.and_then(|unpacked| self.valid_whole(place, &unpacked));
         if valid.is_some() {
             self.drop_coding(place);
         }
