@@ -292,8 +292,7 @@ impl Driver {
             name_slow_service(&mut failure, offer);
         }
         let mut kept = Kept { profile: self.exchange.attempts()[usize::from(id.0)].profile, head, body };
-        // A repair whose second try never came to a refusal says nothing of the next profile's.
-        if let Some(first) = self.before_repair.take().filter(|first| first.profile == kept.profile) {
+        if let Some(first) = self.before_repair.take() {
             if matches!(failure.kind, FailureKind::ProviderBound | FailureKind::BadRequest) {
                 // The change did not help: the client gets the words that its own request got.
                 self.gateway.histories().repair_failed(self.conversation(), &self.attempts[place].target);
