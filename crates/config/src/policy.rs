@@ -132,11 +132,11 @@ pub(crate) fn triggers(field: &Field<'_>, findings: &mut Findings) -> Option<Tri
 
 fn status(entry: &Field<'_>, findings: &mut Findings) -> Option<u16> {
     let status = u16::try_from(entry.number(100, 599, findings)?).expect("at most 599");
-    let help = match status {
-        400 => "for used-up credit write `\"billing_error\"`; any other 400 is the request's own fault, and the client gets it as it is",
-        ..400 | 413 | 422 => "remove it: such an answer is the request's own, and the client gets it as it is",
-        _ => return Some(status),
-    };
+    // A 4xx of unknown wording gets a second opinion where its status is listed, a 400, 413 or 422 too.
+    if status >= 400 {
+        return Some(status);
+    }
+    let help = "remove it: only a status from 400 on is a failure";
     let title = format!("an ordinary {status} starts no failover, also with this trigger");
     findings.warning(codes::IDLE_TRIGGER, &entry.at(), title, "does not do what it seems to").help(help);
     Some(status)

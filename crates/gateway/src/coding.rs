@@ -3,7 +3,7 @@
 //! Claude Code compresses its bodies with `CLAUDE_CODE_GZIP_REQUEST_BODIES=1` behind a proxy (client 2.1.332); SDK programs may use any of
 //! the codings. Invariant: what a decoder yields is bounded by [`MAX_DECODED`], whatever the body claims.
 
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -56,6 +56,46 @@ impl Coding {
     }
 }
 
+/// Decodes a compressed event stream piece by piece. No profile is asked for one, but some send it all the same.
+pub(crate) enum Unpacker {
+    /// RFC 1952.
+    Gzip(flate2::write::MultiGzDecoder<Vec<u8>>),
+    /// RFC 1950.
+    Deflate(flate2::write::ZlibDecoder<Vec<u8>>),
+}
+
+impl Unpacker {
+    /// For a coding as the answer names it. `None` if it cannot be decoded on its way.
+    pub(crate) fn of(coding: &str) -> Option<Self> {
+        match coding.to_ascii_lowercase().as_str() {
+            "gzip" | "x-gzip" => Some(Self::Gzip(flate2::write::MultiGzDecoder::new(Vec::new()))),
+            "deflate" => Some(Self::Deflate(flate2::write::ZlibDecoder::new(Vec::new()))),
+            _ => None,
+        }
+    }
+
+    /// What this piece yields: all that can be read so far.
+    ///
+    /// # Errors
+    ///
+    /// If the bytes are not of this coding.
+    pub(crate) fn feed(&mut self, piece: &[u8]) -> io::Result<Bytes> {
+        let out = match self {
+            Self::Gzip(decoder) => {
+                decoder.write_all(piece)?;
+                decoder.flush()?;
+                decoder.get_mut()
+            }
+            Self::Deflate(decoder) => {
+                decoder.write_all(piece)?;
+                decoder.flush()?;
+                decoder.get_mut()
+            }
+        };
+        Ok(std::mem::take(out).into())
+    }
+}
+
 fn read(decoder: impl Read) -> io::Result<Vec<u8>> {
     let mut decoded = Vec::with_capacity(FIRST_RESERVE);
     append(&mut decoded, decoder)?;
@@ -81,7 +121,6 @@ fn zstd(mut body: &[u8]) -> io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Write;
 
     const TEXT: &str = r#"{"model":"claude-opus-5-5","messages":[{"role":"user","content":"hello, hello, hello"}]}"#;
 
@@ -129,6 +168,22 @@ mod tests {
         ] {
             assert_eq!(coding.decode(&body).as_deref(), Some(text), "{coding:?}");
         }
+    }
+
+    #[test]
+    fn packed_stream_yields_each_event_as_it_comes() {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        let mut unpacker = Unpacker::of("GZIP").expect("known");
+        for event in ["event: ping\n\n", "event: message_stop\n\n"] {
+            encoder.write_all(event.as_bytes()).unwrap();
+            encoder.flush().unwrap();
+            let piece = std::mem::take(encoder.get_mut());
+            let (first, rest) = piece.split_at(piece.len() / 2);
+            let got = [unpacker.feed(first).unwrap(), unpacker.feed(rest).unwrap()].concat();
+            assert_eq!(got, event.as_bytes());
+        }
+        assert!(Unpacker::of("gzip").expect("known").feed(b"event: ping\n\n").is_err());
+        assert!(Unpacker::of("br").is_none());
     }
 
     #[test]

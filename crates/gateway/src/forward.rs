@@ -16,7 +16,7 @@ mod transcript;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant, UNIX_EPOCH};
 
@@ -103,6 +103,8 @@ pub struct Driver {
     broken: Option<Box<crate::holdback::Holdback>>,
     /// What is known of the request's body, once a failure has asked for it.
     question: Option<Question>,
+    /// Whether the client asked for a stream, once its body has told.
+    asks_stream: OnceLock<bool>,
     /// What a profile refused before the request was changed for it, while the changed one is under way.
     before_repair: Option<Box<Kept>>,
     /// The client has a head: an upstream's or, where the answer is kept open, ours.
@@ -186,6 +188,7 @@ pub(crate) async fn serve(
         kept: Vec::new(),
         notes,
         question: None,
+        asks_stream: OnceLock::new(),
         out: Outbox::default(),
         last_out: now,
         broken: None,

@@ -185,16 +185,17 @@ fn is_known(name: &HeaderName) -> bool {
         || ["anthropic-", "x-anthropic-", "x-claude-", "x-stainless-"].iter().any(|start| text.starts_with(start))
 }
 
-/// The headers of one attempt.
+/// The headers of one attempt. `credential`: the client's own; `None` if the profile takes no credential of the client's, and so none of
+/// its user's own headers either.
 pub fn for_attempt(
     platform: Platform,
     client: &HeaderMap,
-    credential: &ClientCredential,
+    credential: Option<&ClientCredential>,
     own: Option<AuthHeader>,
     read_answer: bool,
 ) -> HeaderMap {
     let named = named_in_connection(client);
-    let is_client_s = platform.is_native() && own.is_none();
+    let is_client_s = platform.is_native() && own.is_none() && credential.is_some();
     let mut headers = HeaderMap::with_capacity(client.len() + 4);
     for (name, value) in client {
         let goes = is_client_s || is_known(name) && !belongs_to_the_account(name) && (platform.is_native() || !is_private(name));
@@ -206,7 +207,7 @@ pub fn for_attempt(
         fit_oauth_beta(&mut headers, value.as_bytes().starts_with(LOGIN_BEARER));
         headers.insert(name, value);
     } else {
-        for (name, value) in &credential.headers {
+        for (name, value) in credential.iter().flat_map(|credential| &credential.headers) {
             headers.append(name, value.clone());
         }
     }
@@ -367,7 +368,7 @@ mod tests {
             ("x-unknown", "kept"),
             ("x-unknown", "twice"),
         ]);
-        let headers = for_attempt(Platform::Anthropic, &client, &ClientCredential::default(), None, false);
+        let headers = for_attempt(Platform::Anthropic, &client, Some(&ClientCredential::default()), None, false);
         assert_eq!(headers, map(&[("anthropic-version", "2023-06-01"), ("x-unknown", "kept"), ("x-unknown", "twice"), ("via", VIA)]));
     }
 
@@ -381,9 +382,9 @@ mod tests {
                 (X_API_KEY, HeaderValue::from_static("client")),
             ],
         };
-        let spare = for_attempt(Platform::Anthropic, &client, &credential, Some(own(X_API_KEY, "spare")), false);
+        let spare = for_attempt(Platform::Anthropic, &client, Some(&credential), Some(own(X_API_KEY, "spare")), false);
         assert_eq!(spare, map(&[("x-api-key", "spare"), ("via", VIA)]));
-        let primary = for_attempt(Platform::Anthropic, &client, &credential, None, false);
+        let primary = for_attempt(Platform::Anthropic, &client, Some(&credential), None, false);
         assert_eq!(primary, map(&[("authorization", "Bearer client"), ("x-api-key", "client"), ("via", VIA)]));
     }
 
@@ -393,17 +394,20 @@ mod tests {
         let none = ClientCredential::default();
         let beta = |headers: HeaderMap| headers.get(BETA).map(|value| value.to_str().map(str::to_owned).unwrap_or_default());
         assert_eq!(
-            beta(for_attempt(Platform::Anthropic, &client, &none, Some(own(X_API_KEY, "k")), false)).as_deref(),
+            beta(for_attempt(Platform::Anthropic, &client, Some(&none), Some(own(X_API_KEY, "k")), false)).as_deref(),
             Some("claude-code-20250219,effort-2025-11-24")
         );
         assert_eq!(
-            beta(for_attempt(Platform::Anthropic, &client, &none, None, false)).as_deref(),
+            beta(for_attempt(Platform::Anthropic, &client, Some(&none), None, false)).as_deref(),
             Some("claude-code-20250219,oauth-2025-04-20,effort-2025-11-24")
         );
         let plain = map(&[("anthropic-beta", "a, b")]);
         let login = own(header::AUTHORIZATION, "Bearer sk-ant-oat01-x");
-        assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(login), false)).as_deref(), Some("a,b,oauth-2025-04-20"));
-        assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, &none, Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
+        assert_eq!(
+            beta(for_attempt(Platform::Anthropic, &plain, Some(&none), Some(login), false)).as_deref(),
+            Some("a,b,oauth-2025-04-20")
+        );
+        assert_eq!(beta(for_attempt(Platform::Anthropic, &plain, Some(&none), Some(own(X_API_KEY, "k")), false)).as_deref(), Some("a, b"));
     }
 
     /// A gateway's own key, a tenant's name: what the user makes the client send is meant for whom the client would ask.
@@ -419,16 +423,19 @@ mod tests {
         let none = ClientCredential::default();
         let compatible = Platform::Compatible(hotspare_core::Preset::Plain);
         assert_eq!(
-            for_attempt(Platform::Anthropic, &client, &none, None, false).get("x-company-key").map(HeaderValue::as_bytes),
+            for_attempt(Platform::Anthropic, &client, Some(&none), None, false).get("x-company-key").map(HeaderValue::as_bytes),
             Some(&b"secret"[..])
         );
         let version = ("anthropic-version", "2023-06-01");
+        // `auth: none`: the user wants nothing secret to be sent there.
+        let bare = map(&[version, ("x-app", "cli"), ("via", VIA)]);
+        assert_eq!(for_attempt(Platform::Anthropic, &client, None, None, false), bare);
         let native = map(&[version, ("x-app", "cli"), ("x-api-key", "k"), ("via", VIA)]);
-        assert_eq!(for_attempt(Platform::Anthropic, &client, &none, key(), false), native);
+        assert_eq!(for_attempt(Platform::Anthropic, &client, Some(&none), key(), false), native);
         for other in [compatible, Platform::OpenRouter] {
-            assert_eq!(for_attempt(other, &client, &none, key(), false), map(&[version, ("x-api-key", "k"), ("via", VIA)]));
+            assert_eq!(for_attempt(other, &client, Some(&none), key(), false), map(&[version, ("x-api-key", "k"), ("via", VIA)]));
             // A server of one's own that asks for no credential is another company too.
-            assert_eq!(for_attempt(other, &client, &none, None, false), map(&[version, ("via", VIA)]));
+            assert_eq!(for_attempt(other, &client, Some(&none), None, false), map(&[version, ("via", VIA)]));
         }
     }
 
@@ -444,7 +451,7 @@ mod tests {
         let client = map(&described);
         let none = ClientCredential::default();
         for platform in [Platform::Anthropic, Platform::OpenRouter, Platform::Compatible(hotspare_core::Preset::Zai)] {
-            let headers = for_attempt(platform, &client, &none, Some(own(X_API_KEY, "k")), false);
+            let headers = for_attempt(platform, &client, Some(&none), Some(own(X_API_KEY, "k")), false);
             for (name, value) in described {
                 assert_eq!(headers.get(name).map(HeaderValue::as_bytes), Some(value.as_bytes()), "{name}");
             }
@@ -478,11 +485,11 @@ mod tests {
             ("cf-access-client-id", "gateway"),
         ]);
         let none = ClientCredential::default();
-        let own_profile = for_attempt(Platform::Anthropic, &client, &none, None, false);
+        let own_profile = for_attempt(Platform::Anthropic, &client, Some(&none), None, false);
         assert_eq!(own_profile, map(&[("cf-access-client-id", "gateway"), ("via", VIA)]));
-        let spare = for_attempt(Platform::Anthropic, &client, &none, Some(own(X_API_KEY, "k")), false);
+        let spare = for_attempt(Platform::Anthropic, &client, Some(&none), Some(own(X_API_KEY, "k")), false);
         assert_eq!(spare, map(&[("x-api-key", "k"), ("via", VIA)]));
-        let other = for_attempt(Platform::OpenRouter, &client, &none, Some(own(header::AUTHORIZATION, "Bearer k")), false);
+        let other = for_attempt(Platform::OpenRouter, &client, Some(&none), Some(own(header::AUTHORIZATION, "Bearer k")), false);
         assert_eq!(other, map(&[("authorization", "Bearer k"), ("via", VIA)]));
         let passed = for_passing(&client, |_| false);
         assert!(passed.keys().all(|name| !name.as_str().starts_with("x-claude-gateway-user-")), "{passed:?}");
@@ -507,9 +514,9 @@ mod tests {
         let none = ClientCredential::default();
         let mut expected = client.clone();
         expected.append(header::VIA, HeaderValue::from_static(VIA));
-        assert_eq!(for_attempt(Platform::Anthropic, &client, &none, None, false), expected);
+        assert_eq!(for_attempt(Platform::Anthropic, &client, Some(&none), None, false), expected);
         let second_login = own(header::AUTHORIZATION, "Bearer sk-ant-oat01-test");
-        let spare = for_attempt(Platform::Anthropic, &client, &none, Some(second_login), false);
+        let spare = for_attempt(Platform::Anthropic, &client, Some(&none), Some(second_login), false);
         assert!(!spare.contains_key("anthropic-usage-limit") && !spare.contains_key("anthropic-workspace-id"), "{spare:?}");
     }
 
@@ -529,7 +536,7 @@ mod tests {
         ]);
         let key = || Some(own(header::AUTHORIZATION, "Bearer k"));
         let none = ClientCredential::default();
-        let openrouter = for_attempt(Platform::OpenRouter, &client, &none, key(), false);
+        let openrouter = for_attempt(Platform::OpenRouter, &client, Some(&none), key(), false);
         let common = [
             ("user-agent", "claude-cli/2.1.330 (external, cli)"),
             ("anthropic-version", "2023-06-01"),
@@ -540,7 +547,7 @@ mod tests {
             openrouter,
             map(&[&common[..], &[("anthropic-beta", "interleaved-thinking-2025-05-14,structured-outputs-2025-11-13")]].concat())
         );
-        let glm = for_attempt(Platform::Compatible(hotspare_core::Preset::Zai), &client, &none, key(), false);
+        let glm = for_attempt(Platform::Compatible(hotspare_core::Preset::Zai), &client, Some(&none), key(), false);
         assert_eq!(glm, map(&common));
     }
 }

@@ -275,7 +275,8 @@ fn request<B>(target: &Target, outgoing: Outgoing<'_, B>, own: Option<crate::aut
     let uri: Uri = format!("{}{}", target.prefix, outgoing.path_and_query)
         .parse()
         .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the path cannot be sent"))?;
-    let mut headers = headers::for_attempt(target.platform, &outgoing.headers, &outgoing.client_credential, own, outgoing.read_answer);
+    let client_credential = target.credential.is_client().then_some(&outgoing.client_credential);
+    let mut headers = headers::for_attempt(target.platform, &outgoing.headers, client_credential, own, outgoing.read_answer);
     let host = HeaderValue::from_str(&target.authority())
         .map_err(|_| Failure::new(FailureKind::BadRequest, Stage::Connect, "the host cannot be sent"))?;
     headers.insert(header::HOST, host);

@@ -94,10 +94,9 @@ pub(crate) fn is_known_name(code: &str) -> bool {
 }
 
 /// The class of an `error` event inside a good answer: it counts as the status that its type stands for.
-pub fn of_event(kind: &str, message: &str, stage: Stage) -> Failure {
+pub fn of_event(kind: &str, message: &str, stage: Stage, now: SystemTime) -> Failure {
     let data = serde_json::json!({ "error": { "type": kind, "message": message } }).to_string();
-    // An event names lengths of time, and no dates.
-    of_error_event(data.as_bytes(), stage, SystemTime::UNIX_EPOCH)
+    of_error_event(data.as_bytes(), stage, now)
 }
 
 /// The class of an event's data that is an error of any shape: of Anthropic's, a chunk of another company's with an `error`, or less.
@@ -153,6 +152,14 @@ mod tests {
         assert_eq!(classify(status, headers, body).kind, kind);
     }
 
+    /// A date in an event is counted from today: counted from 1970 it would block the profile for the longest time that is believed.
+    #[test]
+    fn event_with_a_date_waits_until_that_date() {
+        let now = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(1_772_835_594);
+        let failure = of_event("rate_limit_error", "usage limit reached, resets at 2026-03-06 22:29:54 UTC", Stage::Held, now);
+        assert_eq!(failure.retry_after, Some(std::time::Duration::from_secs(600)));
+    }
+
     #[test]
     fn of_an_error_s_type_only_a_name_is_shown() {
         for (kind, shown) in [
@@ -165,7 +172,7 @@ mod tests {
             (&"a".repeat(TYPE_CAP + 1), "500 Internal Server Error"),
         ] {
             assert_eq!(&*classify(500, &[], &error(kind, "x")).detail, shown);
-            assert_eq!(&*of_event(kind, "x", Stage::Held).detail, format!("{shown} in the stream"));
+            assert_eq!(&*of_event(kind, "x", Stage::Held, SystemTime::UNIX_EPOCH).detail, format!("{shown} in the stream"));
         }
     }
 
@@ -239,7 +246,7 @@ mod tests {
 
     #[test]
     fn an_error_event_counts_as_the_status_of_its_type() {
-        let of = |kind| of_event(kind, "", Stage::Held);
+        let of = |kind| of_event(kind, "", Stage::Held, SystemTime::UNIX_EPOCH);
         assert_eq!((of("overloaded_error").kind, of("overloaded_error").status), (FailureKind::Overloaded, Some(529)));
         assert_eq!(of("api_error").kind, FailureKind::ServerError);
         assert_eq!(of("never heard of").kind, FailureKind::ServerError);
@@ -265,12 +272,16 @@ mod tests {
             ("provider_overloaded", 529, FailureKind::Overloaded),
             ("api_error", 500, FailureKind::ServerError),
         ] {
-            let failure = of_event(kind, "", Stage::Held);
+            let failure = of_event(kind, "", Stage::Held, SystemTime::UNIX_EPOCH);
             assert_eq!((failure.kind, failure.status), (class, Some(status)), "{kind}");
         }
         let signature = "messages.1.content.0: Invalid `signature` in `thinking` block";
-        assert_eq!(of_event("invalid_request_error", signature, Stage::Held).kind, FailureKind::ProviderBound, "its words count too");
-        let words = of_event("timeout_error", "", Stage::Held).detail;
+        assert_eq!(
+            of_event("invalid_request_error", signature, Stage::Held, SystemTime::UNIX_EPOCH).kind,
+            FailureKind::ProviderBound,
+            "its words count too"
+        );
+        let words = of_event("timeout_error", "", Stage::Held, SystemTime::UNIX_EPOCH).detail;
         assert!(words.contains("504 timeout"), "{words}");
     }
 

@@ -166,6 +166,9 @@ pub fn adapt(body: &Bytes, target: &Target<'_>, memory: &impl Memory) -> Result<
     fields::model(&mut draft, target);
     thinking::blocks(&mut draft, target, |mark| memory.issuer_of(mark));
     if !target.platform.is_native() {
+        if target.repair.is_some_and(|repair| repair.no_orphans) {
+            content::orphans(&mut draft);
+        }
         content::foreign_blocks(&mut draft, target)?;
         fields::private(&mut draft);
         fields::foreign(&mut draft, target)?;

@@ -29,6 +29,8 @@ pub struct Repair {
     pub max_tokens: Option<u64>,
     /// Messages of the system as such.
     pub fold_system: bool,
+    /// Results of tools whose call is not in the message before.
+    pub no_orphans: bool,
     /// All betas.
     pub no_betas: bool,
     /// Betas, by their name without a date.
@@ -62,6 +64,9 @@ impl Repair {
         const SYSTEM_ROLE: [&str; 2] = ["unexpected role \"system\"", "role: input should be 'user' or 'assistant'"];
         const THINKING_BACK: [&str; 3] =
             ["in the thinking mode must be passed back", "must be passed back in thinking mode", "reasoning_content is missing in"];
+        // Anthropic, MiniMax (`MiniMax-AI/MiniMax-M2#76`), and those that translate to OpenAI's chat, DeepSeek among them.
+        const ORPHAN: [&str; 3] =
+            ["unexpected `tool_use_id` found in `tool_result`", "tool result's tool id", "must be a response to a prece"];
         let words = message.to_ascii_lowercase();
         let says = |any: &[&str]| any.iter().any(|part| words.contains(part));
         let none = Self::default();
@@ -75,6 +80,8 @@ impl Repair {
             Some(Self { no_thinking: true, ..none })
         } else if says(&SYSTEM_ROLE) {
             Some(Self { fold_system: true, ..none })
+        } else if says(&ORPHAN) || words.contains("tool_call_id") && words.contains("not found") {
+            Some(Self { no_orphans: true, ..none })
         } else if says(&["invalid beta flag"]) {
             Some(Self { no_betas: true, ..none })
         } else if words.contains("for the `anthropic-beta` header") {
@@ -112,6 +119,7 @@ impl Repair {
         self.thinking_off |= other.thinking_off;
         self.max_tokens = self.max_tokens.into_iter().chain(other.max_tokens).min();
         self.fold_system |= other.fold_system;
+        self.no_orphans |= other.no_orphans;
         self.no_betas |= other.no_betas;
         for (list, more) in [(&mut self.betas, &other.betas), (&mut self.fields, &other.fields)] {
             for one in more {
@@ -130,7 +138,7 @@ impl Repair {
 
     /// Whether the body changes, and not only its header.
     pub fn changes_body(&self) -> bool {
-        let form = self.strip_thinking || self.no_thinking || self.thinking_off || self.fold_system;
+        let form = self.strip_thinking || self.no_thinking || self.thinking_off || self.fold_system || self.no_orphans;
         form || self.max_tokens.is_some() || !self.fields.is_empty()
     }
 }

@@ -333,7 +333,7 @@ impl Walk<'_> {
                 self.leave_out(raw.len(), out);
             }
             // Citations point into what the company's own tools have found.
-            Some(Place::At(_) | Place::Blank(_)) if kind == "citations_delta" => {}
+            Some(Place::At(_) | Place::Blank(_)) if kind == "citations_delta" && self.naming.rules.foreign => {}
             Some(Place::At(place)) => {
                 let place = *place;
                 fields.insert("index".to_owned(), place.into());

@@ -17,6 +17,7 @@ use http::response;
 use http_body::{Body, Frame};
 use tokio::time::Sleep;
 
+use crate::coding::Unpacker;
 use crate::holdback::{Holdback, Wants};
 use crate::replay::RequestBody;
 
@@ -84,6 +85,8 @@ pub(super) struct Attempt {
     pub splicer: Option<Box<Splicer>>,
     /// When its stream began, and what makes it valid in the client's transcript; the inner `None` if it goes on byte for byte.
     pub transcript: Option<(Instant, Option<Box<Transcript>>)>,
+    /// What decodes its stream, which came compressed although no coding was asked for.
+    pub unpacker: Option<Box<Unpacker>>,
     /// Its clock for the first content.
     pub first_content: Duration,
 }
@@ -101,6 +104,7 @@ impl Attempt {
             relayed: false,
             splicer: None,
             transcript: None,
+            unpacker: None,
             first_content: plan.candidate.terms.clocks.first_content,
         }
     }

@@ -1,6 +1,6 @@
 //! Reads what an attempt brings, event by event, and tells the exchange. Never decides what follows.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use hotspare_core::attempt::AttemptRecord;
@@ -17,6 +17,7 @@ use http::{HeaderMap, StatusCode, header, response};
 use super::attempt::{Doing, Happened, Refused};
 use super::sending::MAX_MENDED;
 use super::{Driver, Kept};
+use crate::coding::Unpacker;
 use crate::history::Changed;
 use crate::holdback::{Holdback, Wants};
 use crate::record;
@@ -129,7 +130,12 @@ impl Driver {
     }
 
     /// Whether the client asked for a stream; `None` while its request has not come, cannot be read, or is too large to be joined for it.
+    /// The body is read for it once.
     fn wants_stream(&self) -> Option<bool> {
+        once(&self.asks_stream, || self.read_wants_stream())
+    }
+
+    fn read_wants_stream(&self) -> Option<bool> {
         if self.exchange.facts().endpoint != Endpoint::Messages {
             return Some(false);
         }
@@ -167,7 +173,14 @@ impl Driver {
         if let Some(coding) = limits::content_coding(&head.headers) {
             return match sniff::fits_coding(coding, &first) {
                 None => {}
-                Some(true) if is_labelled_stream(head) => self.begin_opaque(place),
+                Some(true) if is_labelled_stream(head) => match Unpacker::of(coding).filter(|_| self.is_made_valid(place)) {
+                    Some(unpacker) => {
+                        self.attempts[place].unpacker = Some(Box::new(unpacker));
+                        self.drop_coding(place);
+                        self.begin_stream(place);
+                    }
+                    None => self.begin_opaque(place),
+                },
                 Some(true) => self.begin_whole(place),
                 Some(false) => {
                     let words = format!("{} labelled {coding} that is not", head.status.as_u16());
@@ -312,7 +325,14 @@ impl Driver {
     /// Takes the next bytes of an event stream in.
     fn on_events(&mut self, place: usize, data: &Bytes) {
         let id = self.attempts[place].id;
-        self.take_in(place, data);
+        match self.attempts[place].unpacker.as_mut().map(|unpacker| unpacker.feed(data)) {
+            None => self.take_in(place, data),
+            Some(Ok(data)) => self.take_in(place, &data),
+            Some(Err(error)) => {
+                let words = format!("a compressed stream that is broken: {error}");
+                return self.failed(id, Failure::new(FailureKind::StreamDied, Stage::Held, words));
+            }
+        }
         let marks = self.attempts[place].hold.take_marks();
         if !marks.is_empty() {
             self.note_answer(place, &marks);
@@ -401,7 +421,7 @@ impl Driver {
     }
 
     pub(super) fn on_error_event(&mut self, place: usize, kind: &str, message: &str) {
-        let failure = failure::of_event(kind, message, Stage::Held);
+        let failure = failure::of_event(kind, message, Stage::Held, self.gateway.outside().wall());
         let id = self.attempts[place].id;
         let from_primary = self.is_primary(id);
         let attempt = &mut self.attempts[place];
@@ -461,8 +481,11 @@ impl Driver {
             self.note_model(id, &message.model);
         }
         self.notes.of(id).tokens = message.usage.tokens();
-        let body = unpacked.and_then(|unpacked| self.valid_whole(place, &unpacked)).unwrap_or(body);
-        self.out.push(body);
+        let valid = unpacked.and_then(|unpacked| self.valid_whole(place, &unpacked));
+        if valid.is_some() {
+            self.drop_coding(place);
+        }
+        self.out.push(valid.unwrap_or(body));
         self.succeed(id, message.stop == Some(StopReason::ToolUse));
         self.on_end(place);
     }
@@ -576,6 +599,11 @@ fn is_labelled_stream(head: &response::Parts) -> bool {
     label.split(';').next().is_some_and(|media| media.trim().eq_ignore_ascii_case("text/event-stream"))
 }
 
+/// What was found before, or is found now. What cannot be told yet is looked for again.
+fn once(known: &OnceLock<bool>, find: impl FnOnce() -> Option<bool>) -> Option<bool> {
+    known.get().copied().or_else(|| find().map(|found| *known.get_or_init(|| found)))
+}
+
 /// The pieces as one: nearly always there is only one.
 fn joined(pieces: &[Bytes]) -> Bytes {
     match pieces {
@@ -621,4 +649,17 @@ fn name_slow_service(failure: &mut Failure, offer: limits::SlowService) {
         limits::SlowService::Busy => "no room for slower service yet",
     };
     failure.detail = format!("{}; {words}", failure.detail).into();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_found_once_is_not_looked_for_again() {
+        let known = OnceLock::new();
+        assert_eq!(once(&known, || None), None, "the body has not come");
+        assert_eq!(once(&known, || Some(true)), Some(true));
+        assert_eq!(once(&known, || panic!("it is known")), Some(true));
+    }
 }

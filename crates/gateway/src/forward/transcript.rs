@@ -8,7 +8,6 @@ use bytes::Bytes;
 use hotspare_upstream::{Target, clock};
 use hotspare_wire::tool_id::Tag;
 use hotspare_wire::transcript::{self, Rules, TakenIds, Transcript};
-use http::HeaderMap;
 
 use super::Driver;
 use crate::history::company;
@@ -31,6 +30,11 @@ impl Driver {
             return None;
         }
         Some(Rules { tag: Tag::of(&company(target)), foreign: !native })
+    }
+
+    /// Whether anything of an attempt's answer may have to change: then a compressed one is decoded first.
+    pub(super) fn is_made_valid(&self, place: usize) -> bool {
+        self.rules(place).is_some()
     }
 
     fn taken_ids(&self) -> TakenIds {
@@ -83,16 +87,15 @@ impl Driver {
     pub(super) fn valid_whole(&mut self, place: usize, unpacked: &Bytes) -> Option<Bytes> {
         let rules = self.rules(place)?;
         let (body, left) = transcript::whole(unpacked, rules, self.taken_ids())?;
-        let attempt = &mut self.attempts[place];
-        self.gateway.histories().remember_left(&attempt.target, left);
-        if let Some(head) = &mut attempt.head {
-            drop_coding(&mut head.headers);
-        }
+        self.gateway.histories().remember_left(&self.attempts[place].target, left);
         Some(body)
     }
-}
 
-fn drop_coding(headers: &mut HeaderMap) {
-    hotspare_upstream::headers::drop_body_description(headers);
-    headers.remove(http::header::ETAG);
+    /// The body that goes on is not the one that the head describes.
+    pub(super) fn drop_coding(&mut self, place: usize) {
+        if let Some(head) = &mut self.attempts[place].head {
+            hotspare_upstream::headers::drop_body_description(&mut head.headers);
+            head.headers.remove(http::header::ETAG);
+        }
+    }
 }

@@ -213,3 +213,36 @@ async fn field_22_failed_title_moves_no_conversation() {
         is_served_by("the turn", &proxy.ask(&Ask::turn().session("one")).await, "primary");
     }
 }
+
+/// The user logs in again right after the refusal, before any other request could look at the old file.
+#[tokio::test]
+async fn new_credential_ends_a_block_with_the_next_request() {
+    let home = tempfile::tempdir().expect("a temporary folder");
+    let key = home.path().join("key");
+    let write = |text: &str, at: u64| {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::write(&key, text).expect("written");
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("mode set");
+        let written = std::time::UNIX_EPOCH + std::time::Duration::from_secs(at);
+        std::fs::File::options().write(true).open(&key).and_then(|file| file.set_modified(written)).expect("time set");
+    };
+    write("sk-test-old", 1_700_000_000);
+    let primary = Upstream::start(|request| match request.header("x-api-key") {
+        Some("sk-test-new") => streamed(),
+        _ => Script::error(403, "permission_error", "This organization has been disabled."),
+    })
+    .await
+    .expect("started");
+    let spare = healthy(FROM_SPARE).await;
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "primary", "secondary_profile": "spare" },
+        "profiles": {
+            "primary": { "base_url": primary.url(), "auth": { "file": key } },
+            "spare": { "base_url": spare.url(), "auth": { "value": "sk-test-spare" } },
+        },
+    }))
+    .await;
+    assert_eq!(proxy.ask(&Ask::turn().session("one")).await.profile(), Some("spare"));
+    write("sk-test-new", 1_700_000_100);
+    assert_eq!(proxy.ask(&Ask::turn().session("two")).await.profile(), Some("primary"));
+}

@@ -515,3 +515,44 @@ async fn named_limit_of_tokens_is_kept_by_a_spare() {
         assert_eq!(spare.messages().len(), asked, "the next turn skips the failing try");
     }
 }
+
+/// A foreign spare behind a primary that is overloaded.
+async fn behind_overload(spare: &Upstream) -> (Proxy, Upstream) {
+    let primary = plays(Script::error(529, "overloaded_error", "Overloaded")).await;
+    let proxy = Proxy::start(&json!({
+        "failover_policy": { "primary_profile": "work", "secondary_profile": "spare" },
+        "profiles": {
+            "work": { "base_url": primary.url() },
+            "spare": { "platform": "anthropic_compatible", "base_url": spare.url(), "auth": { "value": SPARE_KEY }, "models": { "claude-*": "m" } },
+        },
+    }))
+    .await;
+    (proxy, primary)
+}
+
+/// No profile is asked for compression; a server that compresses all the same must not put its own ids into the transcript.
+#[tokio::test]
+async fn packed_stream_of_a_spare_is_made_valid() {
+    use std::io::Write as _;
+    let events = [
+        r#"{"type":"message_start","message":{"id":"msg_1","type":"message","role":"assistant","model":"m","content":[],"usage":{"input_tokens":9,"output_tokens":1}}}"#,
+        r#"{"type":"content_block_start","index":0,"content_block":{"type":"tool_use","id":"functions.Bash:0","name":"Bash","input":{}}}"#,
+        r#"{"type":"content_block_delta","index":0,"delta":{"type":"input_json_delta","partial_json":"{}"}}"#,
+        r#"{"type":"content_block_stop","index":0}"#,
+        r#"{"type":"message_delta","delta":{"stop_reason":"tool_use"},"usage":{"output_tokens":9}}"#,
+        r#"{"type":"message_stop"}"#,
+    ];
+    let mut packer = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    for event in events {
+        let name = serde_json::from_str::<Value>(event).expect("JSON")["type"].as_str().expect("a type").to_owned();
+        write!(packer, "event: {name}\ndata: {event}\n\n").expect("in memory");
+    }
+    let packed = packer.finish().expect("in memory");
+    let fields = [("Content-Type", "text/event-stream"), ("Content-Encoding", "gzip")];
+    let spare = plays(Script::new().body(200, &fields, packed)).await;
+    let (proxy, _primary) = behind_overload(&spare).await;
+    let answer = proxy.ask(&Ask::turn()).await;
+    assert_eq!((answer.status, answer.profile(), answer.header("content-encoding")), (200, Some("spare"), None));
+    let text = answer.text();
+    assert!(text.contains("toolu_hs_") && text.contains("message_stop") && !text.contains("functions."), "{text}");
+}

@@ -9,6 +9,7 @@
 //! credentials file, not from the client's output or exit code: both are the same for a renewed and for a dead login.
 
 use std::collections::HashMap;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -29,6 +30,12 @@ const WAIT_TIMEOUT: Duration = Duration::from_secs(9);
 
 /// A failed renewal is not repeated for this long, unless the credentials file changes.
 const RETRY_INTERVAL: Duration = Duration::from_secs(300);
+
+/// Longest wait for another process that renews the same login: a run is killed after 30 s.
+const LOCK_TIMEOUT: Duration = Duration::from_secs(31);
+
+/// Pause between two looks whether the other process has ended its run.
+const LOCK_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Why a login was not renewed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -196,6 +203,11 @@ impl Renewals {
         let begun = Instant::now();
         let before = claude_dir::standing(folder, SystemTime::now());
         let client = self.client.checked().await.map_err(NotRenewed::NoClient)?;
+        // Held until the run has ended. `run` and the service may serve the same login, and its refresh token is for single use.
+        let _lock = lock(folder).await;
+        if is_renewed(before, claude_dir::standing(folder, SystemTime::now())) {
+            return Ok(());
+        }
         let ran = client.auth_status(folder).await;
         let standing = claude_dir::standing(folder, SystemTime::now());
         tracing::info!(folder = %folder.display(), ?ran, ?standing, ms = begun.elapsed().as_millis(), "ran Claude Code to renew a login");
@@ -223,6 +235,24 @@ impl Renewals {
     fn lock(&self) -> MutexGuard<'_, HashMap<PathBuf, Folder>> {
         self.folders.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// Waits until no other process renews the login of this folder. The folder itself is locked, so that nothing is written into it, and the
+/// lock ends with its process. `None` if the folder cannot be locked, or the other run takes longer than any may.
+async fn lock(folder: &Path) -> Option<File> {
+    let begun = Instant::now();
+    let file = File::open(folder).ok()?;
+    while begun.elapsed() < LOCK_TIMEOUT {
+        match file.try_lock() {
+            Ok(()) => return Some(file),
+            Err(TryLockError::WouldBlock) => tokio::time::sleep(LOCK_INTERVAL).await,
+            Err(TryLockError::Error(error)) => {
+                tracing::debug!(%error, folder = %folder.display(), "the folder of a login cannot be locked");
+                return None;
+            }
+        }
+    }
+    None
 }
 
 /// Whether the token lives longer after a run than before it. One that still lives without a known end is not told from an old one.

@@ -1,6 +1,8 @@
 //! Decides what becomes of blocks that only one provider can read: results of its own tools, its files, its encrypted text. Never touches
 //! a tool call of the client or its result.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use serde_json::value::RawValue;
@@ -75,7 +77,7 @@ pub(super) fn foreign_blocks(draft: &mut Draft<'_, '_>, target: &Target<'_>) -> 
     for (index, message) in view.messages.iter().enumerate() {
         draft.drop_members(&message.fields, |name| !matches!(name, "role" | "content"), |name| Some(format!("messages.{name}")));
         for (place, block) in message.blocks().iter().enumerate() {
-            if draft.blocks[index][place] == Fate::Drop {
+            if draft.blocks[index][place] != Fate::Keep {
                 continue;
             }
             let fate = one(draft, target, block, &message.role)?;
@@ -86,6 +88,43 @@ pub(super) fn foreign_blocks(draft: &mut Draft<'_, '_>, target: &Target<'_>) -> 
         }
     }
     Ok(())
+}
+
+/// Puts text in the place of each result of a tool whose call is not in the assistant's message before it, or has its result already: the
+/// provider has refused the conversation for one.
+pub(super) fn orphans(draft: &mut Draft<'_, '_>) {
+    let view = draft.view;
+    let mut open: HashSet<Cow<'_, str>> = HashSet::new();
+    let mut is_after_assistant = false;
+    for (index, message) in view.messages.iter().enumerate() {
+        let is_assistant = message.role == "assistant";
+        if is_assistant && !is_after_assistant {
+            open.clear();
+        }
+        is_after_assistant = is_assistant;
+        for (place, block) in message.blocks().iter().enumerate() {
+            match &*block.kind {
+                "tool_use" => open.extend(block.fields.string("id")),
+                "tool_result" if !block.fields.string("tool_use_id").is_some_and(|id| open.remove(&id)) => {
+                    draft.note("orphaned tool results");
+                    draft.blocks[index][place] = text_block(&text_of_result(view.text, block));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+fn text_of_result(text: &[u8], block: &Block<'_>) -> String {
+    let mut said = "Result of an earlier tool call:".to_owned();
+    let content = block.fields.get("content");
+    let inner = content.and_then(|content| view::blocks(text, content)).unwrap_or_default();
+    let texts = inner.iter().filter_map(|block| block.fields.string("text"));
+    for part in content.and_then(splice::string).into_iter().chain(texts) {
+        said.push('\n');
+        said.push_str(&part);
+    }
+    said
 }
 
 /// What becomes of one block, in a message or in a tool's result.

@@ -10,6 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::draft::Draft;
 use super::view::{Block, Message};
+use crate::splice::Fate;
 use crate::tool_id::{self, Tag};
 
 /// Longest name of a tool, in bytes (Messages API, `tools.name`).
@@ -39,7 +40,10 @@ fn rename_calls(draft: &mut Draft<'_, '_>, mut new_name: impl FnMut(&str, &str) 
     let view = draft.view;
     // What the results that come next are called by.
     let mut current: HashMap<Cow<'_, str>, String> = HashMap::new();
-    for block in view.messages.iter().flat_map(Message::blocks) {
+    let fates = draft.blocks.clone();
+    let blocks = view.messages.iter().flat_map(Message::blocks).zip(fates.iter().flatten());
+    // What text stands for has no id any more.
+    for (block, _) in blocks.filter(|(_, fate)| !matches!(fate, Fate::Replace(_))) {
         match &*block.kind {
             "tool_use" => {
                 let Some(id) = block.fields.string("id") else { continue };

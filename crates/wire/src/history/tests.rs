@@ -212,3 +212,32 @@ proptest! {
         }
     }
 }
+
+/// `MiniMax-AI/MiniMax-M2#76`: a result whose call is not there ended the conversation at that provider.
+#[test]
+fn orphaned_results_become_text_where_they_were_refused() {
+    let refusal = "invalid params, tool result's tool id(toolu_gone) not found (2013)";
+    let repair = crate::repair::Repair::of_message(refusal).expect("it can be mended");
+    let result = |id: &str, content: Value| json!({"type": "tool_result", "tool_use_id": id, "content": content});
+    let body = json!({"model": "claude-opus-5-5", "messages": [
+        {"role": "user", "content": [result("toolu_gone", json!("it said a")), {"type": "text", "text": "go on"}]},
+        {"role": "assistant", "content": [{"type": "tool_use", "id": "toolu_1", "name": "Bash", "input": {}}]},
+        {"role": "user", "content": [result("toolu_1", json!("b")), result("toolu_1", json!([{"type": "text", "text": "c"}]))]},
+    ]});
+    let to = |repair| Target {
+        profile: "glm",
+        company: "api.z.ai",
+        platform: Platform::Compatible(Preset::Plain),
+        model: Some("glm-5"),
+        repair,
+    };
+    let adapted = |repair| match adapt(&Bytes::from(body.to_string()), &to(repair), &|_| None) {
+        Ok(Adapted::Changed(parts, _)) => serde_json::from_slice::<Value>(&parts.concat()).expect("JSON")["messages"].clone(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(adapted(None), body["messages"], "only where it was refused");
+    let mended = adapted(Some(&repair));
+    let text = |said: &str| json!({"type": "text", "text": format!("Result of an earlier tool call:\n{said}")});
+    assert_eq!(mended[0]["content"][0], text("it said a"));
+    assert_eq!(mended[2]["content"], json!([result("toolu_1", json!("b")), text("c")]));
+}

@@ -197,3 +197,17 @@ proptest! {
         prop_assert_eq!(got.matches("event: content_block_stop").count(), starts(&got).len());
     }
 }
+
+/// Some gateways in front of Claude print JSON with blanks, which leaves the fast path.
+#[test]
+fn native_citations_go_on_whatever_the_spacing() {
+    let citation =
+        r#"{"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": {"type": "char_location"}}}"#;
+    let stream = format!("{}event: content_block_delta\ndata: {citation}\n\n", block_start_of_text());
+    let mut native = Transcript::new(Rules { foreign: false, ..rules() }, TakenIds::default());
+    assert_eq!(passed(&stream, &[], &mut native), stream);
+}
+
+fn block_start_of_text() -> String {
+    event(&json!({"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}))
+}

@@ -330,3 +330,22 @@ async fn refresh_token_is_not_kept() {
     let Ok(claude_dir::Kept::Login(token, Some(_))) = claude_dir::read(&lab.folder(), SystemTime::now()) else { panic!("a login") };
     assert_eq!(token.expose_secret(), "sk-ant-oat01-test");
 }
+
+/// `run` and the service each have their own renewals. A refresh token is for single use, so the second of two runs would end the login.
+#[tokio::test]
+async fn login_is_renewed_by_one_process_at_a_time() {
+    let lab = Lab::new(Duration::from_secs(60), "renew");
+    let other = fs::File::open(lab.folder()).expect("opened");
+    other.lock().expect("locked");
+    let renewals = lab.renewals();
+    let folder = lab.folder();
+    let renewing = tokio::spawn(async move { renewals.renew(&folder).await });
+    // The version is asked for before the lock is waited for.
+    while lab.read("versions").is_empty() {
+        tokio::task::yield_now().await;
+    }
+    lab.write_login("sk-ant-oat01-test-renewed", SystemTime::now() + Duration::from_secs(3600));
+    drop(other);
+    assert_eq!(renewing.await.expect("no panic"), Ok(()));
+    assert_eq!(lab.runs(), 0, "the other process has renewed it");
+}
