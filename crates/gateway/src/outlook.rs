@@ -340,7 +340,7 @@ impl Gateway {
         let skipped = plan.skipped.iter().find(|skipped| skipped.profile == id);
         let Some(candidate) = candidate else {
             let off = || if snapshot.policy.enabled { "not tried".to_owned() } else { "failover is off".to_owned() };
-            let why = skipped.map_or_else(off, |skipped| self.skip_reason(now, known, skipped));
+            let why = skipped.map_or_else(off, |skipped| skip_reason(now, known, skipped));
             return prospect(Chance::Unusable, Some(why), skipped.and_then(|skipped| back_in(now, &skipped.reason)));
         };
         let family = candidate.family(facts);
@@ -358,13 +358,6 @@ impl Gateway {
             None => prospect(Chance::Usable, None, None),
         }
     }
-
-    fn skip_reason(&self, now: Instant, known: &World, skipped: &Skipped) -> String {
-        match &skipped.reason {
-            SkipReason::Cooling { because, .. } => reason(*because, last_failure(now, known, skipped.profile).as_deref()),
-            other => skip_words(other),
-        }
-    }
 }
 
 /// What a forecast is made from.
@@ -375,6 +368,13 @@ struct Looked<'a> {
     facts: &'a RequestFacts,
     known: &'a World,
     plan: &'a Plan,
+}
+
+fn skip_reason(now: Instant, known: &World, skipped: &Skipped) -> String {
+    match &skipped.reason {
+        SkipReason::Cooling { because, .. } => reason(*because, last_failure(now, known, skipped.profile).as_deref()),
+        other => skip_words(other),
+    }
 }
 
 fn last_failure(now: Instant, known: &World, id: ProfileId) -> Option<String> {

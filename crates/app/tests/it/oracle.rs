@@ -175,7 +175,6 @@ async fn play(name: &str, steps: &[Step]) -> Vec<String> {
     primary_mode.store(OVERLOADED, Ordering::SeqCst);
     let outcome = Outcome { next, with_primary_down: ask().await, has_client: steps.iter().any(|step| matches!(step, Ask)) };
     serve.kill().await.expect("ended");
-    println!("{name}\n  headline     {}\n  status line  {}\n  then         {outcome:?}", screens.headline, screens.line);
     wrong_claims(&screens, &outcome).into_iter().map(|wrong| format!("{name}: {wrong}\n{screens:#?}\n{outcome:?}")).collect()
 }
 

@@ -105,7 +105,7 @@ async fn total_failure_is_told_with_what_ends_it() {
     let house = House::new(Script::error(529, "overloaded_error", "busy"), page("operational", "operational")).await;
     let spare = Upstream::start(|_| Script::error(401, "authentication_error", "no")).await.expect("started");
     let user = User::new().pair(&house.primary.url(), &spare.url());
-    let house = House { user, spare, ..house };
+    let house = House { spare, user, ..house };
     let (child, address, _) = house.user.serves().await;
     let headers = format!("x-hotspare-token: {}\r\nx-api-key: sk-ant-test", house.user.local_token());
     asks(address, &headers, "{\"model\":\"claude-opus-5-5\",\"stream\":true}").await;

@@ -40,7 +40,7 @@ impl Drop for Serving {
     }
 }
 
-async fn started(primary: &str) -> (User, SocketAddr, Serving) {
+fn started(primary: &str) -> (User, SocketAddr, Serving) {
     let address = free_address();
     let user = User::new().config(&config(address, primary)).file("home/.claude/settings.json", "{}\n");
     let serving = Serving(user.path("home"));
@@ -82,7 +82,7 @@ async fn worker_killed_in_a_turn_is_revived_at_once() {
     let primary = Upstream::start(move |_| Script::new().sse().events(&events[..half]).gate(&held).events(&events[half..]).end())
         .await
         .expect("started");
-    let (user, address, _serving) = started(&primary.url()).await;
+    let (user, address, _serving) = started(&primary.url());
     let installed = user.runs(&["install"]).await;
     assert_eq!(installed.code, Some(0), "{installed:?}");
     for _ in 0..3 {
@@ -106,7 +106,7 @@ async fn worker_killed_in_a_turn_is_revived_at_once() {
 /// While no worker runs, a hook must not take the port for another program's and take hotspare out of the settings.
 #[tokio::test]
 async fn supervisor_without_worker_is_no_stranger() {
-    let (user, address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, address, _serving) = started("http://127.0.0.1:9");
     let installed = user.runs(&["install"]).await;
     assert_eq!(installed.code, Some(0), "{installed:?}");
     let supervisor = status(&user).await["supervisor"].clone();
@@ -122,7 +122,7 @@ async fn supervisor_without_worker_is_no_stranger() {
 
 #[tokio::test]
 async fn service_without_supervisor_goes_on_and_stops() {
-    let (user, address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, address, _serving) = started("http://127.0.0.1:9");
     assert_eq!(user.runs(&["service", "start"]).await.code, Some(0));
     killed(&status(&user).await["supervisor"]);
     assert!(asks(address, "x-hotspare-token: wrong", "{}").await.starts_with("HTTP/1.1 401"));
@@ -132,7 +132,7 @@ async fn service_without_supervisor_goes_on_and_stops() {
 
 #[tokio::test]
 async fn restart_replaces_supervisor_and_worker() {
-    let (user, address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, address, _serving) = started("http://127.0.0.1:9");
     assert_eq!(user.runs(&["service", "start"]).await.code, Some(0));
     let before = status(&user).await;
     let restarted = user.runs(&["service", "restart"]).await;
@@ -155,7 +155,7 @@ async fn wait_until(holds: impl Fn() -> bool) {
 
 #[tokio::test]
 async fn status_after_a_crash_names_service_start() {
-    let (user, _address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, _address, _serving) = started("http://127.0.0.1:9");
     user.runs(&["status"]).await.fails(3, &["nothing is running", "hotspare run -- claude"]);
     assert_eq!(user.runs(&["install"]).await.code, Some(0));
     let running = status(&user).await;
@@ -169,7 +169,7 @@ async fn status_after_a_crash_names_service_start() {
 async fn changed_port_moves_service_settings_and_receipt() {
     for command in [&["install"][..], &["service", "restart"], &["service", "start"]] {
         let primary = Upstream::start(|_| Script::new().sse().events(&text("fine")).end()).await.expect("started");
-        let (user, old, _serving) = started(&primary.url()).await;
+        let (user, old, _serving) = started(&primary.url());
         assert_eq!(user.runs(&["install"]).await.code, Some(0));
         let new = free_address();
         let user = user.config(&config(new, &primary.url()));
@@ -227,7 +227,7 @@ async fn refused_install_leaves_nothing_behind() {
 /// A file that cannot be written comes after the service was started: neither it nor the receipt stays.
 #[tokio::test]
 async fn install_that_fails_late_is_taken_back() {
-    let (user, address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, address, _serving) = started("http://127.0.0.1:9");
     // The folder of the shell's start file is a file, so the last part fails.
     let user = user.file("home/zdot", "");
     let zdotdir = user.path("home/zdot/below").display().to_string();
@@ -242,7 +242,7 @@ async fn install_that_fails_late_is_taken_back() {
 
 #[tokio::test]
 async fn uninstall_makes_no_settings_file_that_was_removed() {
-    let (user, _address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, _address, _serving) = started("http://127.0.0.1:9");
     assert_eq!(user.runs(&["install"]).await.code, Some(0));
     fs::remove_file(user.path("home/.claude/settings.json")).expect("removed");
     let removed = user.runs(&["uninstall"]).await;
@@ -253,7 +253,7 @@ async fn uninstall_makes_no_settings_file_that_was_removed() {
 
 #[tokio::test]
 async fn purge_removes_keys_and_state_and_lists_the_rest() {
-    let (user, _address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, _address, _serving) = started("http://127.0.0.1:9");
     let user = user.file("home/.config/hotspare/environment", "OWN_KEY=sk-ant-test-own\n");
     assert_eq!(user.runs(&["install"]).await.code, Some(0));
     let state = user.path("home/.local/state/hotspare");
@@ -278,7 +278,7 @@ fn names(folder: &Path) -> Vec<PathBuf> {
 /// What `serve --listen` and `--config` started is found by `env`, `status` and `uninstall --check`.
 #[tokio::test]
 async fn instance_on_another_port_is_found() {
-    let (user, configured, _serving) = started("http://127.0.0.1:9").await;
+    let (user, configured, _serving) = started("http://127.0.0.1:9");
     let other = free_address();
     let mut serve = user.starts(&["serve", "--listen", &other.to_string()]);
     wait_for(serve.stderr.as_mut().expect("piped"), "client ").await;
@@ -305,7 +305,7 @@ async fn instance_on_another_port_is_found() {
 #[tokio::test]
 #[cfg(target_os = "linux")]
 async fn unrecorded_process_is_seen_by_check() {
-    let (user, address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, address, _serving) = started("http://127.0.0.1:9");
     let mut serve = user.starts(&["serve", "--listen", &address.to_string()]);
     wait_for(serve.stderr.as_mut().expect("piped"), "client ").await;
     fs::remove_dir_all(user.path("home/.local/state/hotspare/instances")).expect("removed");
@@ -319,7 +319,7 @@ async fn unrecorded_process_is_seen_by_check() {
 /// 2,497 public repositories hold `claude/settings.json`: the address of this machine must not get to others by a commit.
 #[tokio::test]
 async fn settings_in_a_repository_are_refused_without_force() {
-    let (user, address, _serving) = started("http://127.0.0.1:9").await;
+    let (user, address, _serving) = started("http://127.0.0.1:9");
     let home = user.path("home");
     let git = |arguments: &[&str]| {
         let mut git = std::process::Command::new("git");
@@ -370,7 +370,7 @@ async fn settings_in_a_repository_are_refused_without_force() {
 #[tokio::test]
 async fn move_killed_at_every_step_is_undone() {
     let text = "{\r\n\t\"model\": \"opus\",\r\n\t\"env\": { \"X\": \"1\" }\r\n}";
-    let (user, old, _serving) = started("http://127.0.0.1:9").await;
+    let (user, old, _serving) = started("http://127.0.0.1:9");
     let mut user = user.file("home/.claude/settings.json", text);
     let new = free_address();
     let mut died = 0;

@@ -48,7 +48,7 @@ pub(super) fn drawn(report: &OutageReport, look: Look) -> String {
     lines.join("\n")
 }
 
-/// `backup cannot stand in: 402 billing; tried again at 15:40 (in 57 min), or after `hotspare reset backup``
+/// Why a spare cannot stand in, when it is tried again, and the command that ends the block.
 fn held_words(spare: &HeldSpare) -> String {
     let back = spare.back_in_s.map(|seconds| format!("; tried again {}", words::at_or_in(seconds))).unwrap_or_default();
     // A usage window is not reset by hand.
