@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use hotspare_core::{Ending, FailureKind, Outcome};
+use hotspare_core::{Ending, Outcome};
 use hotspare_gateway::Event;
 use tokio::time::Instant;
 
@@ -42,7 +42,7 @@ pub(crate) fn check(world: &World, scene: &Scene, sky: &Sky, diary: &Diary) -> V
     for page in &pages {
         turn(page, scene, diary, &mut wrong);
         for got in page.turn.iter().flat_map(|turn| &turn.requests) {
-            answer(page, got, scene, &told, &mut wrong);
+            answer(page, got, scene, &mut wrong);
             if let Some(told) = got.exchange().and_then(|id| told.get(&id)) {
                 bytes(page, got, told, &served, &mut wrong);
             }
@@ -105,7 +105,7 @@ fn turn(page: &Page, scene: &Scene, diary: &Diary, wrong: &mut Vec<String>) {
 }
 
 /// I5 and I10: what a client may be told.
-fn answer(page: &Page, got: &Got, scene: &Scene, told: &BTreeMap<u64, Told>, wrong: &mut Vec<String>) {
+fn answer(page: &Page, got: &Got, scene: &Scene, wrong: &mut Vec<String>) {
     let who = &page.person;
     if got.reading.error.is_some() {
         wrong.push(format!("I5: an error event reached {who}"));
@@ -124,10 +124,7 @@ fn answer(page: &Page, got: &Got, scene: &Scene, told: &BTreeMap<u64, Told>, wro
         0 | 200 => true,
         429 => wait.is_none_or(|wait| (1..=59).contains(&wait)) || scene.login,
         // While every other profile is blocked the client keeps its own timetable, as with a lone profile.
-        500.. => match wait {
-            Some(wait) => (1..=59).contains(&wait),
-            None => got.exchange().and_then(|id| told.get(&id)).is_some_and(|own| others_are_blocked(own, told, scene)),
-        },
+        500.. => wait.is_none_or(|wait| (1..=59).contains(&wait)),
         401 => scene.login,
         403 => false,
         _ => true,
@@ -135,27 +132,6 @@ fn answer(page: &Page, got: &Got, scene: &Scene, told: &BTreeMap<u64, Told>, wro
     if !allowed {
         wrong.push(format!("I10: {who} was answered {} with retry-after {wait:?}", got.status));
     }
-}
-
-/// Whether at the end of an exchange all profiles but one were blocked, or there is no other.
-fn others_are_blocked(own: &Told, told: &BTreeMap<u64, Told>, scene: &Scene) -> bool {
-    let Some(end) = own.times.last() else { return false };
-    let is_blocked = |name: &str| {
-        let events = told.values().flat_map(|told| told.events.iter().zip(&told.times)).filter(|(_, at)| *at <= end);
-        let turns = events.filter_map(|(event, at)| match event {
-            Event::Failed { profile, failure, .. } if **profile == *name && blocks(failure.kind) => Some((at, true)),
-            Event::Committed { profile, .. } if **profile == *name => Some((at, false)),
-            _ => None,
-        });
-        turns.max().is_some_and(|(_, blocked)| blocked)
-    };
-    scene.names.iter().filter(|name| !is_blocked(name)).count() <= 1
-}
-
-/// Whether only a person ends what such a failure does to a profile.
-fn blocks(kind: FailureKind) -> bool {
-    use FailureKind::{Billing, Forbidden, NoCredential, SpendCap, Unauthorized};
-    matches!(kind, SpendCap | Unauthorized | Forbidden | Billing | NoCredential)
 }
 
 /// I2: the bytes after a commit are those of exactly one upstream, in order; what we add is the ending of a hand back, and pings.
