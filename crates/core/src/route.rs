@@ -191,13 +191,6 @@ pub enum SkipReason {
     NoPrice,
 }
 
-impl SkipReason {
-    /// Whether the profile has no credential for any request.
-    pub(crate) fn is_missing_credential(&self) -> bool {
-        matches!(self, Self::NoClientCredential | Self::CredentialElsewhere(_) | Self::NoCredential(_))
-    }
-}
-
 /// Why a profile that stands before another in the chain is asked after it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PassedOver {
@@ -255,7 +248,7 @@ pub struct Plan {
     pub on_exhausted: OnExhausted,
     /// No other profile stands behind the primary.
     pub lone: bool,
-    /// Every other profile is blocked: the primary is tried and waited for as if it were lone.
+    /// Every other profile is blocked or cannot take the request: the primary is tried and waited for as if it were lone.
     pub others_blocked: bool,
     /// A profile that passes the client's own login on and is blocked: its last refusal is the client's to see when nobody can answer.
     pub blocked_login: Option<ProfileId>,
@@ -329,8 +322,8 @@ impl Ranked {
     }
 }
 
-/// Whether the primary may be asked and every other profile is blocked for longer than the client waits. A spare that this request
-/// does not fit, or that has refused it, is not blocked.
+/// Whether the primary may be asked and every other profile is blocked for longer than the client waits. What is not `ranked` and not
+/// `closed` cannot take the request.
 fn others_are_blocked(now: Instant, plan: &Plan, ranked: &[Ranked], closed: &[(Grip, Instant, Candidate)]) -> bool {
     let is_blocked = |(grip, until, candidate): &(Grip, Instant, Candidate)| {
         let because = plan.skipped.iter().find_map(|skipped| match skipped.reason {
@@ -344,11 +337,7 @@ fn others_are_blocked(now: Instant, plan: &Plan, ranked: &[Ranked], closed: &[(G
         Some((grip, ..)) => *grip < Grip::Hard,
         None => ranked.iter().any(|ranked| ranked.candidate.profile == plan.primary),
     };
-    // A profile that only this request does not fit is not blocked: the next request may go there.
-    let is_closed = |profile: ProfileId| closed.iter().any(|(.., candidate)| candidate.profile == profile);
-    let mut skipped = plan.skipped.iter().filter(|skipped| skipped.profile != plan.primary);
-    let all_fit = skipped.all(|skipped| is_closed(skipped.profile) || skipped.reason.is_missing_credential());
-    may_ask_primary && all_fit && ranked.iter().all(|ranked| ranked.candidate.profile == plan.primary) && others.all(is_blocked)
+    may_ask_primary && ranked.iter().all(|ranked| ranked.candidate.profile == plan.primary) && others.all(is_blocked)
 }
 
 /// Orders the chain's profiles for one request. The session's own profile comes first while it is well, unless the session may go home to

@@ -90,7 +90,7 @@ impl Exchange {
         if !has_its_words && self.shorter_helps(waiting_helps(failure.kind), now, at) {
             return self.answer(Answer::Local(TOO_LONG));
         }
-        let is_alone = self.plan.lone || self.is_primary(profile) && self.others_are_blocked();
+        let is_alone = self.plan.lone || self.is_primary(profile) && self.others_are_hopeless();
         let wait = Some(self.seconds_to_next(now, at)).filter(|_| !is_alone);
         let answer = self.shape(attempt, &failure, client_login, wait);
         if matches!(answer, Answer::Relay { .. }) {
@@ -221,8 +221,8 @@ impl Exchange {
         self.answer(Answer::Local(LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(seconds) }));
     }
 
-    /// Whether every other profile is blocked: each lacks a credential or has failed with what only a person can end.
-    fn others_are_blocked(&self) -> bool {
+    /// Whether time alone brings no other profile back: each was left out or has failed with what only a person can end.
+    fn others_are_hopeless(&self) -> bool {
         let others = |profile: &ProfileId| *profile != self.plan.primary;
         let reason = |profile: ProfileId| self.plan.skipped.iter().rev().find(|skipped| skipped.profile == profile);
         let failed = |profile: ProfileId| {
@@ -232,10 +232,11 @@ impl Exchange {
         let candidates = self.plan.candidates.iter().map(|candidate| candidate.profile);
         let mut profiles = candidates.chain(self.plan.skipped.iter().map(|skipped| skipped.profile)).filter(others);
         profiles.all(|profile| match (failed(profile), reason(profile).map(|skipped| &skipped.reason)) {
-            (Some(kind), _) => blocks_profile(kind),
-            (None, Some(SkipReason::Cooling { because, .. })) => blocks_profile(*because),
-            (None, Some(reason)) => reason.is_missing_credential(),
-            (None, None) => false,
+            (Some(kind), _) => !waiting_helps(kind),
+            // A hook may allow it the next time.
+            (None, Some(SkipReason::Offline | SkipReason::Vetoed) | None) => false,
+            (None, Some(SkipReason::Cooling { because, .. })) => !waiting_helps(*because),
+            (None, Some(_)) => true,
         })
     }
 
@@ -335,14 +336,6 @@ impl Exchange {
 /// ours are worth more.
 fn is_a_login_s_own_word(failure: &Failure, client_login: bool) -> bool {
     client_login && relayable(failure) && matches!(failure.kind, FailureKind::QuotaExhausted | FailureKind::Unauthorized)
-}
-
-/// Whether the cause keeps every request from the profile until a person ends it.
-pub(super) fn blocks_profile(kind: FailureKind) -> bool {
-    matches!(
-        kind,
-        FailureKind::SpendCap | FailureKind::Unauthorized | FailureKind::Forbidden | FailureKind::Billing | FailureKind::NoCredential
-    )
 }
 
 /// Whether the cause goes away with time alone.

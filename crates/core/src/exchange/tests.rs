@@ -320,7 +320,7 @@ fn a_request_too_large_for_a_spare_goes_on_to_the_next() {
     // With nobody left the client hears what the first said.
     let mut last = Rig::new(2).begin();
     last.overload().status(FailureKind::TooLarge, 413);
-    last.expect(&["initial 0", "failover 1", "relay #0 in 17 s"]);
+    last.expect(&["initial 0", "failover 1", "relay #0"]);
 }
 
 /// teamclaude #156 #21, better-ccflare #465, openclaw #69642: server errors went to the client while others were idle.
@@ -393,7 +393,7 @@ fn r48_the_client_is_told_to_shorten_only_where_that_helps() {
     // The first comes back soon: waiting loses nothing of the conversation.
     let mut soon = rig().begin();
     soon.overload().overload();
-    soon.expect(&["initial 0", "retry 0 in 125 ms", "relay #0 in 33 s"]);
+    soon.expect(&["initial 0", "retry 0 in 125 ms", "relay #0"]);
     // It does not: shorter, the spare could take it.
     let mut late = rig().begin();
     late.status(FailureKind::Billing, 402);
@@ -536,7 +536,7 @@ fn r5_the_request_s_own_fault_is_relayed_without_a_hop() {
 fn r32_a_spare_s_fault_never_takes_the_place_of_what_the_primary_said() {
     let mut rig = Rig::new(2).begin();
     rig.overload().status(FailureKind::BadRequest, 400);
-    rig.expect(&["initial 0", "failover 1", "relay #0 in 17 s"]);
+    rig.expect(&["initial 0", "failover 1", "relay #0"]);
 }
 
 /// claude-code #2728 #70417, link-assistant/hive-mind#1438: a proxy's tries times the client's own ten.
@@ -783,7 +783,7 @@ fn spare_refusals_never_reach_the_client() {
     for kind in [Kind::Refused, Kind::BadRequest, Kind::TooLarge, Kind::ProviderBound, Kind::ContentPolicy, Kind::ResourceNotFound] {
         let mut rig = Rig::new(2).begin();
         rig.overload().status(kind, 400);
-        assert!(rig.trace.last().unwrap().starts_with("relay #0 in "), "{kind:?}: {:?}", rig.trace);
+        rig.expect(&["initial 0", "failover 1", "relay #0"]);
         let mut third = Rig::new(3).begin();
         third.overload().status(kind, 400);
         third.expect(&["initial 0", "failover 1", "failover 2"]);
@@ -1372,13 +1372,13 @@ proptest! {
             prop_assert!(matches!(status, 424 | 502..=504), "I10: {answer}");
             let waits = answer.contains(" in ");
             prop_assert!(!waits || status != 424 && profiles > 1, "I10: {}", answer);
-            // Without a wait of ours only where every other profile is blocked.
+            // Without a wait of ours only where no other profile comes back with time.
             let plan = exchange.plan();
-            let is_unblocked = |attempt: &AttemptRecord| {
+            let may_come_back = |attempt: &AttemptRecord| {
                 let kind = attempt.failure.as_ref().map(|failure| failure.kind);
-                attempt.profile != plan.primary && kind.is_some_and(|kind| !answers::blocks_profile(kind))
+                attempt.profile != plan.primary && kind.is_some_and(answers::waiting_helps)
             };
-            prop_assert!(status == 424 || waits || !exchange.attempts().iter().any(is_unblocked), "I10: {}", answer);
+            prop_assert!(status == 424 || waits || !exchange.attempts().iter().any(may_come_back), "I10: {}", answer);
         }
         prop_assert!(rig.trace.iter().filter(|line| line.starts_with("end")).count() <= 1, "{:?}", rig.trace);
         let unasked = |word: &str, asks: bool| !asks && rig.trace.iter().any(|line| line.starts_with(word));
