@@ -198,7 +198,7 @@ impl Exchange {
         if policy.hedge {
             at.world.hedges.on_request(now);
         }
-        let attempts_allowed = if plan.is_as_lone() { MAX_ATTEMPTS } else { MAX_ATTEMPTS.min(left as usize) };
+        let attempts_allowed = if plan.lone { MAX_ATTEMPTS } else { MAX_ATTEMPTS.min(left as usize) };
         let mut exchange = Self {
             queue: plan.candidates.iter().cloned().collect(),
             facts,
@@ -503,7 +503,7 @@ impl Exchange {
         at: &mut Surroundings<'_>,
     ) {
         let id = AttemptId(u8::try_from(self.attempts.len()).expect("an exchange makes few attempts"));
-        let on_trial = !self.plan.is_as_lone() && (candidate.insist || self.standing(now, &candidate, at) == Standing::Trial);
+        let on_trial = !self.plan.lone && (candidate.insist || self.standing(now, &candidate, at) == Standing::Trial);
         if self.facts.endpoint.moves_health() {
             at.world.health.begin(now, candidate.profile, candidate.family(&self.facts));
         }

@@ -537,15 +537,16 @@ impl Health {
         }
     }
 
-    /// Time until the first of these profiles may be asked again for its model family; `None` if one may be asked now.
+    /// When the first of these profiles may be asked again; none when one may be asked now.
     pub fn soonest(
         &self,
         now: Instant,
-        profiles: impl Iterator<Item = (ProfileId, ModelFamily)>,
+        profiles: impl Iterator<Item = ProfileId>,
+        family: ModelFamily,
         credential: Option<u64>,
     ) -> Option<Duration> {
         let mut soonest: Option<Duration> = None;
-        for (profile, family) in profiles {
+        for profile in profiles {
             let wait = match self.standing(now, profile, family, credential) {
                 Standing::Usable | Standing::Trial => return None,
                 Standing::Cooling { until, .. } => until.duration_since(now),

@@ -248,17 +248,8 @@ pub struct Plan {
     pub on_exhausted: OnExhausted,
     /// No other profile stands behind the primary.
     pub lone: bool,
-    /// Every other profile is blocked or cannot take the request: the primary is tried and waited for as if it were lone.
-    pub others_blocked: bool,
     /// A profile that passes the client's own login on and is blocked: its last refusal is the client's to see when nobody can answer.
     pub blocked_login: Option<ProfileId>,
-}
-
-impl Plan {
-    /// Whether the client's own timetable is the best one there is: no other profile can answer.
-    pub fn is_as_lone(&self) -> bool {
-        self.lone || self.others_blocked
-    }
 }
 
 /// What a profile can do for one request, told by whoever holds the profiles.
@@ -308,38 +299,6 @@ struct Ranked {
     candidate: Candidate,
 }
 
-impl Ranked {
-    /// A primary that cools down while every other profile is blocked.
-    fn first(candidate: Candidate) -> Self {
-        Self { place: 0, readiness: Readiness::Ready, on_trial: false, is_look: false, candidate }
-    }
-
-    /// Makes the candidate one that is asked whatever its standing says, as patiently as the client waits.
-    fn insist(&mut self) {
-        self.candidate.insist = true;
-        let terms = Arc::make_mut(&mut self.candidate.terms);
-        terms.clocks = terms.clocks.as_patient_as_the_client(terms.fits_head);
-    }
-}
-
-/// Whether the primary may be asked and every other profile is blocked for longer than the client waits. What is not `ranked` and not
-/// `closed` cannot take the request.
-fn others_are_blocked(now: Instant, plan: &Plan, ranked: &[Ranked], closed: &[(Grip, Instant, Candidate)]) -> bool {
-    let is_blocked = |(grip, until, candidate): &(Grip, Instant, Candidate)| {
-        let because = plan.skipped.iter().find_map(|skipped| match skipped.reason {
-            SkipReason::Cooling { because, .. } if skipped.profile == candidate.profile => Some(because),
-            _ => None,
-        });
-        because == Some(FailureKind::NoCredential) || *grip >= Grip::Hard && until.saturating_duration_since(now) > CLIENT_WAIT
-    };
-    let mut others = closed.iter().filter(|(.., candidate)| candidate.profile != plan.primary);
-    let may_ask_primary = match closed.iter().find(|(.., candidate)| candidate.profile == plan.primary) {
-        Some((grip, ..)) => *grip < Grip::Hard,
-        None => ranked.iter().any(|ranked| ranked.candidate.profile == plan.primary),
-    };
-    may_ask_primary && ranked.iter().all(|ranked| ranked.candidate.profile == plan.primary) && others.all(is_blocked)
-}
-
 /// Orders the chain's profiles for one request. The session's own profile comes first while it is well, unless the session may go home to
 /// a better one; then the chain's order, the well ones before those that failed a moment ago, and last those that cool down by a guess of
 /// ours. A profile that is blocked is left out, and so is one whose breaker is open. Where nobody is well, a request now and then tries the
@@ -363,7 +322,6 @@ pub fn plan(
         primary: chain.entries.first().map_or(ProfileId(0), |entry| entry.profile),
         on_exhausted: chain.on_exhausted.unwrap_or(policy.on_exhausted),
         lone: entries.len() == paused.len() + 1,
-        others_blocked: false,
         blocked_login: None,
     };
     let stay = world.affinity.stay(now, facts.stay_key()).cloned();
@@ -416,13 +374,6 @@ pub fn plan(
             }
         }
     }
-    plan.others_blocked = !plan.lone && others_are_blocked(now, &plan, &ranked, &closed);
-    if plan.others_blocked {
-        ranked.extend(
-            closed.extract_if(.., |(_, _, candidate)| candidate.profile == plan.primary).map(|(_, _, candidate)| Ranked::first(candidate)),
-        );
-        ranked.iter_mut().for_each(Ranked::insist);
-    }
     // Stable: within one readiness the chain's order stays.
     ranked.sort_by_key(|ranked| ranked.readiness);
     prefer(now, policy, world, stay.as_ref(), &mut ranked);
@@ -431,7 +382,7 @@ pub fn plan(
         ranked.sort_by_key(|ranked| !ranked.candidate.terms.client_login);
     }
     plan.passed_over = passed_over(now, facts, world, &ranked);
-    let only_trials = !ranked.is_empty() && !plan.is_as_lone() && ranked.iter().all(|ranked| ranked.on_trial);
+    let only_trials = !ranked.is_empty() && !plan.lone && ranked.iter().all(|ranked| ranked.on_trial);
     let waits_for_trial = only_trials && !world.health.admit_trial(now);
     if only_trials {
         ranked.truncate(usize::from(!waits_for_trial));
@@ -560,10 +511,7 @@ fn in_panic(now: Instant, world: &mut World, closed: Vec<(Grip, Instant, Candida
 
 /// With the network down only this machine's own profiles are asked, and now and then one request tries the others.
 fn leave_out_unreachable(now: Instant, world: &mut World, plan: &mut Plan) {
-    if plan.is_as_lone()
-        || plan.candidates.iter().all(|candidate| candidate.terms.host.is_none())
-        || world.health.network().admit_probe(now)
-    {
+    if plan.lone || plan.candidates.iter().all(|candidate| candidate.terms.host.is_none()) || world.health.network().admit_probe(now) {
         return;
     }
     let out = plan.candidates.iter().filter(|candidate| candidate.terms.host.is_some());

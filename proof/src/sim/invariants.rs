@@ -123,8 +123,7 @@ fn answer(page: &Page, got: &Got, scene: &Scene, wrong: &mut Vec<String>) {
     let allowed = match got.status {
         0 | 200 => true,
         429 => wait.is_none_or(|wait| (1..=59).contains(&wait)) || scene.login,
-        // While every other profile is blocked the client keeps its own timetable, as with a lone profile.
-        500.. => wait.is_none_or(|wait| (1..=59).contains(&wait)),
+        500.. => wait.is_some_and(|wait| (1..=59).contains(&wait)),
         401 => scene.login,
         403 => false,
         _ => true,

@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use super::{Action, Answer, Exchange, LocalAnswer, Outcome};
 use crate::attempt::AttemptId;
 use crate::commitment::Ending;
-use crate::facts::ModelFamily;
 use crate::failure::{Failure, FailureKind, Stage};
 use crate::fit::Misfit;
 use crate::health::Standing;
@@ -90,8 +89,7 @@ impl Exchange {
         if !has_its_words && self.shorter_helps(waiting_helps(failure.kind), now, at) {
             return self.answer(Answer::Local(TOO_LONG));
         }
-        let is_alone = self.plan.lone || self.is_primary(profile) && self.others_are_hopeless();
-        let wait = Some(self.seconds_to_next(now, at)).filter(|_| !is_alone);
+        let wait = self.seconds_to_next(now, at);
         let answer = self.shape(attempt, &failure, client_login, wait);
         if matches!(answer, Answer::Relay { .. }) {
             self.decide(attempt, Decision::Relay);
@@ -136,19 +134,15 @@ impl Exchange {
             let mut of_profile = self.attempts.iter().rev().filter(move |attempt| attempt.profile == profile);
             of_profile.find_map(|attempt| attempt.failure.as_ref()).map(|failure| failure.kind)
         };
-        let is_candidate = |profile: ProfileId| self.plan.candidates.iter().any(|candidate| candidate.profile == profile);
-        let skipped = self.plan.skipped.iter().filter(|skipped| !is_candidate(skipped.profile));
-        let skipped = skipped.filter_map(|skipped| match skipped.reason {
-            SkipReason::Cooling { until, because } if waiting_helps(because) => Some(until.saturating_duration_since(now)),
-            _ => None,
-        });
+        let skipped = self.plan.skipped.iter().filter(|skipped| matches!(skipped.reason, SkipReason::Cooling { .. }));
         let left_out = |profile: ProfileId| {
             self.plan.skipped.iter().any(|skipped| skipped.profile == profile && !matches!(skipped.reason, SkipReason::Cooling { .. }))
         };
         let candidates = self.plan.candidates.iter().map(|candidate| candidate.profile).filter(|profile| !left_out(*profile));
-        let mut returns: Vec<Duration> = skipped.collect();
-        for profile in candidates {
-            let standing = at.world.health.standing(now, profile, self.family_at(profile), self.facts.own_credential);
+        let profiles = candidates.chain(skipped.map(|skipped| skipped.profile));
+        let mut returns = Vec::new();
+        for profile in profiles {
+            let standing = at.world.health.standing(now, profile, self.facts.family(), self.facts.own_credential);
             match (standing, failed(profile)) {
                 (_, Some(kind)) if !waiting_helps(kind) => {}
                 (Standing::Cooling { because, .. }, _) if !waiting_helps(because) => {}
@@ -157,13 +151,6 @@ impl Exchange {
             }
         }
         returns.into_iter().min().filter(|wait| *wait <= CLIENT_RETRIES)
-    }
-
-    /// The model family that a profile is asked for, which need not be the client's own.
-    fn family_at(&self, profile: ProfileId) -> ModelFamily {
-        let mut candidates = self.plan.candidates.iter().chain(&self.asked);
-        let candidate = candidates.find(|candidate| candidate.profile == profile);
-        candidate.map_or_else(|| self.facts.family(), |candidate| candidate.family(&self.facts))
     }
 
     /// The answer on which the client waits and tries again.
@@ -221,38 +208,21 @@ impl Exchange {
         self.answer(Answer::Local(LocalAnswer { status: 503, error_type: "overloaded_error", retry_after: Some(seconds) }));
     }
 
-    /// Whether time alone brings no other profile back: each was left out or has failed with what only a person can end.
-    fn others_are_hopeless(&self) -> bool {
-        let others = |profile: &ProfileId| *profile != self.plan.primary;
-        let reason = |profile: ProfileId| self.plan.skipped.iter().rev().find(|skipped| skipped.profile == profile);
-        let failed = |profile: ProfileId| {
-            let mut of_profile = self.attempts.iter().rev().filter(move |attempt| attempt.profile == profile);
-            of_profile.find_map(|attempt| attempt.failure.as_ref()).map(|failure| failure.kind)
-        };
-        let candidates = self.plan.candidates.iter().map(|candidate| candidate.profile);
-        let mut profiles = candidates.chain(self.plan.skipped.iter().map(|skipped| skipped.profile)).filter(others);
-        profiles.all(|profile| match (failed(profile), reason(profile).map(|skipped| &skipped.reason)) {
-            (Some(kind), _) => !waiting_helps(kind),
-            // A hook may allow it the next time.
-            (None, Some(SkipReason::Offline | SkipReason::Vetoed) | None) => false,
-            (None, Some(SkipReason::Cooling { because, .. })) => !waiting_helps(*because),
-            (None, Some(_)) => true,
-        })
-    }
-
-    /// `wait`: seconds until a profile may be asked again; `None` leaves the provider's own and the client's own timetable.
-    fn shape(&self, attempt: AttemptId, failure: &Failure, client_login: bool, wait: Option<u32>) -> Answer {
+    fn shape(&self, attempt: AttemptId, failure: &Failure, client_login: bool, wait: u32) -> Answer {
         let relay = |retry_after, final_word| Answer::Relay { attempt, retry_after, final_word };
         if self.plan.lone && relayable(failure) {
             // Without a spare there is nothing to decide: the client sees what it would have seen without us.
             return relay(None, false);
         }
         let fails = self.plan.on_exhausted == OnExhausted::Fail;
-        let local =
-            |status, error_type, retry_after| Answer::Local(if fails { EXPLAIN } else { LocalAnswer { status, error_type, retry_after } });
+        let local = |status, error_type, retry_after: u32| {
+            // Without a spare the client's own timetable is the best one there is.
+            let retry_after = Some(retry_after).filter(|_| !self.plan.lone);
+            Answer::Local(if fails { EXPLAIN } else { LocalAnswer { status, error_type, retry_after } })
+        };
         match failure.kind {
             FailureKind::Overloaded | FailureKind::ServerError | FailureKind::Throttled if relayable(failure) && !fails => {
-                relay(wait, false)
+                relay(Some(wait), false)
             }
             FailureKind::QuotaExhausted | FailureKind::Unauthorized if is_a_login_s_own_word(failure, client_login) => relay(None, false),
             FailureKind::QuotaExhausted
@@ -327,8 +297,7 @@ impl Exchange {
         let waiting = self.queue.iter().map(|candidate| candidate.profile);
         let skipped = self.plan.skipped.iter().filter(|skipped| matches!(skipped.reason, SkipReason::Cooling { .. }));
         let profiles = asked.chain(waiting).chain(skipped.map(|skipped| skipped.profile));
-        let profiles = profiles.map(|profile| (profile, self.family_at(profile)));
-        at.world.health.soonest(now, profiles, self.facts.own_credential).unwrap_or_default()
+        at.world.health.soonest(now, profiles, self.facts.family(), self.facts.own_credential).unwrap_or_default()
     }
 }
 
@@ -339,7 +308,7 @@ fn is_a_login_s_own_word(failure: &Failure, client_login: bool) -> bool {
 }
 
 /// Whether the cause goes away with time alone.
-pub(super) fn waiting_helps(kind: FailureKind) -> bool {
+fn waiting_helps(kind: FailureKind) -> bool {
     match kind {
         FailureKind::StaleConnection
         | FailureKind::ConnectRefused

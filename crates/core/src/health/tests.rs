@@ -144,14 +144,14 @@ fn an_overload_that_goes_on_is_asked_ever_more_seldom_until_a_good_answer() {
     let mut waits = Vec::new();
     for _ in 0..6 {
         health.on_failure(clock.now(), &victim(P), &failure(FailureKind::Overloaded), EVEN);
-        let wait = health.soonest(clock.now(), [(P, OPUS)].into_iter(), None).unwrap();
+        let wait = health.soonest(clock.now(), [P].into_iter(), OPUS, None).unwrap();
         waits.push(wait.as_secs());
         clock.advance(wait);
     }
     assert_eq!(waits, [15, 30, 60, 120, 240, 300]);
     health.on_success(clock.now(), P, OPUS, clock.now(), 2);
     health.on_failure(clock.now(), &victim(P), &failure(FailureKind::Overloaded), EVEN);
-    assert_eq!(health.soonest(clock.now(), [(P, OPUS)].into_iter(), None), Some(secs(15)));
+    assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(15)));
 }
 
 /// Four agents of one session meet one moment of too much: that is no overload that goes on.
@@ -164,11 +164,11 @@ fn requests_that_were_under_way_together_meet_one_overload() {
         clock.advance(Duration::from_millis(1));
         health.on_failure(clock.now(), &together, &failure(FailureKind::Overloaded), EVEN);
     }
-    assert_eq!(health.soonest(clock.now(), [(P, OPUS)].into_iter(), None), Some(secs(15)));
+    assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(15)));
     // Whoever asks later and meets it still has met another.
     let later = Victim { asked: Some(clock.now()), ..victim(P) };
     health.on_failure(clock.advance(secs(60)), &later, &failure(FailureKind::Overloaded), EVEN);
-    assert_eq!(health.soonest(clock.now(), [(P, OPUS)].into_iter(), None), Some(secs(30)));
+    assert_eq!(health.soonest(clock.now(), [P].into_iter(), OPUS, None), Some(secs(30)));
 }
 
 #[test]
@@ -198,7 +198,7 @@ fn a_good_answer_ends_what_came_before_its_request_and_nothing_newer() {
     assert!(!usable(&health, now), "the answer is older than the failure");
     health.on_success(now, P, OPUS, now, 2);
     assert!(usable(&health, now));
-    assert_eq!(health.soonest(now, [(P, OPUS)].into_iter(), None), None);
+    assert_eq!(health.soonest(now, [P].into_iter(), OPUS, None), None);
 }
 
 /// `CLIProxyAPI` #1655 #4724 #5639 #5758 #5770 (18 days after quota was back), better-ccflare #139 #262, openclaw/openclaw#64083.
@@ -303,7 +303,7 @@ fn with_nobody_else_left_open_breakers_are_shortened() {
         health.begin(clock.now(), P, OPUS);
     }
     health.on_failure(clock.now(), &victim(P), &failure(FailureKind::ServerError), EVEN);
-    let left = |health: &Health, now| health.soonest(now, [(P, OPUS)].into_iter(), None).unwrap_or_default();
+    let left = |health: &Health, now| health.soonest(now, [P].into_iter(), OPUS, None).unwrap_or_default();
     assert!(left(&health, clock.now()) > COOLDOWN_CAP_ALONE);
     health.on_failure(clock.now(), &Victim { another_usable: false, ..victim(Q) }, &failure(FailureKind::ServerError), EVEN);
     assert!(left(&health, clock.now()) <= COOLDOWN_CAP_ALONE);

@@ -416,24 +416,3 @@ fn due_look_at_the_primary_comes_before_a_session_s_spare() {
         assert_eq!(plan.candidates.first().map(|candidate| candidate.profile), Some(first), "mid_turn: {mid_turn}");
     }
 }
-
-#[test]
-fn primary_is_asked_like_a_lone_one_while_spares_are_blocked() {
-    let now = VirtualClock::new().now();
-    let mut world = World::default();
-    open(now, &mut world, A);
-    fail(now, &mut world, B, FailureKind::Billing);
-    fail(now, &mut world, C, FailureKind::NoCredential);
-    let plan = planned(now, &mut world, &Policy::default(), &[A, B, C]);
-    assert_eq!(plan.candidates.iter().map(|candidate| (candidate.profile, candidate.insist)).collect::<Vec<_>>(), [(A, true)]);
-    assert!(plan.others_blocked && plan.is_as_lone() && !plan.lone);
-    // After a minute the blocked one is tried again, behind the primary.
-    let later = planned(now + secs(60), &mut world, &Policy::default(), &[A, B]);
-    assert_eq!(
-        later.candidates.iter().map(|candidate| (candidate.profile, candidate.last_resort)).collect::<Vec<_>>(),
-        [(A, false), (B, true)]
-    );
-    // A blocked primary is no lone one.
-    fail(now, &mut world, A, FailureKind::Forbidden);
-    assert!(!planned(now, &mut world, &Policy::default(), &[A, B]).others_blocked);
-}

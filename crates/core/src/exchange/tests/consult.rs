@@ -151,7 +151,7 @@ fn a_retry_that_is_ruled_out_gives_way_to_the_next_profile_or_to_the_refusal() {
     stale.expect(&["initial 0", "PreRetry 0→0 of 0,1", "failover 1"]);
     let mut alone = gated(2, RETRY).block(1).begin();
     alone.overload().rules(Ruling::Block);
-    alone.expect(&["initial 0", "PreRetry 0→0 of 0", "relay #0"]);
+    alone.expect(&["initial 0", "PreRetry 0→0 of 0", "relay #0 in 17 s"]);
 }
 
 #[test]
