@@ -294,10 +294,11 @@ impl UserSetup {
         self.arguments_at.is_some()
     }
 
-    /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run.
+    /// The base URL that the client would use without us. One that came with a local token is ourselves, around this run; [`OWN_URL`] is
+    /// what full mode pins, and what the client uses without one.
     pub(crate) fn existing_base_url(&self) -> Option<&str> {
         let own_headers = self.value(CUSTOM_HEADERS).unwrap_or_default();
-        self.value(BASE_URL).filter(|_| !own_headers.lines().any(is_token_line))
+        self.value(BASE_URL).filter(|url| url.trim_end_matches('/') != OWN_URL && !own_headers.lines().any(is_token_line))
     }
 
     /// The same where it is another one than the provider's own, in whose name full mode answers.

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use hotspare_testkit::Upstream;
+use hotspare_testkit::{Script, Upstream};
 use serde_json::Value;
 use tokio::process::Command;
 
@@ -57,7 +57,12 @@ impl NewUser<'_> {
 
 pub(super) async fn run(tools: &Tools) -> Result<()> {
     let primary = Upstream::start(|_| faults::status(529, "overloaded_error")).await?;
-    let spare = Upstream::start(|_| faults::healthy(SECOND)).await?;
+    // `init` tests the key where that is free, as OpenRouter answers it.
+    let spare = Upstream::start(|request| match request.target.as_str() {
+        "/v1/key" => Script::new().body(200, &[("content-type", "application/json")], r#"{"data":{"limit_remaining":12.5}}"#),
+        _ => faults::healthy(SECOND),
+    })
+    .await?;
     let world = World::new(tools, &primary.url(), &spare.url(), Login::Stored).await?;
     let mut environment = world.environment();
     environment.push(("ANTHROPIC_BASE_URL", primary.url().into()));
