@@ -242,7 +242,11 @@ impl Gateway {
             None if reason == FOLDER_RULES => format!("{}{again}. Run: hotspare status", notice.detail),
             None if reason == LOGIN_ENDED => format!("the login of {from} has ended; log in again{because}"),
             None if reason == BUDGET_REACHED => format!("{from} is not asked any more, its budget is used up{because}"),
-            None => format!("no profile could answer{again}{because}{}. Run: hotspare why last", self.next_return(snapshot)),
+            None => format!(
+                "no profile could answer{}{again}{because}{}. Run: hotspare why last",
+                unlisted(from, &notice.detail),
+                self.next_return(snapshot)
+            ),
             Some(to) if reason == ANSWERS_AGAIN => format!("{to} answers again{again}"),
             Some(to) if reason == SWITCHED => format!("{to} is tried first from now on, in place of {from} (`hotspare switch`)"),
             Some(to) if to == from => {
@@ -340,4 +344,9 @@ pub(crate) fn usd(micro_usd: u64) -> String {
 
 fn seconds(time: SystemTime) -> u64 {
     time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs()
+}
+/// Names the profile that the session was at, where the list of failures does not.
+fn unlisted(from: &str, failures: &str) -> String {
+    let is_listed = failures.split(", ").any(|failure| failure.starts_with(&format!("{from} (")));
+    if is_listed { String::new() } else { format!(" in place of {from}") }
 }

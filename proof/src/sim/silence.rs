@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use hotspare_core::notice::ANSWERS_AGAIN;
+use hotspare_core::record::Reception;
 use hotspare_core::{ExchangeRecord, ModelFamily, Outcome};
 use hotspare_gateway::notices::Told as Notice;
 use hotspare_gateway::{Event, Gateway};
@@ -48,10 +50,19 @@ impl Listener {
         let mut wrong = Vec::new();
         let mut in_notices: BTreeMap<Move, u64> = BTreeMap::new();
         let mut last: BTreeMap<(&str, Option<&str>, &str), Instant> = BTreeMap::new();
+        let ends = Ends::of(told);
         for (at, notice) in notices.iter() {
-            *in_notices.entry((notice.from.clone(), notice.to.clone())).or_default() += notice.times;
+            if notice.reason != ANSWERS_AGAIN {
+                *in_notices.entry((notice.from.clone(), notice.to.clone())).or_default() += notice.times;
+            }
             let before = last.insert((&notice.from, notice.to.as_deref(), &notice.reason), *at);
-            if before.is_some_and(|before| at.duration_since(before) < QUIET) {
+            // A total failure and its end are news again once the other has come between.
+            let is_news = |before: Instant| match &notice.to {
+                None => ends.answered_within(before, *at),
+                Some(_) if notice.reason == ANSWERS_AGAIN => ends.unanswered_within(before, *at),
+                Some(_) => false,
+            };
+            if before.is_some_and(|before| at.duration_since(before) < QUIET && !is_news(before)) {
                 wrong.push(format!("I13: told twice within {QUIET:?}: {}", notice.text));
             }
             if !notice.text.contains(&notice.from) || notice.to.as_ref().is_some_and(|to| !notice.text.contains(to)) {
@@ -63,6 +74,35 @@ impl Listener {
             wrong.push(format!("I13: moves {made:?}, in notices {in_notices:?}"));
         }
         (made.values().sum(), wrong)
+    }
+}
+
+/// When exchanges ended with an answer, and when without one.
+struct Ends {
+    answered: Vec<Instant>,
+    unanswered: Vec<Instant>,
+}
+
+impl Ends {
+    fn of(told: &BTreeMap<u64, Told>) -> Self {
+        let mut ends = Self { answered: Vec::new(), unanswered: Vec::new() };
+        for told in told.values() {
+            let (Some(Event::Over(record)), Some(at)) = (told.events.last(), told.times.last()) else { continue };
+            match record.reception() {
+                Reception::Answered(_) => ends.answered.push(*at),
+                Reception::Unanswered => ends.unanswered.push(*at),
+                Reception::Refused(_) | Reception::Abandoned => {}
+            }
+        }
+        ends
+    }
+
+    fn answered_within(&self, from: Instant, to: Instant) -> bool {
+        self.answered.iter().any(|at| (from..=to).contains(at))
+    }
+
+    fn unanswered_within(&self, from: Instant, to: Instant) -> bool {
+        self.unanswered.iter().any(|at| (from..=to).contains(at))
     }
 }
 
@@ -82,29 +122,35 @@ fn moves(scene: &Scene, told: &BTreeMap<u64, Told>) -> BTreeMap<Move, u64> {
     for (_, told, record) in over {
         let session =
             (record.session.as_deref(), record.agent.as_deref(), record.chain.as_str(), record.model.as_deref().map(ModelFamily::of));
-        for way in within(scene, told, record, homes.get(&session)) {
+        let ways = within(scene, told, record, homes.get(&session));
+        let left = ways.last().map(|(from, _)| from.clone());
+        for way in ways {
             *made.entry(way).or_default() += 1;
         }
-        if let Some(server) = server(record).filter(|_| record.endpoint.moves_health()) {
-            homes.insert(session, server);
+        if !record.endpoint.moves_health() {
+            continue;
+        }
+        match record.reception() {
+            Reception::Answered(profile) => {
+                homes.insert(session, profile.to_owned());
+            }
+            Reception::Unanswered if !is_lone_relay(record) => {
+                homes.entry(session).or_insert_with(|| left.unwrap_or_default());
+            }
+            Reception::Unanswered | Reception::Refused(_) | Reception::Abandoned => {}
         }
     }
     made
 }
 
-fn server(record: &ExchangeRecord) -> Option<String> {
-    let last = || record.attempts.last().map(|attempt| attempt.profile.clone());
-    match record.outcome {
-        Outcome::Exhausted => None,
-        Outcome::Relayed => record.served_by.clone().or_else(last),
-        _ => record.served_by.clone(),
-    }
+/// Whether the client got the failure of its chain's only profile as it came, which it reports itself.
+fn is_lone_relay(record: &ExchangeRecord) -> bool {
+    record.outcome == Outcome::Relayed && record.profiles().len() < 2
 }
 
 fn within(scene: &Scene, told: &Told, record: &ExchangeRecord, home: Option<&String>) -> Vec<Move> {
     let failed = |event: &Event| if let Event::Failed { profile, .. } = event { Some(profile.to_string()) } else { None };
     let committed = |event: &Event| if let Event::Committed { profile, .. } = event { Some(profile.to_string()) } else { None };
-    let end = server(record);
     let first_answer = told.events.iter().position(|event| committed(event).is_some());
     let before = &told.events[..first_answer.unwrap_or(told.events.len())];
     let first_failed = before.iter().find_map(failed);
@@ -117,9 +163,12 @@ fn within(scene: &Scene, told: &Told, record: &ExchangeRecord, home: Option<&Str
         ways.push((failed.clone(), Some(answer.clone())));
         at = Some(answer.clone());
     }
-    if end.is_none() && record.outcome != Outcome::Exhausted {
-        return ways;
-    }
+    let end = match record.reception() {
+        Reception::Answered(profile) => Some(profile.to_owned()),
+        Reception::Unanswered if !is_lone_relay(record) => None,
+        // What the request itself is to blame for moves nobody.
+        Reception::Unanswered | Reception::Refused(_) | Reception::Abandoned => return ways,
+    };
     if at.is_some() && at == end {
         return ways;
     }
