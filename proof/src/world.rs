@@ -83,6 +83,8 @@ pub(crate) struct Told {
     pub events: Vec<Event>,
     /// When each of them was told.
     pub times: Vec<Instant>,
+    /// Place of the last one among the events of all exchanges: several may end at one instant of the paused clock.
+    pub last: usize,
 }
 
 impl Told {
@@ -399,7 +401,9 @@ impl Observer for Watch {
         };
         self.trace.line("gateway", format_args!("#{} {words}", id & 0xffff));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        let last = told.values().map(|told| told.last).max().unwrap_or_default() + 1;
         let told = told.entry(id).or_default();
+        told.last = last;
         told.events.push(event.clone());
         told.times.push(Instant::now());
     }

@@ -68,8 +68,9 @@ fn exchange(id: u64, told: &Told, scene: &Scene, wrong: &mut Vec<String>) {
         wrong.push(format!("I3: exchange #{id} made {asked} upstream requests"));
     }
     let committed = told.events.iter().position(|event| matches!(event, Event::Committed { .. }));
-    let after: Vec<String> =
-        committed.map(|at| Told { events: told.events[at..].to_vec(), times: told.times[at..].to_vec() }.kinds()).unwrap_or_default();
+    let after: Vec<String> = committed
+        .map(|at| Told { events: told.events[at..].to_vec(), times: told.times[at..].to_vec(), last: told.last }.kinds())
+        .unwrap_or_default();
     if after.len() > 1 || after.iter().any(|kind| kind != "Resume") {
         wrong.push(format!("I1: exchange #{id} asked again after its commit: {after:?}"));
     }

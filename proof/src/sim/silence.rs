@@ -108,18 +108,14 @@ impl Ends {
 
 /// Every move that the events show, in the order in which exchanges ended.
 fn moves(scene: &Scene, told: &BTreeMap<u64, Told>) -> BTreeMap<Move, u64> {
-    let mut over: Vec<(Instant, &Told, &ExchangeRecord)> = told
-        .values()
-        .filter_map(|told| match (told.events.last()?, told.times.last()?) {
-            (Event::Over(record), at) => Some((*at, told, record.as_ref())),
-            _ => None,
-        })
-        .collect();
-    over.sort_by_key(|(at, ..)| *at);
+    let over =
+        told.values().filter_map(|told| if let Event::Over(record) = told.events.last()? { Some((told, record.as_ref())) } else { None });
+    let mut over: Vec<(&Told, &ExchangeRecord)> = over.collect();
+    over.sort_by_key(|(told, _)| told.last);
     let mut made: BTreeMap<Move, u64> = BTreeMap::new();
     // A side request on another model family has a home of its own.
     let mut homes: BTreeMap<Home, String> = BTreeMap::new();
-    for (_, told, record) in over {
+    for (told, record) in over {
         let session =
             (record.session.as_deref(), record.agent.as_deref(), record.chain.as_str(), record.model.as_deref().map(ModelFamily::of));
         let ways = within(scene, told, record, homes.get(&session));
