@@ -59,7 +59,7 @@ impl Folders {
         Self { locations, context, known: Mutex::default() }
     }
 
-    /// What is known of a folder without looking at its files, and whether they were looked at within [`LOOK_EVERY`].
+    /// What is known of a folder without looking at its files, and whether they were looked at within `LOOK_EVERY`.
     pub fn known(&self, now: Instant, cwd: &Path) -> Option<(FolderConfig, bool)> {
         let mut known = self.lock();
         let place = known.iter().position(|known| known.cwd == cwd)?;
