@@ -1,3 +1,5 @@
+//! Holds what the transcript changes in a spare's answer, on made and on random inputs.
+
 use super::*;
 use proptest::prelude::*;
 use serde_json::json;
